@@ -1,0 +1,36 @@
+# Two commands: `make demo` runs a whole day, `make test` runs the tests. Both set everything up first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test check fmt lock docs
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
+	@$(PYTHON) tools/setup.py
+
+demo: setup  ## the whole day on generated data
+	@$(BIN)/millrace demo
+
+test: setup  ## all tests
+	@$(BIN)/python -m pytest
+
+check: setup  ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup  ## format and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup  ## write docs/data-dictionary.md from the table descriptions
+	$(BIN)/python -m etl.dictionary docs/data-dictionary.md
+
+lock: setup  ## pin the newest versions that fit, without addresses; a build's local suffix stays for our own wheels only
+	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate -q \
+	  --find-links "$$(ls -d $${XDG_CACHE_HOME:-$$HOME/.cache}/millrace/wheels/cp311-* | tail -1)" \
+	  $${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS} --upgrade \
+	  | sed -E 's/\+cpu$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt

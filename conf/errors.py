@@ -1,0 +1,13 @@
+"""Errors that a user can mend: the front door prints each as one line, without a stack."""
+
+
+class UserError(Exception):
+    """The job can't go on until the user fixes something; the message says what and how. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """The command line is wrong: unknown name, malformed date. Exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,55 @@
+"""Where a run reads and writes: everything lies under one home, `MILLRACE_HOME` (default `.millrace/`)."""
+
+from datetime import date
+from pathlib import Path
+from typing import ClassVar
+
+from conf.settings import Settings
+
+
+class Paths(Settings):
+    """The folders of one installation. Code asks this object, it never joins folder names by hand."""
+
+    section: ClassVar[str] = "paths"
+
+    home: Path = Path(".millrace")
+    """Root of all state on this machine; `MILLRACE_HOME` sets it too."""
+
+    warehouse_root: str | None = None
+    """Where tables lie, when not under the home: any Hadoop file system URL (hdfs://…, s3a://…)."""
+
+    @property
+    def root(self) -> Path:
+        return self.home.expanduser().resolve()
+
+    @property
+    def warehouse(self) -> str:
+        """URL of the warehouse folder, without a slash at the end."""
+        return (self.warehouse_root or (self.root / "warehouse").as_uri()).rstrip("/")
+
+    @property
+    def metastore(self) -> Path:
+        return self.root / "metastore"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a training, ranking or tuning run: `runs/<run_id>/`."""
+        return self.root / "runs"
+
+    @property
+    def truth(self) -> Path:
+        """The simulator's true click probabilities. Only `etl oracle` reads them, no training job does."""
+        return self.root / "truth"
+
+    @property
+    def business(self) -> Path:
+        """The embedded Derby database that stands for the company's business tables."""
+        return self.root / "business"
+
+    def landing(self, kind: str, day: date) -> Path:
+        """`kind` is weblog, events, texts or images."""
+        return self.root / "landing" / kind / f"dt={day.isoformat()}"
+
+    def datasets(self, kind: str, day: date) -> Path:
+        """Training sets (`examples`) and rows to rank (`candidates`) as Parquet, in published versions."""
+        return self.root / "datasets" / kind / f"dt={day.isoformat()}"

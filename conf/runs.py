@@ -1,0 +1,111 @@
+"""The run folder: how training, ranking and tuning hand their results to the warehouse without opening Spark.
+
+    runs/<run_id>/
+      settings.yaml     the resolved settings of the run (secrets masked)
+      run.json          what ran, for which day, status: written last, a folder without it is not read
+      metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
+      trials.jsonl      one trial a line, from a search
+      recommendations.parquet, model/, checkpoints/
+
+`millrace etl results` loads new run folders into the warehouse, each exactly once.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conf.atomic import write_atomically
+from conf.paths import Paths
+from conf.settings import Config
+
+DONE = "run.json"
+
+
+def new_run_id() -> str:
+    """Sortable by time and unique: `20260107T060000-1a2b3c`."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that writes its folder; get one from `start_run`."""
+
+    run_id: str
+    model: str
+    day: date
+    folder: Path
+
+    @property
+    def model_folder(self) -> Path:
+        return self._made("model")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self._made("checkpoints")
+
+    @property
+    def recommendations(self) -> Path:
+        """Where a ranking run puts its lists: user_id, rank, item_id, score, channels."""
+        return self.folder / "recommendations.parquet"
+
+    def metric(self, stage: str, split: str, metric: str, value: float, rows: int, k: int | None = None) -> None:
+        """Add one number for `ads_model_metric`."""
+        self._append("metrics.jsonl", {"stage": stage, "split": split, "metric": metric, "k": k, "value": float(value), "rows": int(rows)})
+
+    def trial(self, **values: Any) -> None:
+        """Add one trial of a search for `ads_tuning_trial`."""
+        self._append("trials.jsonl", values)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+
+    def _made(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+
+@contextmanager
+def start_run(config: Config, model: str, day: date) -> Iterator[Run]:
+    """Open a run folder; only a block that ends well is marked done, and only done folders are ever read."""
+    run_id = f"{model}-{new_run_id()}"
+    run = Run(run_id, model, day, config.get(Paths).runs / run_id)
+    run.folder.mkdir(parents=True)
+    settings = yaml.safe_dump(config.resolved(), sort_keys=False)
+    (run.folder / "settings.yaml").write_text(settings, encoding="utf-8")
+    started = datetime.now(UTC)
+    yield run
+    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": started.isoformat(), "ended_at": datetime.now(UTC).isoformat()}
+    write_atomically(run.folder / DONE, json.dumps(about, indent=2))
+
+
+def done_runs(runs: Path) -> list[dict[str, Any]]:
+    """The `run.json` of every finished run, oldest first, each with its `folder`."""
+    found = []
+    for path in sorted(runs.glob(f"*/{DONE}")):
+        found.append({**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent})
+    return sorted(found, key=lambda run: str(run["ended_at"]))
+
+
+def newest_run(config: Config, model: str, day: date | None = None) -> Path | None:
+    """Folder of the newest finished run of `model` (for `day`, when given)."""
+    for run in reversed(done_runs(config.get(Paths).runs)):
+        if run["model"] == model and day in (None, date.fromisoformat(run["dt"])):
+            folder: Path = run["folder"]
+            return folder
+    return None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; none when there is no such file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

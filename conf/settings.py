@@ -1,0 +1,176 @@
+"""Settings as pydantic models, and `load()`, which fills them from profile, experiment, environment and `--set`.
+
+Each model stands beside the code that it configures and names its section; SECTIONS says where each is. Values come,
+later over earlier, from code, `conf/<profile>.yaml`, an experiment file, `MILLRACE__SPARK__MASTER=…`, and
+`--set spark.master=…`.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from conf.errors import UserError
+
+ENV_PREFIX = "MILLRACE__"
+
+# section -> "module:class". By name, so that conf stays below the packages that own the classes.
+SECTIONS = {
+    "paths": "conf.paths:Paths",
+    "spark": "etl.settings:SparkSettings",
+    "metastore": "etl.settings:MetastoreSettings",
+    "simulator": "etl.settings:SimulatorSettings",
+    "weblog": "etl.settings:WeblogSettings",
+    "events": "etl.settings:EventSettings",
+    "business": "etl.settings:BusinessSettings",
+    "features": "features.settings:FeatureSettings",
+    "recall": "recsys.settings:RecallSettings",
+    "coarse": "recsys.settings:CoarseSettings",
+    "fm": "recsys.settings:FMSettings",
+    "recommend": "recsys.settings:RecommendSettings",
+    "train": "training.settings:TrainSettings",
+    "deepfm": "training.settings:DeepFMSettings",
+    "ray": "training.settings:RaySettings",
+    "tune": "tuning.settings:TuneSettings",
+}
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    section: ClassVar[str]
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved values of all sections; a job asks for the section it needs."""
+
+    profile: str
+    values: Mapping[str, Any]
+
+    def get(self, model: type[S]) -> S:
+        """The settings of `model`'s section. Raises UserError that names key, value and what is allowed."""
+        return _validate(model, self.values.get(model.section, {}))
+
+    def resolved(self) -> dict[str, Any]:
+        """Every section with every value (secrets masked), as saved with each run."""
+        return {name: self.get(_model(name)).model_dump(mode="json") for name in SECTIONS}
+
+    def with_values(self, overrides: Mapping[str, Any]) -> "Config":
+        """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run."""
+        values = _merge({}, self.values)
+        for path, value in overrides.items():
+            values = _merge(values, _nested(path, value))
+        return _checked(Config(self.profile, values))
+
+
+def load(
+    *,
+    profile: str | None = None,
+    experiment: Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """Resolve the settings; `overrides` are `section.key=value` texts as given to `--set`."""
+    profile = profile or environment.get("MILLRACE_PROFILE") or "local"
+    values = _profile_values(profile)
+    if experiment is not None:
+        values = _merge(values, _read_yaml(experiment))
+    for layer in (*_from_environment(environment), *(_from_text(text) for text in overrides)):
+        values = _merge(values, layer)
+    return _checked(Config(profile, values))
+
+
+def _checked(config: Config) -> Config:
+    for name in config.values:
+        if name not in SECTIONS:
+            raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
+        config.get(_model(name))
+    return config
+
+
+def _model(section: str) -> type[Settings]:
+    module, name = SECTIONS[section].split(":")
+    model: type[Settings] = getattr(import_module(module), name)
+    return model
+
+
+def _validate(model: type[S], values: object) -> S:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(model, problem) for problem in error.errors())) from None
+
+
+def _explain(model: type[Settings], problem: Any) -> str:
+    key = ".".join([model.section, *(str(part) for part in problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting '{key}' (= {problem['input']!r}); allowed here: {', '.join(model.model_fields)}"
+    return f"setting {key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _profile_values(profile: str) -> dict[str, Any]:
+    folder = files("conf")
+    names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+    if profile not in names:
+        raise UserError(f"unknown profile '{profile}'; choose from {', '.join(names)}")
+    return _parse_yaml(folder.joinpath(f"{profile}.yaml").read_text(encoding="utf-8"), f"profile {profile}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise UserError(f"can't read experiment file {path}: {error.strerror}") from None
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where} must hold sections with values")
+    return values
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    if environment.get("MILLRACE_HOME"):
+        yield {"paths": {"home": environment["MILLRACE_HOME"]}}
+    for name in sorted(environment):
+        if name.startswith(ENV_PREFIX):
+            path = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            yield _nested(path, yaml.safe_load(environment[name]))
+
+
+def _from_text(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or "." not in path:
+        raise UserError(f"--set {text!r}: write it as section.key=value")
+    return _nested(path.strip(), yaml.safe_load(value))
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,57 @@
+"""Folders that readers see whole or not at all: write a version aside, then publish it with one rename.
+
+    folder/
+      v-20260107T060000-1a2b/…    a version, never changed after it was published
+      current.json                which version readers take, and what the writer said about it
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conf.atomic import write_atomically
+from conf.errors import UserError
+from conf.runs import new_run_id
+
+CURRENT = "current.json"
+
+
+@contextmanager
+def publish(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
+    """Yield a new version's folder; when the block ends well it becomes the current one, with `about` beside it.
+
+    `about` may be filled inside the block. A block that fails leaves the version before in place. Versions that
+    are neither the new nor the last one are removed, so that a reader of the last can finish.
+    """
+    version = folder / f"v-{new_run_id()}"
+    version.mkdir(parents=True)
+    try:
+        yield version
+    except BaseException:
+        shutil.rmtree(version, ignore_errors=True)
+        raise
+    last = _current(folder)
+    write_atomically(folder / CURRENT, json.dumps({"version": version.name, **about}, indent=2, default=str))
+    keep = {version.name, str(last["version"]) if last else ""}
+    for old in folder.glob("v-*"):
+        if old.name not in keep:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def current(folder: Path, *, made_by: str) -> tuple[Path, Mapping[str, Any]]:
+    """The current version's folder and what was said about it; `made_by` is the command to run when there is none."""
+    about = _current(folder)
+    if about is None:
+        raise UserError(f"nothing in {folder}: run `{made_by}` first")
+    return folder / str(about["version"]), about
+
+
+def _current(folder: Path) -> dict[str, Any] | None:
+    path = folder / CURRENT
+    if not path.exists():
+        return None
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return about

@@ -1,0 +1,72 @@
+"""The checks of a table's description, run on a new version of its partitions before anyone can read it."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from conf import UserError
+from etl.table import Check, InRange, MinRows, NotNull, OneOf, Table, Unique
+
+EXAMPLES = 3
+
+
+class QualityError(UserError):
+    """A check failed: the partition that readers see was left as it was."""
+
+
+def check_rows(table: Table, rows: DataFrame, partitions: Sequence[str]) -> dict[str, int]:
+    """Run every check of `table` on `rows` and return the row count of each partition.
+
+    Raises QualityError that names the check, the column and example values.
+    """
+    row_checks = [check for check in table.all_checks if isinstance(check, (NotNull, InRange, OneOf))]
+    broken = [F.count_if(_violates(check)).alias(f"c{i}") for i, check in enumerate(row_checks)]
+    counts = {value: 0 for value in partitions}
+    for summary in rows.groupBy(table.partition).agg(F.count("*").alias("rows"), *broken).collect():
+        counts[summary[table.partition]] = summary["rows"]
+        for i, check in enumerate(row_checks):
+            if summary[f"c{i}"]:
+                _refuse(table, check, summary[f"c{i}"], _examples(rows, check))
+    for check in table.all_checks:
+        if isinstance(check, Unique):
+            _check_unique(table, rows, check)
+        elif isinstance(check, MinRows):
+            for value in partitions:
+                if counts[value] < check.rows:
+                    _refuse(table, check, counts[value], f"partition {table.partition}={value} has {counts[value]}")
+    return counts
+
+
+def _violates(check: NotNull | InRange | OneOf) -> SparkColumn:
+    if isinstance(check, NotNull):
+        return reduce(lambda a, b: a | b, [F.col(name).isNull() for name in check.columns])
+    value = F.col(check.column)
+    if isinstance(check, OneOf):
+        return value.isNotNull() & ~value.isin(*check.values)
+    too_low = value < check.low if check.low is not None else F.lit(False)
+    too_high = value > check.high if check.high is not None else F.lit(False)
+    return value.isNotNull() & (too_low | too_high | F.isnan(value.cast("double")))
+
+
+def _check_unique(table: Table, rows: DataFrame, check: Unique) -> None:
+    keys = [table.partition, *check.columns]
+    doubled = rows.groupBy(*keys).count().where("count > 1")
+    found = doubled.limit(EXAMPLES).collect()
+    if found:
+        values = "; ".join(", ".join(str(row[name]) for name in check.columns) for row in found)
+        _refuse(table, check, doubled.count(), f"e.g. {values}")
+
+
+def _examples(rows: DataFrame, check: NotNull | InRange | OneOf) -> str:
+    names = check.columns if isinstance(check, NotNull) else (check.column,)
+    shown = rows.where(_violates(check)).limit(EXAMPLES).collect()
+    if isinstance(check, NotNull):
+        return f"e.g. {str(shown[0].asDict())[:300]}" if shown else ""
+    return "e.g. " + ", ".join(str(row[names[0]]) for row in shown)
+
+
+def _refuse(table: Table, check: Check, count: int, examples: str) -> None:
+    raise QualityError(f"{table.name}: check '{check}' failed for {count} rows ({examples}); the old partition stays")

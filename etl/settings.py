@@ -1,0 +1,75 @@
+"""Settings of the warehouse jobs and the simulator."""
+
+from datetime import date
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from conf import Settings
+
+
+class SparkSettings(Settings):
+    """How Spark is started."""
+
+    section: ClassVar[str] = "spark"
+
+    master: str = "local[*]"
+    """Where Spark runs: local[N], spark://host:7077, yarn, k8s://…"""
+    driver_memory: str = "4g"
+    """Heap of the driver; in local mode all work happens there."""
+    shuffle_partitions: int = Field(default=4, gt=0)
+    """Partitions after a shuffle; adaptive execution merges small ones."""
+    extra: dict[str, str] = Field(default_factory=dict)
+    """Any further `spark.…` option, handed on as it is."""
+
+
+class MetastoreSettings(Settings):
+    """Where the definitions of the tables live."""
+
+    section: ClassVar[str] = "metastore"
+
+    lock_wait_s: float = Field(default=600.0, ge=0)
+    """Seconds to wait for another Millrace process to leave the embedded metastore (it serves one at a time)."""
+
+
+class SimulatorSettings(Settings):
+    """The generated site. Sizes are for `--scale 1`."""
+
+    section: ClassVar[str] = "simulator"
+
+    start: date = date(2026, 1, 1)
+    """First day."""
+    users: int = Field(default=3000, gt=0)
+    items: int = Field(default=600, gt=0)
+    topics: int = Field(default=12, gt=1)
+    requests_per_day: int = Field(default=2860, gt=0)
+    """Lists of ten items shown in a day, over all users."""
+
+
+class WeblogSettings(Settings):
+    """Rules for web logs."""
+
+    section: ClassVar[str] = "weblog"
+
+    max_line_bytes: int = Field(default=65536, gt=0)
+    """A longer line is quarantined: no browser or server sends one."""
+
+
+class EventSettings(Settings):
+    """Rules for events from the site."""
+
+    section: ClassVar[str] = "events"
+
+    max_line_bytes: int = Field(default=65536, gt=0)
+    """A longer line is quarantined."""
+
+
+class BusinessSettings(Settings):
+    """The relational database that users and items are imported from."""
+
+    section: ClassVar[str] = "business"
+
+    url: str | None = None
+    """JDBC URL; the simulator's embedded Derby under the home when not given."""
+    user: str | None = None
+    password: SecretStr | None = None

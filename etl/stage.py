@@ -1,0 +1,116 @@
+"""Book-keeping of a stage: counts that must add up, and its row in `ops_run`, whether it ends well or not."""
+
+import logging
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from conf.runs import new_run_id
+from etl.table import quote
+from etl.tables import ops
+from etl.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Counts:
+    """Rows of one stage on one day; `rows_other_date` were seen on the way and belong to another day."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_invalid: int = 0
+    rows_quarantined: int = 0
+    rows_other_date: int = 0
+
+    def check(self, stage: str) -> None:
+        accounted = self.rows_out + self.rows_invalid + self.rows_quarantined
+        if self.rows_in != accounted:
+            raise RuntimeError(f"{stage}: {self.rows_in} rows in, {accounted} accounted for: {self}")
+
+
+@contextmanager
+def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
+    """Yield the counts to fill, one a day; on leaving, add the rows to `ops_run` (status failed on an exception)."""
+    started = datetime.now(UTC)
+    counts = {day: Counts() for day in days}
+    try:
+        yield counts
+        for count in counts.values():
+            count.check(stage)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        _record(warehouse, stage, {day: Counts() for day in days}, started, text[0] if text else type(error).__name__)
+        raise
+    _record(warehouse, stage, counts, started, None)
+    total = total_of(counts)
+    log.info("%s %s: %s", stage, _span(days), ", ".join(f"{k} {v}" for k, v in total.items() if v))
+
+
+def total_of(counts: dict[date, Counts]) -> dict[str, int]:
+    """Counts summed over the days: what a command prints."""
+    rows = [asdict(count) for count in counts.values()]
+    return {name: sum(row[name] for row in rows) for name in asdict(Counts())}
+
+
+def _span(days: Sequence[date]) -> str:
+    return str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
+
+
+def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], started: datetime, error: str | None) -> None:
+    warehouse.ensure(ops.run)
+    ended = datetime.now(UTC)
+    status = "failed" if error else "done"
+    for day, count in counts.items():
+        row = {
+            "run_id": f"{stage}-{new_run_id()}",
+            "stage": stage,
+            **asdict(count),
+            "started_at": started,
+            "ended_at": ended,
+            "status": status,
+            "error": error,
+            "code_version": code_version(),
+        }
+        _append(warehouse, day, row)
+    warehouse.spark.catalog.refreshTable(ops.run.name)
+
+
+def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> None:
+    """One file a run, put in place by one rename: appends by several processes never meet."""
+    value = ops.run.partition_value(day)
+    location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={value}"
+    system, folder = fs.FileSystem.from_uri(location)
+    system.create_dir(folder, recursive=True)
+    name = f"{row['run_id']}.parquet"
+    pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), f"{folder}/.{name}", filesystem=system)
+    system.move(f"{folder}/.{name}", f"{folder}/{name}")
+    warehouse.spark.sql(
+        f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS PARTITION (`{ops.run.partition}` = {quote(value)}) LOCATION {quote(location)}"
+    )
+
+
+_ARROW = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
+_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in ops.run.columns])
+
+
+@cache
+def code_version() -> str:
+    """`0.1.0+1a2b3c4`: the package's version and, in a checkout, its commit."""
+    here = Path(__file__).resolve().parent.parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
+    except OSError:
+        return version("millrace")
+    return version("millrace") + (f"+{found.stdout.strip()}" if found.returncode == 0 else "")

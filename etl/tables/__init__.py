@@ -1,0 +1,19 @@
+"""Every table of the warehouse, by layer; `ALL` is the registry by name."""
+
+from conf import UsageError
+from etl.table import Table
+from etl.tables import ads, dim, dwd, dws, ods, ops
+
+ALL: dict[str, Table] = {
+    table.name: table
+    for module in (ods, dwd, dim, dws, ads, ops)
+    for table in vars(module).values()
+    if isinstance(table, Table)
+}
+
+
+def table_named(name: str) -> Table:
+    """The table `name`. Raises UsageError that lists the tables otherwise."""
+    if name not in ALL:
+        raise UsageError(f"unknown table '{name}'; tables are {', '.join(sorted(ALL))}")
+    return ALL[name]

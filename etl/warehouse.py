@@ -1,0 +1,172 @@
+"""The warehouse: reads tables, and replaces whole partitions so that a reader sees the old or the new one.
+
+A partition is written to a folder of that run, checked there, then swapped in by one metastore operation. A kill at
+any moment leaves the old partition; `vacuum` removes folders that no partition points at.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf import Paths, UserError
+from conf.runs import new_run_id
+from etl.quality import check_rows
+from etl.table import Table, quote
+
+log = logging.getLogger(__name__)
+
+
+class Warehouse:
+    """Tables of one installation, through one Spark session."""
+
+    def __init__(self, spark: SparkSession, paths: Paths) -> None:
+        self.spark = spark
+        self.root = paths.warehouse
+
+    # --- reading ---
+
+    def read(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
+        """Rows of the partitions of `days` (all when None); no rows where nothing was written yet."""
+        self.ensure(table)
+        rows = self.spark.table(table.name)
+        if days is None:
+            return rows
+        return rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+
+    def has(self, table: Table, day: date) -> bool:
+        """Whether the partition of `day` was ever written."""
+        return table.partition_value(day) in self.partitions(table)
+
+    def require(self, table: Table, day: date, *, made_by: str) -> DataFrame:
+        """Rows of one day. Raises UserError naming the command that makes them when there is no such partition."""
+        if not self.has(table, day):
+            raise UserError(f"{table.name} has no partition for {day}: run `{made_by}` first")
+        return self.read(table, [day])
+
+    def newest(self, table: Table, day: date) -> DataFrame:
+        """The newest snapshot not after `day`. Raises UserError when there is none."""
+        known = [value for value in self.partitions(table) if value <= table.partition_value(day)]
+        if not known:
+            raise UserError(f"{table.name} has no snapshot up to {day}: import it first (`millrace etl import`)")
+        return self.read(table).where(F.col(table.partition) == max(known))
+
+    def partitions(self, table: Table) -> list[str]:
+        """Partition values, in order."""
+        self.ensure(table)
+        rows = self.spark.sql(f"SHOW PARTITIONS {table.name}").collect()
+        return sorted(row[0].split("=", 1)[1] for row in rows)
+
+    def ensure(self, table: Table) -> None:
+        """Create the table when it is not there. A table whose columns changed is refused, not altered silently."""
+        if self.spark.catalog.tableExists(table.name):
+            known = [column.name for column in self.spark.catalog.listColumns(table.name) if not column.isPartition]
+            if known != [name.lower() for name in table.column_names]:
+                raise UserError(
+                    f"{table.name} in the metastore has columns {known}, its description has {table.column_names}: "
+                    f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
+                )
+            return
+        self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
+
+    # --- writing ---
+
+    def write(self, table: Table, rows: DataFrame, days: Sequence[date]) -> dict[date, int]:
+        """Replace the partitions of `days` by `rows` and return the rows of each; a day without rows becomes empty.
+
+        `rows` has the table's columns and its partition column. Raises QualityError when a check fails.
+        """
+        self.ensure(table)
+        values = {table.partition_value(day): day for day in days}
+        folder = f"{self.root}/{table.name}/run-{new_run_id()}"
+        try:
+            self._write_files(table, rows, folder)
+            written = self._read_files(table, folder)
+            counts = check_rows(table, written, list(values))
+            if stray := set(counts) - set(values):
+                raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
+        except BaseException:
+            self._delete(folder)
+            raise
+        self._swap(table, folder, list(values))
+        return {values[value]: count for value, count in counts.items()}
+
+    def _write_files(self, table: Table, rows: DataFrame, folder: str) -> None:
+        columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]
+        selected = rows.select(*columns, F.col(table.partition).cast("string").alias(table.partition))
+        # Rebalancing merges small files and splits a skewed partition.
+        selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
+
+    def _read_files(self, table: Table, folder: str) -> DataFrame:
+        fields = [f"`{column.name}` {column.type}" for column in table.columns]
+        schema = ", ".join([*fields, f"`{table.partition}` string"])
+        return self.spark.read.schema(schema).parquet(folder)
+
+    def _swap(self, table: Table, folder: str, values: list[str]) -> None:
+        existing = set(self.partitions(table))
+        for value in values:
+            location = f"{folder}/{table.partition}={value}"
+            self._file_system(location).mkdirs(self._path(location))  # an empty day has no folder yet
+            partition = f"PARTITION (`{table.partition}` = {quote(value)})"
+            verb = "SET LOCATION" if value in existing else "LOCATION"
+            add = "" if value in existing else "ADD "
+            self.spark.sql(f"ALTER TABLE {table.name} {add}{partition} {verb} {quote(location)}")
+        self.spark.catalog.refreshTable(table.name)
+
+    # --- housekeeping ---
+
+    def vacuum(self, table: Table, *, older_than_s: float) -> int:
+        """Remove run folders that no partition points at and that are older than `older_than_s`; return how many.
+
+        The age leaves running readers, and writers that have not swapped yet, their files.
+        """
+        root = self._path(f"{self.root}/{table.name}")
+        system = self._file_system(str(root))
+        if not system.exists(root):
+            return 0
+        used = {self.location(table, value) for value in self.partitions(table)}
+        removed = 0
+        for status in system.listStatus(root):
+            path = status.getPath()
+            in_use = any(location.startswith(_plain(path.toString()) + "/") for location in used)
+            too_young = time.time() - status.getModificationTime() / 1000 < older_than_s
+            if path.getName().startswith("run-") and not in_use and not too_young:
+                system.delete(path, True)
+                removed += 1
+        return removed
+
+    def location(self, table: Table, value: str) -> str:
+        """Folder of one partition."""
+        rows = self.spark.sql(f"DESCRIBE FORMATTED {table.name} PARTITION (`{table.partition}` = {quote(value)})").collect()
+        return _plain(next(row["data_type"] for row in rows if row["col_name"].strip() == "Location"))
+
+    def _delete(self, folder: str) -> None:
+        self._file_system(folder).delete(self._path(folder), True)
+
+    def _path(self, location: str) -> Any:
+        return self.spark._jvm.org.apache.hadoop.fs.Path(location)  # type: ignore[union-attr]
+
+    def _file_system(self, location: str) -> Any:
+        return self._path(location).getFileSystem(self.spark._jsparkSession.sessionState().newHadoopConf())
+
+
+def _plain(location: str) -> str:
+    """`file:///a` and `file:/a` as one text."""
+    return location.replace(":///", ":/")
+
+
+def query(spark: SparkSession, statement: str, known: Sequence[str]) -> DataFrame:
+    """Run SQL. Raises UserError in one line for a mistake in it, or for a known table that nothing wrote yet."""
+    try:
+        return spark.sql(statement)
+    except AnalysisException as error:
+        text = str(error)
+        missing = [name for name in known if f"`{name}`" in text]
+        if "TABLE_OR_VIEW_NOT_FOUND" in text and missing:
+            raise UserError(f"{missing[0]} is empty: no stage has written it yet") from None
+        raise UserError(f"SQL: {text.splitlines()[0]}") from None

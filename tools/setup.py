@@ -1,0 +1,136 @@
+"""`make setup`: bring a machine that has Python 3.11 and git to where Millrace runs. Does nothing when nothing changed.
+
+Java (by apt if there is none), `.venv`, uv, the two wheels that we make ourselves (kept in the user's cache folder),
+every package at its pinned version, and Millrace itself, editable. Standard library only.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin/python"
+STAMP = VENV / "millrace-setup"
+INPUTS = ("pyproject.toml", "constraints.txt", "tools/setup.py", "tools/wheels.py", "tools/petastorm_arrow_legacy.py")
+# What Horovod's build needs, besides a C++ compiler. Its CMake files are too old for CMake 4.
+HOROVOD_BUILD = ("torch", "cmake<4", "setuptools", "wheel", "pip", "cffi", "cloudpickle", "psutil", "pyyaml", "packaging")
+
+
+def main() -> None:
+    if STAMP.exists() and STAMP.read_text() == fingerprint():
+        return
+    started = time.monotonic()
+    require_python()
+    ensure_java()
+    create_venv()
+    wheels = ensure_wheels()
+    say("installing the pinned packages")
+    uv("install", "-e", ".", "--group", "dev", "-c", "constraints.txt", "--find-links", wheels)
+    STAMP.write_text(fingerprint())
+    say(f"ready after {time.monotonic() - started:.0f} s")
+
+
+def fingerprint() -> str:
+    digest = hashlib.sha256(str(VENV).encode())
+    for name in INPUTS:
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def require_python() -> None:
+    if sys.version_info[:2] != (3, 11):
+        stop(f"Python 3.11 is needed, this is {sys.version.split()[0]}: run `make setup PYTHON=python3.11`")
+
+
+def ensure_java() -> None:
+    """Spark 4.3 runs on Java 17 or 21."""
+    if find_java():
+        return
+    say("no Java 17 or 21 found: installing openjdk-17-jre-headless")
+    apt_install("openjdk-17-jre-headless", why="Spark needs Java 17 or 21")
+    if not find_java():
+        stop("Java 17 was installed but does not start; see `java -version`")
+
+
+def find_java() -> bool:
+    candidates = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
+    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    for java in candidates:
+        try:
+            told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
+        except (OSError, subprocess.SubprocessError):
+            continue
+        if any(f'version "{major}' in told for major in ("17", "21")):
+            return True
+    return False
+
+
+def create_venv() -> None:
+    if not PYTHON.exists():
+        say(f"creating {VENV.name}")
+        if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True).returncode:
+            apt_install("python3-venv", why="this Python can't make virtual environments")
+        run(sys.executable, "-m", "venv", VENV)
+    if not (VENV / "bin/uv").exists():
+        run(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv")
+
+
+def ensure_wheels() -> Path:
+    """Horovod compiles for minutes, so its wheel is kept outside the checkout, by the versions it depends on."""
+    recipe = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS[3:])).hexdigest()[:12]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "millrace/wheels" / f"cp311-torch{pinned('torch')}-{recipe}"
+    if not list(folder.glob("petastorm-*.whl")):
+        say("mending Petastorm for today's Arrow")
+        run(PYTHON, "tools/wheels.py", "petastorm", folder)
+    if not list(folder.glob("horovod-*.whl")):
+        if not shutil.which("g++"):
+            apt_install("g++", "python3-dev", "make", why="Horovod is compiled once on each machine")
+        say("compiling Horovod for this torch: about three minutes, once on each machine")
+        uv("install", *HOROVOD_BUILD, "-c", "constraints.txt")
+        run(PYTHON, "tools/wheels.py", "horovod", folder)
+    return folder
+
+
+def pinned(package: str) -> str:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
+
+
+def uv(command: str, *arguments: str | Path) -> None:
+    # pip's own setting for a folder of wheels, which uv does not read, is handed on.
+    links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS") or ""
+    given = [word for link in links.replace(",", " ").split() for word in ("--find-links", link)]
+    run(VENV / "bin/uv", "pip", command, "-q", "--python", PYTHON, *given, *arguments)
+
+
+def apt_install(*packages: str, why: str) -> None:
+    by_hand = f"{why}: install {' '.join(packages)} (`apt-get install {' '.join(packages)}`) and run this again"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        stop(by_hand)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]):
+        if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
+            stop(by_hand)
+
+
+def run(*command: str | Path) -> None:
+    if subprocess.run([str(part) for part in command], cwd=ROOT).returncode:
+        stop(f"failed: {' '.join(str(part) for part in command[:6])} …")
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+def stop(text: str) -> None:
+    raise SystemExit(f"setup: {text}")
+
+
+if __name__ == "__main__":
+    main()
