@@ -4,7 +4,7 @@
       settings.yaml     the resolved settings of the run (secrets masked)
       run.json          what ran, for which day, status: written last, a folder without it is not read
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
-      trials.jsonl      one trial a line, from a search
+      trials.jsonl, best.jsonl    one trial a line, from a search
       recommendations.parquet, model/, checkpoints/
 
 `millrace etl results` loads new run folders into the warehouse, each exactly once.
@@ -55,13 +55,28 @@ class Run:
         """Where a ranking run puts its lists: user_id, rank, item_id, score, channels."""
         return self.folder / "recommendations.parquet"
 
-    def metric(self, stage: str, split: str, metric: str, value: float, rows: int, k: int | None = None) -> None:
-        """Add one number for `ads_model_metric`."""
-        self._append("metrics.jsonl", {"stage": stage, "split": split, "metric": metric, "k": k, "value": float(value), "rows": int(rows)})
+    def metric(
+        self,
+        stage: str,
+        split: str,
+        metric: str,
+        value: float,
+        rows: int,
+        *,
+        k: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Add one number for `ads_model_metric`; `model` when it is another's than the run's own, a channel's say."""
+        row = {"model": model or self.model, "stage": stage, "split": split, "metric": metric, "k": k}
+        self._append("metrics.jsonl", {**row, "value": float(value), "rows": int(rows)})
 
     def trial(self, **values: Any) -> None:
         """Add one trial of a search for `ads_tuning_trial`."""
         self._append("trials.jsonl", values)
+
+    def best(self, **values: Any) -> None:
+        """Name the best trial of a search for `ads_tuning_best`."""
+        self._append("best.jsonl", values)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as out:
@@ -83,8 +98,8 @@ def start_run(config: Config, model: str, day: date) -> Iterator[Run]:
     (run.folder / "settings.yaml").write_text(settings, encoding="utf-8")
     started = datetime.now(UTC)
     yield run
-    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": started.isoformat(), "ended_at": datetime.now(UTC).isoformat()}
-    write_atomically(run.folder / DONE, json.dumps(about, indent=2))
+    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": started.isoformat()}
+    write_atomically(run.folder / DONE, json.dumps({**about, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
 
 
 def done_runs(runs: Path) -> list[dict[str, Any]]:

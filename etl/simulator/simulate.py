@@ -4,7 +4,7 @@ import logging
 import shutil
 from datetime import date, timedelta
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
 from etl.settings import SimulatorSettings
 from etl.simulator import business, events, images, traffic, weblog
 from etl.simulator.world import World
@@ -16,8 +16,7 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, obje
     """Write `days` days; what an earlier simulation wrote for them is replaced. Same arguments, same bytes."""
     paths, settings = config.get(Paths), config.get(SimulatorSettings)
     world = World(settings, scale, seed)
-    for kind in ("landing", "truth"):
-        shutil.rmtree(paths.root / kind, ignore_errors=True)
+    _clear(paths)
     totals = {"impressions": 0, "clicks": 0, "late": 0, "log_lines": 0, "texts": 0}
     for day_index in range(days):
         day = settings.start + timedelta(days=day_index)
@@ -28,6 +27,16 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, obje
     business.fill_database(world, paths.business)
     last = settings.start + timedelta(days=days - 1)
     return {"first_day": str(settings.start), "last_day": str(last), "users": world.num_users, "items": world.num_items, **totals}
+
+
+def _clear(paths: Paths) -> None:
+    """Remove what an earlier simulation wrote; a landing zone that is not ours may hold somebody's only logs."""
+    landing, truth = paths.root / "landing", paths.truth
+    if landing.exists() and not truth.exists():
+        raise UserError(f"{landing} holds data that no simulation wrote: choose another MILLRACE_HOME or move it away")
+    for folder in (landing, truth):
+        shutil.rmtree(folder, ignore_errors=True)
+    truth.mkdir(parents=True)
 
 
 def _write_day(world: World, paths: Paths, day: date, day_index: int) -> dict[str, int]:

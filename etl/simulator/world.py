@@ -21,7 +21,7 @@ GENDERS = ("F", "M", None)
 AGE_GROUPS = ("18-24", "25-34", "35-44", "45-54", "55+", None)
 CITIES = ("Beijing", "Shanghai", "Shenzhen", "Chengdu", "Wuhan", "Hangzhou", "Xian", "Nanjing")
 TOPICS = ("music", "food", "travel", "football", "film", "games", "books", "fashion", "science", "cars", "garden", "politics")
-BASE_LOGIT = -3.2
+BASE_LOGIT = -2.9
 TASTE_WEIGHT = 1.5
 POSITION_LOGIT = -0.16
 
@@ -137,7 +137,7 @@ class World:
             + POSITION_LOGIT * (positions - 1)
             + DEVICE_LOGIT[self.user_device[users]][:, None]
         )
-        probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-(logit + 1.1)))
+        probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logit))
         return probability
 
 

@@ -1,0 +1,260 @@
+"""Command lines of the warehouse: each verb opens a session, calls one job and returns its counts."""
+
+import csv
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from conf import Paths, UsageError
+from conf.cli import NotBuiltYet, parse_day, parse_days, settings_of
+
+etl = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw data into warehouse tables.")
+ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of other systems into the warehouse.")
+warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="The warehouse itself.")
+simulate = typer.Typer(add_completion=False)
+sql = typer.Typer(add_completion=False)
+metrics = typer.Typer(add_completion=False)
+report = typer.Typer(add_completion=False)
+
+Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
+Since = Annotated[str | None, typer.Option("--since", help="also the days from this one")]
+
+
+class Output(str, Enum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--format", help="how rows are printed")]
+
+
+@simulate.command()
+def simulate_command(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(help="number of days", min=1)] = 7,
+    scale: Annotated[float, typer.Option(help="1 is some 200,000 impressions in 7 days", min=0.01)] = 1.0,
+    seed: Annotated[int, typer.Option(help="same seed, same bytes", min=0)] = 7,
+) -> dict[str, object]:
+    """Write raw logs, events, users and items with known click probabilities into the landing zone."""
+    from etl.simulator import simulate
+
+    return simulate.run(settings_of(context), days=days, scale=scale, seed=seed)
+
+
+@etl.command("weblog")
+def weblog_command(
+    context: typer.Context,
+    date: Day,
+    since: Since = None,
+    source: Annotated[list[str] | None, typer.Option("--source", help="log files, plain or gz; default: the landing zone")] = None,
+) -> dict[str, int]:
+    """Web logs of nginx or Apache -> ods_weblog_origin, ods_weblog_detail, ads_pv_hourly."""
+    from etl.jobs import weblog
+    from etl.session import spark_session
+
+    days, config = parse_days(date, since), settings_of(context)
+    with spark_session(config) as spark:
+        return weblog.run(spark, config, days, source or ())
+
+
+@etl.command("events")
+def events_command(context: typer.Context, date: Day, since: Since = None) -> dict[str, int]:
+    """Events of the site -> dwd_impression, dwd_interaction, ads_ctr_daily."""
+    from etl.jobs import events
+    from etl.session import spark_session
+
+    days, config = parse_days(date, since), settings_of(context)
+    with spark_session(config) as spark:
+        return events.run(spark, config, days)
+
+
+@etl.command("import")
+def import_command(
+    context: typer.Context,
+    date: Day,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="users, items; default: all")] = None,
+) -> dict[str, int]:
+    """Snapshots from the relational database -> dim_user, dim_item."""
+    from etl.jobs import business
+    from etl.session import spark_session
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return business.run(spark, config, day, names or ())
+
+
+@etl.command("results")
+def results_command(context: typer.Context) -> dict[str, int]:
+    """Finished run folders -> ads_model_metric, ads_tuning_trial, ads_recommendation, each run once."""
+    from etl.jobs import results
+    from etl.session import spark_session
+
+    config = settings_of(context)
+    with spark_session(config) as spark:
+        return results.run(spark, config)
+
+
+@etl.command("collect")
+def collect_command() -> None:
+    """Follow log files into the landing zone (not built yet)."""
+    raise NotBuiltYet("millrace etl collect", "copy files to landing/weblog/dt=DAY/, or name them with `etl weblog --source`")
+
+
+@etl.command("export")
+def export_command(name: str) -> None:
+    """Result tables to a relational database (not built yet)."""
+    raise NotBuiltYet(f"millrace etl export {name}", "`millrace sql --format csv` prints any table")
+
+
+@etl.command("stream")
+def stream_command(name: str) -> None:
+    """Rolling counts over a stream (not built yet)."""
+    raise NotBuiltYet(f"millrace etl stream {name}")
+
+
+@ingest.callback()
+def ingest_group() -> None:
+    """Keeps `interactions` a sub-command although it is the only one."""
+
+
+@ingest.command("interactions")
+def interactions_command(
+    context: typer.Context,
+    ratings: Annotated[Path, typer.Option(help="file of ratings or interactions")],
+    format: Annotated[str, typer.Option("--format", help="movielens, movielens-csv, recbole or events")],
+    items: Annotated[Path | None, typer.Option(help="file of items")] = None,
+    users: Annotated[Path | None, typer.Option(help="file of users")] = None,
+) -> dict[str, object]:
+    """Ratings or interactions of another system -> dwd_interaction, dim_user, dim_item."""
+    from etl.jobs import ingest as job
+    from etl.session import spark_session
+
+    config = settings_of(context)
+    with spark_session(config) as spark:
+        return job.run(spark, config, ratings=ratings, items=items, users=users, format_name=format)
+
+
+@sql.command()
+def sql_command(context: typer.Context, statement: str, format: OutputOption = Output.table) -> None:
+    """Query the warehouse."""
+    from etl.session import spark_session
+    from etl.tables import ALL
+    from etl.warehouse import query
+
+    with spark_session(settings_of(context)) as spark:
+        frame = query(spark, statement, list(ALL))
+        print_rows(frame.columns, [row.asDict(recursive=True) for row in frame.toLocalIterator()], format)
+
+
+@metrics.command()
+def metrics_command(
+    context: typer.Context,
+    date: Annotated[str | None, typer.Option("--date", help="only this day")] = None,
+    format: OutputOption = Output.table,
+) -> None:
+    """Newest numbers of every model."""
+    from etl.jobs.report import newest_metrics
+    from etl.session import spark_session
+
+    day, config = parse_day(date) if date else None, settings_of(context)
+    with spark_session(config) as spark:
+        frame = newest_metrics(spark, config, day).orderBy("dt", "stage", "model", "split", "metric", "k")
+        print_rows(frame.columns, [row.asDict() for row in frame.collect()], format)
+
+
+@report.command()
+def report_command(context: typer.Context, date: Day) -> dict[str, object]:
+    """The stages, rows and metrics of a day."""
+    from etl.jobs import report
+    from etl.session import spark_session
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return report.run(spark, config, day)
+
+
+@warehouse.command("tables")
+def tables_command(format: OutputOption = Output.table) -> None:
+    """Every table with its grain."""
+    from etl.tables import ALL
+
+    rows = [{"table": table.name, "partition": table.partition, "description": table.description} for table in ALL.values()]
+    print_rows(["table", "partition", "description"], rows, format)
+
+
+@warehouse.command("describe")
+def describe_command(table: str, format: OutputOption = Output.table) -> None:
+    """Columns and checks of a table."""
+    from etl.tables import table_named
+
+    found = table_named(table)
+    if format is Output.table:
+        print(f"{found.name}: {found.description}\npartitioned by {found.partition}\n")
+    rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in found.columns]
+    print_rows(["column", "type", "comment"], rows, format)
+    if format is Output.table:
+        print("\nchecks: " + ("; ".join(str(check) for check in found.all_checks) or "none"))
+
+
+@warehouse.command("check")
+def check_command(context: typer.Context, table: str) -> dict[str, int]:
+    """Run a table's checks on all its partitions."""
+    from etl.quality import check_rows
+    from etl.session import spark_session
+    from etl.tables import table_named
+    from etl.warehouse import Warehouse
+
+    found, config = table_named(table), settings_of(context)
+    with spark_session(config) as spark:
+        house = Warehouse(spark, config.get(Paths))
+        return check_rows(found, house.read(found), house.partitions(found))
+
+
+@warehouse.command("vacuum")
+def vacuum_command(
+    context: typer.Context,
+    older_than_h: Annotated[float, typer.Option(help="leave folders younger than this many hours", min=0)] = 24.0,
+) -> dict[str, int]:
+    """Remove files of replaced partitions."""
+    from etl.session import spark_session
+    from etl.tables import ALL
+    from etl.warehouse import Warehouse
+
+    config = settings_of(context)
+    with spark_session(config) as spark:
+        house = Warehouse(spark, config.get(Paths))
+        written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
+        return {"removed": sum(house.vacuum(table, older_than_s=older_than_h * 3600) for table in written)}
+
+
+@warehouse.command("serve")
+def serve_command() -> None:
+    """A HiveServer2 endpoint (not built yet)."""
+    raise NotBuiltYet("millrace warehouse serve", "`millrace sql` reads the same tables")
+
+
+def print_rows(columns: list[str], rows: list[dict[str, Any]], output: Output) -> None:
+    """Rows to stdout, and nothing else: a table, CSV, or one JSON array."""
+    if output is Output.json:
+        print(json.dumps(rows, default=str, ensure_ascii=False))
+    elif output is Output.csv:
+        writer = csv.DictWriter(sys.stdout, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    elif output is Output.table:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*["" if row[name] is None else str(row[name]) for name in columns])
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    else:
+        raise UsageError(f"unknown format {output}")

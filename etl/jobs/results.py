@@ -1,0 +1,102 @@
+"""Run folders of training, ranking and tuning -> warehouse tables, each run exactly once: `millrace etl results`."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from conf import Config, Paths
+from conf.runs import done_runs, read_jsonl
+from etl.stage import stage_run
+from etl.table import Table
+from etl.tables import ads
+from etl.warehouse import Warehouse
+
+
+def run(spark: SparkSession, config: Config) -> dict[str, int]:
+    """Add the metrics and trials of finished runs that the warehouse does not know; publish the newest lists of a day."""
+    warehouse = Warehouse(spark, config.get(Paths))
+    runs = done_runs(config.get(Paths).runs)
+    for found in runs:
+        found["day"] = date.fromisoformat(found["dt"])
+    days = sorted({found["day"] for found in runs})
+    loaded = 0
+    for day in days:
+        of_day = [found for found in runs if found["day"] == day]
+        with stage_run(warehouse, "results", [day]) as counts:
+            added = _add_rows(warehouse, ads.model_metric, day, _metrics(of_day))
+            added += _add_rows(warehouse, ads.tuning_trial, day, _trials(of_day))
+            added += _add_rows(warehouse, ads.tuning_best, day, _best(of_day))
+            added += _publish_recall(warehouse, day)
+            added += _publish_lists(warehouse, day, of_day)
+            counts[day].rows_in = counts[day].rows_out = added
+        loaded += added
+    return {"runs": len(runs), "rows_out": loaded}
+
+
+def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: Iterable[dict[str, Any]]) -> int:
+    """Rows of runs that the partition does not hold yet, beside those it holds; run ids make it exactly once."""
+    listed = list(rows)
+    if not listed:
+        return 0
+    spark = warehouse.spark
+    held = warehouse.read(table, [day])
+    known = {row["run_id"] for row in held.select("run_id").distinct().collect()}
+    fresh = [row for row in listed if row["run_id"] not in known]
+    if not fresh:
+        return 0
+    frame = _frame(spark, table, fresh).withColumn("dt", F.lit(day.isoformat()))
+    warehouse.write(table, held.unionByName(frame), [day])
+    return len(fresh)
+
+
+def _frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
+    schema = StructType.fromDDL(", ".join(f"`{column.name}` {column.type}" for column in table.columns))
+    return spark.createDataFrame([tuple(row.get(name) for name in table.column_names) for row in rows], schema)
+
+
+def _metrics(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for found in runs:
+        ended = datetime.fromisoformat(found["ended_at"])
+        for row in read_jsonl(found["folder"] / "metrics.jsonl"):
+            yield {**row, "run_id": found["run_id"], "trained_at": ended}
+
+
+def _trials(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for found in runs:
+        for row in read_jsonl(found["folder"] / "trials.jsonl"):
+            yield {**row, "run_id": found["run_id"]}
+
+
+def _best(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for found in runs:
+        for row in read_jsonl(found["folder"] / "best.jsonl"):
+            yield {**row, "run_id": found["run_id"]}
+
+
+def _publish_lists(warehouse: Warehouse, day: date, runs: list[dict[str, Any]]) -> int:
+    """The newest ranking run of the day replaces its lists whole."""
+    files = [found["folder"] / "recommendations.parquet" for found in runs]
+    files = [file for file in files if file.exists()]
+    if not files:
+        return 0
+    lists = warehouse.spark.read.parquet(Path(files[-1]).as_uri()).withColumn("dt", F.lit(day.isoformat()))
+    return warehouse.write(ads.recommendation, lists, [day])[day]
+
+
+def _publish_recall(warehouse: Warehouse, day: date) -> int:
+    """ads_recall_daily from the day's newest measurement of the recall channels."""
+    if not warehouse.has(ads.model_metric, day):
+        return 0
+    rows = warehouse.read(ads.model_metric, [day]).where("stage = 'recall' and metric = 'recall' and split = 'holdout'")
+    newest = rows.agg(F.max("trained_at")).first()
+    if newest is None or newest[0] is None:
+        return 0
+    recall = rows.where(F.col("trained_at") == newest[0]).select(
+        F.col("model").alias("channel"), "k", F.col("value").alias("recall"), F.col("rows").alias("users"), "dt"
+    )
+    return warehouse.write(ads.recall_daily, recall, [day])[day]
