@@ -31,6 +31,6 @@ docs: setup  ## write docs/data-dictionary.md from the table descriptions
 
 lock: setup  ## pin the newest versions that fit, without addresses; a build's local suffix stays for our own wheels only
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate -q \
-	  --find-links "$$(ls -d $${XDG_CACHE_HOME:-$$HOME/.cache}/millrace/wheels/cp311-* | tail -1)" \
+	  $$(ls -d $${XDG_CACHE_HOME:-$$HOME/.cache}/millrace/wheels/cp311-* | sed 's/^/--find-links /') \
 	  $${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS} --upgrade \
 	  | sed -E 's/\+cpu$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt

@@ -1,7 +1,7 @@
 """Settings, places and run folders: what every package builds on. Imports nothing of Millrace."""
 
 from conf.errors import UsageError, UserError
-from conf.paths import Paths
+from conf.paths import Paths, file_url
 from conf.settings import Config, Settings, load
 
-__all__ = ["Config", "Paths", "Settings", "UsageError", "UserError", "load"]
+__all__ = ["Config", "Paths", "Settings", "UsageError", "UserError", "file_url", "load"]

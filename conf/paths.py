@@ -7,6 +7,11 @@ from typing import ClassVar
 from conf.settings import Settings
 
 
+def file_url(path: Path) -> str:
+    """`file://` and the path as it is: `Path.as_uri` would turn the = of a partition folder into %3D."""
+    return f"file://{path}"
+
+
 class Paths(Settings):
     """The folders of one installation. Code asks this object, it never joins folder names by hand."""
 
@@ -25,7 +30,7 @@ class Paths(Settings):
     @property
     def warehouse(self) -> str:
         """URL of the warehouse folder, without a slash at the end."""
-        return (self.warehouse_root or (self.root / "warehouse").as_uri()).rstrip("/")
+        return (self.warehouse_root or file_url(self.root / "warehouse")).rstrip("/")
 
     @property
     def metastore(self) -> Path:

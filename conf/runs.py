@@ -25,6 +25,7 @@ from conf.atomic import write_atomically
 from conf.paths import Paths
 from conf.settings import Config
 
+STARTED = "started.json"
 DONE = "run.json"
 
 
@@ -89,17 +90,26 @@ class Run:
 
 
 @contextmanager
-def start_run(config: Config, model: str, day: date) -> Iterator[Run]:
-    """Open a run folder; only a block that ends well is marked done, and only done folders are ever read."""
-    run_id = f"{model}-{new_run_id()}"
+def start_run(config: Config, model: str, day: date, *, resumed: Path | None = None) -> Iterator[Run]:
+    """Open a run folder (or go on in `resumed`); only a block that ends well is marked done, and only done are read."""
+    run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
     run = Run(run_id, model, day, config.get(Paths).runs / run_id)
-    run.folder.mkdir(parents=True)
-    settings = yaml.safe_dump(config.resolved(), sort_keys=False)
-    (run.folder / "settings.yaml").write_text(settings, encoding="utf-8")
-    started = datetime.now(UTC)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": datetime.now(UTC).isoformat()}
+    write_atomically(run.folder / STARTED, json.dumps(about, indent=2))
+    write_atomically(run.folder / "settings.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
     yield run
-    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": started.isoformat()}
     write_atomically(run.folder / DONE, json.dumps({**about, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
+
+
+def resume_run(config: Config, model: str, day: date) -> Path | None:
+    """Folder of the newest run of `model` for `day`, when it was started and not finished."""
+    newest = None
+    for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if (about["model"], about["dt"]) == (model, day.isoformat()):
+            newest = path.parent
+    return newest if newest and not (newest / DONE).exists() else None
 
 
 def done_runs(runs: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin/python"
 STAMP = VENV / "millrace-setup"
-INPUTS = ("pyproject.toml", "constraints.txt", "tools/setup.py", "tools/wheels.py", "tools/petastorm_arrow_legacy.py")
+# What each of our own wheels is made from: a change makes it anew.
+HOROVOD = ("tools/wheel_parts.py", "tools/wheel_horovod.py")
+PETASTORM = ("tools/wheel_parts.py", "tools/wheel_petastorm.py", "tools/petastorm_arrow_legacy.py")
+INPUTS = ("pyproject.toml", "constraints.txt", "tools/setup.py", *HOROVOD, *PETASTORM)
 # What Horovod's build needs, besides a C++ compiler. Its CMake files are too old for CMake 4.
 HOROVOD_BUILD = ("torch", "cmake<4", "setuptools", "wheel", "pip", "cffi", "cloudpickle", "psutil", "pyyaml", "packaging")
 
@@ -28,9 +31,11 @@ def main() -> None:
     require_python()
     ensure_java()
     create_venv()
-    wheels = ensure_wheels()
+    links = [word for folder in ensure_wheels() for word in ("--find-links", folder)]
     say("installing the pinned packages")
-    uv("install", "-e", ".", "--group", "dev", "-c", "constraints.txt", "--find-links", wheels)
+    # Ours keep their version when their recipe changes, so they are always put in anew.
+    anew = ("--reinstall-package", "petastorm", "--reinstall-package", "horovod")
+    uv("install", "-e", ".", "--group", "dev", "-c", "constraints.txt", *links, *anew)
     STAMP.write_text(fingerprint())
     say(f"ready after {time.monotonic() - started:.0f} s")
 
@@ -80,21 +85,34 @@ def create_venv() -> None:
         run(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv")
 
 
-def ensure_wheels() -> Path:
-    """Horovod compiles for minutes, so its wheel is kept outside the checkout, by the versions it depends on."""
-    recipe = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS[3:])).hexdigest()[:12]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "millrace/wheels" / f"cp311-torch{pinned('torch')}-{recipe}"
+def ensure_wheels() -> list[Path]:
+    """Our own wheels, kept outside the checkout, by what they depend on: Horovod compiles for minutes."""
+    return [petastorm_wheel(), horovod_wheel()]
+
+
+def petastorm_wheel() -> Path:
+    folder = wheel_cache("petastorm", PETASTORM)
     if not list(folder.glob("petastorm-*.whl")):
         say("mending Petastorm for today's Arrow")
-        run(PYTHON, "tools/wheels.py", "petastorm", folder)
+        run(PYTHON, "tools/wheel_petastorm.py", folder)
+    return folder
+
+
+def horovod_wheel() -> Path:
+    folder = wheel_cache(f"horovod-torch{pinned('torch')}", HOROVOD)
     if not list(folder.glob("horovod-*.whl")):
         if not shutil.which("g++"):
             apt_install("g++", "python3-dev", "make", why="Horovod is compiled once on each machine")
         say("compiling Horovod for this torch: about three minutes, once on each machine")
         uv("install", *HOROVOD_BUILD, "-c", "constraints.txt")
-        run(PYTHON, "tools/wheels.py", "horovod", folder)
+        run(PYTHON, "tools/wheel_horovod.py", folder)
     return folder
+
+
+def wheel_cache(name: str, recipe: tuple[str, ...]) -> Path:
+    digest = hashlib.sha256(b"".join((ROOT / part).read_bytes() for part in recipe)).hexdigest()[:12]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "millrace/wheels" / f"cp311-{name}-{digest}"
 
 
 def pinned(package: str) -> str:

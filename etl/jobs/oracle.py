@@ -9,7 +9,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import Config, Paths
+from conf import Config, Paths, file_url
 from conf.runs import start_run
 from etl.tables import dwd
 from etl.warehouse import Warehouse
@@ -41,7 +41,7 @@ def _known(paths: Paths, days: Sequence[date]) -> bool:
 
 
 def _joined(spark: SparkSession, warehouse: Warehouse, paths: Paths, days: Sequence[date]) -> DataFrame:
-    folders = [(paths.truth / f"dt={day.isoformat()}").as_uri() for day in days]
+    folders = [file_url(paths.truth / f"dt={day.isoformat()}") for day in days]
     truth = spark.read.parquet(*folders)
     shown = warehouse.read(dwd.impression, days).select("impression_id", F.col("is_clicked").alias("label"))
     return shown.join(truth, on="impression_id", how="inner").select("label", F.col("probability").alias("score"))

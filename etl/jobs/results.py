@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from conf import Config, Paths
+from conf import Config, Paths, file_url
 from conf.runs import done_runs, read_jsonl
 from etl.stage import stage_run
 from etl.table import Table
@@ -84,7 +83,7 @@ def _publish_lists(warehouse: Warehouse, day: date, runs: list[dict[str, Any]]) 
     files = [file for file in files if file.exists()]
     if not files:
         return 0
-    lists = warehouse.spark.read.parquet(Path(files[-1]).as_uri()).withColumn("dt", F.lit(day.isoformat()))
+    lists = warehouse.spark.read.parquet(file_url(files[-1])).withColumn("dt", F.lit(day.isoformat()))
     return warehouse.write(ads.recommendation, lists, [day])[day]
 
 

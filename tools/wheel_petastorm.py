@@ -1,66 +1,15 @@
-"""Make the two wheels that are not on the index as we need them: Horovod compiled and Petastorm mended.
+"""Mend Petastorm for today's pyarrow and numpy, and cure the race that loses rows: `python tools/wheel_petastorm.py OUT`."""
 
-    python tools/wheels.py horovod|petastorm OUT_DIR [--python VENV_PYTHON]
-
-Both get the local version suffix `+millrace1`, so that constraints.txt asks for exactly these and never for the
-published files by accident. Standard library only: it runs before anything is installed.
-"""
-
-import argparse
 import base64
 import hashlib
-import os
-import re
 import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
-HOROVOD = "0.28.1"
+from wheel_parts import SUFFIX, download, main, replace, run, substitute
+
 PETASTORM = "0.13.1"
-SUFFIX = "millrace1"
 HERE = Path(__file__).resolve().parent
-
-
-def build(name: str, out: Path, python: str) -> Path:
-    """Build the wheel `name` into `out`; a file there is always whole (built aside, then renamed)."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"millrace-{name}-") as scratch:
-        wheel = {"horovod": build_horovod, "petastorm": mend_petastorm}[name](Path(scratch), python)
-        staged = out / f".{wheel.name}.{os.getpid()}"
-        shutil.copyfile(wheel, staged)
-        return staged.rename(out / wheel.name)
-
-
-# --- Horovod: its CMake files ask for C++14, the headers of torch >= 2.10 need C++20 -------------------------------
-
-
-def build_horovod(scratch: Path, python: str) -> Path:
-    download(scratch, python, f"horovod=={HOROVOD}", "--no-binary", ":all:", "--no-build-isolation")
-    with tarfile.open(next(scratch.glob("horovod-*.tar.gz"))) as archive:
-        archive.extractall(scratch, filter="data")
-    source = scratch / f"horovod-{HOROVOD}"
-    for cmake in (source / "CMakeLists.txt", source / "horovod/torch/CMakeLists.txt"):
-        replace(cmake, "set(CMAKE_CXX_STANDARD 14)", "set(CMAKE_CXX_STANDARD 20)")
-    replace(source / "horovod/__init__.py", f"__version__ = '{HOROVOD}'", f"__version__ = '{HOROVOD}+{SUFFIX}'")
-    environment = {
-        "HOROVOD_WITH_PYTORCH": "1",
-        "HOROVOD_WITHOUT_TENSORFLOW": "1",
-        "HOROVOD_WITHOUT_MXNET": "1",
-        "HOROVOD_WITH_GLOO": "1",
-        "HOROVOD_WITHOUT_MPI": "1",
-        "MAKEFLAGS": f"-j{os.cpu_count() or 2}",
-        **os.environ,
-        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    run(python, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", scratch, source, env=environment)
-    return next(scratch.glob("horovod-*.whl"))
-
-
-# --- Petastorm: today's pyarrow and numpy, and the end-of-data race that loses rows ---------------------------------
 
 # (files, regular expression, replacement): every rule must match in every file it names, or the build stops.
 PETASTORM_RULES = [
@@ -86,6 +35,8 @@ PETASTORM_RULES = [
         "from fsspec.implementations.arrow import HadoopFileSystem\n\nArrowIOError = OSError",
     ),
     ("hdfs/namenode.py", r"return pyarrow\.hdfs\.connect\(", "return HadoopFileSystem("),
+    # fsspec's class has cached properties beside its methods; only methods can be wrapped.
+    ("hdfs/namenode.py", r"inspect\.getmembers\(cls, inspect\.isroutine\)", "inspect.getmembers(cls, inspect.isfunction)"),
     # Names that numpy 2 removed.
     ("unischema.py arrow_reader_worker.py", r"np\.unicode_", "np.str_"),
     ("unischema.py", r"np\.string_", "np.bytes_"),
@@ -155,32 +106,5 @@ def zip_wheel(tree: Path, info: Path, wheel: Path) -> Path:
     return wheel
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------
-
-
-def download(scratch: Path, python: str, *what: str) -> None:
-    run(python, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, *what)
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    substitute(path, re.escape(old), new.replace("\\", r"\\"))
-
-
-def substitute(path: Path, pattern: str, replacement: str) -> None:
-    text, count = re.subn(pattern, replacement, path.read_text())
-    if not count:
-        raise SystemExit(f"tools/wheels.py: nothing matches {pattern!r} in {path.name}: has its version changed?")
-    path.write_text(text)
-
-
-def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
-    subprocess.run([str(part) for part in command], check=True, env=env)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["horovod", "petastorm"])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the environment to build for")
-    options = parser.parse_args()
-    print(build(options.name, options.out, options.python))
+    main(mend_petastorm, __doc__)

@@ -1,0 +1,96 @@
+"""The training set of a day: examples, split, features, Parquet with Petastorm's metadata. `millrace features build`."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf import Config, Paths, UserError
+from conf.versions import publish
+from etl.stage import Counts, stage_run, total_of
+from etl.tables import dim
+from etl.warehouse import Warehouse
+from features import splits
+from features.dataset import as_dataset_columns, write_dataset
+from features.examples import load_examples
+from features.index import update_index
+from features.settings import FeatureSettings
+from features.transform import Statistics, fit, raw_features, standardise
+
+KIND = "examples"
+SPLITS = ("train", "valid", "test")
+
+
+def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> dict[str, Any]:
+    """Build and publish the training set of `day`; `split` is day, or one of `splits.SPLITS` over all data."""
+    settings, paths = config.get(FeatureSettings), config.get(Paths)
+    warehouse = Warehouse(spark, paths)
+    with stage_run(warehouse, "features", [day]) as counts:
+        update_index(warehouse, day)
+        rows = split_examples(warehouse, settings, day, split).persist()
+        try:
+            about: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count(rows, day)}
+            with publish(paths.datasets(KIND, day), about) as folder:
+                write_splits(warehouse, settings, day, rows, folder, about)
+        finally:
+            rows.unpersist()
+        written = sum(about["rows"].values())
+        counts[day] = Counts(rows_in=written, rows_out=written)
+    return {**total_of(counts), **about["rows"]}
+
+
+def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame:
+    """The examples with their `split` column."""
+    if split == "day":
+        return splits.by_day(load_examples(warehouse, settings, day), settings, day)
+    return splits.by_name(load_examples(warehouse, settings, None), settings, split)
+
+
+def _count(rows: DataFrame, day: date) -> dict[str, int]:
+    found = {row["split"]: row["count"] for row in rows.groupBy("split").count().collect()}
+    if missing := [name for name in SPLITS if not found.get(name)]:
+        raise UserError(f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)")
+    return {name: int(found[name]) for name in SPLITS}
+
+
+def write_splits(
+    warehouse: Warehouse, settings: FeatureSettings, day: date, rows: DataFrame, folder: Path, about: dict[str, Any]
+) -> None:
+    """Compute the features with statistics of the training split and write one folder a split."""
+    users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
+    train = rows.where(F.col("split") == "train")
+    featured = raw_features(rows, users, items, train, settings.prior_strength).persist()
+    try:
+        statistics = fit(featured.where(F.col("split") == "train"))
+        ready = standardise(featured, statistics)
+        for name in SPLITS:
+            part = ready.where(F.col("split") == name)
+            write_dataset(as_dataset_columns(part, ["example_id", "user_id", "item_id"]), folder / name, settings)
+        about["statistics"] = statistics.as_dict()
+    finally:
+        featured.unpersist()
+
+
+def features_of_pairs(
+    warehouse: Warehouse, settings: FeatureSettings, day: date, pairs: DataFrame, known: DataFrame, statistics: dict[str, Any]
+) -> DataFrame:
+    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list at the start of `day`."""
+    shown = pairs.withColumns(
+        {
+            "at": F.to_timestamp(F.lit(day.isoformat())),
+            "day": F.lit(day),
+            "position": F.lit(1),
+            "device": F.lit(None).cast("string"),
+        }
+    )
+    users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
+    raw = raw_features(shown, users, items, known, settings.prior_strength)
+    return standardise(raw, Statistics(**statistics))
+
+
+def columns_of(names: Sequence[str]) -> list[str]:
+    """Dataset columns of features."""
+    return [f"f_{name}" for name in names]

@@ -1,0 +1,29 @@
+"""Command line of the features."""
+
+from typing import Annotated, Any
+
+import typer
+
+from conf.cli import parse_day, settings_of
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")
+
+
+@app.callback()
+def group() -> None:
+    """Keeps `build` a sub-command although it is the only one."""
+
+
+@app.command("build")
+def build_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    split: Annotated[str, typer.Option(help="day, or time, random, leave-one-out over all data")] = "day",
+) -> dict[str, Any]:
+    """Training set of a day, as Parquet with Petastorm's metadata."""
+    from etl.session import spark_session
+    from features import build
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return build.run(spark, config, day, split)

@@ -1,0 +1,47 @@
+"""Writes feature rows as Parquet with Petastorm's metadata; the Unischema follows from the catalog."""
+
+from pathlib import Path
+
+import numpy as np
+from petastorm.codecs import ScalarCodec
+from petastorm.etl.dataset_metadata import materialize_dataset
+from petastorm.unischema import Unischema, UnischemaField
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringType
+
+from conf import file_url
+from features.catalog import DENSE, SPARSE
+from features.settings import FeatureSettings
+
+LABEL = "label"
+
+
+def _scalar(name: str, numpy_type: type, spark_type: DataType, nullable: bool = False) -> UnischemaField:
+    return UnischemaField(name, numpy_type, (), ScalarCodec(spark_type), nullable)
+
+
+def schema_of(rows: DataFrame) -> Unischema:
+    """Feature columns by the catalog, and the columns of `rows` that say whose they are."""
+    known = {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.int64, LongType()) for feature in SPARSE}
+    known |= {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.float32, FloatType()) for feature in DENSE}
+    known[LABEL] = _scalar(LABEL, np.float32, FloatType())
+    known["at_s"] = _scalar("at_s", np.float64, DoubleType())
+    known["score"] = _scalar("score", np.float32, FloatType())
+    fields = [known.get(name) or _scalar(name, np.str_, StringType(), nullable=True) for name in rows.columns]
+    return Unischema("MillraceFeatures", fields)
+
+
+def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
+    """Write `rows` in the order of `at_s`, then user: a learner that reads the files in order reads time in order."""
+    spark = rows.sparkSession
+    ordered = rows.repartitionByRange(settings.files, "at_s", "user_id").sortWithinPartitions("at_s", "user_id")
+    with materialize_dataset(spark, file_url(folder), schema_of(rows), settings.row_group_mb):
+        ordered.write.mode("overwrite").parquet(file_url(folder))
+
+
+def as_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:
+    """`keys`, the moment in seconds, the label and the features, as `schema_of` describes them."""
+    features = [F.col(f"f_{feature.name}") for feature in (*SPARSE, *DENSE)]
+    label = F.col("label").cast("float").alias(LABEL) if "label" in rows.columns else F.lit(0.0).cast("float").alias(LABEL)
+    return rows.select(*keys, F.col("at").cast("double").alias("at_s"), label, *features)
