@@ -97,7 +97,8 @@ def _row_groups(spec: FeedSpec, number: int) -> Iterator[tuple[NDArray[np.int64]
         schema_fields=columns,
         reader_pool_type="thread",
         workers_count=2,
-        shuffle_row_groups=False,
+        shuffle_row_groups=bool(spec.shuffle_rows),
+        seed=1 + spec.seed + number,  # the shares do not depend on it
         cur_shard=spec.rank,
         shard_count=spec.world_size,
         num_epochs=1,

@@ -1,7 +1,9 @@
 """Run folders of training, ranking and tuning -> warehouse tables, each run exactly once: `millrace etl results`."""
 
+import json
 from collections.abc import Iterable
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -31,7 +33,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             added += _add_rows(warehouse, ads.tuning_trial, day, _trials(of_day))
             added += _add_rows(warehouse, ads.tuning_best, day, _best(of_day))
             added += _publish_recall(warehouse, day)
-            added += _publish_lists(warehouse, day, of_day)
+            added += _publish_lists(warehouse, config.get(Paths).runs, day)
             counts[day].rows_in = counts[day].rows_out = added
         loaded += added
     return {"runs": len(runs), "rows_out": loaded}
@@ -77,13 +79,13 @@ def _best(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             yield {**row, "run_id": found["run_id"]}
 
 
-def _publish_lists(warehouse: Warehouse, day: date, runs: list[dict[str, Any]]) -> int:
-    """The newest ranking run of the day replaces its lists whole."""
-    files = [found["folder"] / "recommendations.parquet" for found in runs]
-    files = [file for file in files if file.exists()]
-    if not files:
+def _publish_lists(warehouse: Warehouse, runs: Path, day: date) -> int:
+    """The promoted ranking run of the day replaces its lists whole."""
+    promoted = runs / "promoted" / f"{day}.json"
+    if not promoted.exists():
         return 0
-    lists = warehouse.spark.read.parquet(file_url(files[-1])).withColumn("dt", F.lit(day.isoformat()))
+    file = runs / json.loads(promoted.read_text())["recommend"] / "recommendations.parquet"
+    lists = warehouse.spark.read.parquet(file_url(file)).withColumn("dt", F.lit(day.isoformat()))
     return warehouse.write(ads.recommendation, lists, [day])[day]
 
 

@@ -1,0 +1,98 @@
+"""Command lines of the recommender."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from conf.cli import parse_day, settings_of
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
+Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
+
+
+@app.command("recall")
+def recall_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Candidates of every user from all channels, with their features."""
+    from etl.session import spark_session
+    from recsys import candidates
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return candidates.run(spark, config, day)
+
+
+@app.command("coarse")
+def coarse_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Train the coarse ranker (LightGBM)."""
+    from recsys import coarse
+
+    return coarse.run(settings_of(context), parse_day(date))
+
+
+@app.command("fine")
+def fine_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Train the fine ranker (online FM)."""
+    from recsys.fine import train
+
+    return train.run(settings_of(context), parse_day(date))
+
+
+@app.command("rank")
+def rank_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Rank the candidates with the day's models, and measure the held-out lists."""
+    from recsys import rank
+
+    return rank.run(settings_of(context), parse_day(date))
+
+
+@app.command("promote")
+def promote_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Let the day's lists be published, if the models are good for anything."""
+    from recsys import promote
+
+    return promote.run(settings_of(context), parse_day(date))
+
+
+@app.command("run")
+def run_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Recall, coarse, fine, rank and promote, one after the other."""
+    from etl.session import spark_session
+    from recsys import candidates, coarse, promote, rank
+    from recsys.fine import train
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        candidates.run(spark, config, day)
+    coarse.run(config, day)
+    train.run(config, day)
+    told = rank.run(config, day)
+    promote.run(config, day)
+    return told
+
+
+@app.command("recommend")
+def recommend_command(
+    context: typer.Context,
+    user: str,
+    date: Annotated[str | None, typer.Option("--date", help="the day; default: the newest")] = None,
+) -> None:
+    """The list of one user, as JSON."""
+    from recsys.recommend import recommend
+
+    print(json.dumps(recommend(settings_of(context), user, parse_day(date) if date else None)))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    context: typer.Context,
+    split: Annotated[str, typer.Option(help="random, time or leave-one-out")] = "time",
+    k: Annotated[int, typer.Option(help="length of the lists", min=1)] = 10,
+) -> dict[str, Any]:
+    """Recall, nDCG and MAP of every step over all that the warehouse holds."""
+    from etl.session import spark_session
+    from recsys import evaluate
+
+    config = settings_of(context)
+    with spark_session(config) as spark:
+        return evaluate.run(spark, config, split=split, k=k)

@@ -1,0 +1,50 @@
+"""Reads feature data sets for rankers: plain Arrow, columns as arrays, in the order of time."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from conf import Config, Paths
+from conf.versions import current
+from features.catalog import DENSE, SPARSE
+
+SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
+DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`sparse` (n, fields) int64, `dense` (n, features) float32, `label` (n,) float32, `keys`: name -> (n,)."""
+
+    sparse: NDArray[np.int64]
+    dense: NDArray[np.float32]
+    label: NDArray[np.float32]
+    keys: dict[str, Any]
+
+
+def read_rows(folder: Path, keys: list[str] | None = None) -> Rows:
+    """All rows of a data set, files in the order of their names, which is the order of time."""
+    table = ds.dataset(sorted(str(path) for path in folder.glob("*.parquet"))).to_table(
+        columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *(keys or [])]
+    )
+    return Rows(
+        np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1),
+        np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1),
+        table["label"].to_numpy(),
+        {name: table[name].to_pandas() for name in keys or []},
+    )
+
+
+def examples_folder(config: Config, day: date) -> Path:
+    """The published training set of a day. Raises UserError when there is none."""
+    return current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[0]
+
+
+def candidates_folder(config: Config, day: date) -> Path:
+    """The published candidates of a day. Raises UserError when there are none."""
+    return current(config.get(Paths).datasets("candidates", day), made_by=f"millrace recsys recall --date {day}")[0]
