@@ -43,7 +43,7 @@ class Paths(Settings):
 
     @property
     def truth(self) -> Path:
-        """The simulator's true click probabilities. Only `etl oracle` reads them, no training job does."""
+        """The simulator's true click probabilities. Only `features oracle` reads them, no training job does."""
         return self.root / "truth"
 
     @property

@@ -9,11 +9,6 @@ from conf.cli import parse_day, settings_of
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")
 
 
-@app.callback()
-def group() -> None:
-    """Keeps `build` a sub-command although it is the only one."""
-
-
 @app.command("build")
 def build_command(
     context: typer.Context,
@@ -27,3 +22,17 @@ def build_command(
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
         return build.run(spark, config, day, split)
+
+
+@app.command("oracle")
+def oracle_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+) -> dict[str, float]:
+    """Best possible AUC and log loss of a generated day, for comparison; nothing on real data."""
+    from etl.session import spark_session
+    from features import oracle
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return oracle.run(spark, config, day)

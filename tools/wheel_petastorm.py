@@ -37,6 +37,8 @@ PETASTORM_RULES = [
     ("hdfs/namenode.py", r"return pyarrow\.hdfs\.connect\(", "return HadoopFileSystem("),
     # fsspec's class has cached properties beside its methods; only methods can be wrapped.
     ("hdfs/namenode.py", r"inspect\.getmembers\(cls, inspect\.isroutine\)", "inspect.getmembers(cls, inspect.isfunction)"),
+    # Standard output belongs to the command.
+    ("reader.py", r'print\("Cache cleanup complete\."\)', 'logger.debug("Cache cleanup complete.")'),
     # Names that numpy 2 removed.
     ("unischema.py arrow_reader_worker.py", r"np\.unicode_", "np.str_"),
     ("unischema.py", r"np\.string_", "np.bytes_"),

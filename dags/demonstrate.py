@@ -1,0 +1,62 @@
+"""`millrace demo`: a generated week, the whole last day on it, and a summary that says where everything is."""
+
+import time
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+
+from conf import Config, Paths
+from dags.stages import NAMES, STAGES, TUNE
+from dags.walk import engines, walk
+
+
+def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]:
+    """Simulate, walk the stages with a small search before publishing, and tell what came of it."""
+    from etl.simulator import simulate
+
+    started = time.monotonic()
+    made = simulate.run(config, days=days, scale=scale, seed=seed)
+    done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": made}]
+    day, since = str(made["last_day"]), str(made["first_day"])
+    publish = NAMES.index("publish")
+    with engines(config) as opened:
+        done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish]], day, since=since)
+        told = _tell(config, date.fromisoformat(day), done)
+    seconds = time.monotonic() - started
+    Console(stderr=True).print(f"\nThe whole day took {seconds:.0f} s.")
+    return {"date": day, "seconds": {row["stage"]: row["seconds"] for row in done}, "total_s": round(seconds, 1), **told}
+
+
+def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
+    """The summary; returns the metrics that it shows."""
+    from etl.jobs.report import list_table, metric_table, newest_metrics, rows_table
+    from etl.session import spark_session
+
+    console = Console(stderr=True)
+    with spark_session(config) as spark:
+        metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model").collect()]
+    console.print()
+    console.print(rows_table("Stages", [_line(row) for row in done]))
+    console.print(metric_table("Click models, and the best that any model could reach", metrics))
+    console.print(list_table("Lists, measured on the last day's clicks", metrics))
+    paths = config.get(Paths)
+    console.print(
+        f"\nTables   {paths.warehouse}\nModels   {paths.runs}\nLogs     {paths.root / 'landing'}\n\n"
+        "Try next:\n"
+        f"  .venv/bin/millrace recsys recommend u42\n"
+        f'  .venv/bin/millrace sql "select hour, pvs from ads_pv_hourly order by pvs desc limit 5"\n'
+        f"  .venv/bin/millrace metrics --date {day}\n"
+        f"  .venv/bin/millrace warehouse describe dwd_impression\n"
+        f"  .venv/bin/millrace train deepfm --date {day} --set train.epochs=3"
+    )
+    shown = [row for row in metrics if row["metric"] in ("auc", "log_loss") and row["split"] == "test"]
+    return {f"{row['model']}_{row['metric']}": round(row["value"], 4) for row in shown}
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """A stage with its seconds and the rows that came out."""
+    counts = row["counts"] if isinstance(row["counts"], dict) else {}
+    rows = counts.get("rows_out", counts.get("impressions", ""))
+    quarantined = counts.get("rows_quarantined", "")
+    return {"stage": row["stage"], "rows": rows, "quarantined": quarantined, "seconds": row["seconds"]}

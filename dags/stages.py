@@ -1,0 +1,134 @@
+"""The stages of a day, once, in order, as plain data: `millrace run` walks them, `dags/daily.py` makes the DAG of them.
+
+A stage is a command line. Standard library only: Airflow parses this file again and again.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the day; `{date}` in it stands for the day. Inputs and outputs name tables and data sets."""
+
+    name: str
+    command: str
+    about: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    engine: Literal["spark", "ray", "none"] = "none"
+    minutes: int = 60
+    takes_since: bool = False
+
+    def arguments(self, date: str, since: str | None = None) -> list[str]:
+        """Words of the command line after `millrace`."""
+        words = self.command.format(date=date).split()
+        return [*words, "--since", since] if since and self.takes_since else words
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "weblog",
+        "etl weblog --date {date}",
+        "web logs to detail rows and page views",
+        outputs=("ods_weblog_origin", "ods_weblog_detail", "ods_quarantine", "ads_pv_hourly"),
+        engine="spark",
+        takes_since=True,
+    ),
+    Stage(
+        "import",
+        "etl import --date {date}",
+        "users and items from the business database",
+        outputs=("dim_user", "dim_item"),
+        engine="spark",
+    ),
+    Stage(
+        "events",
+        "etl events --date {date}",
+        "events to impressions and interactions",
+        outputs=("dwd_impression", "dwd_interaction", "ods_quarantine", "ads_ctr_daily"),
+        engine="spark",
+        takes_since=True,
+    ),
+    Stage(
+        "features",
+        "features build --date {date}",
+        "training set with a stable feature index",
+        inputs=("dwd_impression", "dwd_interaction", "dim_user", "dim_item"),
+        outputs=("dim_feature_index", "examples"),
+        engine="spark",
+    ),
+    Stage(
+        "recall",
+        "recsys recall --date {date}",
+        "candidates from all channels",
+        inputs=("examples", "dim_user", "dim_item"),
+        outputs=("dws_recall_candidate", "candidates"),
+        engine="spark",
+    ),
+    Stage("coarse", "recsys coarse --date {date}", "LightGBM", inputs=("examples",), outputs=("runs/lightgbm",)),
+    Stage("fine", "recsys fine --date {date}", "online FM", inputs=("examples",), outputs=("runs/fm",)),
+    Stage(
+        "train",
+        "train deepfm --date {date} --backend horovod --workers 2",
+        "DeepFM on Petastorm and Horovod",
+        inputs=("examples",),
+        outputs=("runs/deepfm",),
+        engine="ray",
+        minutes=240,
+    ),
+    Stage(
+        "evaluate",
+        "recsys rank --date {date}",
+        "ranked lists, measured and to serve",
+        inputs=("candidates", "runs/lightgbm", "runs/fm"),
+        outputs=("runs/recommend",),
+    ),
+    Stage(
+        "oracle",
+        "features oracle --date {date}",
+        "best possible numbers, on generated data",
+        inputs=("examples",),
+        outputs=("runs/best_possible",),
+        engine="spark",
+    ),
+    Stage(
+        "promote",
+        "recsys promote --date {date}",
+        "lets good models' lists be published",
+        inputs=("runs/recommend", "runs/lightgbm", "runs/fm"),
+        outputs=("runs/promoted",),
+    ),
+    Stage(
+        "publish",
+        "etl results",
+        "run folders to Hive tables",
+        inputs=("runs/promoted", "runs/deepfm", "runs/best_possible"),
+        outputs=("ads_model_metric", "ads_recommendation", "ads_recall_daily", "ads_tuning_trial", "ads_tuning_best"),
+        engine="spark",
+    ),
+    Stage(
+        "report",
+        "report --date {date}",
+        "what the day came to",
+        inputs=("ads_model_metric", "ops_run"),
+        engine="spark",
+    ),
+)
+
+NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)
+
+# Weekly rather than daily, and part of the demo.
+TUNE = Stage(
+    "tune",
+    "tune fm --date {date} --search random --trials 4",
+    "random search of the FM's rate and penalties on Ray Tune",
+    inputs=("examples",),
+    outputs=("runs/tune-fm",),
+    engine="ray",
+)
+
+
+def upstream(stage: Stage) -> list[Stage]:
+    """The stages of the day that write what `stage` reads."""
+    return [other for other in STAGES if other is not stage and set(other.outputs) & set(stage.inputs)]

@@ -1,0 +1,65 @@
+"""The best AUC and log loss that any model could reach on a generated day: the true probabilities against the clicks.
+
+The only reader of the simulator's truth. On real data there is none, and the stage does nothing.
+"""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Window
+from pyspark.sql import functions as F
+
+from conf import Config, Paths, UserError, file_url
+from conf.runs import start_run
+from conf.versions import current
+from etl.warehouse import Warehouse
+from features.build import KIND, split_examples
+from features.settings import FeatureSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+MODEL = "best_possible"
+
+
+def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
+    """Measure the truth on the held-out rows of the day's training set and leave a run folder for `etl results`."""
+    paths = config.get(Paths)
+    if not any(paths.truth.glob("dt=*")):
+        return {}
+    _, about = current(paths.datasets(KIND, day), made_by=f"millrace features build --date {day}")
+    rows = split_examples(Warehouse(spark, paths), config.get(FeatureSettings), day, about["split"])
+    truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")
+    joined = rows.join(truth, on="example_id", how="inner").select("split", "label", F.col("probability").alias("score"))
+    told: dict[str, float] = {}
+    with start_run(config, MODEL, day) as found:
+        for split in ("valid", "test"):
+            numbers = measure(joined.where(F.col("split") == split))
+            if int(numbers["rows"]) != about["rows"][split]:
+                raise UserError(f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again")
+            for metric in ("auc", "log_loss"):
+                found.metric("evaluate", split, metric, numbers[metric], int(numbers["rows"]))
+                told[f"{split}_{metric}"] = numbers[metric]
+    return told
+
+
+def measure(scored: "DataFrame") -> dict[str, float]:
+    """AUC and log loss of (label, score) rows, ties in the score counted as half, without gathering the rows.
+
+    AUC = (sum of the positives' mean ranks − P(P+1)/2) / (P·N), from one row per distinct score.
+    """
+    loss = -F.when(F.col("label") == 1, F.log("score")).otherwise(F.log(1 - F.col("score")))
+    per_score = scored.groupBy("score").agg(
+        F.count("*").alias("rows"), F.sum("label").alias("positives"), F.sum(loss).alias("loss")
+    )
+    before = Window.orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
+    ranked = per_score.withColumn("rank", F.coalesce(F.sum("rows").over(before), F.lit(0)) + (F.col("rows") + 1) / 2)
+    sums = ranked.agg(
+        F.sum("rows").alias("rows"),
+        F.sum("positives").alias("positives"),
+        F.sum("loss").alias("loss"),
+        F.sum(F.col("rank") * F.col("positives")).alias("ranks"),
+    ).collect()[0]
+    positives, negatives = sums["positives"], sums["rows"] - sums["positives"]
+    auc = (sums["ranks"] - positives * (positives + 1) / 2) / (positives * negatives)
+    return {"auc": float(auc), "log_loss": float(sums["loss"] / sums["rows"]), "rows": float(sums["rows"])}
