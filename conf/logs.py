@@ -3,12 +3,11 @@
 import logging
 import sys
 
-QUIET = ("py4j", "urllib3", "numba", "petastorm", "fsspec", "matplotlib")
+OURS = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "benchmarks")
 
 
 def set_up_logging(*, debug: bool = False) -> None:
-    """Called once by the front door; libraries and jobs only ask for their logger."""
-    level = logging.DEBUG if debug else logging.INFO
+    """Called once by the front door; jobs only ask for their logger. Libraries are heard when something is wrong."""
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.console import Console
@@ -18,6 +17,6 @@ def set_up_logging(*, debug: bool = False) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)

@@ -1,14 +1,16 @@
 """`millrace demo`: a generated week, the whole last day on it, and a summary that says where everything is."""
 
+import logging
 import time
 from datetime import date
 from typing import Any
 
-from rich.console import Console
-
 from conf import Config, Paths
 from dags.stages import NAMES, STAGES, TUNE
 from dags.walk import engines, walk
+
+
+log = logging.getLogger(__name__)
 
 
 def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]:
@@ -24,16 +26,16 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
         done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish]], day, since=since)
         told = _tell(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
-    Console(stderr=True).print(f"\nThe whole day took {seconds:.0f} s.")
+    log.info("the whole day took %.0f s", seconds)
     return {"date": day, "seconds": {row["stage"]: row["seconds"] for row in done}, "total_s": round(seconds, 1), **told}
 
 
 def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
     """The summary; returns the metrics that it shows."""
-    from etl.jobs.report import list_table, metric_table, newest_metrics, rows_table
+    from etl.jobs.report import list_table, metric_table, newest_metrics, rows_table, wide_console
     from etl.session import spark_session
 
-    console = Console(stderr=True)
+    console = wide_console()
     with spark_session(config) as spark:
         metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model").collect()]
     console.print()

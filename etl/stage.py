@@ -70,6 +70,7 @@ def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], starte
     warehouse.ensure(ops.run)
     ended = datetime.now(UTC)
     status = "failed" if error else "done"
+    partitions = []
     for day, count in counts.items():
         row = {
             "run_id": f"{stage}-{new_run_id()}",
@@ -81,22 +82,22 @@ def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], starte
             "error": error,
             "code_version": code_version(),
         }
-        _append(warehouse, day, row)
+        location = _append(warehouse, day, row)
+        value = quote(ops.run.partition_value(day))
+        partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
+    warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
     warehouse.spark.catalog.refreshTable(ops.run.name)
 
 
-def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> None:
-    """One file a run, put in place by one rename: appends by several processes never meet."""
-    value = ops.run.partition_value(day)
-    location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={value}"
+def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:
+    """One file a run, put in place by one rename: appends by several processes never meet. Returns its folder."""
+    location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={ops.run.partition_value(day)}"
     system, folder = fs.FileSystem.from_uri(location)
     system.create_dir(folder, recursive=True)
     name = f"{row['run_id']}.parquet"
     pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), f"{folder}/.{name}", filesystem=system)
     system.move(f"{folder}/.{name}", f"{folder}/{name}")
-    warehouse.spark.sql(
-        f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS PARTITION (`{ops.run.partition}` = {quote(value)}) LOCATION {quote(location)}"
-    )
+    return location
 
 
 _ARROW = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}

@@ -109,13 +109,17 @@ class Warehouse:
 
     def _swap(self, table: Table, folder: str, values: list[str]) -> None:
         existing = set(self.partitions(table))
+        added = []
         for value in values:
             location = f"{folder}/{table.partition}={value}"
             self._file_system(location).mkdirs(self._path(location))  # an empty day has no folder yet
             partition = f"PARTITION (`{table.partition}` = {quote(value)})"
-            verb = "SET LOCATION" if value in existing else "LOCATION"
-            add = "" if value in existing else "ADD "
-            self.spark.sql(f"ALTER TABLE {table.name} {add}{partition} {verb} {quote(location)}")
+            if value in existing:
+                self.spark.sql(f"ALTER TABLE {table.name} {partition} SET LOCATION {quote(location)}")
+            else:
+                added.append(f"{partition} LOCATION {quote(location)}")
+        if added:
+            self.spark.sql(f"ALTER TABLE {table.name} ADD {' '.join(added)}")
         self.spark.catalog.refreshTable(table.name)
 
     # --- housekeeping ---

@@ -75,13 +75,23 @@ def write_splits(
 
 
 def features_of_pairs(
-    warehouse: Warehouse, settings: FeatureSettings, day: date, pairs: DataFrame, known: DataFrame, statistics: dict[str, Any]
+    warehouse: Warehouse,
+    settings: FeatureSettings,
+    day: date,
+    pairs: DataFrame,
+    known: DataFrame,
+    statistics: dict[str, Any],
+    *,
+    shown_on: date,
 ) -> DataFrame:
-    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list at the start of `day`."""
+    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list when `shown_on` begins.
+
+    Users and items are those of the snapshot of `day`.
+    """
     shown = pairs.withColumns(
         {
-            "at": F.to_timestamp(F.lit(day.isoformat())),
-            "day": F.lit(day),
+            "at": F.to_timestamp(F.lit(shown_on.isoformat())),
+            "day": F.lit(shown_on),
             "position": F.lit(1),
             "device": F.lit(None).cast("string"),
         }

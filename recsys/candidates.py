@@ -72,7 +72,7 @@ def _holdout(
     merged = merge(proposed, config.get(RecallSettings).quota).persist()
     measure_channels({**proposed, "merged": merged}, truth, config.get(RecommendSettings).ks, found)
     moment = rows.where("split = 'test'").agg({"at": "min"}).collect()[0][0]
-    _write(warehouse, config, moment.date(), merged, rows.where("split = 'train'"), folder, statistics)
+    _write(warehouse, config, day, moment.date(), merged, rows.where("split = 'train'"), folder, statistics)
     truth.coalesce(1).write.parquet(file_url(folder.parent / "positives.parquet"))
     for frame in (truth, merged, *proposed.values()):
         frame.unpersist()
@@ -87,7 +87,7 @@ def _serve(
     proposed = propose(known, users, config.get(RecallSettings))
     merged = merge(proposed, config.get(RecallSettings).quota).persist()
     written = warehouse.write(dws.recall_candidate, _of_day(merged, day), [day])[day]
-    _write(warehouse, config, day + timedelta(days=1), merged, rows, folder, statistics)
+    _write(warehouse, config, day, day + timedelta(days=1), merged, rows, folder, statistics)
     for frame in (merged, *proposed.values()):
         frame.unpersist()
     return written
@@ -100,12 +100,13 @@ def _of_day(rows: "DataFrame", day: date) -> "DataFrame":
 def _write(
     warehouse: Warehouse,
     config: Config,
-    as_of: date,
+    day: date,
+    shown_on: date,
     merged: "DataFrame",
     known: "DataFrame",
     folder: Path,
     statistics: dict[str, Any],
 ) -> None:
     settings = config.get(FeatureSettings)
-    features = features_of_pairs(warehouse, settings, as_of, merged.select(*KEYS), known, statistics)
+    features = features_of_pairs(warehouse, settings, day, merged.select(*KEYS), known, statistics, shown_on=shown_on)
     write_dataset(as_dataset_columns(features, KEYS), folder, settings)

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
+import sys
 import time
+from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ def run(config: Config, model: str, day: date, *, search: str, trials: int) -> d
 
 
 def _run_trials(config: Config, dataset: Path, trials: int, found: Run) -> list[dict[str, Any]]:
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old reporter is silent when told so
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
@@ -60,7 +64,9 @@ def _run_trials(config: Config, dataset: Path, trials: int, found: Run) -> list[
         run_config=tune.RunConfig(name="tune", storage_path=str(found.folder), verbose=0),
     )
     rows = []
-    for number, result in enumerate(tuner.fit()):
+    with redirect_stdout(sys.stderr):  # Tune prints a banner; standard output belongs to the command
+        results = tuner.fit()
+    for number, result in enumerate(results):
         metrics = result.metrics or {}
         row = {
             "model": found.model.removeprefix("tune-"),

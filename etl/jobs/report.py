@@ -1,5 +1,6 @@
 """What a day came to: stages with rows and seconds, metrics beside the best possible. `millrace report`, `millrace metrics`."""
 
+import sys
 from collections.abc import Sequence
 from datetime import date
 
@@ -34,7 +35,7 @@ def run(spark: SparkSession, config: Config, day: date) -> dict[str, object]:
     """Print the report of a day to stderr and return its numbers."""
     stages = [row.asDict() for row in stages_of(spark, config, day).collect()]
     metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model", "split", "metric").collect()]
-    console = Console(stderr=True)
+    console = wide_console()
     console.print(rows_table(f"Stages of {day}", stages))
     console.print(metric_table(f"Click models of {day}", metrics))
     console.print(list_table(f"Lists of {day}", metrics))
@@ -62,14 +63,20 @@ def metric_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
     return rows_table(title, [{"stage": model, **{name: values.get(name) for name in names}} for model, values in ordered])
 
 
-def list_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
-    """Recall, nDCG and MAP of the channels and of each ranking step, on the day's clicks."""
+def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) -> RichTable:
+    """Recall, nDCG and MAP at k of the channels and of each ranking step, on the day's clicks."""
     lists: dict[str, dict[str, object]] = {}
     for row in metrics:
-        if row["k"] is not None and row["split"] == "holdout":
-            lists.setdefault(f"{row['stage']}: {row['model']}", {})[f"{row['metric']}@{row['k']}"] = row["value"]
-    names = sorted({name for values in lists.values() for name in values})
-    return rows_table(title, [{"stage": name, **{metric: values.get(metric) for metric in names}} for name, values in lists.items()])
+        if row["k"] == k and row["split"] == "holdout":
+            lists.setdefault(f"{row['stage']}: {row['model']}", {})[f"{row['metric']}@{k}"] = row["value"]
+    names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "map")]
+    shown = sorted(lists.items(), reverse=True)
+    return rows_table(title, [{"stage": name, **{metric: values.get(metric) for metric in names}} for name, values in shown])
+
+
+def wide_console() -> Console:
+    """Standard error, wide enough for the tables when it is no terminal."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 def _text(value: object) -> str:
