@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from conf import Paths, UsageError
-from conf.cli import NotBuiltYet, parse_day, parse_days, settings_of
+from conf.cli import NotBuiltYet, one_of, parse_day, parse_days, settings_of
 
 etl = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw data into warehouse tables.")
 ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of other systems into the warehouse.")
@@ -60,6 +60,7 @@ def weblog_command(
     from etl.session import spark_session
 
     days, config = parse_days(date, since), settings_of(context)
+    weblog.find_files(config, days, source or ())
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())
 
@@ -85,6 +86,8 @@ def import_command(
     from etl.jobs import business
     from etl.session import spark_session
 
+    for name in names or ():
+        one_of("import", name, tuple(business.IMPORTS))
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
         return business.run(spark, config, day, names or ())
@@ -136,6 +139,7 @@ def interactions_command(
     from etl.jobs import ingest as job
     from etl.session import spark_session
 
+    job.check_files(format, ratings, items, users)
     config = settings_of(context)
     with spark_session(config) as spark:
         return job.run(spark, config, ratings=ratings, items=items, users=users, format_name=format)

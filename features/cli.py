@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import parse_day, settings_of
+from conf.cli import one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")
 
@@ -18,7 +18,9 @@ def build_command(
     """Training set of a day, as Parquet with Petastorm's metadata."""
     from etl.session import spark_session
     from features import build
+    from features.splits import SPLITS
 
+    one_of("split", split, ("day", *SPLITS))
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
         return build.run(spark, config, day, split)

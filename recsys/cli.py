@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import parse_day, settings_of
+from conf.cli import one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
 Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
@@ -91,8 +91,10 @@ def evaluate_command(
 ) -> dict[str, Any]:
     """Recall, nDCG and MAP of every step over all that the warehouse holds."""
     from etl.session import spark_session
+    from features.splits import SPLITS
     from recsys import evaluate
 
+    one_of("split", split, SPLITS)
     config = settings_of(context)
     with spark_session(config) as spark:
         return evaluate.run(spark, config, split=split, k=k)

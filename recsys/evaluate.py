@@ -4,11 +4,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
-from conf.cli import one_of
 from etl.tables import dwd
 from etl.warehouse import Warehouse
 from features import build
-from features.splits import SPLITS
 from recsys import candidates, coarse, rank
 from recsys.fine import train as fine
 from recsys.settings import RecommendSettings
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 def run(spark: "SparkSession", config: Config, *, split: str, k: int) -> dict[str, Any]:
     """Features, recall, coarse and fine ranking on the training rows, lists measured on the test rows."""
-    one_of("split", split, SPLITS)
     ks = tuple(sorted({*config.get(RecommendSettings).ks, k}))
     config = config.with_values({"recommend.ks": list(ks)})
     day = _last_day(Warehouse(spark, config.get(Paths)))

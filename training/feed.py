@@ -96,7 +96,7 @@ def _row_groups(spec: FeedSpec, number: int) -> Iterator[tuple[NDArray[np.int64]
         file_url(spec.folder),
         schema_fields=columns,
         reader_pool_type="thread",
-        workers_count=2,
+        workers_count=1,  # two would hand over row groups in an order that changes from run to run
         shuffle_row_groups=bool(spec.shuffle_rows),
         seed=1 + spec.seed + number,  # the shares do not depend on it
         cur_shard=spec.rank,

@@ -10,7 +10,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from conf.cli import one_of
 from etl.settings import BusinessSettings
 from etl.simulator.business import derby_url
 from etl.stage import stage_run, total_of
@@ -40,10 +39,9 @@ IMPORTS: dict[str, Import] = {
 
 def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) -> dict[str, int]:
     """Import whole snapshots of `names` (all when empty) as the partitions of `day`."""
-    chosen = [one_of("import", name, tuple(IMPORTS)) for name in names] or list(IMPORTS)
     warehouse = Warehouse(spark, config.get(Paths))
     with stage_run(warehouse, "import", [day]) as counts:
-        for name in chosen:
+        for name in names or IMPORTS:
             entry = IMPORTS[name]
             rows = _read(spark, config, entry.source).transform(entry.transform)
             written = warehouse.write(entry.target, rows.withColumn("dt", F.lit(day.isoformat())), [day])[day]

@@ -42,13 +42,11 @@ AGES = ((25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (1000, "55+"
 def run(
     spark: SparkSession, config: Config, *, ratings: Path, items: Path | None, users: Path | None, format_name: str
 ) -> dict[str, object]:
-    """Load the files. Raises UserError that names a missing file or column; broken rows are quarantined."""
-    layout = FORMATS[one_of("format", format_name, tuple(FORMATS))]
+    """Load files that `check_files` let pass; broken rows are quarantined."""
+    layout = FORMATS[format_name]
     warehouse = Warehouse(spark, config.get(Paths))
-    lines = read_lines(spark, [str(_existing(ratings))])
+    lines = read_lines(spark, [str(ratings.resolve())])
     names = _header(ratings, layout)
-    if missing := [name for name in NEEDED if name not in names]:
-        raise UserError(f"{ratings}: no column {', '.join(missing)}; found {', '.join(names)}")
     parsed = lines.transform(lambda rows: parse(rows, layout, names)).persist()
     try:
         days = [date.fromisoformat(row["dt"]) for row in parsed.where("reason is null").select("dt").distinct().collect()]
@@ -63,6 +61,19 @@ def run(
         return {"first_day": str(days[0]), "last_day": str(last), **total_of(counts)}
     finally:
         parsed.unpersist()
+
+
+def check_files(format_name: str, ratings: Path, items: Path | None, users: Path | None) -> None:
+    """Raises UsageError for an unknown format, UserError naming a file or column that is missing."""
+    layout = FORMATS[one_of("format", format_name, tuple(FORMATS))]
+    for path, needed in ((ratings, NEEDED), (items, ("item_id",)), (users, ("user_id",))):
+        if path is None:
+            continue
+        if not path.is_file():
+            raise UserError(f"no such file: {path}")
+        names = _header(path, layout)
+        if missing := [name for name in needed if name not in names]:
+            raise UserError(f"{path}: no column {', '.join(missing)}; found {', '.join(names)}")
 
 
 def _write(warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list[date], counts: dict[date, Counts]) -> None:
@@ -120,15 +131,9 @@ def _header(path: Path, layout: Format) -> list[str]:
     """Column names as this module calls them; of the file's first line, or the format's own."""
     if layout.names:
         return list(layout.names)
-    with _existing(path).open(encoding="utf-8", errors="replace") as text:
+    with path.open(encoding="utf-8", errors="replace") as text:
         names = [name.split(":")[0].strip() for name in text.readline().rstrip("\r\n").split(layout.separator)]
     return [layout.renamed.get(name, name) for name in names]
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    return path.resolve()
 
 
 def _write_dimension(
@@ -142,10 +147,8 @@ def _write_dimension(
         rows = shape(known)
     else:
         names = _header(path, layout)
-        if key not in names:
-            raise UserError(f"{path}: no column {key}; found {', '.join(names)}")
         separator = layout.separator
-        given = warehouse.spark.read.csv(str(_existing(path)), sep=separator, header=not layout.names, quote="").toDF(*names)
+        given = warehouse.spark.read.csv(str(path.resolve()), sep=separator, header=not layout.names, quote="").toDF(*names)
         rows = shape(known.join(given.dropDuplicates([key]), on=key, how="full"))
     warehouse.write(table, rows.withColumn("dt", F.lit(day.isoformat())), [day])
 

@@ -30,10 +30,8 @@ def run(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequ
     """
     paths, settings = config.get(Paths), config.get(WeblogSettings)
     warehouse = Warehouse(spark, paths)
-    folders = [paths.landing("weblog", day) for day in days]
-    files = given_files(sources) if sources else [file for folder in folders for file in landed_files(folder)]
     with stage_run(warehouse, "weblog", days) as counts:
-        require_files(files, folders[0], days)
+        files = find_files(config, days, sources)
         try:
             _load(warehouse, read_lines(spark, files), days, settings.max_line_bytes, counts)
         except PySparkException as error:
@@ -42,6 +40,16 @@ def run(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequ
         warehouse.write(ods.weblog_detail, detail, days)
         warehouse.write(ads.pv_hourly, warehouse.read(ods.weblog_detail, days).transform(page_views_per_hour), days)
     return total_of(counts)
+
+
+def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> list[str]:
+    """The files to load. Raises UserError when there are none; asked before Spark starts, too, to say so at once."""
+    if sources:
+        return given_files(sources)
+    folders = [config.get(Paths).landing("weblog", day) for day in days]
+    files = [file for folder in folders for file in landed_files(folder)]
+    require_files(files, folders[0], days)
+    return files
 
 
 def _load(warehouse: Warehouse, lines: DataFrame, days: Sequence[date], max_bytes: int, counts: dict[date, Counts]) -> None:

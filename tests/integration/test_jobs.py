@@ -1,0 +1,158 @@
+"""Events, imports, ingest and results on Spark."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf import Config, Paths, UserError, load
+from conf.runs import start_run
+from etl.jobs import business, events, ingest, results
+from etl.settings import SimulatorSettings
+from etl.simulator.business import fill_database
+from etl.simulator.world import World
+from etl.tables import ads, dim, dwd, ods
+from etl.warehouse import Warehouse
+
+DAY = date(2026, 3, 2)
+EVE = date(2026, 3, 1)
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, config: Config) -> Warehouse:
+    return Warehouse(spark, config.get(Paths))
+
+
+def event(number: object, kind: str, at: str, **more: object) -> str:
+    base = {"event_id": f"e{number}", "type": kind, "ts": at, "user_id": "u1", "item_id": "i1"}
+    return json.dumps({**base, **more})
+
+
+def land(config: Config, day: date, lines: list[str]) -> None:
+    folder = config.get(Paths).landing("events", day)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_events_are_cleaned_joined_and_accounted_for(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
+    shown = event(1, "impression", "2026-03-02T10:00:00Z", position=1, impression_id="e1", request_id="r1")
+    late = event(9, "click", "2026-03-02T23:59:59Z", impression_id="e2")
+    land(
+        config,
+        DAY,
+        [
+            shown,
+            shown,  # doubled
+            event(2, "impression", "2026-03-02T10:00:00Z", position=2, item_id="i2"),
+            event(3, "click", "2026-03-02T10:00:05Z", impression_id="e1"),
+            event(4, "purchase", "2026-03-02T10:01:00Z", impression_id="e1", value=12.5),
+            "{broken",
+            '{"event_id": "x", "type": "click"}',
+            event(5, "jump", "2026-03-02T10:00:00Z"),
+            event(6, "click", "yesterday"),
+            event(7, "impression", "2026-03-02T10:00:00Z", position=0),
+        ],
+    )
+    land(config, date(2026, 3, 3), [late, event(8, "click", "2026-03-03T00:00:01Z")])
+    counts = events.run(spark, config, [DAY])
+    assert counts == {"rows_in": 11, "rows_out": 5, "rows_invalid": 1, "rows_quarantined": 5, "rows_other_date": 1}
+    impressions = {row["impression_id"]: row["is_clicked"] for row in warehouse.read(dwd.impression, [DAY]).collect()}
+    assert impressions == {"e1": 1, "e2": 1}  # the second by a click that reached the log after midnight
+    acts = {row["event_id"]: (row["action"], row["value"]) for row in warehouse.read(dwd.interaction, [DAY]).collect()}
+    assert acts == {"e3": ("click", 1.0), "e4": ("purchase", 12.5), "e9": ("click", 1.0)}
+    refused = warehouse.read(ods.quarantine, [DAY]).where("stage = 'events'").collect()
+    assert {row["line_number"]: row["reason"] for row in refused} == {
+        6: "not_json",
+        7: "missing_field",
+        8: "unknown_type",
+        9: "bad_time",
+        10: "bad_position",
+    }
+    rate = warehouse.read(ads.ctr_daily, [DAY]).collect()[0]
+    assert (rate["impressions"], rate["clicks"], rate["ctr"]) == (2, 2, 1.0)
+    assert events.run(spark, config, [DAY]) == counts
+
+
+def test_a_late_event_repairs_the_day_before(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
+    days = [date(2026, 3, 10), date(2026, 3, 11)]
+    land(config, days[0], [event("a", "impression", "2026-03-10T10:00:00Z", position=1)])
+    events.run(spark, config, days[:1])
+    assert [row["is_clicked"] for row in warehouse.read(dwd.impression, days[:1]).collect()] == [0]
+    land(config, days[1], [event("b", "click", "2026-03-10T23:59:00Z", impression_id="ea")])
+    events.run(spark, config, days[1:])
+    assert [row["is_clicked"] for row in warehouse.read(dwd.impression, days[:1]).collect()] == [1]
+
+
+def test_users_and_items_come_over_jdbc_from_derby(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
+    world = World(SimulatorSettings(users=50, items=40), 1.0, 1)
+    fill_database(world, config.get(Paths).business)
+    counts = business.run(spark, config, DAY, [])
+    assert counts["rows_out"] == 90
+    users = {row["user_id"]: row for row in warehouse.read(dim.user, [DAY]).collect()}
+    assert len(users) == 50
+    assert {row["gender"] for row in users.values()} <= {"F", "M", None}
+    assert warehouse.read(dim.item, [DAY]).where("published_at is null or category is null").count() == 0
+    assert warehouse.newest(dim.user, date(2026, 3, 30)).count() == 50
+    with pytest.raises(UserError, match="no snapshot up to 2020-01-01"):
+        warehouse.newest(dim.user, date(2020, 1, 1))
+
+
+def test_a_source_that_is_not_there_is_one_clear_line(spark: SparkSession, tmp_path: Path, config: Config) -> None:
+    nowhere = load(overrides=[f"paths.home={tmp_path}", f"paths.warehouse_root={config.get(Paths).warehouse}"], environment={})
+    with pytest.raises(UserError, match="no business database: set business.url"):
+        business.run(spark, nowhere, date(2026, 3, 20), [])
+    wrong = nowhere.with_values({"business.url": f"jdbc:derby:{tmp_path}/none"})
+    with pytest.raises(UserError, match="can't read table 'users' of jdbc:derby"):
+        business.run(spark, wrong, date(2026, 3, 20), [])
+
+
+def test_ratings_are_ingested_and_broken_rows_quarantined(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    ratings = tmp_path / "r.inter"
+    ratings.write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+        "1\t10\t5\t1772500000\n1\t11\t3\t1772500001\n1\t10\t5\t1772500000\n2\t10\tgood\t1772500000\n2\t10\t4\tnever\n2\t10\n"
+    )
+    items = tmp_path / "r.item"
+    items.write_text("item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n")
+    ingest.check_files("recbole", ratings, items, None)
+    told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
+    day = date(2026, 3, 3)
+    assert told["last_day"] == str(day)
+    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (6, 2, 1, 3)
+    refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
+    assert {row["line_number"]: row["reason"] for row in refused} == {5: "bad_value", 6: "bad_time", 7: "missing_field"}
+    found = {row["item_id"]: row["category"] for row in warehouse.read(dim.item, [day]).collect()}
+    assert found == {"10": "Comedy", "11": None}
+
+
+def test_a_file_without_a_needed_column_is_refused_by_name(tmp_path: Path) -> None:
+    ratings = tmp_path / "r.csv"
+    ratings.write_text("userId,movieId,rating\n1,2,3\n")
+    with pytest.raises(UserError, match="no column timestamp; found user_id, item_id, value"):
+        ingest.check_files("movielens-csv", ratings, None, None)
+    with pytest.raises(UserError, match="no such file"):
+        ingest.check_files("recbole", tmp_path / "none", None, None)
+
+
+def test_a_run_folder_is_loaded_exactly_once(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
+    day = date(2026, 3, 25)
+    with start_run(config, "fm", day) as first:
+        first.metric("fine", "valid", "auc", 0.71, 100)
+        first.trial(model="fm", trial=0, parameters="{}", metric="auc", value=0.7, seed=7, seconds=0.1, status="done")
+        first.best(model="fm", trial=0, parameters="{}", metric="auc", value=0.7)
+    with pytest.raises(RuntimeError), start_run(config, "fm", day) as broken:
+        broken.metric("fine", "valid", "auc", 0.99, 100)
+        raise RuntimeError
+    for _ in range(2):
+        results.run(spark, config)
+    with start_run(config, "lightgbm", day) as second:
+        second.metric("coarse", "valid", "auc", 0.72, 100)
+    results.run(spark, config)
+    found = {(row["run_id"], row["value"]) for row in warehouse.read(ads.model_metric, [day]).collect()}
+    assert found == {(first.run_id, 0.71), (second.run_id, 0.72)}
+    assert warehouse.read(ads.model_metric, [day]).count() == 2
+    assert warehouse.read(ads.tuning_trial, [day]).count() == warehouse.read(ads.tuning_best, [day]).count() == 1

@@ -1,0 +1,181 @@
+"""Partitions are swapped whole: a failing check, a second write, a kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf import Config, Paths, UserError
+from etl.quality import QualityError
+from etl.stage import Counts, stage_run
+from etl.table import InRange, OneOf, Table, columns
+from etl.tables import ops
+from etl.warehouse import Warehouse, query
+from support import ROOT
+
+DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
+
+
+def table_of(name: str) -> Table:
+    return Table(
+        name,
+        "One row per a",
+        columns(("a", "int", "key"), ("b", "string", "x or y")),
+        key=("a",),
+        checks=(InRange("a", 0, 99), OneOf("b", ("x", "y"))),
+    )
+
+
+@pytest.fixture
+def warehouse(spark: SparkSession, config: Config) -> Warehouse:
+    return Warehouse(spark, config.get(Paths))
+
+
+def rows(spark: SparkSession, values: list[tuple[object, ...]]) -> DataFrame:
+    return spark.createDataFrame(values, "a int, b string, dt string")
+
+
+def content(warehouse: Warehouse, table: Table) -> list[tuple[object, ...]]:
+    return sorted(tuple(row) for row in warehouse.read(table).collect())
+
+
+def test_a_write_replaces_the_partitions_of_its_days_and_no_others(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ads_swap")
+    first = rows(spark, [(1, "x", "2026-02-01"), (2, "y", "2026-02-02")])
+    assert warehouse.write(table, first, DAYS) == {DAYS[0]: 1, DAYS[1]: 1}
+    again = rows(spark, [(3, "x", "2026-02-02"), (4, "x", "2026-02-02")])
+    assert warehouse.write(table, again, DAYS[1:]) == {DAYS[1]: 2}
+    assert content(warehouse, table) == [(1, "x", "2026-02-01"), (3, "x", "2026-02-02"), (4, "x", "2026-02-02")]
+    assert warehouse.write(table, again.where("false"), DAYS[1:]) == {DAYS[1]: 0}
+    assert content(warehouse, table) == [(1, "x", "2026-02-01")]
+    assert warehouse.has(table, DAYS[1])
+
+
+def test_a_partition_may_be_made_from_itself(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ads_self")
+    warehouse.write(table, rows(spark, [(1, "x", "2026-02-01")]), DAYS[:1])
+    grown = warehouse.read(table, DAYS[:1]).unionByName(rows(spark, [(2, "y", "2026-02-01")]))
+    assert warehouse.write(table, grown, DAYS[:1]) == {DAYS[0]: 2}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([(None, "x")], "check 'not null: a' failed for 1 rows"),
+        ([(1, "x"), (1, "y")], "check 'unique: a' failed for 1 rows (e.g. 1)"),
+        ([(1, "x"), (100, "x"), (-1, "x")], "check '0 <= a <= 99' failed for 2 rows (e.g. "),
+        ([(1, "z")], "check 'b in (x, y)' failed for 1 rows (e.g. z)"),
+    ],
+)
+def test_a_failing_check_keeps_the_old_partition_and_says_why(
+    warehouse: Warehouse, spark: SparkSession, bad: list[tuple[object, ...]], message: str
+) -> None:
+    table = table_of("ads_checked")
+    warehouse.write(table, rows(spark, [(7, "x", "2026-02-01")]), DAYS[:1])
+    with pytest.raises(QualityError) as refused:
+        warehouse.write(table, rows(spark, [(*row, "2026-02-01") for row in bad]), DAYS[:1])
+    assert message in str(refused.value)
+    assert content(warehouse, table) == [(7, "x", "2026-02-01")]
+    folders = list(Path(warehouse.root.removeprefix("file://"), "ads_checked").glob("run-*"))
+    assert len([folder for folder in folders if folder.exists()]) >= 1
+
+
+def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ads_vacuum")
+    for value in (1, 2, 3):
+        warehouse.write(table, rows(spark, [(value, "x", "2026-02-01")]), DAYS[:1])
+    assert warehouse.vacuum(table, older_than_s=3600) == 0
+    assert warehouse.vacuum(table, older_than_s=0) == 2
+    spark.catalog.refreshTable(table.name)
+    assert content(warehouse, table) == [(3, "x", "2026-02-01")]
+
+
+def test_a_stage_leaves_its_counts_in_ops_run_whether_it_ends_well_or_not(warehouse: Warehouse) -> None:
+    with stage_run(warehouse, "good", DAYS[:1]) as counts:
+        counts[DAYS[0]] = Counts(rows_in=5, rows_out=3, rows_invalid=1, rows_quarantined=1, rows_other_date=9)
+    with pytest.raises(UserError), stage_run(warehouse, "bad", DAYS[:1]):
+        raise UserError("no such thing\nsecond line")
+    with pytest.raises(RuntimeError, match="5 rows in, 4 accounted for"), stage_run(warehouse, "leaky", DAYS[:1]) as counts:
+        counts[DAYS[0]] = Counts(rows_in=5, rows_out=4)
+    found = {row["stage"]: row for row in warehouse.read(ops.run, DAYS[:1]).collect()}
+    assert (found["good"]["status"], found["good"]["rows_out"], found["good"]["rows_other_date"]) == ("done", 3, 9)
+    assert (found["bad"]["status"], found["bad"]["error"]) == ("failed", "no such thing")
+    assert found["leaky"]["status"] == "failed"
+
+
+def test_a_table_whose_columns_changed_is_refused(warehouse: Warehouse, spark: SparkSession) -> None:
+    warehouse.write(table_of("ads_changed"), rows(spark, [(1, "x", "2026-02-01")]), DAYS[:1])
+    changed = Table("ads_changed", "One row per a", columns(("a", "int", "key"), ("c", "string", "new")))
+    with pytest.raises(UserError, match="has columns"):
+        warehouse.read(changed)
+
+
+def test_sql_mistakes_are_one_line(spark: SparkSession) -> None:
+    with pytest.raises(UserError, match="ads_never_written is empty: no stage has written it yet"):
+        query(spark, "select * from ads_never_written", ["ads_never_written"])
+    with pytest.raises(UserError, match="SQL: .*PARSE_SYNTAX_ERROR"):
+        query(spark, "selec 1", [])
+
+
+def test_a_full_scan_is_pruned_to_the_days_asked_for(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ads_pruned")
+    warehouse.write(table, rows(spark, [(1, "x", "2026-02-01"), (2, "x", "2026-02-02")]), DAYS)
+    plan = warehouse.read(table, DAYS[:1])._jdf.queryExecution().toString()
+    assert "PartitionFilters: [" in plan
+    assert warehouse.read(table, DAYS[:1]).agg(F.count_distinct(F.input_file_name())).collect()[0][0] == 1
+
+
+WRITE = """
+import sys, time
+from datetime import date
+from pathlib import Path
+from conf import Paths, load
+from etl.session import spark_session
+from etl.tables import ads
+from etl.warehouse import Warehouse
+
+config = load(overrides=[f"paths.home={sys.argv[1]}"], environment={})
+pvs, marker = int(sys.argv[2]), sys.argv[3]
+with spark_session(config) as spark:
+    def slow(row):
+        if marker != "-":
+            Path(marker).touch()
+            time.sleep(120)
+        return row
+    rows = spark.createDataFrame([("02", "01", "07", pvs, "20260201")], "month string, day string, hour string, pvs long, datestr string")
+    rows = spark.createDataFrame(rows.rdd.map(slow), rows.schema)
+    house = Warehouse(spark, config.get(Paths))
+    house.write(ads.pv_hourly, rows, [date(2026, 2, 1)])
+    print([tuple(row) for row in house.read(ads.pv_hourly).collect()])
+"""
+
+
+def run_writer(home: Path, pvs: int, marker: str = "-") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", WRITE, str(home), str(pvs), marker]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_kill_9_during_a_write_leaves_the_old_partition_and_a_rerun_repairs(tmp_path: Path, millrace: object) -> None:
+    first = run_writer(tmp_path / "home", 1)
+    assert first.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 1, '20260201')]")
+    marker = tmp_path / "writing"
+    killed = run_writer(tmp_path / "home", 2, str(marker))
+    try:
+        deadline = time.monotonic() + 120
+        while not marker.exists() and time.monotonic() < deadline and killed.poll() is None:
+            time.sleep(0.1)
+        assert marker.exists(), killed.communicate(timeout=5)
+    finally:
+        os.kill(killed.pid, signal.SIGKILL)  # the Python process alone: its JVM has to notice by itself
+        killed.wait(timeout=30)
+    done = millrace("sql", "select pvs from ads_pv_hourly", "--format", "json")  # type: ignore[operator]
+    assert (done.returncode, done.stdout.strip()) == (0, '[{"pvs": 1}]'), done.stderr
+    again = run_writer(tmp_path / "home", 2)
+    assert again.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 2, '20260201')]")

@@ -1,0 +1,36 @@
+import ast
+
+import pytest
+
+from conf import UsageError
+from dags.stages import NAMES, STAGES, TUNE, upstream
+from dags.walk import chosen
+from etl.tables import ALL
+from support import ROOT
+
+
+def test_what_a_stage_reads_is_written_before_it() -> None:
+    for stage in STAGES:
+        assert all(NAMES.index(before.name) < NAMES.index(stage.name) for before in upstream(stage))
+
+
+@pytest.mark.parametrize("stage", [*STAGES, TUNE], ids=lambda stage: stage.name)
+def test_inputs_and_outputs_that_look_like_tables_are_tables(stage: object) -> None:
+    for name in (*stage.inputs, *stage.outputs):  # type: ignore[attr-defined]
+        if name.split("_")[0] in ("ods", "dwd", "dim", "dws", "ads", "ops"):
+            assert name in ALL
+
+
+def test_a_part_of_the_day_can_be_chosen() -> None:
+    assert [stage.name for stage in chosen("coarse", "train", None)] == ["coarse", "fine", "train"]
+    assert [stage.name for stage in chosen(None, None, "recall")] == ["recall"]
+    assert len(chosen(None, None, None)) == len(STAGES)
+    with pytest.raises(UsageError, match="--only stands alone"):
+        chosen("coarse", None, "fine")
+
+
+@pytest.mark.parametrize("name", ["stages.py", "daily.py"])
+def test_a_dag_file_imports_airflow_and_the_standard_library_only(name: str) -> None:
+    tree = ast.parse((ROOT / "dags" / name).read_text())
+    roots = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert roots <= {"airflow", "dags", "dataclasses", "datetime", "typing"}

@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conf import UserError
+from etl.lock import MetastoreLock
+from support import ROOT
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from etl.lock import MetastoreLock
+with MetastoreLock(Path(sys.argv[1])).held(0):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLD, str(folder), str(seconds)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_process_is_told_who_holds_the_metastore(tmp_path: Path) -> None:
+    process = holder(tmp_path, 60)
+    try:
+        with pytest.raises(UserError, match=f"in use by process {process.pid}"), MetastoreLock(tmp_path).held(0.3):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_waiting_process_gets_the_metastore_when_it_is_free(tmp_path: Path) -> None:
+    process = holder(tmp_path, 0.5)
+    with MetastoreLock(tmp_path).held(30):
+        assert process.wait(timeout=10) == 0
+
+
+def test_the_lock_of_a_killed_process_is_free_when_its_jvm_is_gone(tmp_path: Path) -> None:
+    process = holder(tmp_path, 60)
+    process.kill()
+    process.wait()
+    started = time.monotonic()
+    with MetastoreLock(tmp_path).held(30):
+        assert time.monotonic() - started < 10
+
+
+def test_a_jvm_that_outlives_its_process_is_waited_for(tmp_path: Path) -> None:
+    """After kill -9 of the Python process the JVM still holds Derby for a moment; `exec -a java` stands in for it."""
+    jvm = subprocess.Popen(["bash", "-c", "exec -a java sleep 60"])
+    (tmp_path / "lock.json").write_text(f'{{"pid": {os.getpid()}, "jvm": {jvm.pid}, "command": "gone"}}')
+    try:
+        time.sleep(0.2)
+        with pytest.raises(UserError, match="in use by"), MetastoreLock(tmp_path).held(0.3):
+            pass
+    finally:
+        jvm.kill()
+        jvm.wait()
+    with MetastoreLock(tmp_path).held(5):
+        pass

@@ -1,0 +1,98 @@
+"""The command line: names, exit codes, one line for each problem. Nothing here starts a JVM."""
+
+import json
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import typer
+
+import millrace as front
+from dags.stages import STAGES, TUNE
+from support import ROOT, run_front_door
+
+
+def test_help_imports_no_library_of_weight() -> None:
+    code = "import sys, millrace; print(millrace.overview()); print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "whole day" in done.stdout
+    for heavy in ("pydantic", "typer", "pyspark", "torch", "ray", "airflow", "numpy"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+@pytest.mark.parametrize("area", front.AREAS)
+def test_every_area_answers_to_help(area: str) -> None:
+    module, name = front.AREAS[area][0].split(":")
+    assert isinstance(getattr(import_module(module), name), typer.Typer)
+    code, out, _ = run_front_door(area, "--help")
+    assert code == 0
+    assert f"millrace {area}" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("sing", 2, "unknown command 'sing'; choose from demo, simulate"),
+        ("etl weblog --date yesterday", 2, "'yesterday' is not a date: write it as 2026-01-07"),
+        ("etl weblog --date 20260107x", 2, "is not a date"),
+        ("etl weblog --date 2026-01-02 --since 2026-01-05", 2, "--since 2026-01-05 is after --date 2026-01-02"),
+        ("etl weblog", 2, "Missing option '--date'"),
+        ("warehouse describe ods_nothing", 2, "unknown table 'ods_nothing'; tables are ads_ctr_daily"),
+        ("train deepmf --date 2026-01-07", 2, "unknown model 'deepmf'; choose from deepfm"),
+        ("train no.such:net --date 2026-01-07", 2, "can't import model 'no.such:net'"),
+        ("train deepfm --date 2026-01-07 --backend mpi", 2, "unknown backend 'mpi'; choose from local, ray, horovod, spark"),
+        ("train deepfm --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),
+        ("train deepfm --date 2026-01-07 --check", 2, "is not built yet"),
+        ("run --date 2026-01-07 --only sing", 2, "unknown stage 'sing'; choose from weblog, import"),
+        ("run --date 2026-01-07 --from report --to weblog", 2, "--from report comes after --to weblog"),
+        ("recsys evaluate --split odd", 2, "unknown split 'odd'; choose from time, random, leave-one-out"),
+        ("recsys fine --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),
+        ("recsys recommend u1", 1, "no promoted lists"),
+        ("tune dnn --date 2026-01-07", 2, "unknown model 'dnn'; choose from fm"),
+        ("tune fm --date 2026-01-07 --search bayes", 2, "is not built yet"),
+        ("etl collect", 2, "is not built yet"),
+        ("etl export x", 2, "is not built yet"),
+        ("etl stream x", 2, "is not built yet"),
+        ("warehouse serve", 2, "is not built yet"),
+        ("dags up", 2, "is not built yet"),
+        ("dags down", 2, "is not built yet"),
+        ("submit x", 2, "is not built yet"),
+        ("config show --set fm.k=many", 1, "setting fm.k = 'many'"),
+        ("config show --profile mars", 1, "unknown profile 'mars'"),
+        ("config show --set", 2, "--set needs a value"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(line: str, code: int, message: str, tmp_path: object) -> None:
+    found, out, err = run_front_door(*shlex.split(line), home=tmp_path)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("millrace: ")
+
+
+def test_config_show_prints_every_section_as_yaml(tmp_path: object) -> None:
+    code, out, _ = run_front_door("config", "show", "--set", "fm.k=3", home=tmp_path)
+    assert code == 0
+    assert "k: 3" in out
+    assert "driver_memory: 4g" in out
+
+
+def test_a_table_is_described_as_json(tmp_path: object) -> None:
+    code, out, _ = run_front_door("warehouse", "describe", "ads_recommendation", "--format", "json", home=tmp_path)
+    assert code == 0
+    assert json.loads(out)[0]["column"] == "user_id"
+
+
+@pytest.mark.parametrize("stage", [*STAGES, TUNE], ids=lambda stage: stage.name)
+def test_every_stage_is_a_command_that_parses(stage: object) -> None:
+    area, *arguments = stage.arguments("2026-01-07", "2026-01-01")  # type: ignore[attr-defined]
+    module, name = front.AREAS[area][0].split(":")
+    command = typer.main.get_command(getattr(import_module(module), name))
+    context = command.make_context(area, list(arguments), resilient_parsing=False)
+    if hasattr(command, "commands"):
+        verb = arguments[0]
+        assert verb in command.commands
+        command.commands[verb].make_context(verb, list(arguments[1:]))
+    assert context is not None
