@@ -67,9 +67,10 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _guarded(area: str, arguments: list[str]) -> int:
     """Turn what a command raises into one line and an exit code."""
+    from typer._click.exceptions import ClickException
+
     from conf import UserError
     from conf.logs import set_up_logging
-    from typer._click.exceptions import ClickException
 
     debug = "--debug" in arguments
     try:
@@ -88,11 +89,20 @@ def _guarded(area: str, arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        return _complain(f"{type(error).__name__}: {text[:300]} (--debug shows the stack)", 1)
+        return _complain(_one_line(error), 1)
     if isinstance(counts, dict):
         print(json.dumps(counts, default=str), flush=True)
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    """What an unforeseen error says, without its stack; a JVM's own line is the one that begins with a colon."""
+    text = str(error)
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return "the disk is full: nothing half-written can be seen; free some space and run the command again"
+    lines = [line.strip(" :") for line in text.splitlines() if line.strip()]
+    told = lines[1] if len(lines) > 1 and lines[0].startswith("An error occurred while calling") else (lines or [""])[0]
+    return f"{type(error).__name__}: {told[:300]} (--debug shows the stack)"
 
 
 def invoke(area: str, arguments: Sequence[str]) -> Any:

@@ -39,7 +39,7 @@ def one_of(kind: str, name: str, choices: "dict[str, object] | tuple[str, ...]")
     return name
 
 
-class NotBuiltYet(UserError):
+class NotBuiltYet(UserError):  # noqa: N818 - reads as what it says
     """A command of the design that a later version fills; it says so instead of pretending. Exit code 2."""
 
     exit_code = 2

@@ -1,8 +1,8 @@
 """Folders that readers see whole or not at all: write a version aside, then publish it with one rename.
 
-    folder/
-      v-20260107T060000-1a2b/…    a version, never changed after it was published
-      current.json                which version readers take, and what the writer said about it
+folder/
+  v-20260107T060000-1a2b/…    a version, never changed after it was published
+  current.json                which version readers take, and what the writer said about it
 """
 
 import json

@@ -49,7 +49,10 @@ def demo_command(
 @dags.command("up")
 def up_command() -> None:
     """Start a local Airflow (not built yet)."""
-    raise NotBuiltYet("millrace dags up", "point Airflow at the folder `dags/`: AIRFLOW__CORE__DAGS_FOLDER=$PWD/dags airflow standalone")
+    raise NotBuiltYet(
+        "millrace dags up",
+        "point Airflow at the folder `dags/`: AIRFLOW__CORE__DAGS_FOLDER=$PWD/dags airflow standalone",
+    )
 
 
 @dags.command("down")

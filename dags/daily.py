@@ -1,7 +1,7 @@
 """The daily DAG: one task a stage of `dags/stages.py`, each a `millrace` command for the finished day.
 
-Every task has its own process, so its JVM, metastore lock and Ray end with it. The embedded metastore serves one process
-at a time: Spark tasks share the pool `metastore` (one slot unless PostgreSQL is configured), or wait on its lock.
+Every task has its own process, so its JVM, metastore lock and Ray end with it. The embedded metastore serves one
+process at a time: tasks that need it wait for its lock.
 """
 
 from datetime import datetime, timedelta
@@ -30,8 +30,10 @@ with DAG(
             append_env=True,
             do_xcom_push=True,  # the last line: the stage's counts as JSON
             execution_timeout=timedelta(minutes=stage.minutes),
-            outlets=[Asset(name) for name in stage.outputs if name.startswith(("ods_", "dwd_", "dim_", "dws_", "ads_"))],
-            doc_md=f"**{stage.about}**\n\n`millrace {stage.command}`\n\nreads {', '.join(stage.inputs) or 'the landing zone'}",
+            outlets=[
+                Asset(name) for name in stage.outputs if name.startswith(("ods_", "dwd_", "dim_", "dws_", "ads_"))
+            ],
+            doc_md=f"{stage.about}: `millrace {stage.command}`, reads {', '.join(stage.inputs) or 'the landing zone'}",
         )
         for stage in STAGES
     }

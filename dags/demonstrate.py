@@ -9,7 +9,6 @@ from conf import Config, Paths
 from dags.stages import NAMES, STAGES, TUNE
 from dags.walk import engines, walk
 
-
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +26,12 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
         told = _tell(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
     log.info("the whole day took %.0f s", seconds)
-    return {"date": day, "seconds": {row["stage"]: row["seconds"] for row in done}, "total_s": round(seconds, 1), **told}
+    return {
+        "date": day,
+        "seconds": {row["stage"]: row["seconds"] for row in done},
+        "total_s": round(seconds, 1),
+        **told,
+    }
 
 
 def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 Since = Annotated[str | None, typer.Option("--since", help="also the days from this one")]
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     """How rows are printed."""
 
     table = "table"
@@ -53,7 +53,9 @@ def weblog_command(
     context: typer.Context,
     date: Day,
     since: Since = None,
-    source: Annotated[list[str] | None, typer.Option("--source", help="log files, plain or gz; default: the landing zone")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="log files, plain or gz; default: the landing zone")
+    ] = None,
 ) -> dict[str, int]:
     """Web logs of nginx or Apache -> ods_weblog_origin, ods_weblog_detail, ads_pv_hourly."""
     from etl.jobs import weblog
@@ -107,7 +109,9 @@ def results_command(context: typer.Context) -> dict[str, int]:
 @etl.command("collect")
 def collect_command() -> None:
     """Follow log files into the landing zone (not built yet)."""
-    raise NotBuiltYet("millrace etl collect", "copy files to landing/weblog/dt=DAY/, or name them with `etl weblog --source`")
+    raise NotBuiltYet(
+        "millrace etl collect", "copy files to landing/weblog/dt=DAY/, or name them with `etl weblog --source`"
+    )
 
 
 @etl.command("export")
@@ -189,7 +193,9 @@ def tables_command(format: OutputOption = Output.table) -> None:
     """Every table with its grain."""
     from etl.tables import ALL
 
-    rows = [{"table": table.name, "partition": table.partition, "description": table.description} for table in ALL.values()]
+    rows = [
+        {"table": table.name, "partition": table.partition, "description": table.description} for table in ALL.values()
+    ]
     print_rows(["table", "partition", "description"], rows, format)
 
 

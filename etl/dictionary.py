@@ -1,4 +1,4 @@
-"""The data dictionary, from the table descriptions: `python -m etl.dictionary docs/data-dictionary.md` (`make docs`)."""
+"""The data dictionary, from the table descriptions: `python -m etl.dictionary FILE` (`make docs`)."""
 
 import sys
 from pathlib import Path

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -18,7 +19,9 @@ def landed_files(folder: Path) -> list[str]:
     """Files of a landing folder; hidden and empty ones (still being written, or nothing in them) are left out."""
     if not folder.is_dir():
         return []
-    return sorted(str(path) for path in folder.iterdir() if path.is_file() and path.name[0] not in "._" and path.stat().st_size)
+    return sorted(
+        str(path) for path in folder.iterdir() if path.is_file() and path.name[0] not in "._" and path.stat().st_size
+    )
 
 
 def given_files(sources: Sequence[str]) -> list[str]:
@@ -64,7 +67,9 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
     before = Window.partitionBy("file").orderBy("block").rowsBetween(Window.unboundedPreceding, -1)
     offsets = blocks.withColumn("before", F.coalesce(F.sum("lines").over(before), F.lit(0))).drop("lines")
     numbered = chosen.join(F.broadcast(offsets), on=["file", "block"], how="inner")
-    return numbered.withColumn("line_number", F.col("before") + F.col("id") - F.col("first_id") + 1).drop("before", "first_id")
+    return numbered.withColumn("line_number", F.col("before") + F.col("id") - F.col("first_id") + 1).drop(
+        "before", "first_id"
+    )
 
 
 def quarantine_rows(stage: str, lines: DataFrame, refused: DataFrame) -> DataFrame:
@@ -89,11 +94,16 @@ def day_of_folder() -> Column:
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
 
 
-def explain_unreadable(error: PySparkException) -> UserError | None:
+SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
+
+
+def explain_unreadable(error: Exception) -> UserError | None:
     """A one-line error that names a corrupt file, when that is what `error` is about."""
     text = str(error)
     named = re.search(r"file:/[^\s'\"`]+", text)
-    if named and ("FAILED_READ_FILE" in text or "gzip" in text.lower() or "ZipException" in text or "EOFException" in text):
+    if named and (
+        "FAILED_READ_FILE" in text or "gzip" in text.lower() or "ZipException" in text or "EOFException" in text
+    ):
         return UserError(f"can't read {named.group().rstrip('.,')}: it is corrupt or cut off; nothing was changed")
     return None
 

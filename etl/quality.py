@@ -24,19 +24,19 @@ def check_rows(table: Table, rows: DataFrame, partitions: Sequence[str]) -> dict
     """
     row_checks = [check for check in table.all_checks if isinstance(check, (NotNull, InRange, OneOf))]
     broken = [F.count_if(_violates(check)).alias(f"c{i}") for i, check in enumerate(row_checks)]
-    counts = {value: 0 for value in partitions}
+    counts = dict.fromkeys(partitions, 0)
     for summary in rows.groupBy(table.partition).agg(F.count("*").alias("rows"), *broken).collect():
         counts[summary[table.partition]] = summary["rows"]
         for i, check in enumerate(row_checks):
             if summary[f"c{i}"]:
                 _refuse(table, check, summary[f"c{i}"], _examples(rows, check))
-    for check in table.all_checks:
-        if isinstance(check, Unique):
-            _check_unique(table, rows, check)
-        elif isinstance(check, MinRows):
+    for rule in table.all_checks:
+        if isinstance(rule, Unique):
+            _check_unique(table, rows, rule)
+        elif isinstance(rule, MinRows):
             for value in partitions:
-                if counts[value] < check.rows:
-                    _refuse(table, check, counts[value], f"partition {table.partition}={value} has {counts[value]}")
+                if counts[value] < rule.rows:
+                    _refuse(table, rule, counts[value], f"partition {table.partition}={value} has {counts[value]}")
     return counts
 
 

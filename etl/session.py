@@ -122,7 +122,9 @@ def _quiet_stderr() -> Iterator[None]:
     except BaseException:
         os.dup2(saved, 2)
         noise = _drain(read_end)
-        raise UserError(f"Spark did not start: {noise.strip().splitlines()[-1] if noise.strip() else 'see --debug'}") from None
+        raise UserError(
+            f"Spark did not start: {noise.strip().splitlines()[-1] if noise.strip() else 'see --debug'}"
+        ) from None
     finally:
         os.dup2(saved, 2)
         for descriptor in (saved, write_end):

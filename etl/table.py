@@ -45,7 +45,8 @@ class InRange:
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.low if self.low is not None else '-∞'} <= {self.column} <= {self.high if self.high is not None else '∞'}"
+        low = "" if self.low is None else f"{self.low} <= "
+        return low + self.column + ("" if self.high is None else f" <= {self.high}")
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,9 @@ class Warehouse:
 
     def location(self, table: Table, value: str) -> str:
         """Folder of one partition."""
-        rows = self.spark.sql(f"DESCRIBE FORMATTED {table.name} PARTITION (`{table.partition}` = {quote(value)})").collect()
+        rows = self.spark.sql(
+            f"DESCRIBE FORMATTED {table.name} PARTITION (`{table.partition}` = {quote(value)})"
+        ).collect()
         return _plain(next(row["data_type"] for row in rows if row["col_name"].strip() == "Location"))
 
     def _delete(self, folder: str) -> None:
@@ -173,4 +175,4 @@ def query(spark: SparkSession, statement: str, known: Sequence[str]) -> DataFram
         missing = [name for name in known if f"`{name}`" in text]
         if "TABLE_OR_VIEW_NOT_FOUND" in text and missing:
             raise UserError(f"{missing[0]} is empty: no stage has written it yet") from None
-        raise UserError(f"SQL: {text.splitlines()[0]}") from None
+        raise UserError(f"SQL: {next(line for line in text.splitlines() if line.strip())}") from None

@@ -1,4 +1,4 @@
-"""The training set of a day: examples, split, features, Parquet with Petastorm's metadata. `millrace features build`."""
+"""The training set of a day as Parquet with Petastorm's metadata: `millrace features build`."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -52,7 +52,9 @@ def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, s
 def _count(rows: DataFrame, day: date) -> dict[str, int]:
     found = {row["split"]: row["count"] for row in rows.groupBy("split").count().collect()}
     if missing := [name for name in SPLITS if not found.get(name)]:
-        raise UserError(f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)")
+        raise UserError(
+            f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)"
+        )
     return {name: int(found[name]) for name in SPLITS}
 
 

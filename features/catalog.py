@@ -71,6 +71,8 @@ FEATURES: tuple[Feature, ...] = (
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))
+# As the columns of a data set stand: sparse ones first.
+COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 
 def index_of(feature: Feature) -> int:

@@ -31,7 +31,9 @@ def with_counts(rows: DataFrame, known: DataFrame, prior_strength: float) -> Dat
 
 def _before(known: DataFrame, days: DataFrame, group: str, keys: tuple[str, ...]) -> DataFrame:
     """Sums over the days before each day of `days`, one row per key and day."""
-    per_day = known.groupBy(*keys, F.col("day").alias("of_day")).agg(F.count("*").alias("shown"), F.sum("label").alias("clicks"))
+    per_day = known.groupBy(*keys, F.col("day").alias("of_day")).agg(
+        F.count("*").alias("shown"), F.sum("label").alias("clicks")
+    )
     joined = per_day.join(F.broadcast(days), on=F.col("of_day") < F.col("as_of"), how="inner")
     sums = [F.sum("shown").alias(f"{group}_shown"), F.sum("clicks").alias(f"{group}_clicks")]
     if group == "user":

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringType
 
 from conf import file_url
-from features.catalog import DENSE, SPARSE
+from features.catalog import COLUMNS, DENSE, SPARSE
 from features.settings import FeatureSettings
 
 LABEL = "label"
@@ -42,6 +42,8 @@ def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings) -> N
 
 def as_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:
     """`keys`, the moment in seconds, the label and the features, as `schema_of` describes them."""
-    features = [F.col(f"f_{feature.name}") for feature in (*SPARSE, *DENSE)]
-    label = F.col("label").cast("float").alias(LABEL) if "label" in rows.columns else F.lit(0.0).cast("float").alias(LABEL)
+    features = [F.col(f"f_{feature.name}") for feature in COLUMNS]
+    label = (
+        F.col("label").cast("float").alias(LABEL) if "label" in rows.columns else F.lit(0.0).cast("float").alias(LABEL)
+    )
     return rows.select(*keys, F.col("at").cast("double").alias("at_s"), label, *features)

@@ -27,7 +27,9 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
         return from_impressions(warehouse.read(dwd.impression, days))
     if _any(warehouse, dwd.interaction.partition_value, warehouse.partitions(dwd.interaction), days):
         return from_interactions(warehouse.read(dwd.interaction, days), settings)
-    raise UserError(f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`")
+    raise UserError(
+        f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`"
+    )
 
 
 def _any(warehouse: Warehouse, value: object, known: Sequence[str], days: Sequence[date] | None) -> bool:
@@ -67,7 +69,12 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
     )
     draws = F.explode(F.sequence(F.lit(1), F.lit(settings.negatives)))
     items = positives.select("item_id").distinct()
-    numbered = items.rdd.map(lambda row: row["item_id"]).sortBy(lambda item: item).zipWithIndex().toDF(["drawn_item", "number"])
+    numbered = (
+        items.rdd.map(lambda row: row["item_id"])
+        .sortBy(lambda item: item)
+        .zipWithIndex()
+        .toDF(["drawn_item", "number"])
+    )
     drawn = (
         positives.withColumn("draw", draws)
         .withColumn("number", F.pmod(F.xxhash64("example_id", "draw", F.lit(settings.seed)), F.lit(items.count())))
@@ -78,4 +85,6 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
         .select(*COLUMNS)
     )
     chosen = positives.select("user_id", "item_id").distinct()
-    return positives.select(*COLUMNS).unionByName(drawn.join(chosen, on=["user_id", "item_id"], how="left_anti").select(*COLUMNS))
+    return positives.select(*COLUMNS).unionByName(
+        drawn.join(chosen, on=["user_id", "item_id"], how="left_anti").select(*COLUMNS)
+    )

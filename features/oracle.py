@@ -30,13 +30,17 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
     _, about = current(paths.datasets(KIND, day), made_by=f"millrace features build --date {day}")
     rows = split_examples(Warehouse(spark, paths), config.get(FeatureSettings), day, about["split"])
     truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")
-    joined = rows.join(truth, on="example_id", how="inner").select("split", "label", F.col("probability").alias("score"))
+    joined = rows.join(truth, on="example_id", how="inner").select(
+        "split", "label", F.col("probability").alias("score")
+    )
     told: dict[str, float] = {}
     with start_run(config, MODEL, day) as found:
         for split in ("valid", "test"):
             numbers = measure(joined.where(F.col("split") == split))
             if int(numbers["rows"]) != about["rows"][split]:
-                raise UserError(f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again")
+                raise UserError(
+                    f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"
+                )
             for metric in ("auc", "log_loss"):
                 found.metric("evaluate", split, metric, numbers[metric], int(numbers["rows"]))
                 told[f"{split}_{metric}"] = numbers[metric]

@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from features.catalog import DENSE, SPARSE, Dense, Sparse, index_of
+from features.catalog import COLUMNS, DENSE, Dense, Sparse, index_of
 from features.counts import with_counts
 
 
@@ -30,9 +30,11 @@ def raw_features(
     """
     user_columns = users.select("user_id", "gender", "age_group", "city")
     item_columns = items.select("item_id", "category", "author", "published_at")
-    joined = examples.join(user_columns, on="user_id", how="left").join(F.broadcast(item_columns), on="item_id", how="left")
+    joined = examples.join(user_columns, on="user_id", how="left").join(
+        F.broadcast(item_columns), on="item_id", how="left"
+    )
     counted = with_counts(joined, known.join(F.broadcast(item_columns), on="item_id", how="left"), prior_strength)
-    return counted.select(*examples.columns, *[_raw(feature).alias(f"f_{feature.name}") for feature in (*SPARSE, *DENSE)])
+    return counted.select(*examples.columns, *[_raw(feature).alias(f"f_{feature.name}") for feature in COLUMNS])
 
 
 def _raw(feature: Sparse | Dense) -> Column:
@@ -46,7 +48,11 @@ def _raw(feature: Sparse | Dense) -> Column:
 
 def fit(train: DataFrame) -> Statistics:
     """Statistics from the rows of the training split, and from no others."""
-    sums = [f(f"f_{feature.name}").alias(f"{name}_{feature.name}") for feature in DENSE for name, f in (("m", F.avg), ("d", F.stddev_pop))]
+    sums = [
+        f(f"f_{feature.name}").alias(f"{name}_{feature.name}")
+        for feature in DENSE
+        for name, f in (("m", F.avg), ("d", F.stddev_pop))
+    ]
     row = train.agg(*sums).collect()[0]
     mean = {feature.name: float(row[f"m_{feature.name}"] or 0.0) for feature in DENSE}
     deviation = {feature.name: float(row[f"d_{feature.name}"] or 0.0) or 1.0 for feature in DENSE}

@@ -40,7 +40,10 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, Any]:
     with stage_run(warehouse, "recall", [day]) as counts:
         rows = split_examples(warehouse, settings, day, about["split"]).persist()
         try:
-            with publish(paths.datasets(KIND, day), {"split": about["split"]}) as folder, start_run(config, "recall", day) as found:
+            with (
+                publish(paths.datasets(KIND, day), {"split": about["split"]}) as folder,
+                start_run(config, "recall", day) as found,
+            ):
                 _holdout(warehouse, config, day, rows, folder / "holdout", about["statistics"], found)
                 written = _serve(warehouse, config, day, rows, folder / "serve", about["statistics"])
         finally:
@@ -60,7 +63,13 @@ def propose(history: "DataFrame", users: "DataFrame", settings: RecallSettings) 
 
 
 def _holdout(
-    warehouse: Warehouse, config: Config, day: date, rows: "DataFrame", folder: Path, statistics: dict[str, Any], found: Run
+    warehouse: Warehouse,
+    config: Config,
+    day: date,
+    rows: "DataFrame",
+    folder: Path,
+    statistics: dict[str, Any],
+    found: Run,
 ) -> None:
     """Candidates for the users of the test rows, from positives before them, and what each channel recalled."""
     positives = rows.where("label = 1")

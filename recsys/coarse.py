@@ -31,7 +31,10 @@ def run(config: Config, day: date) -> dict[str, Any]:
         told: dict[str, Any] = {"run_id": found.run_id, "trees": model.best_iteration}
         for split in ("valid", "test"):
             scores = predict(model, parts[split])
-            for metric, value in (("auc", auc(parts[split].label, scores)), ("log_loss", log_loss(parts[split].label, scores))):
+            for metric, value in (
+                ("auc", auc(parts[split].label, scores)),
+                ("log_loss", log_loss(parts[split].label, scores)),
+            ):
                 found.metric("coarse", split, metric, value, len(scores))
                 told[f"{split}_{metric}"] = value
     return told
@@ -40,7 +43,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
 def train(rows: Rows, valid: Rows, settings: CoarseSettings) -> lgb.Booster:
     """A booster with the number of trees that suited the validation rows best."""
     categorical = [SPARSE[i].name for i in CATEGORIES]
-    data = lgb.Dataset(matrix(rows), rows.label, feature_name=NAMES, categorical_feature=categorical, free_raw_data=False)
+    data = lgb.Dataset(
+        matrix(rows), rows.label, feature_name=NAMES, categorical_feature=categorical, free_raw_data=False
+    )
     held_out = lgb.Dataset(matrix(valid), valid.label, reference=data, free_raw_data=False)
     parameters = {
         "objective": "binary",

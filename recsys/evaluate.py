@@ -24,7 +24,11 @@ def run(spark: "SparkSession", config: Config, *, split: str, k: int) -> dict[st
     candidates.run(spark, config, day)
     numbers = {name: run(config, day) for name, run in (("coarse", coarse.run), ("fine", fine.run))}
     lists = rank.run(config, day, at=k)
-    aucs = {f"{name}_test_{metric}": told[f"test_{metric}"] for name, told in numbers.items() for metric in ("auc", "log_loss")}
+    aucs = {
+        f"{name}_test_{metric}": told[f"test_{metric}"]
+        for name, told in numbers.items()
+        for metric in ("auc", "log_loss")
+    }
     return {"split": split, "day": str(day), **lists, **aucs}
 
 

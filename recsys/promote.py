@@ -23,7 +23,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
             raise UserError(f"nothing to promote: no {model} run for {day}")
         chosen[model] = folder.name
         if model != rank.MODEL and (auc := _auc(folder)) <= MIN_AUC:
-            raise UserError(f"not promoted: {model} has a validation AUC of {auc:.4f}; the lists of the day before stay")
+            raise UserError(
+                f"not promoted: {model} has a validation AUC of {auc:.4f}; the lists of the day before stay"
+            )
     write_atomically(config.get(Paths).runs / "promoted" / f"{day}.json", json.dumps(chosen, indent=2))
     return dict(chosen)
 

@@ -77,4 +77,4 @@ class RecommendSettings(Settings):
     ks: tuple[int, ...] = (5, 10, 20)
     """Lengths that recall, nDCG and MAP are measured at."""
     order: str = Field(default="fine", pattern="^(merged|coarse|fine|blend)$")
-    """What the list is ordered by: merged recall scores, the coarse or the fine score, or the mean of all three ranks."""
+    """What the list is ordered by: merged recall scores, the coarse or fine score, or all three ranks fused."""

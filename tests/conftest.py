@@ -54,7 +54,9 @@ class Millrace:
         found = {"MILLRACE_HOME": str(self.home), **os.environ, "MILLRACE__SPARK__DRIVER_MEMORY": "2g", **environment}
         found["MILLRACE_HOME"] = str(self.home)
         command = [str(Path(sys.executable).parent / "millrace"), *arguments]
-        return subprocess.run(command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
 
 @pytest.fixture

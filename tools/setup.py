@@ -21,7 +21,18 @@ HOROVOD = ("tools/wheel_parts.py", "tools/wheel_horovod.py")
 PETASTORM = ("tools/wheel_parts.py", "tools/wheel_petastorm.py", "tools/petastorm_arrow_legacy.py")
 INPUTS = ("pyproject.toml", "constraints.txt", "tools/setup.py", *HOROVOD, *PETASTORM)
 # What Horovod's build needs, besides a C++ compiler. Its CMake files are too old for CMake 4.
-HOROVOD_BUILD = ("torch", "cmake<4", "setuptools", "wheel", "pip", "cffi", "cloudpickle", "psutil", "pyyaml", "packaging")
+HOROVOD_BUILD = (
+    "torch",
+    "cmake<4",
+    "setuptools",
+    "wheel",
+    "pip",
+    "cffi",
+    "cloudpickle",
+    "psutil",
+    "pyyaml",
+    "packaging",
+)
 
 
 def main() -> None:
@@ -132,7 +143,10 @@ def apt_install(*packages: str, why: str) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         stop(by_hand)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]):
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+    ):
         if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
             stop(by_hand)
 

@@ -1,4 +1,4 @@
-"""Mend Petastorm for today's pyarrow and numpy, and cure the race that loses rows: `python tools/wheel_petastorm.py OUT`."""
+"""Mend Petastorm for today's pyarrow and numpy, and cure its race that loses rows."""
 
 import base64
 import hashlib
@@ -6,7 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from wheel_parts import SUFFIX, download, main, replace, run, substitute
+from wheel_parts import SUFFIX, download, main, replace, substitute
 
 PETASTORM = "0.13.1"
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,11 @@ PETASTORM_RULES = [
     ),
     ("fs_utils.py", r"import pyarrow\n", "from petastorm.arrow_legacy import LocalFileSystem\n"),
     ("fs_utils.py", r"pyarrow\.localfs", "LocalFileSystem()"),
-    ("utils.py", r"from pyarrow\.filesystem import LocalFileSystem", "from petastorm.arrow_legacy import LocalFileSystem"),
+    (
+        "utils.py",
+        r"from pyarrow\.filesystem import LocalFileSystem",
+        "from petastorm.arrow_legacy import LocalFileSystem",
+    ),
     ("utils.py", r"import pyarrow\n", "import pyarrow\nimport pyarrow.parquet\n"),
     (
         "spark/spark_dataset_converter.py",
@@ -36,7 +40,11 @@ PETASTORM_RULES = [
     ),
     ("hdfs/namenode.py", r"return pyarrow\.hdfs\.connect\(", "return HadoopFileSystem("),
     # fsspec's class has cached properties beside its methods; only methods can be wrapped.
-    ("hdfs/namenode.py", r"inspect\.getmembers\(cls, inspect\.isroutine\)", "inspect.getmembers(cls, inspect.isfunction)"),
+    (
+        "hdfs/namenode.py",
+        r"inspect\.getmembers\(cls, inspect\.isroutine\)",
+        "inspect.getmembers(cls, inspect.isfunction)",
+    ),
     # Standard output belongs to the command.
     ("reader.py", r'print\("Cache cleanup complete\."\)', 'logger.debug("Cache cleanup complete.")'),
     # Names that numpy 2 removed.
@@ -55,7 +63,11 @@ PETASTORM_RULES = [
         "                    raise EmptyResultError()\n"
         "                sleep(0.001)\n",
     ),
-    ("workers_pool/thread_pool.py", r"from traceback import format_exc\n", "from time import sleep\nfrom traceback import format_exc\n"),
+    (
+        "workers_pool/thread_pool.py",
+        r"from traceback import format_exc\n",
+        "from time import sleep\nfrom traceback import format_exc\n",
+    ),
     (
         "workers_pool/process_pool.py",
         r"            if self\._ventilated_items == self\._ventilated_items_processed:\n.*\n"

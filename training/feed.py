@@ -47,7 +47,9 @@ class FeedSpec:
         for position, count in enumerate(row_group_sizes(self.folder)):
             rows[position % self.world_size] += count
         if min(rows) == 0:
-            raise UserError(f"{self.folder} has fewer row groups than {self.world_size} workers: set features.files higher")
+            raise UserError(
+                f"{self.folder} has fewer row groups than {self.world_size} workers: set features.files higher"
+            )
         return -(-max(rows) // self.batch_size)
 
 
@@ -56,7 +58,12 @@ def row_group_sizes(folder: Path) -> list[int]:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise UserError(f"no Parquet files in {folder}")
-    return [meta.row_group(i).num_rows for file in files for meta in [pq.read_metadata(file)] for i in range(meta.num_row_groups)]
+    return [
+        meta.row_group(i).num_rows
+        for file in files
+        for meta in [pq.read_metadata(file)]
+        for i in range(meta.num_row_groups)
+    ]
 
 
 def epoch(spec: FeedSpec, number: int) -> Iterator[Batch]:
@@ -90,7 +97,9 @@ def _batches(spec: FeedSpec, rng: np.random.Generator, number: int) -> Iterator[
         yield from _sliced(*_joined(held, rng if spec.shuffle_rows else None), spec.batch_size)
 
 
-def _row_groups(spec: FeedSpec, number: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+def _row_groups(
+    spec: FeedSpec, number: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
     columns = [*spec.sparse, *spec.dense, LABEL]
     reader = make_batch_reader(
         file_url(spec.folder),
@@ -126,7 +135,9 @@ def _sliced(
     for first in range(0, len(label), size):
         part = slice(first, first + size)
         weight = torch.ones(len(label[part]))
-        yield Batch(torch.from_numpy(sparse[part]), torch.from_numpy(dense[part]), torch.from_numpy(label[part]), weight)
+        yield Batch(
+            torch.from_numpy(sparse[part]), torch.from_numpy(dense[part]), torch.from_numpy(label[part]), weight
+        )
 
 
 def _padded(batch: Batch, size: int) -> Batch:

@@ -74,13 +74,24 @@ def fit(worker: Worker, job: Job) -> dict[str, float]:
         numbers |= {"epoch": float(number), "train_loss": loss}
         if worker.rank == 0:
             _keep(job, settings, number, numbers, model, optimizer)
-            log.info("epoch %d: train loss %.4f, valid AUC %.4f, log loss %.4f", number, loss, numbers["auc"], numbers["log_loss"])
+            log.info(
+                "epoch %d: train loss %.4f, valid AUC %.4f, log loss %.4f",
+                number,
+                loss,
+                numbers["auc"],
+                numbers["log_loss"],
+            )
         worker.report(numbers)
     return _on_first_rank(worker, lambda: _final(job, settings, model, worker))
 
 
 def _train_epoch(
-    worker: Worker, model: nn.Module, optimizer: torch.optim.Optimizer, spec: FeedSpec, number: int, settings: TrainSettings
+    worker: Worker,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    spec: FeedSpec,
+    number: int,
+    settings: TrainSettings,
 ) -> float:
     """One pass; returns this rank's mean loss a row. A batch's loss is divided by its full size, padding included, so
     that the average of the ranks' gradients weighs every row the same."""
@@ -90,9 +101,11 @@ def _train_epoch(
         batch = batch.to(worker.device)
         optimizer.zero_grad()
         logits = model(batch.sparse, batch.dense)
-        losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.label, weight=batch.weight, reduction="sum")
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, batch.label, weight=batch.weight, reduction="sum"
+        )
         loss = losses / spec.batch_size
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if hasattr(optimizer, "synchronize"):  # Horovod averages here; clipping must see the average
             optimizer.synchronize()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -168,7 +181,12 @@ def _resume(job: Job, model: nn.Module, optimizer: torch.optim.Optimizer) -> int
 
 
 def _keep(
-    job: Job, settings: TrainSettings, number: int, numbers: dict[str, float], model: nn.Module, optimizer: torch.optim.Optimizer
+    job: Job,
+    settings: TrainSettings,
+    number: int,
+    numbers: dict[str, float],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": number}
     checkpoint.save(job.run_folder / "checkpoints", number, numbers["log_loss"], state, settings.keep_best)

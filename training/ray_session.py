@@ -24,11 +24,15 @@ def ray_session(config: Config) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     log.info("starting Ray" if settings.address is None else f"connecting to Ray at {settings.address}")
-    local = {} if settings.address else {
-        "num_cpus": settings.num_cpus,
-        "object_store_memory": settings.object_store_mb * 2**20,
-        "include_dashboard": False,
-    }
+    local = (
+        {}
+        if settings.address
+        else {
+            "num_cpus": settings.num_cpus,
+            "object_store_memory": settings.object_store_mb * 2**20,
+            "include_dashboard": False,
+        }
+    )
     ray.init(
         address=settings.address,
         logging_level=logging.ERROR,

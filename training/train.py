@@ -1,4 +1,4 @@
-"""Train a deep model on the training set of a day, on any backend: `millrace train deepfm --date D --backend horovod`."""
+"""Train a deep model on the training set of a day: `millrace train deepfm --date D --backend horovod`."""
 
 import logging
 from datetime import date

@@ -71,7 +71,8 @@ class RayWorker:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(total)
-        return float(total) / self.world_size
+        mean: float = total.item() / self.world_size
+        return mean
 
     def report(self, metrics: dict[str, float]) -> None:
         import ray.train

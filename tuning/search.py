@@ -38,8 +38,15 @@ def run(config: Config, model: str, day: date, *, search: str, trials: int) -> d
         settings = config.get(TuneSettings)
         better = min if settings.metric == "log_loss" else max
         best = better(done, key=lambda row: row["value"])
-        found.best(model=model, trial=best["trial"], parameters=best["parameters"], metric=best["metric"], value=best["value"])
-    return {"run_id": found.run_id, "trials": len(rows), "best": json.loads(best["parameters"]), settings.metric: best["value"]}
+        found.best(
+            model=model, trial=best["trial"], parameters=best["parameters"], metric=best["metric"], value=best["value"]
+        )
+    return {
+        "run_id": found.run_id,
+        "trials": len(rows),
+        "best": json.loads(best["parameters"]),
+        settings.metric: best["value"],
+    }
 
 
 def _run_trials(config: Config, dataset: Path, trials: int, found: Run) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Users and items from the company's relational database, over JDBC, into dim_user and dim_item: `millrace etl import`."""
+"""Users and items from the company's database, over JDBC, into dim_user and dim_item: `millrace etl import`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,9 @@ def _read(spark: SparkSession, config: Config, table: str) -> DataFrame:
     settings = config.get(BusinessSettings)
     folder = config.get(Paths).business
     if settings.url is None and not folder.is_dir():
-        raise UserError(f"no business database: set business.url, or make one with `millrace simulate` ({folder} is missing)")
+        raise UserError(
+            f"no business database: set business.url, or make one with `millrace simulate` ({folder} is missing)"
+        )
     options = {"url": settings.url or derby_url(folder), "dbtable": table}
     if settings.user:
         options["user"] = settings.user

@@ -7,13 +7,12 @@ landing folder and the next one's; loading a day therefore also makes the day be
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, UserError
+from conf import Config, Paths
 from etl.jobs.weblog import write_quarantine
-from etl.lines import day_of_folder, explain_unreadable, landed_files, read_lines, require_files
+from etl.lines import SPARK_ERRORS, day_of_folder, explain_unreadable, landed_files, read_lines, require_files
 from etl.settings import EventSettings
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, dwd
@@ -40,7 +39,7 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
         files = [file for day in [*made, made[-1] + DAY] for file in landed_files(paths.landing("events", day))]
         try:
             _load(warehouse, read_lines(spark, files), made, settings.max_line_bytes, counts)
-        except PySparkException as error:
+        except SPARK_ERRORS as error:
             raise explain_unreadable(error) or error from None
     return total_of(counts)
 
@@ -56,8 +55,10 @@ def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: i
         interactions = warehouse.write(dwd.interaction, events.transform(to_interactions), days)
         warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(click_rate_per_day), days)
         # Lines that can't be read belong to the landing folder's day; those of the folder after the last wait for it.
-        refused = parsed.where(F.col("reason").isNotNull()).withColumn("dt", day_of_folder()).where(F.col("dt").isin(wanted))
-        refused_per_day = {day: 0 for day in days}
+        refused = (
+            parsed.where(F.col("reason").isNotNull()).withColumn("dt", day_of_folder()).where(F.col("dt").isin(wanted))
+        )
+        refused_per_day = dict.fromkeys(days, 0)
         write_quarantine(warehouse, "events", lines, refused, days, refused_per_day)
         for day, count in counts.items():
             count.rows_out = impressions[day] + interactions[day]
@@ -116,7 +117,9 @@ def first_of_each(events: DataFrame) -> DataFrame:
 
 def to_impressions(events: DataFrame) -> DataFrame:
     """Events of a day -> dwd_impression: impressions with whether a click followed."""
-    clicks = events.where(F.col("type") == "click").select("impression_id").where("impression_id is not null").distinct()
+    clicks = (
+        events.where(F.col("type") == "click").select("impression_id").where("impression_id is not null").distinct()
+    )
     shown = events.where(F.col("type") == "impression").withColumn("impression_id", F.col("event_id"))
     clicked = clicks.withColumn("is_clicked", F.lit(1))
     return (

@@ -1,4 +1,4 @@
-"""Ratings or interactions of another system into dwd_interaction, dim_user and dim_item: `millrace ingest interactions`.
+"""Ratings of another system into dwd_interaction, dim_user and dim_item: `millrace ingest interactions`.
 
 Formats: `recbole` (tab-separated, header `name:type`), `movielens` (`::` without header), `movielens-csv`, and `events`
 (a CSV with user_id, item_id, action, value, timestamp). Each rating becomes an interaction of the day of its timestamp.
@@ -30,9 +30,13 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "recbole": Format("\t", renamed={"rating": "value", "class": "category", "movie_title": "title", "occupation": "city"}),
+    "recbole": Format(
+        "\t", renamed={"rating": "value", "class": "category", "movie_title": "title", "occupation": "city"}
+    ),
     "movielens": Format("::", names=("user_id", "item_id", "value", "timestamp")),
-    "movielens-csv": Format(",", renamed={"userId": "user_id", "movieId": "item_id", "rating": "value", "genres": "category"}),
+    "movielens-csv": Format(
+        ",", renamed={"userId": "user_id", "movieId": "item_id", "rating": "value", "genres": "category"}
+    ),
     "events": Format(","),
 }
 NEEDED = ("user_id", "item_id", "timestamp")
@@ -49,7 +53,9 @@ def run(
     names = _header(ratings, layout)
     parsed = lines.transform(lambda rows: parse(rows, layout, names)).persist()
     try:
-        days = [date.fromisoformat(row["dt"]) for row in parsed.where("reason is null").select("dt").distinct().collect()]
+        days = [
+            date.fromisoformat(row["dt"]) for row in parsed.where("reason is null").select("dt").distinct().collect()
+        ]
         if not days:
             raise UserError(f"{ratings}: no row that can be read")
         days.sort()
@@ -76,7 +82,9 @@ def check_files(format_name: str, ratings: Path, items: Path | None, users: Path
             raise UserError(f"{path}: no column {', '.join(missing)}; found {', '.join(names)}")
 
 
-def _write(warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list[date], counts: dict[date, Counts]) -> None:
+def _write(
+    warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list[date], counts: dict[date, Counts]
+) -> None:
     good = parsed.where("reason is null").dropDuplicates(["event_id"])
     written = warehouse.write(dwd.interaction, good, days)
     read = {row["dt"]: row["count"] for row in parsed.where("reason is null").groupBy("dt").count().collect()}
@@ -93,7 +101,7 @@ def _write(warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list
 
 
 def parse(lines: DataFrame, layout: Format, names: Sequence[str]) -> DataFrame:
-    """Lines -> columns of dwd_interaction, `dt`, and `reason` (null for a row that can be used); the header is dropped."""
+    """Lines -> columns of dwd_interaction, `dt`, and `reason` (null for a usable row); the header is dropped."""
     cells = F.split("line", layout.separator.replace("|", r"\|"))
     columns = [F.nullif(F.trim(F.get(cells, F.lit(i))), F.lit("")).alias(name) for i, name in enumerate(names)]
     rows = lines.select("*", F.size(cells).alias("num_cells"), *columns)
@@ -148,7 +156,9 @@ def _write_dimension(
     else:
         names = _header(path, layout)
         separator = layout.separator
-        given = warehouse.spark.read.csv(str(path.resolve()), sep=separator, header=not layout.names, quote="").toDF(*names)
+        given = warehouse.spark.read.csv(str(path.resolve()), sep=separator, header=not layout.names, quote="").toDF(
+            *names
+        )
         rows = shape(known.join(given.dropDuplicates([key]), on=key, how="full"))
     warehouse.write(table, rows.withColumn("dt", F.lit(day.isoformat())), [day])
 
@@ -163,7 +173,13 @@ def _as_user(rows: DataFrame) -> DataFrame:
     for limit, name in reversed(AGES):
         group = F.when(age < limit, name).otherwise(group)
     registered = F.lit(None).cast("timestamp").alias("registered_at")
-    return rows.select("user_id", _column(rows, "gender").alias("gender"), group.alias("age_group"), _column(rows, "city").alias("city"), registered)
+    return rows.select(
+        "user_id",
+        _column(rows, "gender").alias("gender"),
+        group.alias("age_group"),
+        _column(rows, "city").alias("city"),
+        registered,
+    )
 
 
 def _as_item(rows: DataFrame) -> DataFrame:
@@ -172,4 +188,10 @@ def _as_item(rows: DataFrame) -> DataFrame:
     year = _column(rows, "release_year")
     published = F.try_to_timestamp(F.concat(year, F.lit("-01-01")), F.lit("yyyy-MM-dd"))
     author = F.lit(None).cast("string").alias("author")
-    return rows.select("item_id", _column(rows, "title").alias("title"), category.alias("category"), author, published.alias("published_at"))
+    return rows.select(
+        "item_id",
+        _column(rows, "title").alias("title"),
+        category.alias("category"),
+        author,
+        published.alias("published_at"),
+    )

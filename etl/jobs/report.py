@@ -1,4 +1,4 @@
-"""What a day came to: stages with rows and seconds, metrics beside the best possible. `millrace report`, `millrace metrics`."""
+"""What a day came to: stages with rows and seconds, metrics beside the best possible: `millrace report`."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from etl.warehouse import Warehouse
 def newest_metrics(spark: SparkSession, config: Config, day: date | None) -> DataFrame:
     """The newest value of every (model, stage, split, metric, k), of one day or over all."""
     rows = Warehouse(spark, config.get(Paths)).read(ads.model_metric, None if day is None else [day])
-    newest = Window.partitionBy("model", "stage", "split", "metric", "k").orderBy(F.desc("trained_at"), F.desc("run_id"))
+    newest = Window.partitionBy("model", "stage", "split", "metric", "k").orderBy(
+        F.desc("trained_at"), F.desc("run_id")
+    )
     columns = ["dt", "model", "stage", "split", "metric", "k", "value", "rows", "run_id"]
     return rows.withColumn("nth", F.row_number().over(newest)).where("nth = 1").select(*columns)
 
@@ -28,13 +30,21 @@ def stages_of(spark: SparkSession, config: Config, day: date) -> DataFrame:
     newest = Window.partitionBy("stage").orderBy(F.desc("ended_at"))
     seconds = (F.col("ended_at").cast("double") - F.col("started_at").cast("double")).alias("seconds")
     columns = ["stage", "status", "rows_in", "rows_out", "rows_invalid", "rows_quarantined", "rows_other_date"]
-    return rows.withColumn("nth", F.row_number().over(newest)).where("nth = 1").orderBy("started_at").select(*columns, seconds)
+    return (
+        rows.withColumn("nth", F.row_number().over(newest))
+        .where("nth = 1")
+        .orderBy("started_at")
+        .select(*columns, seconds)
+    )
 
 
 def run(spark: SparkSession, config: Config, day: date) -> dict[str, object]:
     """Print the report of a day to stderr and return its numbers."""
     stages = [row.asDict() for row in stages_of(spark, config, day).collect()]
-    metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model", "split", "metric").collect()]
+    metrics = [
+        row.asDict()
+        for row in newest_metrics(spark, config, day).orderBy("stage", "model", "split", "metric").collect()
+    ]
     console = wide_console()
     console.print(rows_table(f"Stages of {day}", stages))
     console.print(metric_table(f"Click models of {day}", metrics))
@@ -60,7 +70,9 @@ def metric_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
             models.setdefault(str(row["model"]), {})[f"{row['split']} {row['metric']}"] = row["value"]
     ordered = sorted(models.items(), key=lambda item: (item[0] == "best_possible", item[1].get("test auc", 0)))
     names = ["valid auc", "valid log_loss", "test auc", "test log_loss"]
-    return rows_table(title, [{"stage": model, **{name: values.get(name) for name in names}} for model, values in ordered])
+    return rows_table(
+        title, [{"stage": model, **{name: values.get(name) for name in names}} for model, values in ordered]
+    )
 
 
 def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) -> RichTable:
@@ -71,7 +83,9 @@ def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) ->
             lists.setdefault(f"{row['stage']}: {row['model']}", {})[f"{row['metric']}@{k}"] = row["value"]
     names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "map")]
     shown = sorted(lists.items(), reverse=True)
-    return rows_table(title, [{"stage": name, **{metric: values.get(metric) for metric in names}} for name, values in shown])
+    return rows_table(
+        title, [{"stage": name, **{metric: values.get(metric) for metric in names}} for name, values in shown]
+    )
 
 
 def wide_console() -> Console:

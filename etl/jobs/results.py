@@ -8,7 +8,6 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from conf import Config, Paths, file_url
 from conf.runs import done_runs, read_jsonl
@@ -19,7 +18,7 @@ from etl.warehouse import Warehouse
 
 
 def run(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Add the metrics and trials of finished runs that the warehouse does not know; publish the newest lists of a day."""
+    """Add the metrics and trials of runs that the warehouse does not know; publish each day's promoted lists."""
     warehouse = Warehouse(spark, config.get(Paths))
     runs = done_runs(config.get(Paths).runs)
     for found in runs:
@@ -56,8 +55,9 @@ def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: Iterable[dict
 
 
 def _frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
-    schema = StructType.fromDDL(", ".join(f"`{column.name}` {column.type}" for column in table.columns))
-    return spark.createDataFrame([tuple(row.get(name) for name in table.column_names) for row in rows], schema)
+    schema = ", ".join(f"`{column.name}` {column.type}" for column in table.columns)
+    values = [tuple(row.get(name) for name in table.column_names) for row in rows]
+    return spark.createDataFrame(values, schema)
 
 
 def _metrics(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

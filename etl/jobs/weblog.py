@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from datetime import date
 
-from pyspark.errors import PySparkException
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
-from etl.lines import day_of_folder, explain_unreadable, given_files, landed_files, quarantine_rows, read_lines, require_files
+from etl.lines import (
+    SPARK_ERRORS,
+    day_of_folder,
+    explain_unreadable,
+    given_files,
+    landed_files,
+    quarantine_rows,
+    read_lines,
+    require_files,
+)
 from etl.settings import WeblogSettings
 from etl.stage import Counts, stage_run, total_of
 from etl.table import Table
@@ -20,7 +29,7 @@ from etl.warehouse import Warehouse
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 LINE = rf"^(\S++) (\S++) (\S++) \[([^\]]*+)\] {_QUOTED} (\d{{3}}) (\d++|-)(?: {_QUOTED} {_QUOTED})?\s*$"
 REQUEST = r"^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?$"
-STATIC = "js css map png jpg jpeg gif ico svg webp bmp woff woff2 ttf eot otf mp3 mp4 swf".split()
+STATIC = "js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf"
 
 
 def run(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str] = ()) -> dict[str, int]:
@@ -34,7 +43,7 @@ def run(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequ
         files = find_files(config, days, sources)
         try:
             _load(warehouse, read_lines(spark, files), days, settings.max_line_bytes, counts)
-        except PySparkException as error:
+        except SPARK_ERRORS as error:
             raise explain_unreadable(error) or error from None
         detail = warehouse.read(ods.weblog_origin, days).transform(to_detail)
         warehouse.write(ods.weblog_detail, detail, days)
@@ -52,22 +61,19 @@ def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> 
     return files
 
 
-def _load(warehouse: Warehouse, lines: DataFrame, days: Sequence[date], max_bytes: int, counts: dict[date, Counts]) -> None:
+def _load(
+    warehouse: Warehouse, lines: DataFrame, days: Sequence[date], max_bytes: int, counts: dict[date, Counts]
+) -> None:
     wanted = [ods.weblog_origin.partition_value(day) for day in days]
     is_refused = F.col("reason").isNotNull()
     seen = Observation()
     # A line that can't be read has no date of its own: its landing folder's counts, or the first day asked for.
     folder_day = F.when(day_of_folder() == "", F.lit(days[0].isoformat())).otherwise(day_of_folder())
     parsed = lines.transform(lambda rows: parse(rows, max_bytes)).withColumn("dt", folder_day)
-    observed = parsed.observe(
-        seen,
-        F.count("*").alias("lines"),
-        F.count_if(is_refused).alias("refused"),
-        F.count_if(~is_refused & ~F.col("datestr").isin(wanted)).alias("other"),
-    )
-    accepted = observed.where(~is_refused & F.col("datestr").isin(wanted))
+    tally = [F.count("*").alias("lines"), F.count_if(~is_refused & ~F.col("datestr").isin(wanted)).alias("other")]
+    accepted = parsed.observe(seen, *tally).where(~is_refused & F.col("datestr").isin(wanted))
     warehouse.write(ods.weblog_origin, accepted, days)
-    refused_per_day = {day: 0 for day in days}
+    refused_per_day = dict.fromkeys(days, 0)
     refused = parsed.where(is_refused)
     write_quarantine(warehouse, "weblog", lines, refused, days, refused_per_day)
     per_day = _valid_and_invalid(warehouse, days)
@@ -75,14 +81,32 @@ def _load(warehouse: Warehouse, lines: DataFrame, days: Sequence[date], max_byte
         count.rows_out, count.rows_invalid = per_day.get(ods.weblog_origin.partition_value(day), (0, 0))
         count.rows_quarantined = refused_per_day[day]
         count.rows_in = count.rows_out + count.rows_invalid + count.rows_quarantined
-    counts[days[0]].rows_other_date = seen.get["other"]
+    lines_read, other = _observed(seen, parsed, tally)
+    counts[days[0]].rows_other_date = other
     loaded = sum(count.rows_in for count in counts.values())
-    if seen.get["lines"] != loaded + seen.get["other"]:
-        raise RuntimeError(f"weblog: {seen.get['lines']} lines read, {loaded} loaded, {seen.get['other']} of other days")
+    if lines_read != loaded + other:
+        raise RuntimeError(f"weblog: {lines_read} lines read, {loaded} loaded, {other} of other days")
+
+
+def _observed(seen: Observation, parsed: DataFrame, tally: list[Column]) -> tuple[int, int]:
+    """Lines read and lines of other days, counted while the rows were written.
+
+    Where no line was accepted Spark drops the observing node with the empty plan; then they are counted by themselves.
+    """
+    try:
+        found = seen.get
+    except Py4JJavaError:
+        found = parsed.agg(*tally).collect()[0].asDict()
+    return int(found["lines"]), int(found["other"])
 
 
 def write_quarantine(
-    warehouse: Warehouse, stage: str, lines: DataFrame, refused: DataFrame, days: Sequence[date], per_day: dict[date, int]
+    warehouse: Warehouse,
+    stage: str,
+    lines: DataFrame,
+    refused: DataFrame,
+    days: Sequence[date],
+    per_day: dict[date, int],
 ) -> None:
     """Replace the stage's rows of the days in ods_quarantine, keep the other stages'; fill `per_day`."""
     kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
@@ -95,7 +119,9 @@ def write_quarantine(
 
 def _valid_and_invalid(warehouse: Warehouse, days: Sequence[date]) -> dict[str, tuple[int, int]]:
     rows = warehouse.read(ods.weblog_origin, days).groupBy("datestr")
-    counted = rows.agg(F.count_if(F.col("valid") == "true").alias("out"), F.count_if(F.col("valid") != "true").alias("invalid"))
+    counted = rows.agg(
+        F.count_if(F.col("valid") == "true").alias("out"), F.count_if(F.col("valid") != "true").alias("invalid")
+    )
     return {row["datestr"]: (row["out"], row["invalid"]) for row in counted.collect()}
 
 
@@ -112,7 +138,9 @@ def parse(lines: DataFrame, max_bytes: int) -> DataFrame:
         .withColumn("reason", _reason())
         .withColumn("time_local", F.date_format("moment", "yyyy-MM-dd HH:mm:ss"))
         .withColumn("datestr", F.date_format("moment", "yyyyMMdd"))
-        .withColumn("request", F.when(F.rlike("g5", F.lit(REQUEST)), F.regexp_extract("g5", REQUEST, 2)).otherwise(F.col("g5")))
+        .withColumn(
+            "request", F.when(F.rlike("g5", F.lit(REQUEST)), F.regexp_extract("g5", REQUEST, 2)).otherwise(F.col("g5"))
+        )
         .withColumn("valid", F.when(_is_valid(), "true").otherwise("false"))
         .withColumnsRenamed({"g1": "remote_addr", "g3": "remote_user", "g6": "status", "g7": "body_bytes_sent"})
         .withColumn("http_referer", _or_dash("g8"))
@@ -135,7 +163,7 @@ def _is_valid() -> Column:
     """The request has a method and a URL, did not fail, and is no static resource."""
     has_url = F.rlike("g5", F.lit(REQUEST))
     path = F.lower(F.substring_index("request", "?", 1))
-    is_static = F.rlike(path, F.lit(rf"\.({'|'.join(STATIC)})$"))
+    is_static = F.rlike(path, F.lit(rf"\.({STATIC})$"))
     return has_url & (F.col("g6") < "400") & ~is_static
 
 

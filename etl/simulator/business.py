@@ -52,7 +52,14 @@ def fill_database(world: World, folder: Path) -> None:
 def _run_ij(script: Path, work: Path) -> None:
     jars = Path(pyspark.__file__).parent / "jars"
     path = ":".join(str(jar) for jar in jars.glob("derby*.jar"))
-    command = ["java", f"-Dderby.stream.error.file={work / 'derby.log'}", "-cp", path, "org.apache.derby.tools.ij", str(script)]
+    command = [
+        "java",
+        f"-Dderby.stream.error.file={work / 'derby.log'}",
+        "-cp",
+        path,
+        "org.apache.derby.tools.ij",
+        str(script),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     problems = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
     if done.returncode or problems:
@@ -65,7 +72,13 @@ def _users(world: World) -> Iterable[list[str | None]]:
     for i in range(world.num_users):
         registered = first - timedelta(days=int(ages[i]))
         gender, age = GENDERS[world.user_gender[i]], AGE_GROUPS[world.user_age[i]]
-        yield [f"u{i}", gender, age, CITIES[(i * 7 + world.user_topic[i]) % len(CITIES)], f"{registered:%Y-%m-%d %H:%M:%S}"]
+        yield [
+            f"u{i}",
+            gender,
+            age,
+            CITIES[(i * 7 + world.user_topic[i]) % len(CITIES)],
+            f"{registered:%Y-%m-%d %H:%M:%S}",
+        ]
 
 
 def _items(world: World) -> Iterable[list[str | None]]:
@@ -79,4 +92,6 @@ def _items(world: World) -> Iterable[list[str | None]]:
 def _write_csv(path: Path, rows: Iterable[list[str | None]]) -> None:
     """Derby reads an empty unquoted field as null."""
     with path.open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows(["" if value is None else value for value in row] for row in rows)
+        csv.writer(out, lineterminator="\n").writerows(
+            ["" if value is None else value for value in row] for row in rows
+        )

@@ -24,7 +24,8 @@ BROKEN = (
 def write_block(world: World, block: Block, day: date, day_index: int, today: Path, tomorrow: Path) -> dict[str, int]:
     """Append one block's events to its files; a few clicks reach the log only after midnight."""
     rng = world.rng(200, day_index, block.number)
-    on_time, late = [], []
+    on_time: list[str] = []
+    late: list[str] = []
     counts = {"impressions": int(block.items.size), "clicks": int(block.is_clicked.sum()), "late": 0}
     for kind, line in _lines(world, block, day):
         is_late = kind == "click" and rng.random() < LATE_SHARE

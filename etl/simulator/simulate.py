@@ -26,7 +26,13 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, obje
     images.write_covers(world, paths.landing("images", settings.start))
     business.fill_database(world, paths.business)
     last = settings.start + timedelta(days=days - 1)
-    return {"first_day": str(settings.start), "last_day": str(last), "users": world.num_users, "items": world.num_items, **totals}
+    return {
+        "first_day": str(settings.start),
+        "last_day": str(last),
+        "users": world.num_users,
+        "items": world.num_items,
+        **totals,
+    }
 
 
 def _clear(paths: Paths) -> None:

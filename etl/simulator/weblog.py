@@ -20,7 +20,13 @@ BOTS = (
     "Feedly/1.0 (+http://www.feedly.com/fetcher.html; 42 subscribers)",
 )
 MONITOR = "DNSPod-Monitor/1.0"
-REFERRERS = ("-", f"{SITE}/", "https://www.google.com/search?q=things", "https://www.baidu.com/s?wd=news&id=7", "http://t.co/x")
+REFERRERS = (
+    "-",
+    f"{SITE}/",
+    "https://www.google.com/search?q=things",
+    "https://www.baidu.com/s?wd=news&id=7",
+    "http://t.co/x",
+)
 REFERRER_SHARE = (0.45, 0.3, 0.12, 0.09, 0.04)
 STATIC = ("/static/site.css", "/static/app.js", "/static/logo.png", "/favicon.ico")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -47,7 +53,9 @@ def _visitors(world: World, block: Block, rng: np.random.Generator) -> list[tupl
     for row, user in enumerate(block.users.tolist()):
         at, host, agent = int(block.at_ms[row]), _address(user), AGENTS[world.user_device[user]]
         page = f"/feed?page={1 + row % 3}"
-        lines.append((at, host, f'"GET {page} HTTP/1.1" 200 {5000 + row % 900} "{REFERRERS[referrers[row]]}" "{agent}"'))
+        lines.append(
+            (at, host, f'"GET {page} HTTP/1.1" 200 {5000 + row % 900} "{REFERRERS[referrers[row]]}" "{agent}"')
+        )
         for asset in assets[row, : 2 + row % 2].tolist():
             status = 304 if asset % 2 else 200
             lines.append((at + 40, host, f'"GET {STATIC[asset]} HTTP/1.1" {status} 812 "{SITE}{page}" "{agent}"'))

@@ -3,6 +3,7 @@
 Everything follows from the seed. A day can be drawn without the days before it: tastes drift along a fixed direction.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,20 @@ DEVICE_LOGIT = np.array([0.1, 0.0, -0.2])
 GENDERS = ("F", "M", None)
 AGE_GROUPS = ("18-24", "25-34", "35-44", "45-54", "55+", None)
 CITIES = ("Beijing", "Shanghai", "Shenzhen", "Chengdu", "Wuhan", "Hangzhou", "Xian", "Nanjing")
-TOPICS = ("music", "food", "travel", "football", "film", "games", "books", "fashion", "science", "cars", "garden", "politics")
+TOPICS = (
+    "music",
+    "food",
+    "travel",
+    "football",
+    "film",
+    "games",
+    "books",
+    "fashion",
+    "science",
+    "cars",
+    "garden",
+    "politics",
+)
 BASE_LOGIT = -2.9
 TASTE_WEIGHT = 1.5
 POSITION_LOGIT = -0.16
@@ -36,11 +50,11 @@ class World:
 
     @property
     def num_users(self) -> int:
-        return max(10, round(self.settings.users * self.scale))
+        return max(10, int(self.settings.users * self.scale + 0.5))
 
     @property
     def num_items(self) -> int:
-        return max(30, round(self.settings.items * self.scale**0.5))
+        return max(30, round(self.settings.items * math.sqrt(self.scale)))
 
     @property
     def num_requests(self) -> int:
@@ -80,7 +94,8 @@ class World:
     def item_popularity(self) -> NDArray[np.float64]:
         """Zipf weights in random order of items."""
         ranks = self.rng(6).permutation(self.num_items) + 1
-        return 1.0 / ranks**0.9
+        weights: NDArray[np.float64] = 1.0 / ranks.astype(np.float64) ** 0.9
+        return weights
 
     # --- users ---
 
@@ -142,4 +157,5 @@ class World:
 
 
 def _unit(vectors: NDArray[np.floating]) -> Floats:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * 1.6).astype(np.float32)
+    scaled: Floats = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * 1.6).astype(np.float32)
+    return scaled

@@ -45,7 +45,9 @@ class FM:
         self._check(indptr, index, value, len(label))
         out = np.empty(len(label), np.float32)
         weights = np.ones(len(label), np.float32) if weight is None else weight
-        ftrl.learn(indptr, index, value, label, weights, self.bias, self.z, self.n, self.zv, self.nv, *self._rates(), out)
+        ftrl.learn(
+            indptr, index, value, label, weights, self.bias, self.z, self.n, self.zv, self.nv, *self._rates(), out
+        )
         return out
 
     def predict(
@@ -62,8 +64,10 @@ class FM:
         used = np.flatnonzero(self.n)
         buffer = io.BytesIO()
         settings = np.frombuffer(self.settings.model_dump_json().encode(), np.uint8)
-        state = {"used": used, "z": self.z[used], "n": self.n[used], "zv": self.zv[used], "nv": self.nv[used]}
-        np.savez(buffer, version=VERSION, settings=settings, bias=self.bias, **state, **{f"x_{k}": v for k, v in extra.items()})
+        state: dict[str, Any] = {"used": used, "bias": self.bias, "version": VERSION, "settings": settings}
+        state |= {name: getattr(self, name)[used] for name in ("z", "n", "zv", "nv")}
+        state |= {f"x_{name}": values for name, values in extra.items()}
+        np.savez(buffer, **state)
         data = buffer.getvalue()
         staged = path.with_suffix(".tmp")
         staged.write_bytes(data + hashlib.sha256(data).digest())
@@ -90,8 +94,12 @@ class FM:
         s = self.settings
         return (s.alpha, s.beta, s.l1, s.l2, s.alpha_v, s.l2_v)
 
-    def _check(self, indptr: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32], rows: int) -> None:
+    def _check(
+        self, indptr: NDArray[np.int64], index: NDArray[np.int64], value: NDArray[np.float32], rows: int
+    ) -> None:
         if len(indptr) != rows + 1 or indptr[-1] != len(index) or len(index) != len(value):
-            raise ValueError(f"shapes do not fit: indptr {len(indptr)}, index {len(index)}, value {len(value)}, rows {rows}")
+            raise ValueError(
+                f"shapes do not fit: indptr {len(indptr)}, index {len(index)}, value {len(value)}, rows {rows}"
+            )
         if len(index) and (index.min() < 0 or index.max() >= len(self.z)):
             raise ValueError(f"feature ids must lie in [0, {len(self.z)}), found {index.min()}..{index.max()}")

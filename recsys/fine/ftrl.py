@@ -11,11 +11,10 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 
 @njit(cache=True, fastmath=True)
-def _weight(z: float, n: float, alpha: float, beta: float, l1: float, l2: float) -> float:
+def _weight(z, n, alpha, beta, l1, l2):  # type: ignore[no-untyped-def]
     if abs(z) <= l1:
         return 0.0
     shrunk = z - l1 if z > 0 else z + l1
@@ -24,7 +23,7 @@ def _weight(z: float, n: float, alpha: float, beta: float, l1: float, l2: float)
 
 @njit(cache=True, fastmath=True)
 def _read(index, start, end, value, z, n, zv, nv, w, v, total, alpha, beta, l1, l2, alpha_v, l2_v):  # type: ignore[no-untyped-def]
-    """Fill `w` (length,) and `v` (length, k) of one example and `total` (k,) = Σ v_i x_i; return the logit without w0."""
+    """Fill `w` (length,) and `v` (length, k) of one example and `total` (k,) = Σ v_i x_i; return the logit less w0."""
     k = zv.shape[1]
     linear, squares = 0.0, 0.0
     total[:] = 0.0
@@ -93,6 +92,3 @@ def score(indptr, index, value, bias, z, n, zv, nv, alpha, beta, l1, l2, alpha_v
         start, end = indptr[row], indptr[row + 1]
         logit = w0 + _read(index, start, end, value, z, n, zv, nv, w, v, total, alpha, beta, l1, l2, alpha_v, l2_v)
         out[row] = 1.0 / (1.0 + math.exp(-min(max(logit, -35.0), 35.0)))
-
-
-Floats = NDArray[np.float32]

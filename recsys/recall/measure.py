@@ -19,4 +19,6 @@ def measure_channels(proposed: Mapping[str, DataFrame], truth: DataFrame, ks: Se
         shares = [F.sum(F.when(F.col("place") <= k, 1).otherwise(0) / F.col("wanted")).alias(f"r{k}") for k in ks]
         sums = hits.join(wanted, on="user_id", how="inner").agg(*shares, F.count("*").alias("hits")).collect()[0]
         for k in ks:
-            found.metric("recall", "holdout", "recall", (sums[f"r{k}"] or 0.0) / max(num_users, 1), num_users, k=k, model=name)
+            found.metric(
+                "recall", "holdout", "recall", (sums[f"r{k}"] or 0.0) / max(num_users, 1), num_users, k=k, model=name
+            )

@@ -18,7 +18,9 @@ def merge(proposed: Mapping[str, DataFrame], quota: Mapping[str, int]) -> DataFr
     for order, (name, rows) in enumerate(proposed.items()):
         best = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
         ranked = rows.withColumn("rank", F.row_number().over(best)).where(F.col("rank") <= quota[name])
-        parts.append(ranked.select("user_id", "item_id", "rank", F.lit(order).alias("order"), F.lit(name).alias("channel")))
+        parts.append(
+            ranked.select("user_id", "item_id", "rank", F.lit(order).alias("order"), F.lit(name).alias("channel"))
+        )
     union = reduce(DataFrame.unionByName, parts)
     by_rank = F.array_sort(F.collect_list(F.struct("rank", "order", "channel")))
     merged = union.groupBy("user_id", "item_id").agg(

@@ -100,8 +100,10 @@ def test_users_and_items_come_over_jdbc_from_derby(spark: SparkSession, config: 
 
 
 def test_a_source_that_is_not_there_is_one_clear_line(spark: SparkSession, tmp_path: Path, config: Config) -> None:
-    nowhere = load(overrides=[f"paths.home={tmp_path}", f"paths.warehouse_root={config.get(Paths).warehouse}"], environment={})
-    with pytest.raises(UserError, match="no business database: set business.url"):
+    nowhere = load(
+        overrides=[f"paths.home={tmp_path}", f"paths.warehouse_root={config.get(Paths).warehouse}"], environment={}
+    )
+    with pytest.raises(UserError, match=r"no business database: set business\.url"):
         business.run(spark, nowhere, date(2026, 3, 20), [])
     wrong = nowhere.with_values({"business.url": f"jdbc:derby:{tmp_path}/none"})
     with pytest.raises(UserError, match="can't read table 'users' of jdbc:derby"):
@@ -117,7 +119,9 @@ def test_ratings_are_ingested_and_broken_rows_quarantined(
         "1\t10\t5\t1772500000\n1\t11\t3\t1772500001\n1\t10\t5\t1772500000\n2\t10\tgood\t1772500000\n2\t10\t4\tnever\n2\t10\n"
     )
     items = tmp_path / "r.item"
-    items.write_text("item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n")
+    items.write_text(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n"
+    )
     ingest.check_files("recbole", ratings, items, None)
     told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
     day = date(2026, 3, 3)

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf import Config, UserError
+from conf import Config, Paths, UserError
 from etl.jobs import weblog
 from etl.tables import ads, ods, ops
 from etl.warehouse import Warehouse
-from conf import Paths
 
 GOOD = '1.2.3.4 - bob [05/Feb/2026:07:08:09 +0800] "GET /a?b=1 HTTP/1.1" 200 12 "http://x.org/p/q?id=7&z=1" "Mozilla/5.0 (A B)"'
 STATIC = re.compile(r"\.(js|css|map|png|jpe?g|gif|ico|svg|webp|bmp|woff2?|ttf|eot|otf|mp3|mp4|swf)$", re.IGNORECASE)
@@ -109,7 +108,9 @@ def test_hostile_lines_are_kept_or_quarantined_with_reason_and_place(
     assert (kept["-"], kept["/x.PNG?v=1"], kept['/say\\"hi\\"']) == ("false", "false", "true")
 
 
-def test_line_numbers_hold_across_the_splits_of_a_large_file(spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path) -> None:
+def test_line_numbers_hold_across_the_splits_of_a_large_file(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
     day = date(2026, 2, 5)
     lines = [GOOD.encode()] * 3000
     bad = [17, 1500, 2999]
@@ -124,7 +125,9 @@ def test_line_numbers_hold_across_the_splits_of_a_large_file(spark: SparkSession
     assert sorted(row["line_number"] for row in warehouse.read(ods.quarantine, [day]).collect()) == bad
 
 
-def test_loading_a_day_again_gives_the_same_rows(spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path) -> None:
+def test_loading_a_day_again_gives_the_same_rows(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
     day = date(2026, 2, 7)
     line = GOOD.replace("05/Feb", "07/Feb").encode()
     first = load_lines(spark, config, tmp_path, day, [line] * 5)
@@ -132,7 +135,9 @@ def test_loading_a_day_again_gives_the_same_rows(spark: SparkSession, config: Co
     assert warehouse.read(ods.weblog_detail, [day]).count() == 5
 
 
-def test_a_corrupt_gz_is_named_and_nothing_is_changed(spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path) -> None:
+def test_a_corrupt_gz_is_named_and_nothing_is_changed(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
     day = date(2026, 2, 8)
     line = GOOD.replace("05/Feb", "08/Feb").encode()
     whole = tmp_path / "whole.gz"
@@ -154,7 +159,9 @@ def test_nothing_landed_is_said_in_one_line(spark: SparkSession, config: Config)
         weblog.run(spark, config, [date(2031, 1, 1)], ["/no/such"])
 
 
-def test_the_real_log_agrees_with_plain_python(spark: SparkSession, config: Config, warehouse: Warehouse, real_data: Path) -> None:
+def test_the_real_log_agrees_with_plain_python(
+    spark: SparkSession, config: Config, warehouse: Warehouse, real_data: Path
+) -> None:
     """W2, W7: every line accounted for, page views per hour by another route."""
     log = real_data / "weblog/access.log"
     day = date(2013, 9, 18)

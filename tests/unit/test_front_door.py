@@ -8,15 +8,17 @@ from importlib import import_module
 
 import pytest
 import typer
+from support import ROOT, run_front_door
 
 import millrace as front
 from dags.stages import STAGES, TUNE
-from support import ROOT, run_front_door
 
 
 def test_help_imports_no_library_of_weight() -> None:
     code = "import sys, millrace; print(millrace.overview()); print(sorted(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     assert "whole day" in done.stdout
     for heavy in ("pydantic", "typer", "pyspark", "torch", "ray", "airflow", "numpy"):
         assert f"'{heavy}'" not in done.stderr
@@ -42,7 +44,11 @@ def test_every_area_answers_to_help(area: str) -> None:
         ("warehouse describe ods_nothing", 2, "unknown table 'ods_nothing'; tables are ads_ctr_daily"),
         ("train deepmf --date 2026-01-07", 2, "unknown model 'deepmf'; choose from deepfm"),
         ("train no.such:net --date 2026-01-07", 2, "can't import model 'no.such:net'"),
-        ("train deepfm --date 2026-01-07 --backend mpi", 2, "unknown backend 'mpi'; choose from local, ray, horovod, spark"),
+        (
+            "train deepfm --date 2026-01-07 --backend mpi",
+            2,
+            "unknown backend 'mpi'; choose from local, ray, horovod, spark",
+        ),
         ("train deepfm --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),
         ("train deepfm --date 2026-01-07 --check", 2, "is not built yet"),
         ("run --date 2026-01-07 --only sing", 2, "unknown stage 'sing'; choose from weblog, import"),

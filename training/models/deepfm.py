@@ -14,6 +14,7 @@ class DeepFM(nn.Module):
 
     def __init__(self, buckets: Sequence[int], num_dense: int, settings: DeepFMSettings) -> None:
         super().__init__()
+        self.offsets: torch.Tensor
         self.register_buffer("offsets", torch.tensor([0, *buckets[:-1]]).cumsum(0))
         self.embedding = nn.Embedding(sum(buckets), settings.dim)
         self.linear = nn.Embedding(sum(buckets), 1)

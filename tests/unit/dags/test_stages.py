@@ -1,12 +1,12 @@
 import ast
 
 import pytest
+from support import ROOT
 
 from conf import UsageError
 from dags.stages import NAMES, STAGES, TUNE, upstream
 from dags.walk import chosen
 from etl.tables import ALL
-from support import ROOT
 
 
 def test_what_a_stage_reads_is_written_before_it() -> None:

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from conf import UserError
 from etl.lock import MetastoreLock
-from support import ROOT
 
 HOLD = """
 import sys, time

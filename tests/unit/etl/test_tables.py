@@ -2,12 +2,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from conf import UsageError
 from etl.dictionary import render
 from etl.table import InRange, NotNull, OneOf, Table, Unique, columns, quote
 from etl.tables import ALL, ods, table_named
-from support import ROOT
 
 LAYERS = ("ods_", "dwd_", "dim_", "dws_", "ads_", "ops_")
 
@@ -39,10 +39,26 @@ def test_ddl_carries_comments_and_quotes_them() -> None:
 
 
 def test_web_log_tables_keep_the_old_names_and_partition() -> None:
-    assert ods.weblog_detail.column_names == (
-        "valid remote_addr remote_user time_local daystr timestr month day hour request status body_bytes_sent "
-        "http_referer ref_host ref_path ref_query ref_query_id http_user_agent"
-    ).split()
+    assert ods.weblog_detail.column_names == [
+        "valid",
+        "remote_addr",
+        "remote_user",
+        "time_local",
+        "daystr",
+        "timestr",
+        "month",
+        "day",
+        "hour",
+        "request",
+        "status",
+        "body_bytes_sent",
+        "http_referer",
+        "ref_host",
+        "ref_path",
+        "ref_query",
+        "ref_query_id",
+        "http_user_agent",
+    ]
     assert ods.weblog_detail.partition_value(date(2013, 9, 18)) == "20130918"
 
 

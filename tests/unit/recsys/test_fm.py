@@ -68,7 +68,12 @@ def csr(rows: list[list[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray, np
 
 ROWS = st.lists(
     st.tuples(
-        st.lists(st.tuples(st.integers(0, 20), st.sampled_from([1.0, 0.5, -2.0])), min_size=0, max_size=5, unique_by=lambda c: c[0]),
+        st.lists(
+            st.tuples(st.integers(0, 20), st.sampled_from([1.0, 0.5, -2.0])),
+            min_size=0,
+            max_size=5,
+            unique_by=lambda c: c[0],
+        ),
         st.integers(0, 1),
     ),
     min_size=1,
