@@ -1,0 +1,78 @@
+"""How fast Parquet becomes batches: Arrow alone (the limit), stock Petastorm, and our feed, on the same file.
+
+python -m benchmarks.feed --scale 1     # 500,000 rows × 13 float32 + 26 int64 + label
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.harness import best_seconds, report, scale_option
+from training.feed import FeedSpec, epoch
+from training.petastorm_arrow import make_batch_reader
+
+DENSE = tuple(f"d{i}" for i in range(13))
+SPARSE = tuple(f"s{i}" for i in range(26))
+BATCH = 4096
+
+
+def main() -> None:
+    rows = int(500_000 * scale_option(__doc__))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write(folder, rows)
+        spec = FeedSpec(folder, SPARSE, DENSE, BATCH)
+        shuffled = FeedSpec(folder, SPARSE, DENSE, BATCH, shuffle_rows=200_000)
+        seconds = {
+            "arrow": best_seconds(lambda: arrow(folder)),
+            "petastorm": best_seconds(lambda: petastorm(folder, 0)),
+            "petastorm_shuffled": best_seconds(lambda: petastorm(folder, 200_000), 1),
+            "feed": best_seconds(lambda: list_lengths(spec)),
+            "feed_shuffled": best_seconds(lambda: list_lengths(shuffled)),
+        }
+    rates = {name: rows / taken for name, taken in seconds.items()}
+    ratio = rates["feed"] / rates["arrow"]
+    ratio_shuffled = rates["feed_shuffled"] / rates["arrow"]
+    title = f"Parquet to batches of {BATCH}, {rows:,} rows"
+    report(title, rates, "rows/s", {"ratio_to_limit": ratio, "ratio_to_limit_shuffled": ratio_shuffled})
+
+
+def write(folder: Path, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    columns = {name: rng.standard_normal(rows).astype(np.float32) for name in DENSE}
+    columns |= {name: rng.integers(0, 1_000_000, rows) for name in SPARSE}
+    table = pa.table({**columns, "label": rng.integers(0, 2, rows).astype(np.float32)})
+    pq.write_table(table, folder / "part-0.parquet", row_group_size=50_000)
+
+
+def arrow(folder: Path) -> None:
+    """The limit: record batches, columns stacked, nothing else."""
+    for batch in ds.dataset(folder).to_batches(batch_size=50_000):
+        torch.from_numpy(np.stack([batch[name].to_numpy() for name in DENSE], axis=1))
+        torch.from_numpy(np.stack([batch[name].to_numpy() for name in SPARSE], axis=1))
+
+
+def petastorm(folder: Path, shuffle: int) -> None:
+    from petastorm.pytorch import BatchedDataLoader
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with make_batch_reader(f"file://{folder}", num_epochs=1, workers_count=2) as reader:
+            loader = BatchedDataLoader(reader, batch_size=BATCH, shuffling_queue_capacity=shuffle)
+            for batch in loader:
+                torch.stack([batch[name] for name in DENSE], dim=1)
+                torch.stack([batch[name] for name in SPARSE], dim=1)
+
+
+def list_lengths(spec: FeedSpec) -> int:
+    return sum(len(batch.label) for batch in epoch(spec, 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What every benchmark shares: the `--scale` option, timing, the table and the JSON line."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+
+def scale_option(about: str | None) -> float:
+    """The value of `--scale`, 1 by default."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the size of the data")
+    scale: float = parser.parse_args().scale
+    return scale
+
+
+def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The shortest of some runs: the one that other load disturbed least."""
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def report(title: str, rates: dict[str, float], unit: str, figures: dict[str, float]) -> None:
+    """A table of rates, then the figures and rates as one JSON line."""
+    print(f"{title}\n")
+    width = max(len(name) for name in rates)
+    for name, rate in rates.items():
+        print(f"  {name:<{width}}  {rate:>14,.0f} {unit}")
+    print()
+    print(json.dumps({name: round(value, 4) for name, value in {**figures, **rates}.items()}))
