@@ -97,7 +97,9 @@ class HorovodWorker:
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         self._hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-        self._hvd.broadcast_optimizer_state(optimizer, root_rank=0)
+        # On an empty state Horovod takes a step with zero gradients first, which counts as one of Adam's steps.
+        if optimizer.state:
+            self._hvd.broadcast_optimizer_state(optimizer, root_rank=0)
         wrapped = self._hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
         return model, wrapped
 

@@ -16,7 +16,10 @@ from training.ray_session import ray_session
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load(overrides=["train.batch_size=200", "train.epochs=2", "deepfm.dropout=0.0"], environment={})
+    return load(
+        overrides=["train.batch_size=200", "train.epochs=2", "train.learning_rate=0.02", "deepfm.dropout=0.0"],
+        environment={},
+    )
 
 
 @pytest.fixture(scope="module")
