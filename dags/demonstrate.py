@@ -65,4 +65,4 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     counts = row["counts"] if isinstance(row["counts"], dict) else {}
     rows = counts.get("rows_out", counts.get("impressions", ""))
     quarantined = counts.get("rows_quarantined", "")
-    return {"stage": row["stage"], "rows": rows, "quarantined": quarantined, "seconds": row["seconds"]}
+    return {"stage": row["stage"], "rows": rows, "quarantined": quarantined, "seconds": f"{row['seconds']:.1f}"}

@@ -56,7 +56,9 @@ def rows_table(title: str, rows: Sequence[dict[str, object]]) -> RichTable:
     """Any rows as a table."""
     table = RichTable(title=title, title_justify="left")
     for name in rows[0] if rows else ["(nothing)"]:
-        table.add_column(name.removeprefix("rows_"), justify="left" if name in ("stage", "status") else "right")
+        table.add_column(
+            name.removeprefix("rows_"), justify="left" if name in ("stage", "model", "list", "status") else "right"
+        )
     for row in rows:
         table.add_row(*[_text(value) for value in row.values()])
     return table
@@ -71,7 +73,7 @@ def metric_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
     ordered = sorted(models.items(), key=lambda item: (item[0] == "best_possible", item[1].get("test auc", 0)))
     names = ["valid auc", "valid log_loss", "test auc", "test log_loss"]
     return rows_table(
-        title, [{"stage": model, **{name: values.get(name) for name in names}} for model, values in ordered]
+        title, [{"model": model, **{name: values.get(name) for name in names}} for model, values in ordered]
     )
 
 
@@ -84,7 +86,7 @@ def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) ->
     names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "map")]
     shown = sorted(lists.items(), reverse=True)
     return rows_table(
-        title, [{"stage": name, **{metric: values.get(metric) for metric in names}} for name, values in shown]
+        title, [{"list": name, **{metric: values.get(metric) for metric in names}} for name, values in shown]
     )
 
 
