@@ -6,12 +6,14 @@ python -m benchmarks.feed --scale 1     # 500,000 rows × 13 float32 + 26 int64 
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.harness import best_seconds, report, scale_option
 from training.feed import FeedSpec, epoch
@@ -45,7 +47,7 @@ def main() -> None:
 
 def write(folder: Path, rows: int) -> None:
     rng = np.random.default_rng(0)
-    columns = {name: rng.standard_normal(rows).astype(np.float32) for name in DENSE}
+    columns: dict[str, NDArray[Any]] = {name: rng.standard_normal(rows).astype(np.float32) for name in DENSE}
     columns |= {name: rng.integers(0, 1_000_000, rows) for name in SPARSE}
     table = pa.table({**columns, "label": rng.integers(0, 2, rows).astype(np.float32)})
     pq.write_table(table, folder / "part-0.parquet", row_group_size=50_000)
