@@ -1,6 +1,5 @@
 """The training set of a day as Parquet with Petastorm's metadata: `millrace features build`."""
 
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -101,8 +100,3 @@ def features_of_pairs(
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
     raw = raw_features(shown, users, items, known, settings.prior_strength)
     return standardise(raw, Statistics(**statistics))
-
-
-def columns_of(names: Sequence[str]) -> list[str]:
-    """Dataset columns of features."""
-    return [f"f_{name}" for name in names]

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf import UserError
+from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse import Warehouse
 from features.settings import FeatureSettings
@@ -23,17 +24,19 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
     Raises UserError when there is neither an impression nor an interaction.
     """
     days = None if day is None else [day - timedelta(days=i) for i in range(settings.window_days)]
-    if _any(warehouse, dwd.impression.partition_value, warehouse.partitions(dwd.impression), days):
+    if _holds(warehouse, dwd.impression, days):
         return from_impressions(warehouse.read(dwd.impression, days))
-    if _any(warehouse, dwd.interaction.partition_value, warehouse.partitions(dwd.interaction), days):
+    if _holds(warehouse, dwd.interaction, days):
         return from_interactions(warehouse.read(dwd.interaction, days), settings)
     raise UserError(
         f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`"
     )
 
 
-def _any(warehouse: Warehouse, value: object, known: Sequence[str], days: Sequence[date] | None) -> bool:
-    return bool(known) if days is None else any(dwd.impression.partition_value(day) in known for day in days)
+def _holds(warehouse: Warehouse, table: Table, days: Sequence[date] | None) -> bool:
+    """Whether any partition of the days was written."""
+    known = warehouse.partitions(table)
+    return bool(known) if days is None else any(table.partition_value(day) in known for day in days)
 
 
 def from_impressions(impressions: DataFrame) -> DataFrame:

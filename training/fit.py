@@ -3,7 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from training.workers import Worker
 log = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"
+NUMBERS = ("auc", "log_loss", "rows")
+FINAL_NUMBERS = tuple(f"{split}_{name}" for split in ("valid", "test") for name in NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def fit(worker: Worker, job: Job) -> dict[str, float]:
         # Dropout of an epoch follows from its number, so that a resumed run is the same as an unbroken one.
         torch.manual_seed(settings.seed + 1000 * number + worker.rank)
         loss = worker.mean(_train_epoch(worker, parallel, stepper, train, number, settings))
-        numbers = _on_first_rank(worker, lambda: _evaluate(model, job.feed("valid", settings, worker), worker))
+        numbers = _on_first_rank(worker, NUMBERS, lambda: _evaluate(model, job.feed("valid", settings, worker), worker))
         numbers |= {"epoch": float(number), "train_loss": loss}
         if worker.rank == 0:
             _keep(job, settings, number, numbers, model, optimizer)
@@ -82,7 +85,7 @@ def fit(worker: Worker, job: Job) -> dict[str, float]:
                 numbers["log_loss"],
             )
         worker.report(numbers)
-    return _on_first_rank(worker, lambda: _final(job, settings, model, worker))
+    return _on_first_rank(worker, FINAL_NUMBERS, lambda: _final(job, settings, model, worker))
 
 
 def _train_epoch(
@@ -109,7 +112,7 @@ def _train_epoch(
         if hasattr(optimizer, "synchronize"):  # Horovod averages here; clipping must see the average
             optimizer.synchronize()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        with optimizer.skip_synchronize() if hasattr(optimizer, "skip_synchronize") else _nothing():
+        with optimizer.skip_synchronize() if hasattr(optimizer, "skip_synchronize") else nullcontext():
             optimizer.step()
         value = float(losses.detach())
         if not math.isfinite(value):
@@ -117,11 +120,6 @@ def _train_epoch(
         total += value
         rows += float(batch.weight.sum())
     return total / max(rows, 1.0)
-
-
-class _nothing:  # noqa: N801 - reads as the word it is
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 def predict(model: nn.Module, spec: FeedSpec, device: torch.device) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -154,19 +152,10 @@ def _final(job: Job, settings: TrainSettings, model: nn.Module, worker: Worker) 
     return {f"{split}_{name}": value for split, numbers in found.items() for name, value in numbers.items()}
 
 
-def _on_first_rank(worker: Worker, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Compute on rank 0 while the others wait; every rank gets the numbers."""
-    mine = compute() if worker.rank == 0 else {}
-    names = sorted(mine) if worker.rank == 0 else []
-    if worker.world_size == 1:
-        return mine
-    # Names are not sent: the two sets of numbers that come here are known.
-    known = _KNOWN_LONG if worker.mean(float(len(names))) * worker.world_size > len(_KNOWN) else _KNOWN
-    return {name: worker.mean(mine.get(name, 0.0)) * worker.world_size for name in known}
-
-
-_KNOWN = ("auc", "log_loss", "rows")
-_KNOWN_LONG = tuple(f"{split}_{name}" for split in ("valid", "test") for name in _KNOWN)
+def _on_first_rank(worker: Worker, names: Sequence[str], compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Compute numbers called `names` on rank 0 while the others wait; every rank gets them."""
+    mine = compute() if worker.rank == 0 else dict.fromkeys(names, 0.0)
+    return {name: worker.mean(mine[name]) * worker.world_size for name in names}
 
 
 def _resume(job: Job, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -20,7 +20,6 @@ from etl.lines import (
 )
 from etl.settings import WeblogSettings
 from etl.stage import Counts, stage_run, total_of
-from etl.table import Table
 from etl.tables import ads, ods
 from etl.warehouse import Warehouse
 
@@ -193,6 +192,3 @@ def page_views_per_hour(detail: DataFrame) -> DataFrame:
     """ods_weblog_detail -> ads_pv_hourly."""
     views = detail.where(F.col("valid") == "true")
     return views.groupBy("datestr", "month", "day", "hour").agg(F.count("*").alias("pvs"))
-
-
-TABLES: tuple[Table, ...] = (ods.weblog_origin, ods.weblog_detail, ods.quarantine, ads.pv_hourly)

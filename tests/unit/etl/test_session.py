@@ -9,11 +9,31 @@ from support import ROOT
 
 from conf import UserError
 from etl.lock import MetastoreLock
+from etl.session import require_java
+
+
+def test_no_java_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"no Java found \(Spark needs 17 or 21\): run `make setup`"):
+        require_java()
+
+
+def test_a_java_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "bin/java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r'Spark needs Java 17 or 21, .* is openjdk version "11'):
+        require_java()
+
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from etl.lock import MetastoreLock
+from etl.session import require_java
 with MetastoreLock(Path(sys.argv[1])).held(0):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
