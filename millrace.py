@@ -31,6 +31,8 @@ AREAS = {
     "report": ("etl.cli:report", "the stages, rows and metrics of a day"),
     "config": ("dags.cli:config", "show the resolved settings"),
 }
+# How the file system, and Derby's log, say that there is no room.
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "XSLA4", "most likely the log is full")
 COMMON = """Options of every command:
   --profile NAME          values of conf/NAME.yaml (MILLRACE_PROFILE; local by default)
   --experiment FILE       a YAML file with values over the profile's
@@ -98,7 +100,7 @@ def _guarded(area: str, arguments: list[str]) -> int:
 def _one_line(error: Exception) -> str:
     """What an unforeseen error says, without its stack; a JVM's own line is the one that begins with a colon."""
     text = str(error)
-    if "No space left on device" in text or "Disk quota exceeded" in text:
+    if any(sign in text for sign in DISK_FULL):
         return "the disk is full: nothing half-written can be seen; free some space and run the command again"
     lines = [line.strip(" :") for line in text.splitlines() if line.strip()]
     told = lines[1] if len(lines) > 1 and lines[0].startswith("An error occurred while calling") else (lines or [""])[0]

@@ -49,7 +49,12 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
             count.check(stage)
     except Exception as error:
         text = str(error).strip().splitlines()
-        _record(warehouse, stage, {day: Counts() for day in days}, started, text[0] if text else type(error).__name__)
+        try:
+            _record(
+                warehouse, stage, {day: Counts() for day in days}, started, text[0] if text else type(error).__name__
+            )
+        except Exception as second:  # a full disk, say: what stopped the stage is the better thing to tell
+            log.warning("the failure of %s could not be noted in %s: %s", stage, ops.run.name, type(second).__name__)
         raise
     _record(warehouse, stage, counts, started, None)
     total = total_of(counts)
