@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -92,9 +90,6 @@ def printable(name: str) -> Column:
 def day_of_folder() -> Column:
     """The `dt=` of the landing folder that a row's file lies in; empty text for a file elsewhere."""
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
-
-
-SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
 
 
 def explain_unreadable(error: Exception) -> UserError | None:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError
@@ -20,6 +22,12 @@ from etl.settings import MetastoreSettings, SparkSettings
 log = logging.getLogger(__name__)
 
 _open: SparkSession | None = None
+
+SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
+
+
+class SparkJobError(Exception):
+    """What Spark raised, as text that outlives the session."""
 
 
 @contextmanager
@@ -37,6 +45,9 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         _open = spark
         try:
             yield spark
+        except SPARK_ERRORS as error:
+            # Its text is asked of the JVM, which is about to end.
+            raise SparkJobError(str(error)) from None
         finally:
             _open = None
             _stop(spark)

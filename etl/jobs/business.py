@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
+from etl.session import SPARK_ERRORS
 from etl.settings import BusinessSettings
 from etl.simulator.business import derby_url
 from etl.stage import stage_run, total_of
@@ -64,7 +63,7 @@ def _read(spark: SparkSession, config: Config, table: str) -> DataFrame:
         options["password"] = settings.password.get_secret_value()
     try:
         rows = spark.read.format("jdbc").options(**options).load()
-    except (PySparkException, Py4JJavaError) as error:
+    except SPARK_ERRORS as error:
         cause = str(error).strip().splitlines()[0]
         raise UserError(f"can't read table '{table}' of {settings.url or folder}: {cause}") from None
     return rows.toDF(*[name.lower() for name in rows.columns])

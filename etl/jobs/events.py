@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths
 from etl.jobs.weblog import write_quarantine
-from etl.lines import SPARK_ERRORS, day_of_folder, explain_unreadable, landed_files, read_lines, require_files
+from etl.lines import day_of_folder, explain_unreadable, landed_files, read_lines, require_files
+from etl.session import SPARK_ERRORS
 from etl.settings import EventSettings
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, dwd

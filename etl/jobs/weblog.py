@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths
 from etl.lines import (
-    SPARK_ERRORS,
     day_of_folder,
     explain_unreadable,
     given_files,
@@ -18,6 +17,7 @@ from etl.lines import (
     read_lines,
     require_files,
 )
+from etl.session import SPARK_ERRORS
 from etl.settings import WeblogSettings
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, ods
