@@ -43,12 +43,6 @@ class Warehouse:
         """Whether the partition of `day` was ever written."""
         return table.partition_value(day) in self.partitions(table)
 
-    def require(self, table: Table, day: date, *, made_by: str) -> DataFrame:
-        """Rows of one day. Raises UserError naming the command that makes them when there is no such partition."""
-        if not self.has(table, day):
-            raise UserError(f"{table.name} has no partition for {day}: run `{made_by}` first")
-        return self.read(table, [day])
-
     def newest(self, table: Table, day: date) -> DataFrame:
         """The newest snapshot not after `day`. Raises UserError when there is none."""
         known = [value for value in self.partitions(table) if value <= table.partition_value(day)]

@@ -1,10 +1,12 @@
 """Backends: four ways to start workers that all run the same `fit`."""
 
+import json
 import logging
 import os
 from collections.abc import Callable
 
 from conf import UsageError
+from conf.atomic import write_atomically
 from conf.cli import NotBuiltYet
 from training.fit import Job, fit
 from training.ray_session import ray_session
@@ -94,15 +96,9 @@ def _has_gpu() -> bool:
 def _tell(job: Job, rank: int, numbers: dict[str, float]) -> None:
     """Leave the numbers in the run folder, the one place that every backend's driver can read."""
     if rank == 0:
-        import json
-
-        from conf.atomic import write_atomically
-
         write_atomically(job.run_folder / "final.json", json.dumps(numbers))
 
 
 def _told(job: Job) -> dict[str, float]:
-    import json
-
     numbers: dict[str, float] = json.loads((job.run_folder / "final.json").read_text())
     return numbers

@@ -54,11 +54,11 @@ def _lines(world: World, block: Block, day: date) -> Iterator[tuple[str, str]]:
             yield "impression", f'{{"event_id":"{impression}","type":"impression","ts":"{shown}",{who},{what}}}'
             if block.is_clicked[row, place]:
                 at_ms = int(block.at_ms[row] + block.click_delay_ms[row, place])
-                yield from _acts(world, block, row, place, f"{who},{what}", impression, midnight, at_ms)
+                yield from _acts(block, row, place, f"{who},{what}", impression, midnight, at_ms)
 
 
 def _acts(
-    world: World, block: Block, row: int, place: int, rest: str, impression: str, midnight: datetime, at_ms: int
+    block: Block, row: int, place: int, rest: str, impression: str, midnight: datetime, at_ms: int
 ) -> Iterator[tuple[str, str]]:
     yield "click", f'{{"event_id":"c-{impression}","type":"click","ts":"{_timestamp(midnight, at_ms)}",{rest}}}'
     if block.is_liked[row, place]:
