@@ -51,18 +51,22 @@ def simulate_command(
 @etl.command("weblog")
 def weblog_command(
     context: typer.Context,
-    date: Day,
+    date: Annotated[str | None, typer.Option("--date", help="the day, as 2026-01-07")] = None,
     since: Since = None,
     source: Annotated[
         list[str] | None, typer.Option("--source", help="log files, plain or gz; default: the landing zone")
     ] = None,
+    all_dates: Annotated[bool, typer.Option("--all-dates", help="every day found in the files of --source")] = False,
 ) -> dict[str, int]:
-    """Web logs of nginx or Apache -> ods_weblog_origin, ods_weblog_detail, ads_pv_hourly."""
+    """Web logs of nginx or Apache -> requests, dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.jobs import weblog
     from etl.session import spark_session
+    from etl.weblog.source import find_files
 
-    days, config = parse_days(date, since), settings_of(context)
-    weblog.find_files(config, days, source or ())
+    if (date is None) != all_dates:
+        raise UsageError("name one day (--date), or take --all-dates" if date is None else "--all-dates names no day")
+    days, config = parse_days(date, since) if date else [], settings_of(context)
+    find_files(config, days, source or ())
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())
 
@@ -194,9 +198,10 @@ def tables_command(format: OutputOption = Output.table) -> None:
     from etl.tables import ALL
 
     rows = [
-        {"table": table.name, "partition": table.partition, "description": table.description} for table in ALL.values()
+        {"table": table.name, "kind": table.kind, "partition": table.partition, "description": table.description}
+        for table in ALL.values()
     ]
-    print_rows(["table", "partition", "description"], rows, format)
+    print_rows(["table", "kind", "partition", "description"], rows, format)
 
 
 @warehouse.command("describe")
@@ -206,7 +211,7 @@ def describe_command(table: str, format: OutputOption = Output.table) -> None:
 
     found = table_named(table)
     if format is Output.table:
-        print(f"{found.name}: {found.description}\npartitioned by {found.partition}\n")
+        print(f"{found.name}: {found.description}\n{found.kind}, partitioned by {found.partition}\n")
     rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in found.columns]
     print_rows(["column", "type", "comment"], rows, format)
     if format is Output.table:
@@ -216,15 +221,13 @@ def describe_command(table: str, format: OutputOption = Output.table) -> None:
 @warehouse.command("check")
 def check_command(context: typer.Context, table: str) -> dict[str, int]:
     """Run a table's checks on all its partitions."""
-    from etl.quality import check_rows
     from etl.session import spark_session
     from etl.tables import table_named
     from etl.warehouse import Warehouse
 
     found, config = table_named(table), settings_of(context)
     with spark_session(config) as spark:
-        house = Warehouse(spark, config.get(Paths))
-        return check_rows(found, house.read(found), house.partitions(found))
+        return Warehouse(spark, config.get(Paths)).check(found)
 
 
 @warehouse.command("vacuum")

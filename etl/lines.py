@@ -1,14 +1,20 @@
 """Raw text lines from files, each with what it takes to name its place: file and line number."""
 
+import gzip
+import logging
+import os
 import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import IO
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import UserError
+
+log = logging.getLogger(__name__)
 
 CUT = 4096
 
@@ -18,12 +24,19 @@ def landed_files(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(
-        str(path) for path in folder.iterdir() if path.is_file() and path.name[0] not in "._" and path.stat().st_size
+        str(path)
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part[0] in "._" for part in path.relative_to(folder).parts)
+        and path.stat().st_size
     )
 
 
 def given_files(sources: Sequence[str]) -> list[str]:
-    """Files named by a user, folders opened. Raises UserError for one that is not there."""
+    """Files named by a user, folders opened, each content once: see `without_copies`.
+
+    Raises UserError for one that is not there.
+    """
     found: list[str] = []
     for source in sources:
         path = Path(source)
@@ -35,7 +48,50 @@ def given_files(sources: Sequence[str]) -> list[str]:
             raise UserError(f"no such file: {source}")
     if not found:
         raise UserError(f"no files in {', '.join(sources)}")
-    return found
+    return without_copies(found)
+
+
+def without_copies(files: Sequence[str]) -> list[str]:
+    """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state."""
+    by_head: dict[bytes, list[str]] = {}
+    for file in dict.fromkeys(os.path.realpath(file) for file in files):
+        alike = by_head.setdefault(_first_line(file), [])
+        for place, other in enumerate(alike):
+            if longer := _longer_of_same(file, other):
+                log.info("%s and %s hold the same lines: %s is read", file, other, longer)
+                alike[place] = longer
+                break
+        else:
+            alike.append(file)
+    return sorted(file for alike in by_head.values() for file in alike)
+
+
+def _first_line(file: str) -> bytes:
+    with _opened(file) as stream:
+        try:
+            return stream.readline(CUT)
+        except (OSError, EOFError):  # a .gz that is none: whoever reads its lines says so
+            return file.encode()
+
+
+def _longer_of_same(one: str, other: str) -> str | None:
+    """Of two files, the one that begins with all of the other; None when they differ."""
+    block = 1 << 20
+    with _opened(one) as first, _opened(other) as second:
+        try:
+            while True:
+                a, b = first.read(block), second.read(block)
+                common = min(len(a), len(b))
+                if a[:common] != b[:common]:
+                    return None
+                if common < block:
+                    return one if len(a) > len(b) else other
+        except (OSError, EOFError):
+            return None
+
+
+def _opened(file: str) -> IO[bytes]:
+    return gzip.open(file) if file.endswith(".gz") else Path(file).open("rb")  # type: ignore[return-value]
 
 
 def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
@@ -67,18 +123,6 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
     numbered = chosen.join(F.broadcast(offsets), on=["file", "block"], how="inner")
     return numbered.withColumn("line_number", F.col("before") + F.col("id") - F.col("first_id") + 1).drop(
         "before", "first_id"
-    )
-
-
-def quarantine_rows(stage: str, lines: DataFrame, refused: DataFrame) -> DataFrame:
-    """Rows for `ods_quarantine` from `refused`, which has `reason`, `dt` and the columns of `lines`."""
-    return with_line_numbers(lines, refused).select(
-        F.lit(stage).alias("stage"),
-        "reason",
-        "file",
-        "line_number",
-        F.substring(printable("line"), 1, CUT).alias("line"),
-        "dt",
     )
 
 

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -53,6 +54,13 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
             _stop(spark)
 
 
+def at_once(*works: Callable[[], object]) -> None:
+    """Run Spark work side by side: the driver plans one job while another runs. All end; then the first error rises."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for future in [pool.submit(work) for work in works]:
+            future.result()
+
+
 def require_java() -> None:
     """Raises UserError when there is no Java 17 or 21, which Spark would meet with a stack trace."""
     home = os.environ.get("JAVA_HOME")
@@ -78,15 +86,20 @@ def _start(config: Config) -> SparkSession:
 
 
 def _options(paths: Paths, settings: SparkSettings, log4j: Path) -> dict[str, str]:
+    everywhere = (
+        "-XX:-DontCompileHugeMethods "  # else the long method that Spark generates for a wide row stays interpreted
+        "-Xss16m"  # a log line full of escapes recurses deep in Java's regular expressions
+    )
     java = [
         f"-Dlog4j2.configurationFile={log4j.as_uri()}",
         f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
         "-XX:+UseParallelGC",
-        "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+        everywhere,
     ]
     options = {
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.extraJavaOptions": " ".join(java),
+        "spark.executor.extraJavaOptions": everywhere,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -96,6 +109,9 @@ def _options(paths: Paths, settings: SparkSettings, log4j: Path) -> dict[str, st
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={paths.metastore / 'db'};create=true",
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Nobody reads a folder before it is checked and swapped in: its files need no second rename, nor a mark.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
+        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     }
     if settings.master.startswith("local"):
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"

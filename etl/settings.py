@@ -1,9 +1,10 @@
 """Settings of the warehouse jobs and the simulator."""
 
+import re
 from datetime import date
 from typing import ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from conf import Settings
 
@@ -53,6 +54,25 @@ class WeblogSettings(Settings):
 
     max_line_bytes: int = Field(default=65536, gt=0)
     """A longer line is quarantined: no browser or server sends one."""
+    first_day: date = date(1990, 1, 1)
+    """The calendar (dim_date) begins here; a line of an earlier day is quarantined."""
+    last_day: date = date(2059, 12, 31)
+    """The calendar ends here."""
+    funnels: dict[str, list[str]] = Field(default_factory=dict)
+    """Name -> regular expressions of URLs, in order; `main` names its steps step1, step2 …, others NAME.step1 …"""
+
+    @field_validator("funnels")
+    @classmethod
+    def _are_patterns(cls, funnels: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, steps in funnels.items():
+            if not steps:
+                raise ValueError(f"funnel {name} has no steps")
+            for step in steps:
+                try:
+                    re.compile(step)
+                except re.error as error:
+                    raise ValueError(f"{step!r} is no regular expression: {error}") from None
+        return funnels
 
 
 class EventSettings(Settings):

@@ -61,6 +61,18 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class References:
+    """Every value of `column` is a `key` in the same partition of `table` (in its only one, if it has but one)."""
+
+    column: str
+    table: "Table"
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.column} is a {self.table.name}.{self.key}"
+
+
+@dataclass(frozen=True)
 class MinRows:
     """A partition has at least this many rows."""
 
@@ -70,12 +82,19 @@ class MinRows:
         return f"at least {self.rows} rows"
 
 
-Check = NotNull | Unique | InRange | OneOf | MinRows
+Check = NotNull | Unique | InRange | OneOf | References | MinRows
+
+# The partition column of a table that is the same for all days, and its only value.
+SCOPE, ALL_DAYS = "scope", "all"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A partitioned Parquet table. The description begins with the grain: "one row per request"."""
+    """A partitioned Parquet table. The description begins with the grain: "one row per request".
+
+    `files_of` names a wider table: then this one is a choice of its columns over the very same files. Tables are
+    external (dropping one leaves its files) but for those that are managed.
+    """
 
     name: str
     description: str
@@ -83,6 +102,12 @@ class Table:
     partition: str = "dt"
     key: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    files_of: str | None = None
+    is_managed: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "managed" if self.is_managed else "external"
 
     @property
     def column_names(self) -> list[str]:
@@ -95,16 +120,23 @@ class Table:
 
     def partition_value(self, day: Any) -> str:
         """`2026-01-07`, or `20260107` for the web-log tables, which keep the old `datestr`."""
+        if self.partition == SCOPE:
+            return ALL_DAYS
         text: str = day.isoformat()
         return text.replace("-", "") if self.partition == "datestr" else text
 
+    @property
+    def partition_comment(self) -> str:
+        return "the same for all days" if self.partition == SCOPE else "day of the rows"
+
     def create_statement(self, location: str) -> str:
-        """DDL with comments; the table is external: dropping it leaves the files."""
+        """DDL with comments."""
         columns = ",\n  ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in self.columns)
         return (
-            f"CREATE EXTERNAL TABLE IF NOT EXISTS {self.name} (\n  {columns}\n)\nCOMMENT {quote(self.description)}\n"
-            f"PARTITIONED BY (`{self.partition}` STRING COMMENT 'day of the rows')\n"
-            f"STORED AS PARQUET\nLOCATION {quote(location)}"
+            f"CREATE {'' if self.is_managed else 'EXTERNAL '}TABLE IF NOT EXISTS {self.name} (\n  {columns}\n)\n"
+            f"COMMENT {quote(self.description)}\n"
+            f"PARTITIONED BY (`{self.partition}` STRING COMMENT {quote(self.partition_comment)})\n"
+            "STORED AS PARQUET" + ("" if self.is_managed else f"\nLOCATION {quote(location)}")
         )
 
 

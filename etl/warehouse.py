@@ -6,7 +6,7 @@ any moment leaves the old partition; `vacuum` removes folders that no partition 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -18,6 +18,7 @@ from conf import Paths, UserError
 from conf.runs import new_run_id
 from etl.quality import check_rows
 from etl.table import Table, quote
+from etl.tables import ALL
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Warehouse:
     def __init__(self, spark: SparkSession, paths: Paths) -> None:
         self.spark = spark
         self.root = paths.warehouse
+        self._known: set[Table] = set()  # tables that this object has found or made
 
     # --- reading ---
 
@@ -58,41 +60,67 @@ class Warehouse:
 
     def ensure(self, table: Table) -> None:
         """Create the table when it is not there. A table whose columns changed is refused, not altered silently."""
+        if table in self._known:
+            return
         if self.spark.catalog.tableExists(table.name):
             known = [column.name for column in self.spark.catalog.listColumns(table.name) if not column.isPartition]
-            if known != [name.lower() for name in table.column_names]:
+            if [name.lower() for name in known] != [name.lower() for name in table.column_names]:
                 raise UserError(
                     f"{table.name} in the metastore has columns {known}, its description has {table.column_names}: "
                     f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
                 )
-            return
-        self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
+        else:
+            self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
+        self._known.add(table)
 
     # --- writing ---
 
-    def write(self, table: Table, rows: DataFrame, days: Sequence[date]) -> dict[date, int]:
+    def write(
+        self,
+        table: Table,
+        rows: DataFrame,
+        days: Sequence[date],
+        *,
+        rebalance: bool = True,
+        before_checks: Callable[[DataFrame], None] | None = None,
+    ) -> dict[date, int]:
         """Replace the partitions of `days` by `rows` and return the rows of each; a day without rows becomes empty.
 
-        `rows` has the table's columns and its partition column. Raises QualityError when a check fails.
+        `rows` has the table's columns and its partition column. `rebalance` evens out the files' sizes at the price of
+        a shuffle: leave it out where they come out even. `before_checks` gets the written rows, to make what the
+        checks refer to. Tables that are made of this one's files follow. Raises QualityError when a check fails.
         """
         self.ensure(table)
         values = {table.partition_value(day): day for day in days}
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
-            self._write_files(table, rows, folder)
+            self._write_files(table, rows, folder, list(values), rebalance)
             written = self._read_files(table, folder)
-            counts = check_rows(table, written, list(values))
+            if before_checks is not None:
+                before_checks(written)
+            counts = check_rows(table, written, list(values), self.read)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
         except BaseException:
             self._delete(folder)
             raise
-        self._swap(table, folder, list(values))
+        for other in (table, *_made_of_its_files(table)):
+            self._swap(other, folder, list(values))
         return {values[value]: count for value, count in counts.items()}
 
-    def _write_files(self, table: Table, rows: DataFrame, folder: str) -> None:
+    def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
         columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]
-        selected = rows.select(*columns, F.col(table.partition).cast("string").alias(table.partition))
+        value = F.col(table.partition).cast("string")
+        if len(values) == 1:
+            # Writing by partition would sort all rows for it.
+            is_ours = F.when(value == values[0], True).otherwise(
+                F.raise_error(F.concat(F.lit(f"a row for another day in a write to {table.name}: "), value))
+            )
+            selected = rows.where(is_ours).select(*columns)
+            selected = selected.hint("rebalance") if rebalance else selected
+            selected.write.parquet(f"{folder}/{table.partition}={values[0]}")
+            return
+        selected = rows.select(*columns, value.alias(table.partition))
         # Rebalancing merges small files and splits a skewed partition.
         selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
 
@@ -100,6 +128,10 @@ class Warehouse:
         fields = [f"`{column.name}` {column.type}" for column in table.columns]
         schema = ", ".join([*fields, f"`{table.partition}` string"])
         return self.spark.read.schema(schema).parquet(folder)
+
+    def check(self, table: Table) -> dict[str, int]:
+        """Run the checks on all partitions; rows of each. Raises QualityError."""
+        return check_rows(table, self.read(table), self.partitions(table), self.read)
 
     def _swap(self, table: Table, folder: str, values: list[str]) -> None:
         existing = set(self.partitions(table))
@@ -127,7 +159,8 @@ class Warehouse:
         system = self._file_system(str(root))
         if not system.exists(root):
             return 0
-        used = {self.location(table, value) for value in self.partitions(table)}
+        sharing = [table, *_made_of_its_files(table)]
+        used = {self.location(each, value) for each in sharing for value in self.partitions(each)}
         removed = 0
         for status in system.listStatus(root):
             path = status.getPath()
@@ -153,6 +186,10 @@ class Warehouse:
 
     def _file_system(self, location: str) -> Any:
         return self._path(location).getFileSystem(self.spark._jsparkSession.sessionState().newHadoopConf())
+
+
+def _made_of_its_files(table: Table) -> list[Table]:
+    return [other for other in ALL.values() if other.files_of == table.name]
 
 
 def _plain(location: str) -> str:

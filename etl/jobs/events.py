@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
-from etl.jobs.weblog import write_quarantine
+from etl import quarantine
 from etl.lines import day_of_folder, explain_unreadable, landed_files, read_lines, require_files
 from etl.session import SPARK_ERRORS
 from etl.settings import EventSettings
@@ -59,8 +59,7 @@ def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: i
         refused = (
             parsed.where(F.col("reason").isNotNull()).withColumn("dt", day_of_folder()).where(F.col("dt").isin(wanted))
         )
-        refused_per_day = dict.fromkeys(days, 0)
-        write_quarantine(warehouse, "events", lines, refused, days, refused_per_day)
+        refused_per_day = quarantine.replace(warehouse, "events", lines, refused, days)
         for day, count in counts.items():
             count.rows_out = impressions[day] + interactions[day]
             count.rows_invalid = seen.get(day.isoformat(), 0) - count.rows_out
@@ -95,15 +94,15 @@ def parse(lines: DataFrame, max_bytes: int) -> DataFrame:
 
 
 def _reason(max_bytes: int) -> Column:
-    needed = ["event_id", "type", "ts", "user_id", "item_id"]
-    missing = [F.col(name).isNull() for name in needed]
+    needed = ("event_id", "type", "ts", "user_id", "item_id")
+    has_none, lacks_one = F.coalesce(*needed).isNull(), F.concat(*needed).isNull()
     is_impression = F.col("type") == "impression"
     return (
         F.when(F.octet_length("line") > max_bytes, "too_long")
         .when(~F.is_valid_utf8("line"), "invalid_utf8")
         .when(F.trim("line") == "", "empty_line")
-        .when(missing[0] & missing[1] & missing[2] & missing[3] & missing[4], "not_json")
-        .when(missing[0] | missing[1] | missing[2] | missing[3] | missing[4], "missing_field")
+        .when(has_none, "not_json")
+        .when(lacks_one, "missing_field")
         .when(~F.col("type").isin("impression", *ACTIONS), "unknown_type")
         .when(F.col("happened_at").isNull(), "bad_time")
         .when(is_impression & (F.col("position").isNull() | (F.col("position") < 1)), "bad_position")

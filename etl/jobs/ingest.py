@@ -14,9 +14,10 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from conf.cli import one_of
-from etl.lines import quarantine_rows, read_lines
+from etl import quarantine
+from etl.lines import read_lines
 from etl.stage import Counts, stage_run, total_of
-from etl.tables import dim, dwd, ods
+from etl.tables import dim, dwd
 from etl.warehouse import Warehouse
 
 
@@ -90,9 +91,7 @@ def _write(
     read = {row["dt"]: row["count"] for row in parsed.where("reason is null").groupBy("dt").count().collect()}
     # Lines without a date of their own go to the last day.
     refused = parsed.where("reason is not null").withColumn("dt", F.lit(days[-1].isoformat()))
-    num_refused = refused.count()
-    if num_refused:
-        warehouse.write(ods.quarantine, quarantine_rows("ingest", lines, refused), [days[-1]])
+    num_refused = quarantine.replace(warehouse, "ingest", lines, refused, days[-1:])[days[-1]]
     for day, count in counts.items():
         count.rows_out = written[day]
         count.rows_invalid = read[day.isoformat()] - written[day]

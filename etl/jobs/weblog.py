@@ -1,94 +1,116 @@
-"""Web logs: lines -> ods_weblog_origin -> ods_weblog_detail -> page views per hour; refused lines to ods_quarantine."""
+"""Web logs: lines -> requests with their dimensions -> visits -> the analysts' tables; refused lines to ods_quarantine.
 
-from collections.abc import Sequence
-from datetime import date
+millrace etl weblog --date 2013-09-18 --source access.log
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from functools import partial
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
-from etl.lines import (
-    day_of_folder,
-    explain_unreadable,
-    given_files,
-    landed_files,
-    quarantine_rows,
-    read_lines,
-    require_files,
-)
-from etl.session import SPARK_ERRORS
+from etl import quarantine
+from etl.lines import explain_unreadable, read_lines
+from etl.session import SPARK_ERRORS, at_once
 from etl.settings import WeblogSettings
 from etl.stage import Counts, stage_run, total_of
-from etl.tables import ads, ods
+from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse import Warehouse
+from etl.weblog import clickstream, dimensions, funnel, reports, visitors
+from etl.weblog.source import Lines, find_files, lines_of, requests
 
-# nginx/Apache combined format; common format has neither referrer nor agent. Quoted parts may hold \" and the like;
-# possessive groups, so that a hostile line can't make the match backtrack.
-_QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
-LINE = rf"^(\S++) (\S++) (\S++) \[([^\]]*+)\] {_QUOTED} (\d{{3}}) (\d++|-)(?: {_QUOTED} {_QUOTED})?\s*$"
-REQUEST = r"^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?$"
-STATIC = "js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf"
+log = logging.getLogger(__name__)
+
+DAY = timedelta(days=1)
+Days = Sequence[date]
 
 
-def run(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str] = ()) -> dict[str, int]:
+def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] = ()) -> dict[str, int]:
     """Load the days' logs, from the landing zone or from `sources`, and rebuild the tables that follow from them.
 
-    Lines of other days are counted (`rows_other_date`), not loaded.
+    Without `days`, all days found in `sources`. Lines of other days are counted (`rows_other_date`), not loaded.
     """
-    paths, settings = config.get(Paths), config.get(WeblogSettings)
-    warehouse = Warehouse(spark, paths)
+    settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config.get(Paths))
+    with _explained():
+        days = days or _days_in(read_lines(spark, find_files(config, days, sources)), settings)
     with stage_run(warehouse, "weblog", days) as counts:
-        files = find_files(config, days, sources)
-        try:
-            _load(warehouse, read_lines(spark, files), days, settings.max_line_bytes, counts)
-        except SPARK_ERRORS as error:
-            raise explain_unreadable(error) or error from None
-        detail = warehouse.read(ods.weblog_origin, days).transform(to_detail)
-        warehouse.write(ods.weblog_detail, detail, days)
-        warehouse.write(ads.pv_hourly, warehouse.read(ods.weblog_detail, days).transform(page_views_per_hour), days)
+        with _explained():
+            lines = lines_of(spark, config, days, sources)
+            _load_requests(warehouse, lines, settings, days, counts)
+            tail = _page_views_after(warehouse, lines, settings, days, counts)
+        _write_page_views(warehouse, days)
+        at_once(
+            partial(_rebuild_visits, warehouse, settings, days, tail),
+            partial(_rebuild_visitors, warehouse, days),
+            *[partial(reports.write, warehouse, days, *tables) for tables in reports.PAGE_VIEWS],
+        )
+        reports.write(warehouse, days, ads.visitor_daily)
     return total_of(counts)
 
 
-def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> list[str]:
-    """The files to load. Raises UserError when there are none; asked before Spark starts, too, to say so at once."""
-    if sources:
-        return given_files(sources)
-    folders = [config.get(Paths).landing("weblog", day) for day in days]
-    files = [file for folder in folders for file in landed_files(folder)]
-    require_files(files, folders[0], days)
-    return files
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except SPARK_ERRORS as error:
+        raise explain_unreadable(error) or error from None
 
 
-def _load(
-    warehouse: Warehouse, lines: DataFrame, days: Sequence[date], max_bytes: int, counts: dict[date, Counts]
+def _days_in(lines: DataFrame, settings: WeblogSettings) -> list[date]:
+    """The dates of all lines that can be read; today when there is none, so that they are accounted for."""
+    read = requests(lines, settings, [date.today()]).where("reason is null")
+    found = sorted(row[0] for row in read.select("datestr").distinct().collect())
+    return [datetime.strptime(text, "%Y%m%d").date() for text in found] or [date.today()]
+
+
+# --- requests and their dimensions ---
+
+
+def _load_requests(
+    warehouse: Warehouse, lines: Lines, settings: WeblogSettings, days: Days, counts: dict[date, Counts]
 ) -> None:
-    wanted = [ods.weblog_origin.partition_value(day) for day in days]
-    is_refused = F.col("reason").isNotNull()
+    wanted = [dwd.weblog_request.partition_value(day) for day in days]
+    own = lines.own.withColumn("is_own", F.lit(True))
+    every = own if lines.near is None else own.unionByName(lines.near.withColumn("is_own", F.lit(False)))
+    parsed = requests(every, settings, days)
+    is_read, is_own = F.col("reason").isNull(), F.col("is_own")
+    is_wanted = is_read & F.col("datestr").isin(wanted)
+    # Lines of the neighbours' folders are theirs to account for, but those that belong to these days.
+    tally = [
+        F.count_if(is_own | is_wanted).alias("lines"),
+        F.count_if(is_own & is_read & ~is_wanted).alias("other"),
+        F.count_if(is_own & ~is_read).alias("refused"),
+    ]
     seen = Observation()
-    # A line that can't be read has no date of its own: its landing folder's counts, or the first day asked for.
-    folder_day = F.when(day_of_folder() == "", F.lit(days[0].isoformat())).otherwise(day_of_folder())
-    parsed = lines.transform(lambda rows: parse(rows, max_bytes)).withColumn("dt", folder_day)
-    tally = [F.count("*").alias("lines"), F.count_if(~is_refused & ~F.col("datestr").isin(wanted)).alias("other")]
-    accepted = parsed.observe(seen, *tally).where(~is_refused & F.col("datestr").isin(wanted))
-    warehouse.write(ods.weblog_origin, accepted, days)
-    refused_per_day = dict.fromkeys(days, 0)
-    refused = parsed.where(is_refused)
-    write_quarantine(warehouse, "weblog", lines, refused, days, refused_per_day)
+    _warn_of_replaced_files(warehouse, every, days)
+    warehouse.write(
+        dwd.weblog_request,
+        parsed.observe(seen, *tally).where(is_wanted),
+        days,
+        rebalance=False,
+        before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
+    )
+    told = _observed(seen, parsed, tally)
+    refused = parsed.where(~is_read & is_own) if told["refused"] else parsed.limit(0)
+    refused_per_day = quarantine.replace(warehouse, "weblog", lines.own, refused, days)
     per_day = _valid_and_invalid(warehouse, days)
     for day, count in counts.items():
         count.rows_out, count.rows_invalid = per_day.get(ods.weblog_origin.partition_value(day), (0, 0))
         count.rows_quarantined = refused_per_day[day]
         count.rows_in = count.rows_out + count.rows_invalid + count.rows_quarantined
-    lines_read, other = _observed(seen, parsed, tally)
-    counts[days[0]].rows_other_date = other
+    counts[days[0]].rows_other_date = told["other"]
     loaded = sum(count.rows_in for count in counts.values())
-    if lines_read != loaded + other:
-        raise RuntimeError(f"weblog: {lines_read} lines read, {loaded} loaded, {other} of other days")
+    if told["lines"] != loaded + told["other"]:
+        raise RuntimeError(f"weblog: {told['lines']} lines read, {loaded} loaded, {told['other']} of other days")
 
 
-def _observed(seen: Observation, parsed: DataFrame, tally: list[Column]) -> tuple[int, int]:
-    """Lines read and lines of other days, counted while the rows were written.
+def _observed(seen: Observation, parsed: DataFrame, tally: list[Column]) -> dict[str, int]:
+    """What was counted while the rows were written.
 
     Where no line was accepted Spark drops the observing node with the empty plan; then they are counted by themselves.
     """
@@ -96,99 +118,126 @@ def _observed(seen: Observation, parsed: DataFrame, tally: list[Column]) -> tupl
         found = seen.get
     except Py4JJavaError:
         found = parsed.agg(*tally).collect()[0].asDict()
-    return int(found["lines"]), int(found["other"])
+    return {name: int(value) for name, value in found.items()}
 
 
-def write_quarantine(
-    warehouse: Warehouse,
-    stage: str,
-    lines: DataFrame,
-    refused: DataFrame,
-    days: Sequence[date],
-    per_day: dict[date, int],
-) -> None:
-    """Replace the stage's rows of the days in ods_quarantine, keep the other stages'; fill `per_day`."""
-    kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
-    fresh = quarantine_rows(stage, lines, refused)
-    warehouse.write(ods.quarantine, fresh.unionByName(kept), days)
-    written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
-    for row in written.groupBy("dt").count().collect():
-        per_day[date.fromisoformat(row["dt"])] = row["count"]
+def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:
+    """A day is made from the files of one command: say so when others had made it."""
+    given = {file.removeprefix("file://") for file in lines.inputFiles()}
+    before = warehouse.read(dwd.weblog_request, days).select("file").distinct()
+    gone = [row["file"] for row in before.limit(100).collect() if row["file"].removeprefix("file://") not in given]
+    if gone:
+        log.warning(
+            "%s: rows of %s are replaced; to keep them, name all files of a day in one command",
+            days[0] if len(days) == 1 else f"{days[0]}..{days[-1]}",
+            ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else ""),
+        )
 
 
-def _valid_and_invalid(warehouse: Warehouse, days: Sequence[date]) -> dict[str, tuple[int, int]]:
-    rows = warehouse.read(ods.weblog_origin, days).groupBy("datestr")
+def _write_dimensions(warehouse: Warehouse, rows: DataFrame, settings: WeblogSettings, days: Days) -> None:
+    """Before the fact's checks, which ask that every key be in its dimension."""
+    spark = warehouse.spark
+    if not warehouse.has(dim.time, days[0]):
+        warehouse.write(dim.time, dimensions.minutes(spark).withColumn("scope", F.lit("all")), days[:1])
+    calendar = dimensions.calendar(spark, settings.first_day, settings.last_day)
+    if not warehouse.has(dim.date, days[0]) or warehouse.read(dim.date).count() != calendar.count():
+        warehouse.write(dim.date, calendar.withColumn("scope", F.lit("all")), days[:1])
+    made = {dim.page: dimensions.pages, dim.referrer: dimensions.referrers, dim.user_agent: dimensions.user_agents}
+    at_once(*[partial(warehouse.write, table, make(rows), days, rebalance=False) for table, make in made.items()])
+
+
+def _valid_and_invalid(warehouse: Warehouse, days: Days) -> dict[str, tuple[int, int]]:
+    rows = warehouse.read(dwd.weblog_request, days).groupBy("datestr")
     counted = rows.agg(
         F.count_if(F.col("valid") == "true").alias("out"), F.count_if(F.col("valid") != "true").alias("invalid")
     )
     return {row["datestr"]: (row["out"], row["invalid"]) for row in counted.collect()}
 
 
-def parse(lines: DataFrame, max_bytes: int) -> DataFrame:
-    """Add the columns of ods_weblog_origin, `datestr`, and `reason` (null for a line that could be read)."""
-    too_long = F.octet_length("line") > max_bytes
-    # The regular expression sees only lines it can cope with.
-    text = F.when(~too_long & F.is_valid_utf8("line"), F.rtrim(F.col("line")))
-    cells = [F.regexp_extract(text, LINE, group).alias(f"g{group}") for group in range(1, 10)]
-    split = lines.select("*", too_long.alias("too_long"), F.rlike(text, F.lit(LINE)).alias("matches"), *cells)
-    moment = F.try_to_timestamp(F.substring("g4", 1, 20), F.lit("dd/MMM/yyyy:HH:mm:ss"))
-    return (
-        split.withColumn("moment", moment)
-        .withColumn("reason", _reason())
-        .withColumn("time_local", F.date_format("moment", "yyyy-MM-dd HH:mm:ss"))
-        .withColumn("datestr", F.date_format("moment", "yyyyMMdd"))
-        .withColumn(
-            "request", F.when(F.rlike("g5", F.lit(REQUEST)), F.regexp_extract("g5", REQUEST, 2)).otherwise(F.col("g5"))
+# --- visits ---
+
+
+def _page_views_after(
+    warehouse: Warehouse, lines: Lines, settings: WeblogSettings, days: Days, counts: dict[date, Counts]
+) -> DataFrame | None:
+    """Page views of the day after the last, which visits may go on with: from its tables, or from the lines at hand."""
+    following = days[-1] + DAY
+    if warehouse.has(ods.click_stream_pageviews, following):
+        return None
+    if lines.near is None and not counts[days[0]].rows_other_date:
+        return None
+    datestr = dwd.weblog_request.partition_value(following)
+    parsed = requests(lines.after, settings, days)
+    return parsed.where(F.col("reason").isNull() & (F.col("valid") == "true") & (F.col("datestr") == datestr))
+
+
+def _write_page_views(warehouse: Warehouse, days: Days) -> None:
+    views = warehouse.read(dwd.weblog_request, days).where(F.col("valid") == "true")
+    agents = warehouse.read(dim.user_agent, days)
+    told = views.transform(lambda rows: dimensions.human(rows, agents))
+    placed = clickstream.with_visits(told, _open_before(warehouse, days))
+    warehouse.write(ods.click_stream_pageviews, placed, days, rebalance=False)
+
+
+def _open_before(warehouse: Warehouse, days: Days) -> DataFrame:
+    return warehouse.read(dws.open_visit, [days[0] - DAY])
+
+
+def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, tail: DataFrame | None) -> None:
+    """Write the visits of the days, bring up to date those begun before that went on, and what is made of them."""
+    views = warehouse.read(ods.click_stream_pageviews, days)
+    made = clickstream.visits(views, _open_before(warehouse, days))
+    warehouse.write(dws.open_visit, clickstream.still_open(views, made, days), days, rebalance=False)
+    later = _later_views(warehouse, days[-1], warehouse.read(dws.open_visit, days[-1:]), tail)
+    if later is not None:
+        made = clickstream.carried_on(made, later)
+
+    first = ods.click_stream_visit.partition_value(days[0])
+    begun_before = made.where(F.col("datestr") < first)
+    values = sorted(row[0] for row in begun_before.select("datestr").distinct().collect())
+    earlier = [datetime.strptime(value, "%Y%m%d").date() for value in values]
+    if earlier:
+        old = warehouse.read(ods.click_stream_visit, earlier).join(begun_before, on="session", how="left_anti")
+        warehouse.write(ods.click_stream_visit, begun_before.unionByName(old), earlier, rebalance=False)
+    warehouse.write(ods.click_stream_visit, made.where(F.col("datestr") >= first), days, rebalance=False)
+    reports.write(warehouse, days, ads.returning_visitor)
+    if settings.funnels:
+        _rebuild_funnels(warehouse, sorted({*earlier, *days}), settings)
+
+
+def _later_views(warehouse: Warehouse, day: date, still_open: DataFrame, tail: DataFrame | None) -> DataFrame | None:
+    """Page views after `day` of the visits open at its end."""
+    following = day + DAY
+    if tail is not None:
+        visitors_open = F.broadcast(still_open.select("remote_addr"))
+        return clickstream.with_visits(tail.join(visitors_open, on="remote_addr", how="left_semi"), still_open).join(
+            still_open, on="session", how="left_semi"
         )
-        .withColumn("valid", F.when(_is_valid(), "true").otherwise("false"))
-        .withColumnsRenamed({"g1": "remote_addr", "g3": "remote_user", "g6": "status", "g7": "body_bytes_sent"})
-        .withColumn("http_referer", _or_dash("g8"))
-        .withColumn("http_user_agent", _or_dash("g9"))
-        .drop("g2", "g4", "g5", "g8", "g9", "moment", "matches", "too_long")
-    )
+    if not warehouse.has(ods.click_stream_pageviews, following):
+        return None
+    sessions = F.broadcast(still_open.select("session"))
+    goes_further = warehouse.read(dws.open_visit, [following]).join(sessions, on="session", how="left_semi")
+    after = F.col("datestr") > ods.click_stream_pageviews.partition_value(day)
+    later = warehouse.read(ods.click_stream_pageviews, None if goes_further.limit(1).count() else [following])
+    return later.where(after).join(sessions, on="session", how="left_semi")
 
 
-def _reason() -> Column:
-    return (
-        F.when(F.col("too_long"), "too_long")
-        .when(~F.is_valid_utf8("line"), "invalid_utf8")
-        .when(F.trim("line") == "", "empty_line")
-        .when(~F.col("matches"), "not_combined_format")
-        .when(F.col("moment").isNull(), "bad_time")
-    )
+# --- visitors and funnels ---
 
 
-def _is_valid() -> Column:
-    """The request has a method and a URL, did not fail, and is no static resource."""
-    has_url = F.rlike("g5", F.lit(REQUEST))
-    path = F.lower(F.substring_index("request", "?", 1))
-    is_static = F.rlike(path, F.lit(rf"\.({STATIC})$"))
-    return has_url & (F.col("g6") < "400") & ~is_static
+def _rebuild_visitors(warehouse: Warehouse, days: Days) -> None:
+    values = [dim.visitor.partition_value(day) for day in days]
+    known = [value for value in warehouse.partitions(dim.visitor) if value < values[0]]
+    before = warehouse.read(dim.visitor).where(F.col("datestr") == (known[-1] if known else ""))
+    views = warehouse.read(ods.click_stream_pageviews, days)
+    history = visitors.history(warehouse.spark, views, before, values)
+    warehouse.write(dim.visitor, history, days, rebalance=False)
+    reports.write(warehouse, days, ads.new_visitor)
 
 
-def _or_dash(name: str) -> Column:
-    return F.when(F.col(name) == "", "-").otherwise(F.col(name))
-
-
-def to_detail(origin: DataFrame) -> DataFrame:
-    """ods_weblog_origin -> ods_weblog_detail: parts of the time and of the referrer."""
-    referer = F.regexp_replace("http_referer", '"', "")
-    time = F.col("time_local")
-    return origin.select(
-        "*",
-        F.substring(time, 1, 10).alias("daystr"),
-        F.substring(time, 12, 8).alias("timestr"),
-        F.substring(time, 6, 2).alias("month"),
-        F.substring(time, 9, 2).alias("day"),
-        F.substring(time, 12, 2).alias("hour"),
-        F.try_parse_url(referer, F.lit("HOST")).alias("ref_host"),
-        F.try_parse_url(referer, F.lit("PATH")).alias("ref_path"),
-        F.try_parse_url(referer, F.lit("QUERY")).alias("ref_query"),
-        F.try_parse_url(referer, F.lit("QUERY"), F.lit("id")).alias("ref_query_id"),
-    )
-
-
-def page_views_per_hour(detail: DataFrame) -> DataFrame:
-    """ods_weblog_detail -> ads_pv_hourly."""
-    views = detail.where(F.col("valid") == "true")
-    return views.groupBy("datestr", "month", "day", "hour").agg(F.count("*").alias("pvs"))
+def _rebuild_funnels(warehouse: Warehouse, days: Days, settings: WeblogSettings) -> None:
+    views = warehouse.read(ods.click_stream_pageviews, [*days, days[-1] + DAY])
+    values = [ads.oute_nums.partition_value(day) for day in days]
+    reached = funnel.reached(warehouse.spark, views, settings.funnels, values)
+    warehouse.write(ads.oute_nums, reached, days, rebalance=False)
+    reports.write(warehouse, days, ads.funnel)

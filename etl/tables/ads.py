@@ -2,18 +2,128 @@
 
 from etl.table import InRange, NotNull, OneOf, Table, columns
 
+_MONTH = ("month", "string", "MM")
+_DAY = ("day", "string", "dd")
+_HOUR = ("hour", "string", "HH")
+_PVS = ("pvs", "bigint", "page views: requests with valid = 'true'")
+_PVS_HUMAN = ("pvs_human", "bigint", "of them not HEAD, and not by a known crawler, feed reader or monitor")
+_REF_HOST = ("ref_host", "string", "host of the referrer")
+
 pv_hourly = Table(
     name="ads_pv_hourly",
     description="One row per hour of the day with its page views",
     partition="datestr",
     key=("month", "day", "hour"),
-    columns=columns(
-        ("month", "string", "MM"),
-        ("day", "string", "dd"),
-        ("hour", "string", "HH"),
-        ("pvs", "bigint", "page views: valid rows of ods_weblog_detail"),
-    ),
+    columns=columns(_MONTH, _DAY, _HOUR, _PVS, _PVS_HUMAN),
+    checks=(InRange("pvs", 1), InRange("pvs_human", 0)),
+)
+
+pv_daily = Table(
+    name="ads_pv_daily",
+    description="One row per day with its page views: the sum of its hours",
+    partition="datestr",
+    key=("month", "day"),
+    columns=columns(_MONTH, _DAY, _PVS, _PVS_HUMAN),
+    checks=(InRange("pvs", 1), InRange("pvs_human", 0)),
+)
+
+pv_referer_hourly = Table(
+    name="ads_pv_referer_hourly",
+    description="One row per hour and referring URL that has a host",
+    partition="datestr",
+    key=("month", "day", "hour", "http_referer"),
+    columns=columns(_MONTH, _DAY, _HOUR, ("http_referer", "string", "referring URL"), _REF_HOST, _PVS),
+    checks=(NotNull(("ref_host",)), InRange("pvs", 1)),
+)
+
+pv_ref_host_hourly = Table(
+    name="ads_pv_ref_host_hourly",
+    description="One row per hour and host of the referrer",
+    partition="datestr",
+    key=("month", "day", "hour", "ref_host"),
+    columns=columns(_MONTH, _DAY, _HOUR, _REF_HOST, _PVS),
     checks=(InRange("pvs", 1),),
+)
+
+ref_host_top3_hourly = Table(
+    name="ads_ref_host_top3_hourly",
+    description="One row per hour and place of the three referrer hosts with most page views; ties by host name",
+    partition="datestr",
+    key=("month", "day", "hour", "rank"),
+    columns=columns(_MONTH, _DAY, _HOUR, _REF_HOST, _PVS, ("rank", "int", "place, from 1")),
+    checks=(NotNull(("ref_host",)), InRange("rank", 1, 3)),
+)
+
+page_top10 = Table(
+    name="ads_page_top10",
+    description="One row per place of the ten URLs with most page views of the day; ties by URL",
+    partition="datestr",
+    key=("rank",),
+    columns=columns(("request", "string", "URL with its query"), _PVS, ("rank", "int", "place, from 1")),
+    checks=(NotNull(("request",)), InRange("rank", 1, 10)),
+)
+
+visitor_daily = Table(
+    name="ads_visitor_daily",
+    description="One row per day with its visitors (addresses with a page view) and their visits",
+    partition="datestr",
+    columns=columns(
+        _PVS,
+        ("visitors", "bigint", "addresses with a page view on the day"),
+        ("pages_per_visitor", "double", "pvs / visitors"),
+        ("new_visitors", "bigint", "visitors never seen before the day"),
+        ("returning_visitors", "bigint", "visitors who began more than one visit on the day"),
+        ("visits", "bigint", "visits begun on the day"),
+        ("visits_per_visitor", "double", "visits / visitors who began one on the day"),
+    ),
+    checks=(InRange("visitors", 1), InRange("new_visitors", 0), InRange("visits", 0)),
+)
+
+new_visitor = Table(
+    name="ads_new_visitor",
+    description="One row per visitor never seen before the day",
+    partition="datestr",
+    key=("remote_addr",),
+    columns=columns(("remote_addr", "string", "the visitor")),
+)
+
+returning_visitor = Table(
+    name="ads_returning_visitor",
+    description="One row per visitor who began more than one visit on the day",
+    partition="datestr",
+    key=("remote_addr",),
+    columns=columns(("remote_addr", "string", "the visitor"), ("visits", "bigint", "visits begun on the day")),
+    checks=(InRange("visits", 2),),
+)
+
+_STEP = ("step", "string", "step1, step2 …; NAME.step1 … for funnels other than main")
+_NUMBS = ("numbs", "bigint", "visitors who came so far within one visit begun on the day")
+
+oute_nums = Table(
+    name="dw_oute_nums",
+    description="One row per step of a funnel with the visitors who reached it",
+    partition="datestr",
+    key=("step",),
+    columns=columns(_STEP, _NUMBS),
+    checks=(InRange("numbs", 0),),
+)
+
+funnel = Table(
+    name="ads_funnel",
+    description="One row per step of a funnel with its rates of conversion",
+    partition="datestr",
+    key=("step",),
+    columns=columns(
+        _STEP,
+        _NUMBS,
+        ("absolute_rate", "double", "visitors of this step / of step1, null where step1 has none"),
+        (
+            "relative_rate",
+            "double",
+            "visitors of this step / of the step before (1 for step1), null where that has none",
+        ),
+    ),
+    checks=(InRange("absolute_rate", 0, 1), InRange("relative_rate", 0, 1)),
 )
 
 ctr_daily = Table(

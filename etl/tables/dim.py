@@ -1,6 +1,6 @@
 """DIM: dimensions, a whole snapshot in each partition."""
 
-from etl.table import MinRows, Table, columns
+from etl.table import SCOPE, InRange, MinRows, NotNull, Table, columns
 
 user = Table(
     name="dim_user",
@@ -41,4 +41,94 @@ feature_index = Table(
         ("definition", "string", "source and transform; a change is refused"),
         ("description", "string", "what it says"),
     ),
+)
+
+date = Table(
+    name="dim_date",
+    description="One row per calendar day, made ahead",
+    partition=SCOPE,
+    key=("date_key",),
+    columns=columns(
+        ("date_key", "int", "yyyymmdd"),
+        ("date", "date", "the day"),
+        ("year", "int", "year"),
+        ("quarter", "int", "1 to 4"),
+        ("month", "int", "1 to 12"),
+        ("day", "int", "day of the month"),
+        ("week", "int", "ISO week"),
+        ("weekday", "int", "1 for Monday to 7 for Sunday"),
+        ("is_weekend", "int", "1 on Saturday and Sunday, else 0"),
+    ),
+    checks=(MinRows(365),),
+)
+
+time = Table(
+    name="dim_time",
+    description="One row per minute of the day, made ahead",
+    partition=SCOPE,
+    key=("time_key",),
+    columns=columns(
+        ("time_key", "int", "hour * 100 + minute"),
+        ("hour", "int", "0 to 23"),
+        ("minute", "int", "0 to 59"),
+        ("part_of_day", "string", "night, morning, afternoon or evening"),
+    ),
+    checks=(InRange("hour", 0, 23), InRange("minute", 0, 59), MinRows(1440)),
+)
+
+page = Table(
+    name="dim_page",
+    description="One row per page (URL without its query) requested on the day",
+    partition="datestr",
+    key=("page_key",),
+    columns=columns(
+        ("page_key", "bigint", "xxhash64 of the page"),
+        ("page", "string", "path of the URL"),
+        ("section", "string", "first part of the path, / for the top"),
+        ("is_static", "int", "1 for scripts, styles, images and fonts, else 0"),
+    ),
+    checks=(NotNull(("page",)),),
+)
+
+referrer = Table(
+    name="dim_referrer",
+    description="One row per referring URL of the day, with its host and, from a search engine, what was searched",
+    partition="datestr",
+    key=("referrer_key",),
+    columns=columns(
+        ("referrer_key", "bigint", "xxhash64 of the URL"),
+        ("http_referer", "string", "referring URL, '-' for none"),
+        ("ref_host", "string", "its host, null for none"),
+        ("search_engine", "string", "google, baidu, bing …, null for other hosts"),
+        ("search_words", "string", "what was searched, null when the engine does not tell"),
+    ),
+)
+
+user_agent = Table(
+    name="dim_user_agent",
+    description="One row per user agent of the day",
+    partition="datestr",
+    key=("agent_key",),
+    columns=columns(
+        ("agent_key", "bigint", "xxhash64 of the text"),
+        ("http_user_agent", "string", "as received, '-' for none"),
+        ("is_crawler", "int", "1 for known crawlers, feed readers and monitors, else 0"),
+        ("browser", "string", "family, null when unknown"),
+        ("os", "string", "family, null when unknown"),
+        ("device", "string", "family, null when unknown"),
+    ),
+    checks=(InRange("is_crawler", 0, 1),),
+)
+
+visitor = Table(
+    name="dim_visitor",
+    description="One row per visitor seen up to the day",
+    partition="datestr",
+    key=("remote_addr",),
+    columns=columns(
+        ("remote_addr", "string", "the visitor"),
+        ("first_seen", "string", "time of the first page view, yyyy-MM-dd HH:mm:ss"),
+        ("last_seen", "string", "time of the last page view up to the day"),
+    ),
+    checks=(NotNull(("first_seen", "last_seen")),),
 )

@@ -1,6 +1,7 @@
 """DWD: cleaned facts."""
 
-from etl.table import InRange, NotNull, OneOf, Table, columns
+from etl.table import InRange, NotNull, OneOf, References, Table, columns
+from etl.tables import dim, ods
 
 impression = Table(
     name="dwd_impression",
@@ -35,5 +36,33 @@ interaction = Table(
     checks=(
         NotNull(("user_id", "item_id", "acted_at")),
         OneOf("action", ("click", "like", "purchase", "rating")),
+    ),
+)
+
+weblog_request = Table(
+    name="dwd_weblog_request",
+    description="One row per parsed line of a web server's log: the fact of the star, with keys of its dimensions",
+    partition="datestr",
+    columns=columns(
+        *[(column.name, column.type, column.comment) for column in ods.weblog_detail.columns],
+        ("method", "string", "GET, HEAD, POST …, null where the request has none"),
+        ("bytes", "bigint", "bytes of the body, null for none"),
+        ("host", "string", "web server that wrote the line, null when its folder does not tell"),
+        ("file", "string", "file that held the line"),
+        ("position", "bigint", "orders the lines of a file"),
+        ("date_key", "int", "dim_date"),
+        ("time_key", "int", "dim_time"),
+        ("page_key", "bigint", "dim_page, same datestr"),
+        ("referrer_key", "bigint", "dim_referrer, same datestr"),
+        ("agent_key", "bigint", "dim_user_agent, same datestr"),
+    ),
+    checks=(
+        *dict.fromkeys((*ods.weblog_origin.checks, *ods.weblog_detail.checks)),
+        InRange("bytes", 0),
+        References("date_key", dim.date, "date_key"),
+        References("time_key", dim.time, "time_key"),
+        References("page_key", dim.page, "page_key"),
+        References("referrer_key", dim.referrer, "referrer_key"),
+        References("agent_key", dim.user_agent, "agent_key"),
     ),
 )

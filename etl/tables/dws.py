@@ -15,3 +15,21 @@ recall_candidate = Table(
     ),
     checks=(NotNull(("channels", "score")), InRange("rank", 1)),
 )
+
+open_visit = Table(
+    name="dws_open_visit",
+    description="One row per visit that may go on after the end of the day: its last view is in the last 30 minutes",
+    partition="datestr",
+    key=("remote_addr",),
+    columns=columns(
+        ("session", "string", "the visit"),
+        ("remote_addr", "string", "the visitor"),
+        ("inTime", "string", "time of the first view"),
+        ("inPage", "string", "first URL"),
+        ("referal", "string", "referrer of the first view"),
+        ("outTime", "string", "time of the last view up to the end of the day"),
+        ("outPage", "string", "URL of that view"),
+        ("pageVisits", "bigint", "page views up to then"),
+    ),
+    checks=(NotNull(("session", "outTime")),),
+)

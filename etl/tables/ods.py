@@ -1,6 +1,6 @@
 """ODS: data as received."""
 
-from etl.table import NotNull, OneOf, Table, columns
+from etl.table import InRange, NotNull, OneOf, Table, columns
 
 _VALID = ("valid", "string", "'true' for a request that counts, 'false' for one logically deleted")
 
@@ -20,6 +20,7 @@ weblog_origin = Table(
         ("http_user_agent", "string", "user agent, '-' for none"),
     ),
     checks=(NotNull(("valid", "remote_addr", "time_local")), OneOf("valid", ("true", "false"))),
+    files_of="dwd_weblog_request",
 )
 
 weblog_detail = Table(
@@ -47,6 +48,51 @@ weblog_detail = Table(
         ("http_user_agent", "string", "user agent, '-' for none"),
     ),
     checks=(NotNull(("valid", "remote_addr", "hour")), OneOf("valid", ("true", "false"))),
+    files_of="dwd_weblog_request",
+)
+
+click_stream_pageviews = Table(
+    name="ods_click_stream_pageviews",
+    description="One row per page view (valid request) with its place in a visit",
+    partition="datestr",
+    columns=columns(
+        ("session", "string", "the visit: address and time of its first view"),
+        ("remote_addr", "string", "the visitor"),
+        ("time_local", "string", "time of the view, yyyy-MM-dd HH:mm:ss"),
+        ("visit_step", "int", "place in the visit, from 1; goes on over midnight"),
+        ("request", "string", "URL with its query"),
+        ("stay_time", "bigint", "seconds to the next view of the visit on the same day, null for the last"),
+        ("http_referer", "string", "referring URL, '-' for none"),
+        ("ref_host", "string", "host of the referrer, null for none"),
+        ("http_user_agent", "string", "user agent, '-' for none"),
+        ("body_bytes_sent", "string", "bytes of the body, '-' for none"),
+        ("status", "string", "HTTP status"),
+        ("is_human", "int", "0 for HEAD requests and for crawlers, feed readers and monitors, else 1"),
+    ),
+    checks=(
+        NotNull(("session", "remote_addr", "time_local", "visit_step")),
+        InRange("visit_step", 1),
+        InRange("stay_time", 0),
+        InRange("is_human", 0, 1),
+    ),
+)
+
+click_stream_visit = Table(
+    name="ods_click_stream_visit",
+    description="One row per visit, on the day that it began: views of a visitor with no gap over 30 minutes",
+    partition="datestr",
+    key=("session",),
+    columns=columns(
+        ("session", "string", "identifies the visit: address and time of its first view"),
+        ("remote_addr", "string", "the visitor"),
+        ("inTime", "string", "time of the first view"),
+        ("outTime", "string", "time of the last view, after midnight perhaps"),
+        ("inPage", "string", "first URL"),
+        ("outPage", "string", "last URL"),
+        ("referal", "string", "referrer of the first view, '-' for none"),
+        ("pageVisits", "bigint", "page views"),
+    ),
+    checks=(NotNull(("remote_addr", "inTime", "outTime")), InRange("pageVisits", 1)),
 )
 
 quarantine = Table(

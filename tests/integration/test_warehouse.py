@@ -153,7 +153,7 @@ with spark_session(config) as spark:
             Path(marker).touch()
             time.sleep(120)
         return row
-    rows = spark.createDataFrame([("02", "01", "07", pvs, "20260201")], "month string, day string, hour string, pvs long, datestr string")
+    rows = spark.createDataFrame([("02", "01", "07", pvs, 0, "20260201")], "month string, day string, hour string, pvs long, pvs_human long, datestr string")
     rows = spark.createDataFrame(rows.rdd.map(slow), rows.schema)
     house = Warehouse(spark, config.get(Paths))
     house.write(ads.pv_hourly, rows, [date(2026, 2, 1)])
@@ -170,7 +170,7 @@ def run_writer(home: Path, pvs: int, marker: str = "-") -> "subprocess.Popen[str
 
 def test_kill_9_during_a_write_leaves_the_old_partition_and_a_rerun_repairs(tmp_path: Path, millrace: object) -> None:
     first = run_writer(tmp_path / "home", 1)
-    assert first.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 1, '20260201')]")
+    assert first.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 1, 0, '20260201')]")
     marker = tmp_path / "writing"
     killed = run_writer(tmp_path / "home", 2, str(marker))
     try:
@@ -184,4 +184,4 @@ def test_kill_9_during_a_write_leaves_the_old_partition_and_a_rerun_repairs(tmp_
     done = millrace("sql", "select pvs from ads_pv_hourly", "--format", "json")  # type: ignore[operator]
     assert (done.returncode, done.stdout.strip()) == (0, '[{"pvs": 1}]'), done.stderr
     again = run_writer(tmp_path / "home", 2)
-    assert again.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 2, '20260201')]")
+    assert again.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 2, 0, '20260201')]")

@@ -1,0 +1,1 @@
+"""The web-log warehouse, step by step: lines are parsed, requests get dimensions, views become visits, SQL reports."""

@@ -1,0 +1,153 @@
+"""Lines of a web server's log -> requests (dwd_weblog_request), in Spark's own expressions.
+
+Each line is matched once: the groups are joined by a separator and split again, where `regexp_extract` would match once
+for every column. Lines that hold the separator take that longer way.
+"""
+
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+# nginx/Apache combined format; common format has neither referrer nor agent. Quoted parts may hold \" and the like;
+# possessive groups, so that a hostile line can't make the match backtrack. \z, for $ lets some line ends by.
+_QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
+_BEFORE, _AFTER = r"^(\S++) (\S++) (\S++) \[", rf"\] {_QUOTED} (\d{{3}}) (\d++|-)(?: {_QUOTED} {_QUOTED})?\s*\z"
+LINE = rf"{_BEFORE}(\d\d)/(\w{{3}})/(\d{{4}}):(\d\d:\d\d:\d\d)[^\]]*+{_AFTER}"
+LINE_OF_ANY_TIME = rf"{_BEFORE}[^\]]*+{_AFTER}"
+GROUPS = ("addr", "ident", "user", "dd", "mon", "yyyy", "time", "said", "code", "size", "referer", "agent")
+MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
+STATIC = r"\.(js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf)\z"
+# A URL that java.net.URI takes apart in the same way: host names with a last label that begins with a letter, no port,
+# user or fragment, only characters that need no quoting.
+_LABEL, _CHARS = "[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+", r"(?:[A-Za-z0-9_.!~*'();:@&=+$,-]|%[0-9A-Fa-f]{2})"
+PLAIN_URL = rf"^https?://((?:{_LABEL}\.)*(?=[A-Za-z]){_LABEL})((?:/{_CHARS}*+)*+)(\?(?:{_CHARS}|[/?])*+)?\z"
+_SEPARATOR = "\x01"
+
+
+def parse(lines: DataFrame, max_bytes: int, first: date, last: date) -> DataFrame:
+    """Add the columns of dwd_weblog_request, `datestr`, and `reason` (null for a line that could be read).
+
+    A line longer than `max_bytes`, or of a day not from `first` to `last`, is refused.
+    """
+    too_long = F.octet_length("line") > max_bytes
+    # The regular expression sees only lines that it can cope with.
+    text = F.when(~too_long & F.is_valid_utf8("line"), F.rtrim(F.col("line")))
+    split = lines.select("*", too_long.alias("too_long"), text.alias("text")).withColumn("g", _groups("text", LINE, 12))
+    cells = {name: F.try_element_at("g", F.lit(place)) for place, name in enumerate(GROUPS, 1)}
+    moment = F.concat_ws(" ", F.concat_ws("-", cells["yyyy"], _month_number(cells["mon"]), cells["dd"]), cells["time"])
+    named = split.select(
+        "*",
+        *[cells[name].alias(name) for name in ("addr", "user", "said", "code", "size", "referer", "agent")],
+        F.when(F.size("g") > 1, moment).alias("time_local"),
+    )
+    asked = named.withColumn("asked", _groups("said", REQUEST, 2)).withColumn(
+        "is_real_time",
+        F.col("time_local").try_cast("timestamp").isNotNull()
+        & (F.length("time_local") == 19)
+        & F.substring("time_local", 1, 10).between(first.isoformat(), last.isoformat()),
+    )
+    return asked.transform(_to_request).drop("g", "asked", "text", "said", "too_long", "is_real_time")
+
+
+def _groups(name: str, pattern: str, count: int) -> Column:
+    """The groups of the match, in one array; an array of one when the text does not match."""
+    text = F.col(name)
+    joined = F.regexp_replace(text, pattern, _SEPARATOR.join(f"${i}" for i in range(1, count + 1)))
+    one_by_one = F.array(*[F.regexp_extract(text, pattern, i) for i in range(1, count + 1)])
+    holds_separator = F.contains(text, F.lit(_SEPARATOR))
+    return F.when(~holds_separator, F.split(joined, _SEPARATOR, -1)).otherwise(
+        F.when(F.rlike(text, F.lit(pattern)), one_by_one).otherwise(F.array(text))
+    )
+
+
+def _month_number(name: Column) -> Column:
+    place = F.instr(F.lit(MONTHS), name)
+    return F.when(place % 3 == 1, F.lpad(((place + 2) / 3).cast("int").cast("string"), 2, "0"))
+
+
+def _to_request(rows: DataFrame) -> DataFrame:
+    """Cells -> the columns of the tables."""
+    has_url = F.size("asked") > 1
+    request = F.when(has_url, F.try_element_at("asked", F.lit(2))).otherwise(F.col("said"))
+    time = F.col("time_local")
+    with_request = rows.withColumnsRenamed(
+        {"addr": "remote_addr", "user": "remote_user", "code": "status", "size": "body_bytes_sent"}
+    ).withColumns(
+        {
+            "reason": _reason(),
+            "request": request,
+            "http_referer": _or_dash("referer"),
+            "http_user_agent": _or_dash("agent"),
+            "method": F.when(has_url, F.try_element_at("asked", F.lit(1))),
+            "ref_url": F.when(~F.col("referer").isin("", "-"), F.replace("referer", F.lit('"'), F.lit(""))),
+            "datestr": F.replace(F.substring(time, 1, 10), F.lit("-"), F.lit("")),
+        }
+    )
+    with_parts = with_request.withColumn("ref_parts", _groups("ref_url", PLAIN_URL, 3))
+    page = F.substring_index("request", "?", 1)
+    is_static = F.rlike(F.lower(page), F.lit(STATIC))
+    is_valid = has_url & (F.col("status") < "400") & ~is_static
+    return with_parts.withColumns(
+        {
+            "valid": F.when(is_valid, "true").otherwise("false"),
+            **_parts_of_time(time),
+            **_parts_of_referrer(),
+            "bytes": F.col("body_bytes_sent").try_cast("bigint"),
+            "host": F.nullif(F.regexp_extract("file", r"/host=([^/]+)/", 1), F.lit("")),
+            "position": F.col("block") + F.col("id").bitwiseAND(F.lit((1 << 33) - 1)),
+            "page_key": F.xxhash64(page),
+            "referrer_key": F.xxhash64("http_referer"),
+            "agent_key": F.xxhash64("http_user_agent"),
+        }
+    ).drop("referer", "agent", "ref_url", "ref_parts")
+
+
+def _reason() -> Column:
+    return (
+        F.when(F.col("too_long"), "too_long")
+        .when(~F.is_valid_utf8("line"), "invalid_utf8")
+        .when(F.trim("line") == "", "empty_line")
+        .when(F.col("is_real_time"), F.lit(None))
+        .when(F.rlike("text", F.lit(LINE_OF_ANY_TIME)), "bad_time")
+        .otherwise("not_combined_format")
+    )
+
+
+def _or_dash(name: str) -> Column:
+    return F.when(F.col(name) == "", "-").otherwise(F.col(name))
+
+
+def _parts_of_time(time: Column) -> dict[str, Column]:
+    return {
+        "daystr": F.substring(time, 1, 10),
+        "timestr": F.substring(time, 12, 8),
+        "month": F.substring(time, 6, 2),
+        "day": F.substring(time, 9, 2),
+        "hour": F.substring(time, 12, 2),
+        "date_key": F.col("datestr").try_cast("int"),
+        "time_key": F.concat(F.substring(time, 12, 2), F.substring(time, 15, 2)).try_cast("int"),
+    }
+
+
+def _parts_of_referrer() -> dict[str, Column]:
+    """What Hive's `parse_url_tuple(regexp_replace(http_referer, '"', ''), 'HOST', 'PATH', 'QUERY', 'QUERY:id')` says.
+
+    `parse_url` reads the URL anew for each part; the plain ones among them are taken apart by one match instead.
+    """
+    url, parts = F.col("ref_url"), F.col("ref_parts")
+    query = F.try_element_at(parts, F.lit(3))
+    plain = {
+        "HOST": F.try_element_at(parts, F.lit(1)),
+        "PATH": F.try_element_at(parts, F.lit(2)),
+        "QUERY": F.when(query != "", F.substring(query, 2, 65536)),
+    }
+    is_plain = F.size(parts) > 1
+    read = {
+        f"ref_{part.lower()}": F.when(is_plain, cell).otherwise(F.try_parse_url(url, F.lit(part)))
+        for part, cell in plain.items()
+    }
+    # Few referrers have the parameter.
+    identifier = F.when(F.contains(url, F.lit("id=")), F.try_parse_url(url, F.lit("QUERY"), F.lit("id")))
+    return {**read, "ref_query_id": identifier}
