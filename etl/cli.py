@@ -86,17 +86,19 @@ def events_command(context: typer.Context, date: Day, since: Since = None) -> di
 def import_command(
     context: typer.Context,
     date: Day,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="users, items; default: all")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="users, items, relational.imports; default: all")
+    ] = None,
 ) -> dict[str, int]:
-    """Snapshots from the relational database -> dim_user, dim_item."""
-    from etl.jobs import business
+    """Tables of relational databases -> dim_user, dim_item, and ods_NAME for those of relational.imports."""
+    from etl.jobs import imports
     from etl.session import spark_session
 
-    for name in names or ():
-        one_of("import", name, tuple(business.IMPORTS))
     day, config = parse_day(date), settings_of(context)
+    for name in names or ():
+        one_of("import", name, tuple(imports.names(config)))
     with spark_session(config) as spark:
-        return business.run(spark, config, day, names or ())
+        return imports.run(spark, config, day, names or ())
 
 
 @etl.command("results")
@@ -111,23 +113,48 @@ def results_command(context: typer.Context) -> dict[str, int]:
 
 
 @etl.command("collect")
-def collect_command() -> None:
-    """Follow log files into the landing zone (not built yet)."""
-    raise NotBuiltYet(
-        "millrace etl collect", "copy files to landing/weblog/dt=DAY/, or name them with `etl weblog --source`"
-    )
+def collect_command(
+    context: typer.Context,
+    pattern: Annotated[list[str] | None, typer.Argument(metavar="[PATTERN]...", help="files to follow")] = None,
+    once: Annotated[bool, typer.Option("--once", help="take what there is and end")] = False,
+) -> dict[str, int]:
+    """Follow log files into the landing zone, by day, hour and host; no line lost, none twice."""
+    from etl.collect import collector
+
+    return collector.run(settings_of(context), pattern or (), once=once)
 
 
 @etl.command("export")
-def export_command(name: str) -> None:
-    """Result tables to a relational database (not built yet)."""
-    raise NotBuiltYet(f"millrace etl export {name}", "`millrace sql --format csv` prints any table")
+def export_command(
+    context: typer.Context,
+    name: str,
+    date: Day,
+    run_id: Annotated[str | None, typer.Option(help="a run that the target holds is not exported again")] = None,
+) -> dict[str, int]:
+    """A day of a result table to a relational database or text files, as relational.exports says."""
+    from etl.jobs import exports
+    from etl.session import spark_session
+
+    day, config = parse_day(date), settings_of(context)
+    exports.entry_named(config, name)
+    with spark_session(config) as spark:
+        return exports.run(spark, config, name, day, run_id)
 
 
 @etl.command("stream")
-def stream_command(name: str) -> None:
-    """Rolling counts over a stream (not built yet)."""
-    raise NotBuiltYet(f"millrace etl stream {name}")
+def stream_command(
+    context: typer.Context,
+    name: str,
+    once: Annotated[bool, typer.Option("--once", help="take what has landed and end")] = False,
+) -> dict[str, int]:
+    """Rolling counts: hot-topics -> ads_hot_topic, hot-products -> ads_hot_product."""
+    from etl.session import spark_session
+    from etl.streams import hot
+
+    config = settings_of(context)
+    one_of("stream", name, tuple(hot.STREAMS))
+    with spark_session(config) as spark:
+        return hot.run(spark, config, name, once=once)
 
 
 @ingest.callback()

@@ -27,6 +27,11 @@ _open: SparkSession | None = None
 SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
 
 
+# Hive's own, which Spark lacks: its parse_url is stricter.
+PARSE_URL = "hive_parse_url"
+_HIVE_FUNCTIONS = {PARSE_URL: "UDFParseUrl", "parse_url_tuple": "generic.GenericUDTFParseUrlTuple"}
+
+
 class SparkJobError(Exception):
     """What Spark raised, as text that outlives the session."""
 
@@ -82,7 +87,10 @@ def _start(config: Config) -> SparkSession:
         for key, value in {**_options(paths, settings, log4j), **settings.extra}.items():
             builder = builder.config(key, value)
         with _quiet_stderr():
-            return builder.getOrCreate()
+            spark = builder.getOrCreate()
+    for name, java_class in _HIVE_FUNCTIONS.items():
+        spark.sql(f"create or replace temporary function {name} as 'org.apache.hadoop.hive.ql.udf.{java_class}'")
+    return spark
 
 
 def _options(paths: Paths, settings: SparkSettings, log4j: Path) -> dict[str, str]:
@@ -113,6 +121,8 @@ def _options(paths: Paths, settings: SparkSettings, log4j: Path) -> dict[str, st
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     }
+    if drivers := ":".join(jar for jar in settings.jdbc_jars if Path(jar).exists()):
+        options |= {"spark.driver.extraClassPath": drivers, "spark.executor.extraClassPath": drivers}
     if settings.master.startswith("local"):
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"
     return options

@@ -20,6 +20,8 @@ class SparkSettings(Settings):
     """Heap of the driver; in local mode all work happens there."""
     shuffle_partitions: int = Field(default=4, gt=0)
     """Partitions after a shuffle; adaptive execution merges small ones."""
+    jdbc_jars: tuple[str, ...] = ("/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar")
+    """JDBC drivers, where they exist: those of Debian's libpostgresql-jdbc-java and libmariadb-java."""
     extra: dict[str, str] = Field(default_factory=dict)
     """Any further `spark.…` option, handed on as it is."""
 

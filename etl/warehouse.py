@@ -148,6 +148,19 @@ class Warehouse:
             self.spark.sql(f"ALTER TABLE {table.name} ADD {' '.join(added)}")
         self.spark.catalog.refreshTable(table.name)
 
+    def publish_files(self, folder: str, write: Callable[[str], object]) -> None:
+        """Let `write` fill a hidden folder beside `folder`, then put it in its place."""
+        parent, name = folder.rsplit("/", 1)
+        fresh, old = f"{parent}/.{name}.new", f"{parent}/.{name}.old"
+        system = self._file_system(folder)
+        for leftover in (fresh, old):
+            system.delete(self._path(leftover), True)
+        write(fresh)
+        if system.exists(self._path(folder)):
+            system.rename(self._path(folder), self._path(old))
+        system.rename(self._path(fresh), self._path(folder))
+        system.delete(self._path(old), True)
+
     # --- housekeeping ---
 
     def vacuum(self, table: Table, *, older_than_s: float) -> int:

@@ -65,7 +65,7 @@ def _days_in(lines: DataFrame, settings: WeblogSettings) -> list[date]:
     """The dates of all lines that can be read; today when there is none, so that they are accounted for."""
     read = requests(lines, settings, [date.today()]).where("reason is null")
     found = sorted(row[0] for row in read.select("datestr").distinct().collect())
-    return [datetime.strptime(text, "%Y%m%d").date() for text in found] or [date.today()]
+    return [_day_of(text) for text in found] or [date.today()]
 
 
 # --- requests and their dimensions ---
@@ -195,14 +195,17 @@ def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, 
     first = ods.click_stream_visit.partition_value(days[0])
     begun_before = made.where(F.col("datestr") < first)
     values = sorted(row[0] for row in begun_before.select("datestr").distinct().collect())
-    earlier = [datetime.strptime(value, "%Y%m%d").date() for value in values]
+    earlier = [_day_of(value) for value in values]
     if earlier:
         old = warehouse.read(ods.click_stream_visit, earlier).join(begun_before, on="session", how="left_anti")
         warehouse.write(ods.click_stream_visit, begun_before.unionByName(old), earlier, rebalance=False)
     warehouse.write(ods.click_stream_visit, made.where(F.col("datestr") >= first), days, rebalance=False)
     reports.write(warehouse, days, ads.returning_visitor)
     if settings.funnels:
-        _rebuild_funnels(warehouse, sorted({*earlier, *days}), settings)
+        _rebuild_funnels(warehouse, days, days[-1] + DAY, settings)
+        went_on = views.where((clickstream.day_begun() < first) & funnel.is_step(settings.funnels))
+        for value in sorted(row[0] for row in went_on.select(clickstream.day_begun()).distinct().collect()):
+            _rebuild_funnels(warehouse, [_day_of(value)], days[-1], settings)
 
 
 def _later_views(warehouse: Warehouse, day: date, still_open: DataFrame, tail: DataFrame | None) -> DataFrame | None:
@@ -235,9 +238,14 @@ def _rebuild_visitors(warehouse: Warehouse, days: Days) -> None:
     reports.write(warehouse, days, ads.new_visitor)
 
 
-def _rebuild_funnels(warehouse: Warehouse, days: Days, settings: WeblogSettings) -> None:
-    views = warehouse.read(ods.click_stream_pageviews, [*days, days[-1] + DAY])
+def _rebuild_funnels(warehouse: Warehouse, days: Days, until: date, settings: WeblogSettings) -> None:
+    """Funnels of visits begun on `days`, with their views up to `until`."""
+    views = warehouse.read(ods.click_stream_pageviews, [days[0] + n * DAY for n in range((until - days[0]).days + 1)])
     values = [ads.oute_nums.partition_value(day) for day in days]
     reached = funnel.reached(warehouse.spark, views, settings.funnels, values)
     warehouse.write(ads.oute_nums, reached, days, rebalance=False)
     reports.write(warehouse, days, ads.funnel)
+
+
+def _day_of(datestr: str) -> date:
+    return datetime.strptime(datestr, "%Y%m%d").date()

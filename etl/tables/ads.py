@@ -213,3 +213,25 @@ tuning_best = Table(
         ("value", "double", "the number"),
     ),
 )
+
+_WINDOW = (
+    ("window_start", "timestamp", "UTC; the window begins here"),
+    ("window_end", "timestamp", "and ends before this"),
+    ("rank", "int", "place in the window, from 1"),
+)
+
+hot_topic = Table(
+    name="ads_hot_topic",
+    description="One row per window and place of the topics named most in it; ties by topic",
+    key=("window_start", "window_end", "rank"),
+    columns=columns(*_WINDOW, ("topic", "string", "what stands between two #"), ("count", "bigint", "times named")),
+    checks=(NotNull(("topic",)), InRange("count", 1), InRange("rank", 1)),
+)
+
+hot_product = Table(
+    name="ads_hot_product",
+    description="One row per window and place of the items clicked, liked or bought most in it; ties by item",
+    key=("window_start", "window_end", "rank"),
+    columns=columns(*_WINDOW, ("item_id", "string", "what"), ("count", "bigint", "clicks, likes and purchases")),
+    checks=(NotNull(("item_id",)), InRange("count", 1), InRange("rank", 1)),
+)

@@ -1,6 +1,6 @@
 """OPS: the system about itself."""
 
-from etl.table import Table, columns
+from etl.table import NotNull, OneOf, Table, columns
 
 run = Table(
     name="ops_run",
@@ -19,4 +19,18 @@ run = Table(
         ("error", "string", "first line of the error, null when done"),
         ("code_version", "string", "version of Millrace and commit"),
     ),
+)
+
+watermark = Table(
+    name="ops_watermark",
+    description="One row per incremental import that the day advanced, with the last value it has seen",
+    key=("import_name",),
+    columns=columns(
+        ("import_name", "string", "the import"),
+        ("check_column", "string", "column whose values grow"),
+        ("last_value", "string", "its greatest value in the day's partition and those before"),
+        ("kind", "string", "int, Decimal, float, str, date or datetime: how to read last_value"),
+        ("recorded_at", "timestamp", "UTC"),
+    ),
+    checks=(NotNull(("last_value",)), OneOf("kind", ("int", "Decimal", "float", "str", "date", "datetime"))),
 )

@@ -28,6 +28,11 @@ def reached(
     return all_steps.join(found, on=["datestr", "step"], how="left").withColumn("numbs", F.coalesce("numbs", F.lit(0)))
 
 
+def is_step(funnels: Mapping[str, Sequence[str]]) -> Column:
+    """Whether the view is one of any funnel's pages."""
+    return F.rlike("request", F.lit("|".join(f"(?:{step})" for steps in funnels.values() for step in steps)))
+
+
 def step_name(funnel: str, number: int) -> str:
     """`step1`, or `checkout.step1` for a funnel that is not `main`; `number` counts from 0."""
     return f"step{number + 1}" if funnel == MAIN else f"{funnel}.step{number + 1}"
@@ -36,13 +41,10 @@ def step_name(funnel: str, number: int) -> str:
 def _of_one(views: DataFrame, patterns: Sequence[str], name: str) -> DataFrame:
     """The first view that matches a step after the first one of the step before: no other choice comes further."""
     matches = [F.rlike("request", F.lit(pattern)) for pattern in patterns]
-    is_any = matches[0]
-    for match in matches[1:]:
-        is_any = is_any | match
     in_visit = Window.partitionBy("datestr", "session").rowsBetween(
         Window.unboundedPreceding, Window.unboundedFollowing
     )
-    rows, before = views.where(is_any), F.lit(0)
+    rows, before = views.where(is_step({name: patterns})), F.lit(0)
     for number, match in enumerate(matches):
         place = F.min(F.when(match & (F.col("visit_step") > before), F.col("visit_step"))).over(in_visit)
         rows, before = rows.withColumn(f"place{number}", place), F.col(f"place{number}")
@@ -51,5 +53,5 @@ def _of_one(views: DataFrame, patterns: Sequence[str], name: str) -> DataFrame:
         for n in range(len(patterns))
     ]
     wide = rows.groupBy("datestr").agg(*counts)
-    steps: list[Column | str] = [name for name in wide.columns if name != "datestr"]
+    steps: list[Column | str] = [F.col(f"`{name}`") for name in wide.columns if name != "datestr"]
     return wide.unpivot("datestr", steps, "step", "numbs")

@@ -9,6 +9,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.session import PARSE_URL
+
 # nginx/Apache combined format; common format has neither referrer nor agent. Quoted parts may hold \" and the like;
 # possessive groups, so that a hostile line can't make the match backtrack. \z, for $ lets some line ends by.
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
@@ -19,10 +21,8 @@ GROUPS = ("addr", "ident", "user", "dd", "mon", "yyyy", "time", "said", "code", 
 MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
 STATIC = r"\.(js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf)\z"
-# A URL that java.net.URI takes apart in the same way: host names with a last label that begins with a letter, no port,
-# user or fragment, only characters that need no quoting.
-_LABEL, _CHARS = "[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+", r"(?:[A-Za-z0-9_.!~*'();:@&=+$,-]|%[0-9A-Fa-f]{2})"
-PLAIN_URL = rf"^https?://((?:{_LABEL}\.)*(?=[A-Za-z]){_LABEL})((?:/{_CHARS}*+)*+)(\?(?:{_CHARS}|[/?])*+)?\z"
+# A URL that java.net.URL takes apart in the same way: no user, no fragment, no /. or /.. to take out of the path.
+PLAIN_URL = r"^(?i:https?|ftp)://([^/?#:@\[\]\s]*+)(?::\d++)?+((?:/(?!\.)[^/?#\s]*+)*+)(\?[^#\s]*+)?+\z"
 _SEPARATOR = "\x01"
 
 
@@ -134,7 +134,8 @@ def _parts_of_time(time: Column) -> dict[str, Column]:
 def _parts_of_referrer() -> dict[str, Column]:
     """What Hive's `parse_url_tuple(regexp_replace(http_referer, '"', ''), 'HOST', 'PATH', 'QUERY', 'QUERY:id')` says.
 
-    `parse_url` reads the URL anew for each part; the plain ones among them are taken apart by one match instead.
+    Hive reads the URL anew for each part; the plain ones are taken apart by one match instead. (Spark's own `parse_url`
+    is no help: it is slower still, and finds nothing in URLs that break the letter of the standard.)
     """
     url, parts = F.col("ref_url"), F.col("ref_parts")
     query = F.try_element_at(parts, F.lit(3))
@@ -145,9 +146,11 @@ def _parts_of_referrer() -> dict[str, Column]:
     }
     is_plain = F.size(parts) > 1
     read = {
-        f"ref_{part.lower()}": F.when(is_plain, cell).otherwise(F.try_parse_url(url, F.lit(part)))
+        f"ref_{part.lower()}": F.when(is_plain, cell).when(
+            url.isNotNull(), F.call_function(PARSE_URL, url, F.lit(part))
+        )
         for part, cell in plain.items()
     }
     # Few referrers have the parameter.
-    identifier = F.when(F.contains(url, F.lit("id=")), F.try_parse_url(url, F.lit("QUERY"), F.lit("id")))
-    return {**read, "ref_query_id": identifier}
+    identifier = F.call_function(PARSE_URL, url, F.lit("QUERY"), F.lit("id"))
+    return {**read, "ref_query_id": F.when(F.contains(url, F.lit("id=")), identifier)}

@@ -1,0 +1,96 @@
+"""Which databases there are, and which tables come from and go to them."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from conf import Settings
+
+BUSINESS = "business"
+
+
+class Part(BaseModel):
+    """Base of the entries: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DatabaseSettings(Part):
+    """One database."""
+
+    url: str
+    """JDBC URL: jdbc:postgresql://host/name, jdbc:mariadb://host/name, jdbc:derby:/folder"""
+    user: str | None = None
+    password: SecretStr | None = None
+
+
+class ImportSettings(Part):
+    """A table to import into `ods_NAME`, partitioned by day."""
+
+    table: str
+    """The source: TABLE or SCHEMA.TABLE."""
+    database: str = BUSINESS
+    mode: Literal["snapshot", "append", "merge"] = "snapshot"
+    """snapshot: all rows each day. append: the day's partition has the rows added since the day before. merge: the
+    newest state of every key, from the day before's partition and the rows changed since."""
+    where: str | None = None
+    """Only rows for which this SQL holds."""
+    columns: list[str] = Field(default_factory=list)
+    """Only these; all when empty."""
+    types: dict[str, str] = Field(default_factory=dict)
+    """Column -> SQL type to read it as, where the database's own does not fit."""
+    split_by: str | None = None
+    """Number, date or time column by whose ranges several connections read at once."""
+    connections: int = Field(default=4, gt=0)
+    """How many, with `split_by`."""
+    check_column: str | None = None
+    """Grows with every row added (append) or changed (merge): an id, or a time of change."""
+    key: list[str] = Field(default_factory=list)
+    """Names a row, for merge."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.mode != "snapshot" and not self.check_column:
+            raise ValueError(f"mode {self.mode} needs check_column")
+        if self.mode == "merge" and not self.key:
+            raise ValueError("mode merge needs key")
+        return self
+
+
+class ExportSettings(Part):
+    """A warehouse table to export, a day at a time: to a table that exists, or to text files."""
+
+    table: str
+    """The warehouse's table."""
+    database: str = BUSINESS
+    to: str | None = None
+    """The target: TABLE or SCHEMA.TABLE, which must exist."""
+    mode: Literal["append", "upsert"] = "append"
+    key: list[str] = Field(default_factory=list)
+    """Columns with a unique constraint, for upsert."""
+    columns: list[str] = Field(default_factory=list)
+    """Only these; all of the table when empty, with its partition column where the target has it."""
+    path: str | None = None
+    """Folder for text files, instead of `to`."""
+    delimiter: str = ","
+    """Of text files: , (CSV with quotes) or \\u0001 (Hive's own text format)."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if (self.to is None) == (self.path is None):
+            raise ValueError("needs either `to` (a table) or `path` (text files)")
+        if self.mode == "upsert" and not self.key:
+            raise ValueError("mode upsert needs key")
+        if len(self.delimiter) != 1:
+            raise ValueError("delimiter is one character")
+        return self
+
+
+class RelationalSettings(Settings):
+    """Databases beside the business one, and what is imported from and exported to them."""
+
+    section: ClassVar[str] = "relational"
+
+    databases: dict[str, DatabaseSettings] = Field(default_factory=dict)
+    imports: dict[str, ImportSettings] = Field(default_factory=dict)
+    exports: dict[str, ExportSettings] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Streaming (W14): rolling counts over sliding windows, into Hive tables."""
