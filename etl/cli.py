@@ -127,18 +127,23 @@ def collect_command(
 @etl.command("export")
 def export_command(
     context: typer.Context,
-    name: str,
     date: Day,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="relational.exports; default: all")
+    ] = None,
     run_id: Annotated[str | None, typer.Option(help="a run that the target holds is not exported again")] = None,
 ) -> dict[str, int]:
-    """A day of a result table to a relational database or text files, as relational.exports says."""
+    """A day of result tables to a relational database or text files, as relational.exports says."""
     from etl.jobs import exports
     from etl.session import spark_session
+    from etl.stage import total_of
 
     day, config = parse_day(date), settings_of(context)
-    exports.entry_named(config, name)
+    chosen = exports.chosen(config, names or ())
+    if not chosen:
+        return total_of({})
     with spark_session(config) as spark:
-        return exports.run(spark, config, name, day, run_id)
+        return exports.run(spark, config, chosen, day, run_id)
 
 
 @etl.command("stream")

@@ -41,6 +41,7 @@ def main() -> None:
     started = time.monotonic()
     require_python()
     ensure_java()
+    ensure_postgres()
     create_venv()
     links = [word for folder in ensure_wheels() for word in ("--find-links", folder)]
     say("installing the pinned packages")
@@ -71,6 +72,23 @@ def ensure_java() -> None:
     apt_install("openjdk-17-jre-headless", why="Spark needs Java 17 or 21")
     if not find_java():
         stop("Java 17 was installed but does not start; see `java -version`")
+
+
+def ensure_postgres() -> None:
+    """The JDBC driver that imports and exports want, and the server that their tests start; not needed for the rest."""
+    driver, server = Path("/usr/share/java/postgresql.jar"), Path("/usr/lib/postgresql")
+    missing = [] if driver.exists() else ["libpostgresql-jdbc-java"]
+    missing += [] if list(server.glob("*/bin/initdb")) and shutil.which("psql") else ["postgresql"]
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        say(f"without {' and '.join(missing)} (apt), PostgreSQL can't be imported from, and its tests are skipped")
+        return
+    say(f"installing {' and '.join(missing)}")
+    try:
+        apt_install(*missing, why="imports from PostgreSQL need its driver, their tests the server")
+    except SystemExit as refused:  # all else works without
+        say(str(refused))
 
 
 def find_java() -> bool:

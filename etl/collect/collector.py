@@ -31,7 +31,10 @@ def run(config: Config, patterns: Sequence[str] = (), *, once: bool) -> dict[str
     settings, root = config.get(CollectSettings), config.get(Paths).root
     wanted = list(patterns) or settings.patterns
     if not wanted:
-        raise UsageError("name files to follow, or set collect.patterns")
+        if not once:
+            raise UsageError("name files to follow, or set collect.patterns")
+        log.info("nothing to collect: collect.patterns is empty")
+        return {"lines": 0, "bytes": 0, "files": 0}
     state = root / "collect" / settings.kind / "state.json"
     with _alone(state.parent / "lock"), until_stopped() as stopped:
         landing = Landing(root / "landing" / settings.kind, state, settings)

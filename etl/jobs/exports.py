@@ -6,6 +6,7 @@ the run in `millrace_export`, so that a run is there whole and once, or not at a
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -36,32 +37,44 @@ _CSV = {
 }
 
 
-def entry_named(config: Config, name: str) -> tuple[ExportSettings, Table]:
-    """The export and the table it is of. Raises UsageError for an unknown one."""
+def chosen(config: Config, names: Sequence[str]) -> list[str]:
+    """The exports named, or all. Raises UsageError for an unknown one, or one of an unknown table."""
     known = config.get(RelationalSettings).exports
-    entry = known[one_of("export", name, tuple(known))]
-    return entry, ALL[one_of("table", entry.table, tuple(ALL))]
+    found = [one_of("export", name, tuple(known)) for name in names] or list(known)
+    for name in found:
+        one_of("table", known[name].table, tuple(ALL))
+    if not found:
+        log.info("nothing to export: relational.exports is empty")
+    return found
 
 
-def run(spark: SparkSession, config: Config, name: str, day: date, run_id: str | None = None) -> dict[str, int]:
-    """Export the day's partition. A `run_id` that the target already holds adds nothing.
+def run(
+    spark: SparkSession, config: Config, names: Sequence[str], day: date, run_id: str | None = None
+) -> dict[str, int]:
+    """Export the day's partitions. A `run_id` that the target already holds adds nothing.
 
     By default a day is appended once, and upserted once for each version of its partition.
     """
     warehouse = Warehouse(spark, config.get(Paths))
-    entry, table = entry_named(config, name)
     with stage_run(warehouse, "export", [day]) as counts:
-        if not warehouse.has(table, day):
-            raise UserError(f"{table.name} has no partition of {day}: no stage has written it")
-        rows = warehouse.read(table, [day])
-        if entry.path is not None:
-            written = _to_text(warehouse, entry, table, rows, day)
-        else:
-            version = warehouse.location(table, table.partition_value(day)).rsplit("/", 2)[-2]
-            chosen = run_id or f"{name}:{day}" + (f":{version}" if entry.mode == "upsert" else "")
-            written = _to_table(spark, database(config, entry.database), entry, table, rows, chosen)
-        counts[day].rows_in = counts[day].rows_out = written
+        for name in names:
+            written = _export(warehouse, config, name, day, run_id)
+            counts[day].rows_in += written
+            counts[day].rows_out += written
     return total_of(counts)
+
+
+def _export(warehouse: Warehouse, config: Config, name: str, day: date, run_id: str | None) -> int:
+    entry = config.get(RelationalSettings).exports[name]
+    table = ALL[entry.table]
+    if not warehouse.has(table, day):
+        raise UserError(f"{table.name} has no partition of {day}: no stage has written it")
+    rows = warehouse.read(table, [day])
+    if entry.path is not None:
+        return _to_text(warehouse, entry, table, rows, day)
+    version = warehouse.location(table, table.partition_value(day)).rsplit("/", 2)[-2]
+    wanted = run_id or f"{name}:{day}" + (f":{version}" if entry.mode == "upsert" else "")
+    return _to_table(warehouse.spark, database(config, entry.database), entry, table, rows, wanted)
 
 
 def _to_table(

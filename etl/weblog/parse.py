@@ -22,7 +22,7 @@ MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
 STATIC = r"\.(js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf)\z"
 # A URL that java.net.URL takes apart in the same way: no user, no fragment, no /. or /.. to take out of the path.
-PLAIN_URL = r"^(?i:https?|ftp)://([^/?#:@\[\]\s]*+)(?::\d++)?+((?:/(?!\.)[^/?#\s]*+)*+)(\?[^#\s]*+)?+\z"
+PLAIN_URL = r"^(?i:https?|ftp)://(?!//)([^/?#:@\[\]\s]*+)(?::\d++)?+((?:/(?!\.)[^/?#\s]*+)*+)(\?[^#\s]*+)?+\z"
 _SEPARATOR = "\x01"
 
 

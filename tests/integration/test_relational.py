@@ -278,10 +278,10 @@ def test_a_day_is_appended_once(spark: SparkSession, shop: Config, postgres: Pos
     )
     pv_rows(spark, warehouse, DAYS[0], {"01": 5, "02": 7})
     config = exporting(shop, to="mart.pv")
-    assert exports.run(spark, config, "pv", DAYS[0])["rows_out"] == 2
-    assert exports.run(spark, config, "pv", DAYS[0])["rows_out"] == 0
+    assert exports.run(spark, config, ["pv"], DAYS[0])["rows_out"] == 2
+    assert exports.run(spark, config, ["pv"], DAYS[0])["rows_out"] == 0
     assert postgres.sql("select * from mart.pv order by hour") == ["20260501|1|5|05|01|0", "20260501|2|7|05|01|0"]
-    assert exports.run(spark, config, "pv", DAYS[0], run_id="again")["rows_out"] == 2
+    assert exports.run(spark, config, ["pv"], DAYS[0], run_id="again")["rows_out"] == 2
     assert postgres.sql("select count(*) from mart.pv") == ["4"]
     assert postgres.sql(
         "select count(*) from pg_tables where tablename like 'millrace_%' and tablename <> 'millrace_export'"
@@ -296,10 +296,10 @@ def test_keys_are_updated_or_inserted(
     )
     config = exporting(shop, to="pv_keyed", mode="upsert", key=["day", "hour"], columns=["day", "hour", "pvs"])
     pv_rows(spark, warehouse, DAYS[1], {"01": 5, "02": 7})
-    assert exports.run(spark, config, "pv", DAYS[1])["rows_out"] == 2
+    assert exports.run(spark, config, ["pv"], DAYS[1])["rows_out"] == 2
     postgres.sql("update pv_keyed set kept = 'theirs' where hour = '01'")
     pv_rows(spark, warehouse, DAYS[1], {"01": 6, "03": 1})
-    assert exports.run(spark, config, "pv", DAYS[1])["rows_out"] == 2
+    assert exports.run(spark, config, ["pv"], DAYS[1])["rows_out"] == 2
     assert postgres.sql("select * from pv_keyed order by hour") == ["02|01|6|theirs", "02|02|7|mine", "02|03|1|mine"]
 
 
@@ -310,16 +310,16 @@ def test_an_export_that_fails_leaves_the_target_as_it_was(
     postgres.sql("create table narrow (hour text, pvs smallint); insert into narrow values ('x', 1)")
     narrow = {"to": "narrow", "columns": ["hour", "pvs"]}
     with pytest.raises(UserError, match=r"narrow was left as it was: .*out of range"):
-        exports.run(spark, exporting(shop, **narrow), "pv", DAYS[2])
+        exports.run(spark, exporting(shop, **narrow), ["pv"], DAYS[2])
     with pytest.raises(UserError, match=r"narrow was left as it was: .*no unique or exclusion constraint"):
         pv_rows(spark, warehouse, DAYS[2], {"01": 5})
-        exports.run(spark, exporting(shop, **narrow, mode="upsert", key=["hour"]), "pv", DAYS[2])
+        exports.run(spark, exporting(shop, **narrow, mode="upsert", key=["hour"]), ["pv"], DAYS[2])
     with pytest.raises(UserError, match="no table missing in"):
-        exports.run(spark, exporting(shop, to="missing"), "pv", DAYS[2])
+        exports.run(spark, exporting(shop, to="missing"), ["pv"], DAYS[2])
     with pytest.raises(UserError, match="narrow has no column month, day, pvs_human; it has hour, pvs"):
-        exports.run(spark, exporting(shop, to="narrow"), "pv", DAYS[2])
+        exports.run(spark, exporting(shop, to="narrow"), ["pv"], DAYS[2])
     with pytest.raises(UserError, match="ads_pv_hourly has no partition of 2031-01-01"):
-        exports.run(spark, exporting(shop, to="narrow"), "pv", date(2031, 1, 1))
+        exports.run(spark, exporting(shop, to="narrow"), ["pv"], date(2031, 1, 1))
     assert postgres.sql("select * from narrow") == ["x|1"]
     assert postgres.sql(
         "select count(*) from pg_tables where tablename like 'millrace_%' and tablename <> 'millrace_export'"
@@ -335,16 +335,16 @@ def test_derby_takes_appends_and_upserts(
         opened.commit()
     pv_rows(spark, warehouse, DAYS[3], {"01": 5, "02": 7})
     columns = ["hour", "pvs"]
-    assert exports.run(spark, exporting(config, to="pv", columns=columns), "pv", DAYS[3])["rows_out"] == 2
+    assert exports.run(spark, exporting(config, to="pv", columns=columns), ["pv"], DAYS[3])["rows_out"] == 2
     pv_rows(spark, warehouse, DAYS[3], {"02": 8, "03": 1})
     assert (
-        exports.run(spark, exporting(config, to="pv", columns=columns, mode="upsert", key=["hour"]), "pv", DAYS[3])[
+        exports.run(spark, exporting(config, to="pv", columns=columns, mode="upsert", key=["hour"]), ["pv"], DAYS[3])[
             "rows_out"
         ]
         == 2
     )
     with pytest.raises(UserError, match="pv was left as it was"):
-        exports.run(spark, exporting(config, to="pv", columns=columns), "pv", DAYS[3], run_id="doubles keys")
+        exports.run(spark, exporting(config, to="pv", columns=columns), ["pv"], DAYS[3], run_id="doubles keys")
     with connection(spark, database(config, "shop")) as opened:
         assert opened.rows('select "HOUR", pvs from pv order by 1') == [["01", 5], ["02", 8], ["03", 1]]
 
@@ -373,7 +373,7 @@ def test_text_files_are_delimited_and_escaped(
     }
     config = config.with_values({"relational.exports.pv": entry})
     for _ in range(2):
-        assert exports.run(spark, config, "pv", day)["rows_out"] == 2
+        assert exports.run(spark, config, ["pv"], day)["rows_out"] == 2
     files = (tmp_path / "out/dt=2026-05-05").glob("part-*")
     assert sorted(line for file in files for line in file.read_text().splitlines()) == sorted(lines)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dt=2026-05-05"]

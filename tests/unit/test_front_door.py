@@ -53,7 +53,7 @@ def test_every_area_answers_to_help(area: str) -> None:
         ),
         ("train deepfm --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),
         ("train deepfm --date 2026-01-07 --check", 2, "is not built yet"),
-        ("run --date 2026-01-07 --only sing", 2, "unknown stage 'sing'; choose from weblog, import"),
+        ("run --date 2026-01-07 --only sing", 2, "unknown stage 'sing'; choose from collect, weblog"),
         ("run --date 2026-01-07 --from report --to weblog", 2, "--from report comes after --to weblog"),
         ("recsys evaluate --split odd", 2, "unknown split 'odd'; choose from time, random, leave-one-out"),
         ("recsys fine --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),

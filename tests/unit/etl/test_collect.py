@@ -161,7 +161,8 @@ def test_files_roll_by_records_size_or_time(tmp_path: Path, limit: str) -> None:
 
 def test_nothing_to_follow_and_a_second_collector_are_one_line(site: Site) -> None:
     with pytest.raises(UsageError, match=r"name files to follow, or set collect\.patterns"):
-        collector.run(site.config, [], once=True)
+        collector.run(site.config, [], once=False)
+    assert collector.run(site.config, [], once=True)["lines"] == 0
     with collector._alone(site.home / "collect/weblog/lock"), pytest.raises(UserError, match="another collector"):
         site.collect()
 
