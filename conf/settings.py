@@ -7,7 +7,7 @@ later over earlier, from code, `conf/<profile>.yaml`, an experiment file, `MILLR
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -60,7 +60,7 @@ class Config:
     """The resolved values of all sections; a job asks for the section it needs."""
 
     profile: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)  # holds secrets
 
     def get(self, model: type[S]) -> S:
         """The settings of `model`'s section. Raises UserError that names key, value and what is allowed."""

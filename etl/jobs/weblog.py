@@ -42,15 +42,33 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         with _explained():
             lines = lines_of(spark, config, days, sources)
             _load_requests(warehouse, lines, settings, days, counts)
-            tail = _page_views_after(warehouse, lines, settings, days, counts)
-        _write_page_views(warehouse, days)
-        at_once(
-            partial(_rebuild_visits, warehouse, settings, days, tail),
-            partial(_rebuild_visitors, warehouse, days),
-            *[partial(reports.write, warehouse, days, *tables) for tables in reports.PAGE_VIEWS],
-        )
-        reports.write(warehouse, days, ads.visitor_daily)
+        for run_of_days in _without_holes(days):
+            with _explained():
+                tail = _page_views_after(warehouse, lines, settings, run_of_days, counts)
+            _rebuild(warehouse, settings, run_of_days, tail)
     return total_of(counts)
+
+
+def _rebuild(warehouse: Warehouse, settings: WeblogSettings, days: Days, tail: DataFrame | None) -> None:
+    """All that follows from the requests of some days in a row."""
+    _write_page_views(warehouse, days)
+    at_once(
+        partial(_rebuild_visits, warehouse, settings, days, tail),
+        partial(_rebuild_visitors, warehouse, days),
+        *[partial(reports.write, warehouse, days, *tables) for tables in reports.PAGE_VIEWS],
+    )
+    reports.write(warehouse, days, ads.visitor_daily)
+
+
+def _without_holes(days: Days) -> list[list[date]]:
+    """Days that follow one another, together."""
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and day - runs[-1][-1] == DAY:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return runs
 
 
 @contextmanager
@@ -164,7 +182,7 @@ def _page_views_after(
     following = days[-1] + DAY
     if warehouse.has(ods.click_stream_pageviews, following):
         return None
-    if lines.near is None and not counts[days[0]].rows_other_date:
+    if lines.near is None and not sum(count.rows_other_date for count in counts.values()):
         return None
     datestr = dwd.weblog_request.partition_value(following)
     parsed = requests(lines.after, settings, days)

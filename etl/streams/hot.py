@@ -6,7 +6,8 @@ once.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -90,6 +91,16 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
             raise UserError(f"{name} stopped: {str(error).strip().splitlines()[0]}")
         counts[today] = progress.counts()
     return {**total_of(counts), "rows_late": progress.late, "windows": progress.windows(warehouse, stream)}
+
+
+@contextmanager
+def running(spark: SparkSession, config: Config, name: str) -> Iterator[StreamingQuery]:
+    """The stream at work in the background while the block runs."""
+    query = _start(spark, config, Warehouse(spark, config.get(Paths)), name, once=False)
+    try:
+        yield query
+    finally:
+        query.stop()
 
 
 def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str, once: bool) -> StreamingQuery:

@@ -1,0 +1,90 @@
+"""How long after its end a window of the hottest topics stands in its table, events coming all the time.
+
+python -m benchmarks.stream --scale 1     # 1,000 texts a second for a minute, windows of 9 s every 3 s
+"""
+
+import json
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.harness import scale_option
+from conf import load
+from etl.session import spark_session
+from etl.streams import hot
+
+SECONDS = 60
+FILES_PER_S = 2
+
+
+def main() -> None:
+    per_second = int(1000 * scale_option(__doc__))
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        windows = [
+            "stream.window=9 seconds",
+            "stream.slide=3 seconds",
+            "stream.watermark=1 second",
+            "stream.trigger=1 second",
+        ]
+        config = load(overrides=[f"paths.home={home}", *windows], environment={})
+        folder = home / "landing/texts/dt=now"
+        folder.mkdir(parents=True)
+        with spark_session(config) as spark:
+            land(folder, "warm-up.jsonl", per_second)
+            hot.run(spark, config, "hot-topics", once=True)  # the JVM compiles what it runs
+            feeder = threading.Thread(target=feed, args=(folder, per_second))
+            feeder.start()
+            started = time.time()
+            with hot.running(spark, config, "hot-topics") as query:
+                feeder.join()
+                time.sleep(10)
+                progress = query.recentProgress
+        delays = np.array(sorted(delays_of(home / "warehouse/ads_hot_topic", started + 15)))
+        rate = np.median([told["processedRowsPerSecond"] for told in progress if told["numInputRows"]])
+        figures = {
+            "windows": len(delays),
+            "latency_p50_s": np.quantile(delays, 0.5),
+            "latency_p95_s": np.quantile(delays, 0.95),
+        }
+        print(f"{per_second} texts/s: windows in the table after their end (watermark 1 s, trigger 1 s)\n")
+        print(
+            f"  p50 {figures['latency_p50_s']:.1f} s, p95 {figures['latency_p95_s']:.1f} s of {len(delays)} windows\n"
+        )
+        print(
+            json.dumps({**{name: round(float(value), 2) for name, value in figures.items()}, "rows_per_s": round(rate)})
+        )
+
+
+def feed(folder: Path, per_second: int) -> None:
+    """Files that appear whole, as the collector makes them."""
+    for number in range(SECONDS * FILES_PER_S):
+        land(folder, f"texts-{number:04d}.jsonl", per_second // FILES_PER_S)
+        time.sleep(1 / FILES_PER_S)
+
+
+def land(folder: Path, name: str, count: int) -> None:
+    now = datetime.now(UTC).isoformat()
+    topics = np.random.default_rng(len(name)).zipf(1.4, count) % 500
+    rows = ({"text_id": f"{name}-{n}", "ts": now, "text": f"about #topic {topic}#"} for n, topic in enumerate(topics))
+    (folder / f".{name}").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / f".{name}").rename(folder / name)
+
+
+def delays_of(table: Path, since: float) -> list[float]:
+    """Seconds from the end of each window to the first version of a partition that holds it."""
+    seen: dict[datetime, float] = {}
+    for file in sorted(table.glob("run-*/*/*.parquet"), key=lambda file: file.stat().st_mtime):
+        for end in pq.read_table(file, columns=["window_end"])["window_end"].to_pylist():
+            seen.setdefault(end, file.stat().st_mtime)
+    ends = {end.replace(tzinfo=UTC).timestamp(): at for end, at in seen.items()}
+    return [at - end for end, at in ends.items() if end > since]
+
+
+if __name__ == "__main__":
+    main()
