@@ -1,5 +1,6 @@
 """The analysts' tables against plain Python, on the real log and on visits made to cross midnights."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -10,13 +11,14 @@ import pytest
 import weblog_by_hand as by_hand
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from support import ROOT
 
 from conf import Config, Paths
 from etl.jobs import weblog
 from etl.quality import QualityError
 from etl.table import Table
-from etl.tables import ads, dim, dwd, dws, ods
-from etl.warehouse import Warehouse
+from etl.tables import ALL, ads, dim, dwd, dws, ods
+from etl.warehouse import Warehouse, query
 from etl.weblog.dimensions import describe_agent
 
 STEPS = ["^/$", "^/[^/]+/$", "cf_action=sync_comments"]
@@ -320,6 +322,15 @@ def test_keys_are_in_their_dimensions_and_search_words_are_read(
     with pytest.raises(QualityError, match=r"page_key is a dim_page.page_key' failed for 1 rows \(e\.g\. 1\)"):
         warehouse.write(dwd.weblog_request, strange, [day])
     assert warehouse.check(dwd.weblog_request)[dwd.weblog_request.partition_value(day)] == 4
+
+
+def test_the_queries_of_the_analysts_guide_run(spark: SparkSession, warehouse: Warehouse) -> None:
+    for table in ALL.values():
+        warehouse.ensure(table)
+    queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/weblog.md").read_text(), re.DOTALL)
+    assert len(queries) >= 7
+    for text in queries:
+        assert query(spark, text, []).collect() is not None
 
 
 def test_tables_can_be_made_in_hives_four_ways(spark: SparkSession, warehouse: Warehouse, tmp_path: Path) -> None:
