@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
@@ -60,6 +61,8 @@ class WeblogSettings(Settings):
     """The calendar (dim_date) begins here; a line of an earlier day is quarantined."""
     last_day: date = date(2059, 12, 31)
     """The calendar ends here."""
+    area_table: Path | None = None
+    """CSV file with columns network (CIDR) and area: then visitors have areas (dim_area)."""
     funnels: dict[str, list[str]] = Field(default_factory=dict)
     """Name -> regular expressions of URLs, in order; `main` names its steps step1, step2 …, others NAME.step1 …"""
 

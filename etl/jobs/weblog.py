@@ -21,7 +21,7 @@ from etl.settings import WeblogSettings
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse import Warehouse
-from etl.weblog import clickstream, dimensions, funnel, reports, visitors
+from etl.weblog import areas, clickstream, dimensions, funnel, reports, visitors
 from etl.weblog.source import Lines, find_files, lines_of, requests
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     Without `days`, all days found in `sources`. Lines of other days are counted (`rows_other_date`), not loaded.
     """
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config.get(Paths))
+    if settings.area_table is not None:
+        areas.networks(str(settings.area_table.resolve()))  # a bad table is told before the work
     with _explained():
         days = days or _days_in(read_lines(spark, find_files(config, days, sources)), settings)
     with stage_run(warehouse, "weblog", days) as counts:
@@ -54,7 +56,7 @@ def _rebuild(warehouse: Warehouse, settings: WeblogSettings, days: Days, tail: D
     _write_page_views(warehouse, days)
     at_once(
         partial(_rebuild_visits, warehouse, settings, days, tail),
-        partial(_rebuild_visitors, warehouse, days),
+        partial(_rebuild_visitors, warehouse, settings, days),
         *[partial(reports.write, warehouse, days, *tables) for tables in reports.PAGE_VIEWS],
     )
     reports.write(warehouse, days, ads.visitor_daily)
@@ -246,7 +248,7 @@ def _later_views(warehouse: Warehouse, day: date, still_open: DataFrame, tail: D
 # --- visitors and funnels ---
 
 
-def _rebuild_visitors(warehouse: Warehouse, days: Days) -> None:
+def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
     values = [dim.visitor.partition_value(day) for day in days]
     known = [value for value in warehouse.partitions(dim.visitor) if value < values[0]]
     before = warehouse.read(dim.visitor).where(F.col("datestr") == (known[-1] if known else ""))
@@ -254,6 +256,8 @@ def _rebuild_visitors(warehouse: Warehouse, days: Days) -> None:
     history = visitors.history(warehouse.spark, views, before, values)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)
+    if settings.area_table is not None:
+        warehouse.write(dim.area, areas.areas(views, settings.area_table.resolve()), days, rebalance=False)
 
 
 def _rebuild_funnels(warehouse: Warehouse, days: Days, until: date, settings: WeblogSettings) -> None:

@@ -132,3 +132,14 @@ visitor = Table(
     ),
     checks=(NotNull(("first_seen", "last_seen")),),
 )
+
+area = Table(
+    name="dim_area",
+    description="One row per visitor of the day with the area of its address, when weblog.area_table is given",
+    partition="datestr",
+    key=("remote_addr",),
+    columns=columns(
+        ("remote_addr", "string", "the visitor"),
+        ("area", "string", "area of the smallest network that holds the address, null for none"),
+    ),
+)

@@ -287,7 +287,12 @@ def test_keys_are_in_their_dimensions_and_search_words_are_read(
         + line.format("HEAD / HTTP/1.1", "-", firefox)
         + line.format("GET /site.css HTTP/1.1", "http://www.baidu.com/s?wd=%C4%E3%BA%C3", firefox)
     )
-    weblog.run(spark, config, [day], [str(tmp_path)])
+    networks = tmp_path / "networks" / "networks.csv"
+    networks.parent.mkdir()
+    networks.write_text("network,area\n1.0.0.0/8,Oceania\n1.1.1.0/24,Sydney\n")
+    config = config.with_values({"weblog.area_table": str(networks)})
+    weblog.run(spark, config, [day], [str(tmp_path / "a.log")])
+    assert rows(warehouse, dim.area, day) == [("1.1.1.1", "Sydney")]
     fact = warehouse.read(dwd.weblog_request, [day])
     joined = (
         fact.join(warehouse.read(dim.page), ["datestr", "page_key"])
