@@ -33,20 +33,22 @@ class Lines:
     own: DataFrame
     near: DataFrame | None
     after: DataFrame
-    """Lines that bear the date after the last day."""
+    """Lines that bear the date after a day that is not among them."""
 
 
 def lines_of(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str]) -> Lines:
     """Lines of `days` from the landing zone, or of the files named."""
     own = read_lines(spark, find_files(config, days, sources))
+    following = sorted({day + DAY for day in days} - set(days))
     if sources:
-        return Lines(own, None, _of_dates(own, [days[-1] + DAY]))
+        return Lines(own, None, _of_dates(own, following))
     # A web server writes a request down when it is done, and perhaps in an offset of its own: look on either side.
-    before, next_files = _landed(config, days[0] - DAY), _landed(config, days[-1] + DAY)
-    beside = [*before, *next_files]
-    near = _of_dates(read_lines(spark, beside), days) if beside else None
+    beside = {day: _landed(config, day) for day in {*following, *(day - DAY for day in days)} - set(days)}
+    files = [file for day in sorted(beside) for file in beside[day]]
+    near = _of_dates(read_lines(spark, files), days) if files else None
+    next_files = [file for day in following for file in beside[day]]
     after = own.unionByName(read_lines(spark, next_files)) if next_files else own
-    return Lines(own, near, _of_dates(after, [days[-1] + DAY]))
+    return Lines(own, near, _of_dates(after, following))
 
 
 def requests(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]) -> DataFrame:
