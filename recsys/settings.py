@@ -64,6 +64,24 @@ class FMSettings(Settings):
     """Standard deviation of the factors at the start."""
     epochs: int = Field(default=1, gt=0)
     """Passes over the training rows; an online learner makes one."""
+    field_aware: bool = False
+    """A factor for each field that a feature meets (Juan et al. 2016); memory grows with the number of fields."""
+    weights: str = Field(default="float32", pattern="^(float32|q2\\.13)$")
+    """q2.13: 16-bit fixed point with randomised rounding, half the memory of the weights; needs l1 = 0."""
+    inclusion: str = Field(default="all", pattern="^(all|poisson|bloom)$")
+    """Which features are let into the model: all, each sight with a probability, or from the n-th sight on."""
+    inclusion_probability: float = Field(default=0.1, gt=0, le=1)
+    """Poisson inclusion: chance that a new feature is let in when it is seen."""
+    inclusion_count: int = Field(default=3, gt=0, lt=255)
+    """Bloom inclusion: the sight at which a feature is let in."""
+    bloom_bits: int = Field(default=22, ge=10, le=32)
+    """The counting Bloom filter has 2^bloom_bits cells of a byte."""
+    negative_rate: float = Field(default=1.0, gt=0, le=1)
+    """Share of the lists without a click that is learned from, each row with weight 1 / rate."""
+    threads: int = Field(default=1, gt=0)
+    """Cores that learn side by side without locks; with more than one, numbers differ a little from run to run."""
+    warm_start: bool = False
+    """Go on from the newest model of an earlier day, and learn only what is newer than it."""
     seed: int = 7
 
 
