@@ -59,12 +59,21 @@ class Warehouse:
         return sorted(row[0].split("=", 1)[1] for row in rows)
 
     def ensure(self, table: Table) -> None:
-        """Create the table when it is not there. A table whose columns changed is refused, not altered silently."""
+        """Create the table when it is not there; columns that its description gained at the end are added, null in old rows.
+
+        Any other change of columns is refused, not made silently.
+        """
         if table in self._known:
             return
         if self.spark.catalog.tableExists(table.name):
             known = [column.name for column in self.spark.catalog.listColumns(table.name) if not column.isPartition]
-            if [name.lower() for name in known] != [name.lower() for name in table.column_names]:
+            wanted = [name.lower() for name in table.column_names]
+            if [name.lower() for name in known] == wanted[: len(known)] and len(known) < len(wanted):
+                added = ", ".join(
+                    f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in table.columns[len(known) :]
+                )
+                self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({added})")
+            elif [name.lower() for name in known] != wanted:
                 raise UserError(
                     f"{table.name} in the metastore has columns {known}, its description has {table.column_names}: "
                     f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"

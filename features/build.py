@@ -1,5 +1,6 @@
 """The training set of a day as Parquet with Petastorm's metadata: `millrace features build`."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim
 from etl.warehouse import Warehouse
 from features import splits
+from features.counts import fit_rates
 from features.dataset import as_dataset_columns, write_dataset
 from features.examples import load_examples
 from features.index import update_index
@@ -62,10 +64,11 @@ def write_splits(
 ) -> None:
     """Compute the features with statistics of the training split and write one folder a split."""
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
-    train = rows.where(F.col("split") == "train")
-    featured = raw_features(rows, users, items, train, settings.prior_strength).persist()
+    rates = fit_rates(rows.where(F.col("split") == "train"))
+    known = countable(rows, str(about["split"]), SPLITS)
+    featured = raw_features(rows, users, items, known, rates, settings.prior_strength).persist()
     try:
-        statistics = fit(featured.where(F.col("split") == "train"))
+        statistics = fit(featured.where(F.col("split") == "train"), rates)
         ready = standardise(featured, statistics)
         for name in SPLITS:
             part = ready.where(F.col("split") == name)
@@ -73,6 +76,15 @@ def write_splits(
         about["statistics"] = statistics.as_dict()
     finally:
         featured.unpersist()
+
+
+def countable(rows: DataFrame, split: str, before: Sequence[str]) -> DataFrame:
+    """Rows of the splits `before` that the features of later rows may count.
+
+    Where splits follow time, a row counts all days before its own, whatever split they are in: that was known then. In
+    other splits held-out rows may be older than training rows, so only training rows are counted.
+    """
+    return rows.where(F.col("split").isin(*(before if split in ("day", "time") else ("train",))))
 
 
 def features_of_pairs(
@@ -83,20 +95,21 @@ def features_of_pairs(
     known: DataFrame,
     statistics: dict[str, Any],
     *,
-    shown_on: date,
+    shown_at: float,
 ) -> DataFrame:
-    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list when `shown_on` begins.
+    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list at `shown_at` (seconds).
 
-    Users and items are those of the snapshot of `day`.
+    Users and items are those of the snapshot of `day`; counts are of `known` rows of days before the one of `shown_at`.
     """
     shown = pairs.withColumns(
         {
-            "at": F.to_timestamp(F.lit(shown_on.isoformat())),
-            "day": F.lit(shown_on),
+            "at": F.timestamp_seconds(F.lit(shown_at)),
+            "day": F.to_date(F.timestamp_seconds(F.lit(shown_at))),
             "position": F.lit(1),
             "device": F.lit(None).cast("string"),
         }
     )
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
-    raw = raw_features(shown, users, items, known, settings.prior_strength)
-    return standardise(raw, Statistics(**statistics))
+    fitted = Statistics(**statistics)
+    raw = raw_features(shown, users, items, known, fitted.rates, settings.prior_strength)
+    return standardise(raw, fitted)

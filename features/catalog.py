@@ -1,7 +1,11 @@
 """The features, in the order of their index. New ones are appended; an index is never changed or used again.
 
-`source` is a Spark SQL expression over a row that has the example (user_id, item_id, position, device, at), the columns
-of dim_user and dim_item, and the counts known before the example's day (`features/counts.py`).
+`source` is an expression over a row that has the example (user_id, item_id, position, device, at), the columns of
+dim_user and dim_item, and what was known before the example's day (`features/counts.py`). It is written in what Spark
+SQL and Python's grammar have in common: Spark computes it for training sets, `features/online.py` for one request, with
+the functions that `online.FUNCTIONS` lists.
+
+To add a feature, append it here; what the row does not have yet is added in `features/counts.py`.
 """
 
 from dataclasses import dataclass
@@ -25,17 +29,19 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Dense:
-    """A number; `log` for skewed ones. Missing becomes the mean of the training rows, which standardises to 0."""
+    """A number; log1p for skewed ones. Missing becomes `default`, or the mean of the training rows (0 once standardised)."""
 
     name: str
     source: str
     description: str
     transform: Literal["identity", "log1p"] = "identity"
+    default: float | None = None
     kind: Literal["dense"] = "dense"
 
     @property
     def definition(self) -> str:
-        return f"standardise({self.transform}({self.source}))"
+        default = "" if self.default is None else f", default {self.default}"
+        return f"standardise({self.transform}({self.source}){default})"
 
 
 Feature = Sparse | Dense
@@ -46,6 +52,15 @@ def _rate(counts: str) -> str:
     clicks, shown = f"coalesce({counts}_clicks, 0)", f"coalesce({counts}_shown, 0)"
     return f"({clicks} + prior_strength * prior_rate) / ({shown} + prior_strength)"
 
+
+def _over_expected(counts: str, strength: float) -> str:
+    """Clicks over what the places in the lists let expect (Zhang and Jones 2007), pulled to 1: free of position bias."""
+    clicks, expected = f"coalesce({counts}_clicks, 0)", f"coalesce({counts}_expected, 0)"
+    return f"ln(({clicks} + {strength}) / ({expected} + {strength}))"
+
+
+# How much more of the topic the user was shown than others: what the site before us believed.
+_LIFT = "ln((coalesce(user_category_shown, 0) + 10 * category_share) / (coalesce(user_shown, 0) + 10) / category_share)"
 
 FEATURES: tuple[Feature, ...] = (
     Sparse("user_id", "user_id", 65536, "who"),
@@ -67,6 +82,34 @@ FEATURES: tuple[Feature, ...] = (
     Dense("user_shown", "coalesce(user_shown, 0)", "how much the user was shown", "log1p"),
     Dense("item_age_days", "greatest(datediff(at, published_at), 0)", "recency: days since the item appeared", "log1p"),
     Dense("user_idle_days", "datediff(at, user_last_click)", "recency: days since the user's last click", "log1p"),
+    Sparse("user_tag", "user_tag1", 256, "topic that the user was shown most, against others"),
+    Sparse("user_tag2", "user_tag2", 256, "the second of them"),
+    Sparse("user_tag3", "user_tag3", 256, "the third of them"),
+    Sparse("user_liked_tag", "user_liked_tag", 256, "topic that the user clicked most, against what was expected"),
+    Sparse("user_tag_category", "concat(user_tag1, '|', category)", 4096, "first tag crossed with the item's topic"),
+    Sparse("user_tag2_category", "concat(user_tag2, '|', category)", 4096, "second tag crossed with the item's topic"),
+    Sparse("user_tags", "concat(user_tag1, '|', user_tag2)", 4096, "first two tags crossed"),
+    Sparse(
+        "user_tags_category",
+        "concat(user_tag1, '|', user_tag2, '|', category)",
+        65536,
+        "first two tags crossed with the item's topic",
+    ),
+    Sparse(
+        "user_liked_tag_category",
+        "concat(user_liked_tag, '|', category)",
+        4096,
+        "liked tag crossed with the item's topic",
+    ),
+    Dense("item_over_expected", _over_expected("item", 5.0), "log of the item's clicks over those expected"),
+    Dense("user_over_expected", _over_expected("user", 5.0), "log of the user's clicks over those expected"),
+    Dense("category_over_expected", _over_expected("category", 5.0), "log of the topic's clicks over those expected"),
+    Dense(
+        "user_category_over_expected",
+        _over_expected("user_category", 1.0),
+        "log of the user's clicks on the topic over those expected",
+    ),
+    Dense("user_category_lift", _LIFT, "log of the topic's share in what the user was shown over its usual share"),
 )
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))

@@ -1,9 +1,12 @@
-"""What was known before a day: impressions and clicks per item, user, topic, and user × topic, from training rows only.
+"""What was known before a day: impressions and clicks per item, user, topic, and user × topic, and the users' tags.
 
 Every row is joined with counts of strictly earlier days, so no row sees its own label or the future.
 """
 
-from pyspark.sql import DataFrame
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 # Name of the counts -> the columns they are kept by.
@@ -12,30 +15,104 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "user": ("user_id",),
     "category": ("category",),
     "user_category": ("user_id", "category"),
+    "all": (),
 }
+TAG_STRENGTH = 10.0  # impressions that the usual shares weigh as much as in a user's tags
+LIKED_STRENGTH = 1.0  # expected clicks that the usual rate weighs as much as in a user's liked tag
+NUM_TAGS = 3
 
 
-def with_counts(rows: DataFrame, known: DataFrame, prior_strength: float) -> DataFrame:
-    """Add `<group>_shown`, `<group>_clicks`, `user_last_click`, `prior_rate` and `prior_strength` to `rows`.
+@dataclass(frozen=True)
+class Rates:
+    """Click rates of the training rows: overall, and at each place of a list; constants of every example."""
 
-    `rows` have user_id, item_id, category and `day`; `known` are the labelled rows that may be counted.
+    prior: float
+    by_position: Mapping[int, float] = field(default_factory=dict)
+
+    def expected(self, position: Column) -> Column:
+        """Clicks to expect of an impression at `position`: the rate there, or overall where there are no places."""
+        value = F.lit(self.prior)
+        for place, rate in self.by_position.items():
+            value = F.when(position == place, rate).otherwise(value)
+        return value
+
+
+def fit_rates(train: DataFrame) -> Rates:
+    """From rows of the training split, and from no others."""
+    rows = train.groupBy("position").agg(F.count("*").alias("shown"), F.sum("label").alias("clicks")).collect()
+    shown = sum(row["shown"] for row in rows)
+    clicks = sum(row["clicks"] for row in rows)
+    prior = clicks / max(shown, 1)
+    # A place that was rarely shown is pulled to the overall rate.
+    by_position = {
+        int(row["position"]): (row["clicks"] + 20 * prior) / (row["shown"] + 20)
+        for row in rows
+        if row["position"] is not None
+    }
+    return Rates(prior, dict(sorted(by_position.items())))
+
+
+def with_counts(rows: DataFrame, known: DataFrame, rates: Rates, prior_strength: float) -> DataFrame:
+    """Add what was known before each row's day.
+
+    `rows` have user_id, item_id, category and `day`; `known` are the labelled rows that may be counted, with `position`.
+    Added are `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the places let expect),
+    `user_last_click`, `user_tag1..3`, `user_liked_tag`, `category_share`, `prior_rate` and `prior_strength`.
     """
+    known = known.withColumn("expected", rates.expected(F.col("position")))
     days = rows.select(F.col("day").alias("as_of")).distinct()
+    before = {group: _before(known, days, group, keys) for group, keys in GROUPS.items()}
+    shares = _shares(before["category"], before["all"])
     for group, keys in GROUPS.items():
-        rows = rows.join(_before(known, days, group, keys), on=[*keys, "day"], how="left")
-    # The rate that nothing else is known about; on the first day it comes from that day's own training rows, as a
-    # constant for all of them.
-    overall = known.agg(F.avg("label").alias("prior_rate"))
-    return rows.crossJoin(F.broadcast(overall)).withColumn("prior_strength", F.lit(prior_strength))
+        if keys:
+            rows = rows.join(before[group], on=[*keys, "day"], how="left")
+    rows = rows.join(_tags(before["user_category"], before["user"], shares), on=["user_id", "day"], how="left")
+    rows = rows.join(
+        F.broadcast(shares.select("category", "day", "category_share")), on=["category", "day"], how="left"
+    )
+    return rows.withColumns({"prior_rate": F.lit(rates.prior), "prior_strength": F.lit(prior_strength)})
 
 
 def _before(known: DataFrame, days: DataFrame, group: str, keys: tuple[str, ...]) -> DataFrame:
     """Sums over the days before each day of `days`, one row per key and day."""
     per_day = known.groupBy(*keys, F.col("day").alias("of_day")).agg(
-        F.count("*").alias("shown"), F.sum("label").alias("clicks")
+        F.count("*").alias("shown"), F.sum("label").alias("clicks"), F.sum("expected").alias("expected")
     )
     joined = per_day.join(F.broadcast(days), on=F.col("of_day") < F.col("as_of"), how="inner")
-    sums = [F.sum("shown").alias(f"{group}_shown"), F.sum("clicks").alias(f"{group}_clicks")]
+    sums = [F.sum(name).alias(f"{group}_{name}") for name in ("shown", "clicks", "expected")]
     if group == "user":
         sums.append(F.max(F.when(F.col("clicks") > 0, F.col("of_day"))).alias("user_last_click"))
     return joined.groupBy(*keys, F.col("as_of").alias("day")).agg(*sums)
+
+
+def _shares(category: DataFrame, everything: DataFrame) -> DataFrame:
+    """category, day, category_share of all impressions, category_clicks, category_expected."""
+    return (
+        category.where("category is not null")
+        .join(F.broadcast(everything), on="day", how="inner")
+        .withColumn("category_share", F.col("category_shown") / F.col("all_shown"))
+        .select("category", "day", "category_share", "category_clicks", "category_expected")
+    )
+
+
+def _tags(user_category: DataFrame, user: DataFrame, shares: DataFrame) -> DataFrame:
+    """user_id, day, user_tag1..3, user_liked_tag: topics by lift, and the one clicked most against what was expected."""
+    joined = (
+        user_category.where("category is not null")
+        .join(user.select("user_id", "day", "user_shown"), on=["user_id", "day"], how="inner")
+        .join(F.broadcast(shares), on=["category", "day"], how="inner")
+    )
+    share = F.col("category_share")
+    lift = (F.col("user_category_shown") + TAG_STRENGTH * share) / (F.col("user_shown") + TAG_STRENGTH) / share
+    usual = LIKED_STRENGTH * F.col("category_clicks") / F.col("category_expected")
+    liked = (F.col("user_category_clicks") + usual) / (F.col("user_category_expected") + LIKED_STRENGTH)
+    scored = joined.select("user_id", "day", "category", lift.alias("lift"), liked.alias("liked"))
+    person = Window.partitionBy("user_id", "day")
+    by_lift = F.row_number().over(person.orderBy(F.desc(F.round("lift", 9)), "category"))
+    by_liked = F.row_number().over(person.orderBy(F.desc(F.round("liked", 9)), "category"))
+    placed = scored.withColumns({"by_lift": by_lift, "by_liked": by_liked})
+    tags = [
+        F.max(F.when(F.col("by_lift") == n, F.col("category"))).alias(f"user_tag{n}") for n in range(1, NUM_TAGS + 1)
+    ]
+    liked_tag = F.max(F.when(F.col("by_liked") == 1, F.col("category"))).alias("user_liked_tag")
+    return placed.where(f"by_lift <= {NUM_TAGS} or by_liked = 1").groupBy("user_id", "day").agg(*tags, liked_tag)

@@ -22,6 +22,8 @@ class FeatureSettings(Settings):
     """Share of the rows that models are chosen on, for splits by time, at random or leave-one-out."""
     test_share: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the rows kept for the final numbers, for splits by time or at random."""
+    random_test_share: float = Field(default=0.25, gt=0, lt=0.9)
+    """Share of each item's pairs kept for the final numbers by the split at random."""
     prior_strength: float = Field(default=20.0, gt=0)
     """Impressions that the prior of a smoothed click rate weighs as much as."""
     negatives: int = Field(default=4, gt=0)

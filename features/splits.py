@@ -1,6 +1,7 @@
 """Which example trains, which chooses, which tests: a `split` column with train, valid or test.
 
-By day, by time, at random, or leave-one-out. In the first two every test row is later than every training row.
+By day, by time, at random, or leave-one-out. In the first two every test row is later than every training row. At random
+means stratified by item: each item has the same share of its pairs in the test rows, as public benchmarks have it.
 """
 
 from datetime import date, timedelta
@@ -39,11 +40,22 @@ def _by_time(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
 
 
 def _at_random(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
-    """By a hash of user and item, so that a doubled pair never stands on both sides."""
-    draw = F.pmod(F.xxhash64("user_id", "item_id", F.lit(settings.seed)), F.lit(1_000_000)) / 1_000_000
-    return examples.withColumn(
-        "split", _by_bounds(draw, F.lit(1 - settings.test_share - settings.valid_share), F.lit(1 - settings.test_share))
-    )
+    """Of each item's pairs `random_test_share` test, of the others `valid_share` choose, drawn by a hash of the pair.
+
+    A doubled pair never stands on both sides. Shares of an item are rounded to whole pairs, of negatives and positives
+    each.
+    """
+    pairs = examples.select("user_id", "item_id", "label").distinct()
+    draw = F.xxhash64("user_id", "item_id", F.lit(settings.seed))
+    item = Window.partitionBy("item_id", "label")
+    first = item.orderBy(draw, "user_id")
+    num_pairs = F.count("*").over(item)
+    num_rest = F.round(num_pairs * (1 - settings.random_test_share))
+    nth = F.row_number().over(first)
+    is_valid = F.pmod(F.xxhash64(draw), F.lit(1_000_000)) < settings.valid_share * 1_000_000
+    split = F.when(nth > num_rest, "test").when(is_valid, "valid").otherwise("train")
+    sides = pairs.select("user_id", "item_id", "label", split.alias("split"))
+    return examples.join(sides, on=["user_id", "item_id", "label"], how="inner")
 
 
 def _leave_one_out(examples: DataFrame) -> DataFrame:
@@ -56,3 +68,18 @@ def _leave_one_out(examples: DataFrame) -> DataFrame:
 
 def _by_bounds(value: Column, first_valid: Column, first_test: Column) -> Column:
     return F.when(value >= first_test, "test").when(value >= first_valid, "valid").otherwise("train")
+
+
+def k_fold(examples: DataFrame, k: int, seed: int, repeat: int = 0) -> DataFrame:
+    """Add `fold`, 0 to k − 1, by a hash of user and item: a doubled pair is in one fold; each `repeat` shuffles anew."""
+    if k < 2:
+        raise ValueError(f"folds must be 2 or more, not {k}")
+    fold = F.pmod(F.xxhash64("user_id", "item_id", F.lit(seed), F.lit(repeat)), F.lit(k))
+    return examples.withColumn("fold", fold.cast("int"))
+
+
+def usual_shares(rows: int) -> tuple[float, float, float]:
+    """Shares of training, validation and test rows that suit so many rows (requirement F7)."""
+    if rows < 100_000:
+        return 0.6, 0.2, 0.2
+    return (0.98, 0.01, 0.01) if rows <= 1_000_000 else (0.995, 0.0025, 0.0025)

@@ -1,121 +1,179 @@
-"""The recall stage: candidates of a day with their features, for lists to serve and for lists to measure.
+"""The recall stage: candidates of a day with their features, for rankers to learn from, to be measured, and to serve.
 
-Two sets are published under `datasets/candidates/dt=…/`: `holdout`, from what was known before the test rows, beside
-the positives that came (`positives.parquet`); and `serve`, from all that is known.
+Three sets are published under `datasets/candidates/dt=…/`:
+  fit      for users of the validation rows, from the training rows, labelled by what they chose: the weights of the
+           channels and the blend of the rankers are learned here;
+  holdout  for users of the test rows, from all before them, beside what they chose (`positives.parquet`) and the
+           items that there were (`items.parquet`);
+  serve    for every known user, from all that is known.
 """
 
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf import Config, Paths, UserError, file_url
+import numpy as np
+
+from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
 from conf.versions import current, publish
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
 from etl.warehouse import Warehouse
 from features.build import KIND as EXAMPLES
-from features.build import features_of_pairs, split_examples
+from features.build import countable, features_of_pairs, split_examples
 from features.dataset import as_dataset_columns, write_dataset
 from features.settings import FeatureSettings
-from recsys.recall import CHANNELS
+from recsys.recall import channel_of
+from recsys.recall.history import History
 from recsys.recall.measure import measure_channels
-from recsys.recall.merge import merge
+from recsys.recall.merge import Weights, learn_weights
+from recsys.recall.propose import Plan, propose
 from recsys.settings import RecallSettings, RecommendSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyspark.sql import DataFrame, SparkSession
 
 KIND = "candidates"
 KEYS = ["user_id", "item_id", "channels", "score"]
+FIT_ROWS = 2_000_000  # candidates that weights are learned from
 
 
-def run(spark: "SparkSession", config: Config, day: date) -> dict[str, Any]:
-    """Recall for the split that the day's training set was built with; needs `features build`."""
-    paths, settings = config.get(Paths), config.get(FeatureSettings)
-    recall = config.get(RecallSettings)
-    _check_quota(recall)
+def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True) -> dict[str, Any]:
+    """Recall for the split that the day's training set was built with; needs `features build`.
+
+    Without `serve` there are no candidates for lists to publish: an evaluation wants none.
+    """
+    paths = config.get(Paths)
+    for name in config.get(RecallSettings).quota:
+        channel_of(name)
     _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
     warehouse = Warehouse(spark, paths)
     with stage_run(warehouse, "recall", [day]) as counts:
-        rows = split_examples(warehouse, settings, day, about["split"]).persist()
+        rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
         try:
             with (
                 publish(paths.datasets(KIND, day), {"split": about["split"]}) as folder,
                 start_run(config, "recall", day) as found,
             ):
-                _holdout(warehouse, config, day, rows, folder / "holdout", about["statistics"], found)
-                written = _serve(warehouse, config, day, rows, folder / "serve", about["statistics"])
+                maker = _Maker(warehouse, config, day, rows, about, found)
+                weights = maker.fit(folder / "fit")
+                maker.holdout(folder / "holdout", weights)
+                written = maker.serve(folder / "serve", weights) if serve else 0
         finally:
             rows.unpersist()
         counts[day] = Counts(rows_in=written, rows_out=written)
     return total_of(counts)
 
 
-def _check_quota(settings: RecallSettings) -> None:
-    if unknown := set(settings.quota) - set(CHANNELS):
-        raise UserError(f"recall.quota names unknown channels {sorted(unknown)}; choose from {', '.join(CHANNELS)}")
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the three sets of a day from its examples with their split."""
+
+    warehouse: Warehouse
+    config: Config
+    day: date
+    rows: "DataFrame"
+    about: "Mapping[str, Any]"
+    found: Run
+
+    def fit(self, folder: Path) -> Weights:
+        """Candidates labelled by the validation rows; returns the weights that they teach."""
+        known, truth = self._known_and_truth(("train",), "valid")
+        names = list(self._settings.quota)
+        history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0))
+        label = truth.selectExpr("*", "1 as label")
+        labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
+        sample = labelled.select("user_id", "item_id", "scores", "label").limit(FIT_ROWS).toPandas()
+        # Spark's workers finish in any order; sums of a fit follow the order of rows.
+        sample = sample.sort_values(["user_id", "item_id"])
+        scores = np.stack(list(sample["scores"])) if len(sample) else np.zeros((0, len(names)), np.float32)
+        weights = learn_weights(scores, sample["label"].to_numpy(), names)
+        for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
+            self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
+        self._write(_rescored(labelled, weights), [*KEYS, "label"], self._first("valid"), ("train",), folder)
+        for frame in (labelled, proposed, truth):
+            frame.unpersist()
+        history.unpersist()
+        return weights
+
+    def holdout(self, folder: Path, weights: Weights) -> None:
+        """Candidates for the users of the test rows, and what each channel recalled."""
+        known, truth = self._known_and_truth(("train", "valid"), "test")
+        history, proposed = self._propose(known, truth.select("user_id").distinct(), weights)
+        ks = self.config.get(RecommendSettings).ks
+        measure_channels(proposed, truth, list(self._settings.quota), ks, self.found)
+        self._write(proposed, KEYS, self._first("test"), ("train", "valid"), folder)
+        truth.coalesce(1).write.parquet(file_url(folder.parent / "positives.parquet"))
+        items = history.items.assign(popularity=history.popularity)
+        items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder.parent / "items.parquet")
+        for frame in (proposed, truth):
+            frame.unpersist()
+        history.unpersist()
+
+    def serve(self, folder: Path, weights: Weights) -> int:
+        """Candidates for every known user, from all that is known at the end of the day; returns how many."""
+        known = self.rows.where("label = 1").select("user_id", "item_id", "at")
+        users = self.warehouse.newest(dim.user, self.day).select("user_id")
+        history, proposed = self._propose(known, users, weights)
+        table = proposed.selectExpr(*KEYS, "rank", f"'{self.day.isoformat()}' as dt")
+        written = self.warehouse.write(dws.recall_candidate, table, [self.day])[self.day]
+        tomorrow = datetime.combine(self.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
+        self._write(proposed, KEYS, tomorrow, ("train", "valid", "test"), folder)
+        proposed.unpersist()
+        history.unpersist()
+        return written
+
+    @property
+    def _settings(self) -> RecallSettings:
+        return self.config.get(RecallSettings)
+
+    def _known_and_truth(self, before: tuple[str, ...], then: str) -> "tuple[DataFrame, DataFrame]":
+        """Positives of the splits `before`; and those of the split `then` that are new to their users."""
+        positives = self.rows.where("label = 1")
+        known = positives.where(positives["split"].isin(*before)).select("user_id", "item_id", "at")
+        truth = positives.where(positives["split"] == then).select("user_id", "item_id").distinct()
+        return known, truth.join(known, on=["user_id", "item_id"], how="left_anti").persist()
+
+    def _propose(self, known: "DataFrame", users: "DataFrame", weights: Weights) -> "tuple[History, DataFrame]":
+        settings = self._settings
+        now = known.selectExpr("max(cast(at as double))").collect()[0][0]
+        history = History(known, self.warehouse.newest(dim.item, self.day), now or 0.0, settings)
+        scorers = {name: channel_of(name)(history, settings) for name in settings.quota}
+        plan = Plan(
+            scorers,
+            settings.quota,
+            weights,
+            history.items["item_id"].to_numpy(dtype=object),
+            settings.keep,
+            max(*self.config.get(RecommendSettings).ks, *settings.quota.values()),
+            settings.history_half_life_days,
+        )
+        return history, propose(history, users, plan).persist()
+
+    def _first(self, split: str) -> float:
+        """When the rows of a split begin, in seconds: candidates are shown then."""
+        rows = self.rows.where(self.rows["split"] == split)
+        return float(rows.selectExpr("min(cast(at as double))").collect()[0][0])
+
+    def _write(
+        self, proposed: "DataFrame", columns: list[str], shown_at: float, before: tuple[str, ...], folder: Path
+    ) -> None:
+        settings = self.config.get(FeatureSettings)
+        known = countable(self.rows, self.about["split"], before)
+        pairs = proposed.select(*columns)
+        features = features_of_pairs(
+            self.warehouse, settings, self.day, pairs, known, self.about["statistics"], shown_at=shown_at
+        )
+        write_dataset(as_dataset_columns(features, KEYS), folder, settings)
 
 
-def propose(history: "DataFrame", users: "DataFrame", settings: RecallSettings) -> "dict[str, DataFrame]":
-    """Every channel's own list, before merging."""
-    return {name: CHANNELS[name](history, users, settings, k).persist() for name, k in settings.quota.items()}
-
-
-def _holdout(
-    warehouse: Warehouse,
-    config: Config,
-    day: date,
-    rows: "DataFrame",
-    folder: Path,
-    statistics: dict[str, Any],
-    found: Run,
-) -> None:
-    """Candidates for the users of the test rows, from positives before them, and what each channel recalled."""
-    positives = rows.where("label = 1")
-    known = positives.where("split != 'test'").select("user_id", "item_id", "at")
-    truth = positives.where("split = 'test'").select("user_id", "item_id").distinct()
-    truth = truth.join(known.select("user_id", "item_id"), on=["user_id", "item_id"], how="left_anti").persist()
-    users = truth.select("user_id").distinct()
-    proposed = propose(known, users, config.get(RecallSettings))
-    merged = merge(proposed, config.get(RecallSettings).quota).persist()
-    measure_channels({**proposed, "merged": merged}, truth, config.get(RecommendSettings).ks, found)
-    moment = rows.where("split = 'test'").agg({"at": "min"}).collect()[0][0]
-    _write(warehouse, config, day, moment.date(), merged, rows.where("split = 'train'"), folder, statistics)
-    truth.coalesce(1).write.parquet(file_url(folder.parent / "positives.parquet"))
-    for frame in (truth, merged, *proposed.values()):
-        frame.unpersist()
-
-
-def _serve(
-    warehouse: Warehouse, config: Config, day: date, rows: "DataFrame", folder: Path, statistics: dict[str, Any]
-) -> int:
-    """Candidates for every known user, from all that is known at the end of the day."""
-    known = rows.where("label = 1").select("user_id", "item_id", "at")
-    users = warehouse.newest(dim.user, day).select("user_id")
-    proposed = propose(known, users, config.get(RecallSettings))
-    merged = merge(proposed, config.get(RecallSettings).quota).persist()
-    written = warehouse.write(dws.recall_candidate, _of_day(merged, day), [day])[day]
-    _write(warehouse, config, day, day + timedelta(days=1), merged, rows, folder, statistics)
-    for frame in (merged, *proposed.values()):
-        frame.unpersist()
-    return written
-
-
-def _of_day(rows: "DataFrame", day: date) -> "DataFrame":
-    return rows.selectExpr("*", f"'{day.isoformat()}' as dt")
-
-
-def _write(
-    warehouse: Warehouse,
-    config: Config,
-    day: date,
-    shown_on: date,
-    merged: "DataFrame",
-    known: "DataFrame",
-    folder: Path,
-    statistics: dict[str, Any],
-) -> None:
-    settings = config.get(FeatureSettings)
-    features = features_of_pairs(warehouse, settings, day, merged.select(*KEYS), known, statistics, shown_on=shown_on)
-    write_dataset(as_dataset_columns(features, KEYS), folder, settings)
+def _rescored(labelled: "DataFrame", weights: Weights) -> "DataFrame":
+    """With the merged score that the learned weights give, as the other sets have it."""
+    if weights.values is None:
+        return labelled
+    terms = " + ".join(f"scores[{i}] * {float(value)!r}D" for i, value in enumerate(weights.values))
+    return labelled.selectExpr("* except (score)", f"cast({terms} as double) as score")

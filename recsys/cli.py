@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from conf import UsageError
 from conf.cli import one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
@@ -88,13 +89,18 @@ def evaluate_command(
     context: typer.Context,
     split: Annotated[str, typer.Option(help="random, time or leave-one-out")] = "time",
     k: Annotated[int, typer.Option(help="length of the lists", min=1)] = 10,
+    relevant_from: Annotated[float, typer.Option(help="ratings from here on are relevant; all by default")] = 0.0,
+    seeds: Annotated[str, typer.Option(help="seeds of the split, as 1,2,3; numbers are means over them")] = "7",
 ) -> dict[str, Any]:
-    """Recall, nDCG and MAP of every step over all that the warehouse holds."""
+    """Precision, recall, nDCG and MAP of every channel and step over all that the warehouse holds."""
     from etl.session import spark_session
     from features.splits import SPLITS
     from recsys import evaluate
 
     one_of("split", split, SPLITS)
+    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
+        raise UsageError(f"--seeds wants numbers joined by commas, not '{seeds}'")
     config = settings_of(context)
     with spark_session(config) as spark:
-        return evaluate.run(spark, config, split=split, k=k)
+        numbers = [int(seed) for seed in seeds.split(",")]
+        return evaluate.run(spark, config, split=split, k=k, relevant_from=relevant_from, seeds=numbers)

@@ -1,5 +1,6 @@
 """Reads feature data sets for rankers: plain Arrow, columns as arrays, in the order of time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,6 +44,13 @@ def read_rows(folder: Path, keys: list[str] | None = None) -> Rows:
 def examples_folder(config: Config, day: date) -> Path:
     """The published training set of a day. Raises UserError when there is none."""
     return current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[0]
+
+
+def statistics_of(config: Config, day: date) -> Mapping[str, Any]:
+    """What the training rows of a day's training set taught: means and deviations, click rates."""
+    found = current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[1]
+    statistics: Mapping[str, Any] = found["statistics"]
+    return statistics
 
 
 def candidates_folder(config: Config, day: date) -> Path:

@@ -1,6 +1,7 @@
-"""Rank the candidates of a day: recall -> coarse -> fine -> list; measure the held-out lists, leave those to serve."""
+"""Rank the candidates of a day: recall -> coarse -> fine and deep -> blend -> re-ranked list; measure the held-out lists."""
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,70 +9,111 @@ import numpy as np
 import pandas as pd
 
 from conf import Config, UserError
+from conf.atomic import write_atomically
 from conf.runs import Run, newest_run, start_run
-from recsys import coarse
-from recsys.dataset import candidates_folder, read_rows
+from recsys import blend, coarse, deep
+from recsys.blend import Blend
+from recsys.dataset import candidates_folder, read_rows, statistics_of
 from recsys.fine import train as fine
-from recsys.lists import measure_lists
+from recsys.lists import beyond_accuracy, intervals, measure_lists
+from recsys.rerank import rerank
 from recsys.settings import CoarseSettings, RecommendSettings
 
 MODEL = "recommend"
 KEYS = ["user_id", "item_id", "channels", "score"]
+RANKERS = ("merged", "coarse", "fine", "deep")
 
 
 def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
-    """Rank with the newest coarse and fine models of the day; needs recall, coarse and fine.
+    """Rank with the newest models of the day; needs recall, coarse and fine; a deep model takes part when there is one.
 
     Returns the numbers of lists of length `at`; all lengths go to the run folder.
     """
     folder = candidates_folder(config, day)
-    settings = config.get(RecommendSettings)
+    items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as found:
+        to_learn_from = scored(config, day, folder / "fit", "valid")
+        steps = [name for name in RANKERS if name in to_learn_from]
+        weights = blend.fit(to_learn_from, steps)
+        write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
+        for name, value in weights.weights.items():
+            found.metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
         told: dict[str, Any] = {"run_id": found.run_id}
-        told |= _measure(config, day, folder, found, at)
-        lists = ordered(scored(config, day, folder / "serve"), settings.order, config.get(CoarseSettings).keep)
-        lists = lists[lists["rank"] <= settings.length]
-        table = lists.assign(score=lists["fine"].astype(float), rank=lists["rank"].astype("int32"))
-        table[["user_id", "rank", "item_id", "score", "channels"]].to_parquet(found.recommendations, index=False)
-        told |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
+        told |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, found, at)
+        if (folder / "serve").exists():
+            lists = served(config, scored(config, day, folder / "serve", "serve"), weights, items, day)
+            lists.to_parquet(found.recommendations, index=False)
+            told |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return told
 
 
-def _measure(config: Config, day: date, folder: Path, found: Run, at: int) -> dict[str, float]:
-    """Recall, nDCG and MAP of the held-out lists after each step."""
+def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
+    """Candidates with the score of each ranker (merged, coarse, fine, and deep where there is one) and `label`.
+
+    `state` is that of the fine model: one that has not learned what it is to be measured by.
+    """
+    rows = read_rows(folder, KEYS)
+    frame = pd.DataFrame(rows.keys).rename(columns={"score": "merged"})
+    fitted = fine.load(_run_of(config, fine.MODEL, day), statistics_of(config, day), state)
+    frame = frame.assign(
+        coarse=coarse.load(_run_of(config, coarse.MODEL, day)).predict(rows),
+        fine=fitted.predict(rows),
+        label=rows.label,
+    )
+    found = deep.predict(config, config.get(RecommendSettings).deep, day, rows)
+    return frame if found is None else frame.assign(deep=found)
+
+
+def ordered(candidates: pd.DataFrame, step: str, weights: Blend, keep: int) -> pd.DataFrame:
+    """`candidates` with `order` and `rank` (from 1) for each user by `step`.
+
+    Rankers after coarse get the `keep` best of coarse and merged together: a ranker that learned from what was shown
+    knows little about what never was.
+    """
+    if step not in ("merged", "coarse"):
+        passed = np.minimum(_rank(candidates, candidates["coarse"]), _rank(candidates, candidates["merged"])) <= keep
+        candidates = candidates[passed]
+    order = weights.score(candidates) if step == "blend" else candidates[step].to_numpy(np.float64)
+    return candidates.assign(order=order, rank=_rank(candidates, pd.Series(order, index=candidates.index)))
+
+
+def served(config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, day: date) -> pd.DataFrame:
+    """The lists to publish: user_id, rank, item_id, score (chance of a click), channels."""
+    settings = config.get(RecommendSettings)
+    step = settings.order if settings.order == "blend" or settings.order in candidates else "blend"
+    ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
+    tomorrow = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC).replace(tzinfo=None)
+    age = tomorrow - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
+    ranked = ranked.assign(
+        category=ranked["item_id"].map(items["category"]),
+        is_fresh=(age <= pd.Timedelta(days=settings.fresh_days)).to_numpy(),
+    )
+    lists = rerank(ranked, settings)
+    table = lists.assign(score=lists["fine"].astype(float), rank=lists["rank"].astype("int32"))
+    return table[["user_id", "rank", "item_id", "score", "channels"]]
+
+
+def _measure(
+    config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, folder: Path, found: Run, at: int
+) -> dict[str, float]:
+    """Quality of the held-out lists after each step, the last one with intervals, coverage, diversity and novelty."""
     settings = config.get(RecommendSettings)
     truth = pd.read_parquet(folder / "positives.parquet")
-    candidates = scored(config, day, folder / "holdout")
+    users = truth["user_id"].nunique()
     told: dict[str, float] = {}
-    for step in ("merged", "coarse", "fine", "blend"):
-        ranked = ordered(candidates, step, config.get(CoarseSettings).keep)
+    for step in [*weights.weights, "blend"]:
+        ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
         for (metric, k), value in measure_lists(ranked, truth, settings.ks).items():
-            found.metric("evaluate", "holdout", metric, value, truth["user_id"].nunique(), k=k, model=step)
+            found.metric("evaluate", "holdout", metric, value, users, k=k, model=step)
             if k == at:
                 told[f"{step}_{metric}@{k}"] = value
+        extra = beyond_accuracy(ranked, at, items["popularity"].to_dict(), items["category"].to_dict())
+        for metric, value in extra.items():
+            found.metric("evaluate", "holdout", metric, value, users, k=at, model=step)
+    for metric, (low, high) in intervals(ranked, truth, at).items():
+        found.metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
+        found.metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
     return told
-
-
-def scored(config: Config, day: date, folder: Path) -> pd.DataFrame:
-    """Candidates with the score of each step: merged, coarse, fine."""
-    rows = read_rows(folder, KEYS)
-    booster = coarse.load(_run_of(config, coarse.MODEL, day))
-    model, encoder = fine.load(_run_of(config, fine.MODEL, day))
-    frame = pd.DataFrame(rows.keys).rename(columns={"score": "merged"})
-    return frame.assign(coarse=coarse.predict(booster, rows), fine=model.predict(*encoder.encode(rows)))
-
-
-def ordered(candidates: pd.DataFrame, step: str, keep: int) -> pd.DataFrame:
-    """`candidates` with `rank` (from 1) for each user by `step`; fine ranks only the `keep` best of coarse."""
-    if step == "fine":
-        passed = _rank(candidates, candidates["coarse"]) <= keep
-        candidates = candidates[passed]
-    if step == "blend":
-        ranks = [_rank(candidates, candidates[name]) for name in ("merged", "coarse", "fine")]
-        score = sum(1 / (60 + rank) for rank in ranks)
-    else:
-        score = candidates[step]
-    return candidates.assign(rank=_rank(candidates, pd.Series(score, index=candidates.index)))
 
 
 def _rank(candidates: pd.DataFrame, score: "pd.Series[float]") -> "pd.Series[int]":

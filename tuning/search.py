@@ -93,11 +93,11 @@ def _run_trials(config: Config, dataset: Path, trials: int, found: Run) -> list[
 def _trial(parameters: dict[str, float], base: Config, dataset: Path) -> dict[str, float]:
     """Train one FM and measure it on the validation rows."""
     from recsys.dataset import read_rows
-    from recsys.fine.train import measure, train
+    from recsys.fine.train import KEYS, measure, train
     from recsys.settings import FMSettings
 
     started = time.monotonic()
     settings = base.with_values(parameters).get(FMSettings)
-    model, encoder, _ = train(read_rows(dataset / "train"), settings)
-    numbers = measure(model, encoder, read_rows(dataset / "valid"))
+    fitted, _ = train(read_rows(dataset / "train", KEYS), settings)
+    numbers = measure(fitted, read_rows(dataset / "valid", KEYS))
     return {**numbers, "seed": settings.seed, "seconds": time.monotonic() - started}

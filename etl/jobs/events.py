@@ -21,7 +21,7 @@ from etl.warehouse import Warehouse
 
 FIELDS = (
     "event_id string, type string, ts string, user_id string, item_id string, request_id string, "
-    "impression_id string, position int, device string, value double"
+    "impression_id string, position int, device string, value double, features map<string,double>"
 )
 ACTIONS = ("click", "like", "purchase")
 DAY = timedelta(days=1)

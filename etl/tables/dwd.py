@@ -16,6 +16,7 @@ impression = Table(
         ("device", "string", "phone, tablet or desktop"),
         ("shown_at", "timestamp", "when, UTC"),
         ("is_clicked", "int", "1 if a click followed, else 0"),
+        ("features", "map<string,double>", "feature values logged when it was shown, null for none"),
     ),
     checks=(NotNull(("user_id", "item_id", "shown_at")), InRange("position", 1), InRange("is_clicked", 0, 1)),
 )

@@ -1,55 +1,156 @@
-"""Fine ranking: train the online FM on the training set of a day: `millrace recsys fine --date D`."""
+"""Fine ranking: train the online FM on the training set of a day: `millrace recsys fine --date D`.
 
-from datetime import date
+It learns the training rows in the order of time and is measured on the validation rows; then it learns these, too, as
+an online learner does at the end of a day, and is measured on the test rows; then it learns those. The last state is
+what ranks the lists to serve and what a warm start goes on from. Each row is predicted before it is learned from
+(progressive validation): these numbers are logged per hour.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from conf import Config
-from conf.runs import start_run
-from recsys.dataset import Rows, examples_folder, read_rows
-from recsys.fine.encode import Encoder
+from conf.paths import Paths
+from conf.runs import Run, done_runs, start_run
+from recsys import calibrate
+from recsys.dataset import Rows, examples_folder, read_rows, statistics_of
+from recsys.fine.encode import Encoder, Statistics
 from recsys.fine.fm import FM
-from recsys.settings import FMSettings
-from training.metrics import auc, log_loss
+from recsys.fine.sampling import sample_weights
+from recsys.settings import FMSettings, RecommendSettings
+from training.metrics import click_metrics, log_loss, row_losses
+
+log = logging.getLogger(__name__)
 
 MODEL = "fm"
+KEYS = ["user_id", "at_s"]
+# States of the model by what they may score: without the validation rows, without the test rows, with all.
+STATES = {"valid": "fm_valid.npz", "test": "fm_test.npz", "serve": "fm_serve.npz"}
+
+
+@dataclass(frozen=True)
+class Fine:
+    """A model, how rows become its features, and the curve that makes its scores agree with click rates."""
+
+    model: FM
+    encoder: Encoder
+    curve: calibrate.Calibrator
+    learned_until: float = 0.0
+
+    def predict(self, rows: Rows) -> NDArray[np.float64]:
+        """Click probabilities (n,)."""
+        return self.curve(self.model.predict(self.encoder.encode(rows)))
+
+    def save(self, path: Path, statistics: Statistics) -> None:
+        """Whole or not at all; see `FM.save`."""
+        extra = {"edges": self.encoder.raw_edges(statistics), "curve": np.stack([self.curve.x, self.curve.y])}
+        self.model.save(path, {**extra, "learned_until": np.array(self.learned_until)})
+
+
+def load(folder: Path, statistics: Statistics, state: str = "test") -> Fine:
+    """The ranker of a run folder, for a data set with these statistics. Raises UserError for a corrupt file."""
+    model, extra = FM.load(folder / "model" / STATES[state])
+    encoder = Encoder.from_raw(extra["edges"], model.settings.bits, statistics)
+    return Fine(model, encoder, calibrate.Calibrator(*extra["curve"]), float(extra["learned_until"]))
 
 
 def run(config: Config, day: date) -> dict[str, Any]:
-    """Train on the training rows in the order of time, measure on the others, and leave a run folder."""
-    folder = examples_folder(config, day)
+    """Train, measure, and leave a run folder with the model as measured and as it serves."""
+    folder, statistics = examples_folder(config, day), statistics_of(config, day)
+    settings = config.get(FMSettings)
     with start_run(config, MODEL, day) as found:
-        parts = {split: read_rows(folder / split) for split in ("train", "valid", "test")}
-        model, encoder, progressive = train(parts["train"], config.get(FMSettings))
-        model.save(found.model_folder / "fm.npz", {"edges": encoder.edges})
-        found.metric("fine", "train", "progressive_log_loss", progressive, len(parts["train"].label))
-        told: dict[str, Any] = {"run_id": found.run_id, "progressive_log_loss": progressive}
+        parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
+        start = _warm_start(config, day, statistics) if settings.warm_start else None
+        fine, progressive = train(parts["train"], settings, start)
+        told: dict[str, Any] = {"run_id": found.run_id, **_log_progress(found, parts["train"], progressive)}
+        kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
-            numbers = measure(model, encoder, parts[split])
+            rows = parts[split]
+            numbers = measure(fine, rows)
             for metric, value in numbers.items():
-                found.metric("fine", split, metric, value, len(parts[split].label))
+                found.metric("fine", split, metric, value, len(rows.label))
                 told[f"{split}_{metric}"] = value
+            if split == "valid":
+                raw = fine.model.predict(fine.encoder.encode(rows))
+                fine = Fine(fine.model, fine.encoder, calibrate.fit(kind, rows.label, raw), fine.learned_until)
+            fine.save(found.model_folder / STATES[split], statistics)
+            fine = learn(fine, rows, settings)
+        fine.save(found.model_folder / STATES["serve"], statistics)
+        found.metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
     return told
 
 
-def train(rows: Rows, settings: FMSettings) -> tuple[FM, Encoder, float]:
-    """The model, its encoder, and the log loss of predictions made before learning, over the first pass."""
-    encoder = Encoder.fit(rows, settings.bins, settings.bits)
-    encoded = encoder.encode(rows)
-    model = FM(settings)
-    progressive = log_loss(rows.label, model.learn(*encoded, rows.label))
-    for _ in range(settings.epochs - 1):
-        model.learn(*encoded, rows.label)
-    return model, encoder, progressive
+def train(rows: Rows, settings: FMSettings, start: Fine | None = None) -> tuple[Fine, NDArray[np.float32]]:
+    """Learn the rows (those newer than `start` was); returns the ranker and what it predicted before learning each.
+
+    Rows that a warm start or the sub-sampling leaves out are predicted, too, as NaN.
+    """
+    encoder = start.encoder if start else Encoder.fit(rows, settings.bins, settings.bits)
+    model = start.model if start else FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
+    fine = Fine(model, encoder, calibrate.IDENTITY, start.learned_until if start else 0.0)
+    progressive = np.full(len(rows.label), np.nan, np.float32)
+    for number in range(settings.epochs):
+        fine = learn(fine, rows, settings, progressive if number == 0 else None)
+    return fine, progressive
 
 
-def measure(model: FM, encoder: Encoder, rows: Rows) -> dict[str, float]:
-    """AUC and log loss, without learning."""
-    scores = model.predict(*encoder.encode(rows))
-    return {"auc": auc(rows.label, scores), "log_loss": log_loss(rows.label, scores)}
+def learn(fine: Fine, rows: Rows, settings: FMSettings, progressive: NDArray[np.float32] | None = None) -> Fine:
+    """Learn rows that are newer than what was learned; `progressive` gets the predictions made before."""
+    at = rows.keys["at_s"].to_numpy()
+    is_new = at > fine.learned_until if settings.warm_start else np.ones(len(at), bool)
+    weight = np.ones(len(at), np.float32)
+    if settings.negative_rate < 1:
+        lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
+        weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
+    kept = is_new & (weight > 0)
+    chosen = Rows(rows.sparse[kept], rows.dense[kept], rows.label[kept], {})
+    predicted = fine.model.learn(fine.encoder.encode(chosen), chosen.label, weight[kept], threads=settings.threads)
+    if progressive is not None:
+        progressive[kept] = predicted
+    until = max(fine.learned_until, float(at.max(initial=0.0)))
+    return Fine(fine.model, fine.encoder, fine.curve, until)
 
 
-def load(folder: Path) -> tuple[FM, Encoder]:
-    """Model and encoder of a run folder."""
-    model, extra = FM.load(folder / "model/fm.npz")
-    return model, Encoder(extra["edges"], model.settings.bits)
+def measure(fine: Fine, rows: Rows) -> dict[str, float]:
+    """AUC, GAUC, log loss and calibration error, without learning."""
+    return click_metrics(rows.label, fine.predict(rows), rows.keys["user_id"])
+
+
+def _log_progress(found: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
+    """Progressive log loss and click rate of each hour, and over all."""
+    seen = ~np.isnan(progressive)
+    if not seen.any():
+        return {}
+    losses = row_losses(rows.label[seen], progressive[seen])
+    hours, place = np.unique(rows.keys["at_s"].to_numpy()[seen] // 3600, return_inverse=True)
+    counts = np.bincount(place)
+    for hour, loss, clicks, count in zip(
+        hours, np.bincount(place, losses), np.bincount(place, rows.label[seen]), counts, strict=True
+    ):
+        when = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
+        found.metric("fine", when, "progressive_log_loss", loss / count, int(count))
+        found.metric("fine", when, "ctr", clicks / count, int(count))
+    overall = log_loss(rows.label[seen], progressive[seen])
+    found.metric("fine", "train", "progressive_log_loss", overall, int(seen.sum()))
+    return {"progressive_log_loss": overall}
+
+
+def _warm_start(config: Config, day: date, statistics: Statistics) -> Fine | None:
+    """The newest served state of an earlier day with the same settings, to go on from."""
+    settings = config.get(FMSettings)
+    for run in reversed(done_runs(config.get(Paths).runs)):
+        if run["model"] == MODEL and date.fromisoformat(run["dt"]) < day:
+            found = load(run["folder"], statistics, "serve")
+            if found.model.settings == settings:
+                log.info("fine: going on from %s", run["run_id"])
+                return found
+            log.warning("fine: %s was trained with other settings: starting anew", run["run_id"])
+            return None
+    log.info("fine: no model of an earlier day: starting anew")
+    return None

@@ -1,16 +1,54 @@
 """Recall: many channels, each one file, merged with quotas.
 
-A channel is a function (history, users, settings, k) -> user_id, item_id, score: up to k unseen items for each user.
-`history` has user_id, item_id, at (a positive each); `users` has user_id.
+A channel is a function `fit(history, settings) -> Scorer`: it learns from `History` (on Spark, or on the driver from
+what grows with items only) and returns something small that scores every item for a batch of users in Spark's workers.
+A name with a colon, `my_pkg.mod:fit`, is imported.
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
 
-from pyspark.sql import DataFrame
+import numpy as np
+from numpy.typing import NDArray
 
-from recsys.recall import hot, item_cf
+from conf import UserError
+from recsys.recall import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf
+from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
 
-Channel = Callable[[DataFrame, DataFrame, RecallSettings, int], DataFrame]
 
-CHANNELS: dict[str, Channel] = {"item_cf": item_cf.recall, "hot": hot.recall}
+class Scorer(Protocol):
+    """What a channel learned; pickled to the workers."""
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        """(users, items), larger is better; −inf for what the channel does not propose."""
+
+
+Channel = Callable[[History, RecallSettings], Scorer]
+
+CHANNELS: dict[str, Channel] = {
+    "ease": ease.fit,
+    "item_cf": item_cf.fit,
+    "user_cf": user_cf.fit,
+    "als": als.fit,
+    "two_tower": two_tower.fit,
+    "tags": tags.fit,
+    "content": content.fit,
+    "hot": hot.fit,
+    "new": new_items.fit,
+}
+
+
+def channel_of(name: str) -> Channel:
+    """The channel called `name`. Raises UserError that lists the channels otherwise."""
+    if ":" in name:
+        module, attribute = name.split(":", 1)
+        try:
+            found: Channel = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"recall.quota: can't import channel '{name}': {error}") from None
+        return found
+    if name not in CHANNELS:
+        raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
+    return CHANNELS[name]

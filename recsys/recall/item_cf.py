@@ -1,47 +1,55 @@
-"""Item-based collaborative filtering (Sarwar et al. 2001; popularity damping as in Breese et al. 1998), on Spark.
+"""Item-based collaborative filtering (Sarwar et al. 2001; popularity damping as in Breese et al. 1998).
 
-sim(i, j) = Σ_u 1/log(1 + n_u) / (sqrt(n_i · n_j) + shrink) over users u who chose both; a user's score for j is the sum
-over the items they chose.
+together(i, j) = Σ_u 1/log(1 + n_u) over users u who chose both. Cosine: together / (sqrt(n_i · n_j) + shrink); Jaccard:
+together / (n_i + n_j − together + shrink). A user's score for j is the sum over the items they chose, old ones counting less.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+from scipy import sparse
 
-from recsys.recall.pick import newest_items, top_unseen
+from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
 
 
-def recall(history: DataFrame, users: DataFrame, settings: RecallSettings, k: int) -> DataFrame:
-    """Items like those that the user chose."""
-    chosen = newest_items(history, settings.history)
-    similar = similarity(chosen, settings)
-    of_users = chosen.join(users, on="user_id", how="left_semi").select("user_id", "item_id")
-    scored = (
-        of_users.join(similar, on="item_id", how="inner")
-        .groupBy("user_id", F.col("other_id").alias("item_id"))
-        .agg(F.sum("similarity").alias("score"))
-    )
-    return top_unseen(scored, history, k)
+@dataclass(frozen=True)
+class ItemCF:
+    """`similar` (items, items): the most similar items of each item."""
+
+    similar: sparse.csr_matrix
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        """Items like those that the user chose."""
+        return batch.nothing_for_cold((batch.recent @ self.similar).toarray())
 
 
-def similarity(chosen: DataFrame, settings: RecallSettings) -> DataFrame:
-    """item_id, other_id, similarity: the most similar items of each item."""
-    per_user = chosen.groupBy("user_id").agg(F.count("*").alias("num_items"))
-    per_item = chosen.groupBy("item_id").agg(F.count("*").alias("num_users"))
-    left = chosen.select("user_id", "item_id").join(per_user, on="user_id", how="inner")
-    right = chosen.select("user_id", F.col("item_id").alias("other_id"))
-    together = (
-        left.join(right, on="user_id", how="inner")
-        .where(F.col("item_id") != F.col("other_id"))
-        .groupBy("item_id", "other_id")
-        .agg(F.sum(1 / F.log1p("num_items")).alias("together"))
-    )
-    others = per_item.select(F.col("item_id").alias("other_id"), F.col("num_users").alias("num_others"))
-    norm = F.sqrt(F.col("num_users") * F.col("num_others")) + settings.shrink
+def fit(history: History, settings: RecallSettings) -> ItemCF:
+    """Similarities on Spark; what comes back is `neighbours` a item."""
+    found = similarity(history, settings).toPandas()
+    shape = (history.num_items, history.num_items)
+    values = found["similarity"].to_numpy(np.float32)
+    return ItemCF(sparse.csr_matrix((values, (found["item"], found["other"])), shape=shape))
+
+
+def similarity(history: History, settings: RecallSettings) -> DataFrame:
+    """item, other, similarity: the most similar items of each item."""
+    pairs = history.pairs
+    counts = history.histories.select(F.explode("items").alias("item")).groupBy("item").agg(F.count("*").alias("users"))
+    others = counts.select(F.col("item").alias("other"), F.col("users").alias("other_users"))
+    both = F.col("users") + F.col("other_users")
+    if settings.similarity == "cosine":
+        norm = F.sqrt(F.col("users") * F.col("other_users"))
+    else:
+        norm = both - F.col("damped")
     scored = (
-        together.join(per_item, on="item_id", how="inner")
-        .join(others, on="other_id", how="inner")
-        .select("item_id", "other_id", (F.col("together") / norm).alias("similarity"))
+        pairs.where("item <> other")
+        .join(F.broadcast(counts), on="item", how="inner")
+        .join(F.broadcast(others), on="other", how="inner")
+        .select("item", "other", (F.col("damped") / (norm + settings.shrink)).alias("similarity"))
     )
-    best = Window.partitionBy("item_id").orderBy(F.desc("similarity"), "other_id")
+    best = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")
     return scored.withColumn("nth", F.row_number().over(best)).where(F.col("nth") <= settings.neighbours).drop("nth")

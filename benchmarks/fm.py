@@ -1,0 +1,146 @@
+"""The online FM against Vowpal Wabbit, on the same examples in the same run: `python -m benchmarks.fm [--scale S]`.
+
+500,000 examples (times the scale) of 26 fields with 20,000 values each and of 39 fields with 25,000, Zipf and even
+values mixed, clicks from a logistic truth with pairs. VW reads its binary cache; we read arrays. Both are timed on
+learning alone, on one core, in one online pass; log loss is progressive (predict, then learn) for both.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import best_seconds, report, scale_option
+from recsys.fine.csr import Csr
+from recsys.fine.fm import FM
+from recsys.settings import FMSettings
+from training.metrics import log_loss
+
+SETTINGS = FMSettings(k=8, alpha=0.05, alpha_v=0.02, l1=0.0, l2=1.0, sigma=0.03)
+
+
+def main() -> None:
+    scale = scale_option(__doc__)
+    rows = int(500_000 * scale)
+    rates: dict[str, float] = {}
+    figures: dict[str, float] = {}
+    for fields, values in ((26, 20_000), (39, 25_000)):
+        ids, label = examples(rows, fields, values)
+        ours = measure_ours(ids, label)
+        theirs = measure_vw(ids, label)
+        rates |= {f"{name}, {fields} fields": rate for name, rate in (ours["rates"] | theirs["rates"]).items()}
+        figures |= {f"{name}_{fields}": value for name, value in (ours["losses"] | theirs["losses"]).items()}
+        figures[f"ratio_to_vw_linear_{fields}"] = ours["rates"]["FM k=8, one core"] / theirs["rates"]["VW --ftrl, linear"]
+        if fields == 26:
+            one, two, score = (
+                ours["rates"][name] for name in ("FM k=8, one core", "FM k=8, two cores", "FM k=8, scoring")
+            )
+            figures |= {"two_core_speedup": two / one, "score_to_learn": score / one}
+            figures["ratio_to_vw_linear"] = figures["ratio_to_vw_linear_26"]
+            figures |= memory_per_million()
+    report(f"Online learning, {rows:,} examples", rates, "examples/s", figures)
+
+
+def examples(rows: int, fields: int, values: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(rows, fields) ids below fields · values, half of the fields with Zipf values; labels (rows,)."""
+    rng = np.random.default_rng(11)
+    drawn = rng.integers(0, values, (rows, fields))
+    zipf = np.minimum(rng.zipf(1.3, (rows, fields // 2)), values) - 1
+    drawn[:, : fields // 2] = zipf
+    ids = (drawn + np.arange(fields) * values).astype(np.int32)
+    weights = rng.normal(0, 0.15, fields * values).astype(np.float32)
+    factors = rng.normal(0, 0.16, (fields * values, 4)).astype(np.float32)
+    logit = np.empty(rows, np.float32)
+    for start in range(0, rows, 50_000):
+        part = ids[start : start + 50_000]
+        total = factors[part].sum(axis=1)
+        pairs = 0.5 * ((total**2).sum(axis=1) - (factors[part] ** 2).sum(axis=(1, 2)))
+        logit[start : start + 50_000] = -1.8 + weights[part].sum(axis=1) + pairs
+    return ids, (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+
+
+def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, dict[str, float]]:
+    """Rates by k and number of cores, of scoring, and of what saves memory; progressive log losses."""
+    rows = Csr.one_hot(ids)
+    bits = int(np.ceil(np.log2(ids.max() + 1)))
+    rates, losses = {}, {}
+    variants = {
+        "FM k=4": {"k": 4}, "FM k=8": {}, "FM k=16": {"k": 16}, "FM k=8, 16-bit weights": {"weights": "q2.13"},
+        "FM k=8, Bloom inclusion": {"inclusion": "bloom"},
+    }  # fmt: skip
+    for name, update in variants.items():
+        settings = SETTINGS.model_copy(update={"bits": bits, **update})
+        FM(settings).learn(rows[:100], label[:100])  # compiles
+        seconds, predicted = [], label
+        for _ in range(3):
+            model = FM(settings)
+            started = time.perf_counter()
+            predicted = model.learn(rows, label)
+            seconds.append(time.perf_counter() - started)
+        rates[name if update else "FM k=8, one core"] = len(label) / min(seconds)
+        losses["log_loss_" + name.replace(" ", "_").replace(",", "").replace("=", "")] = log_loss(label, predicted)
+        if not update:
+            seconds = []
+            for _ in range(3):
+                two = FM(settings)
+                started = time.perf_counter()
+                two.learn(rows, label, threads=2)
+                seconds.append(time.perf_counter() - started)
+            rates["FM k=8, two cores"] = len(label) / min(seconds)
+            model.predict(rows[:100])
+            rates["FM k=8, scoring"] = len(label) / best_seconds(lambda model=model: model.predict(rows))
+    return {"rates": rates, "losses": losses}
+
+
+def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, dict[str, float]]:
+    """VW's linear FTRL and its nearest to an FM (--lrqfa), from the cache."""
+    from vowpalwabbit import Workspace
+
+    fields, rows = ids.shape[1], len(label)
+    kinds = {"VW --ftrl, linear": ("--ftrl", rows), "VW --lrqfa, k=8": (f"--lrqfa {_letters(fields)}8", max(rows // 10, 1))}
+    rates, losses = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (options, limit) in kinds.items():
+            text = Path(folder) / f"{limit}.txt"
+            if not text.exists():
+                _write(text, ids[:limit], label[:limit])
+            command = f"{options} --loss_function logistic -b 22 -d {text} --cache_file {text}.cache --quiet"
+            Workspace(f"--loss_function logistic -b 22 -d {text} --cache_file {text}.cache -k --quiet").finish()
+            seconds = []
+            for _ in range(3 if limit == rows else 1):
+                started = time.perf_counter()
+                model = Workspace(command)
+                seconds.append(time.perf_counter() - started)
+                losses["log_loss_" + name.split()[1].strip("-,")] = model.get_sum_loss() / limit
+                model.finish()
+            rates[name] = limit / min(seconds)
+    return {"rates": rates, "losses": losses}
+
+
+def _letters(fields: int) -> str:
+    return "".join(chr(ord("A") + i) if i < 26 else chr(ord("a") + i - 26) for i in range(fields))
+
+
+def _write(path: Path, ids: NDArray[np.int32], label: NDArray[np.float32]) -> None:
+    """VW's text: a namespace of one letter for each field."""
+    letters = _letters(ids.shape[1])
+    with path.open("w") as out:
+        for row, y in zip(ids.tolist(), label.tolist(), strict=True):
+            features = " ".join(f"|{letter} {i}" for letter, i in zip(letters, row, strict=True))
+            out.write(f"{1 if y else -1} {features}\n")
+
+
+def memory_per_million() -> dict[str, float]:
+    """MB of parameters for 2^20 features, learning and scoring."""
+    found = {}
+    for name, update in (("float32", {}), ("q2.13", {"weights": "q2.13"})):
+        model = FM(SETTINGS.model_copy(update={"bits": 20, **update}))
+        found[f"mb_per_million_learning_{name}"] = model.memory_bytes / model.size
+        found[f"mb_per_million_scoring_{name}"] = model.weights().nbytes / model.size
+    return found
+
+
+if __name__ == "__main__":
+    main()

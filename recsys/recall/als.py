@@ -1,0 +1,56 @@
+"""Matrix factorisation of implicit feedback by alternating least squares (Hu et al. 2008), on MLlib.
+
+MLlib learns the factors of the items. A user's factor is computed when they are scored, from their history and the same
+normal equations: u = (YᵀY + α Y_uᵀY_u + λ n_u I)⁻¹ (1 + α) Σ y. So users who came after training have one too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import functions as F
+
+from recsys.recall.history import Batch, History
+from recsys.settings import RecallSettings
+
+
+@dataclass(frozen=True)
+class Factors:
+    """`items` (items, rank); zeros for items that nobody chose."""
+
+    items: NDArray[np.float64]
+    alpha: float
+    regularisation: float
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        """Products of factors."""
+        rank = self.items.shape[1]
+        gram = self.items.T @ self.items
+        users = np.zeros((len(batch.users), rank))
+        for row in range(len(users)):
+            y = self.items[batch.chosen.indices[batch.chosen.indptr[row] : batch.chosen.indptr[row + 1]]]
+            ridge = max(self.regularisation * len(y), 1e-6) * np.eye(rank)
+            users[row] = np.linalg.solve(gram + self.alpha * y.T @ y + ridge, (1 + self.alpha) * y.sum(axis=0))
+        return batch.nothing_for_cold(users @ self.items.T)
+
+
+def fit(history: History, settings: RecallSettings) -> Factors:
+    """MLlib's implicit ALS; users are numbered in the order of their ids, for the same result each time."""
+    numbered = (
+        history.histories.select("user_id", "items")
+        .rdd.sortBy(lambda row: row["user_id"])
+        .zipWithIndex()
+        .map(lambda pair: (int(pair[1]), [int(item) for item in pair[0]["items"]]))
+        .toDF("user int, items array<int>")
+    )
+    ratings = numbered.select("user", F.explode("items").alias("item"), F.lit(1.0).cast("float").alias("rating"))
+    als = ALS(
+        rank=settings.als_rank, maxIter=settings.als_iterations, regParam=settings.als_l2, alpha=settings.als_alpha,
+        implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=settings.seed,
+        numUserBlocks=settings.als_blocks, numItemBlocks=settings.als_blocks,
+    )  # fmt: skip
+    found = als.fit(ratings).itemFactors.toPandas()
+    items = np.zeros((history.num_items, settings.als_rank))
+    items[found["id"]] = np.stack(found["features"]) if len(found) else 0.0
+    return Factors(items, settings.als_alpha, settings.als_l2)
