@@ -7,7 +7,9 @@ learning alone, on one core, in one online pass; log loss is progressive (predic
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,9 @@ def main() -> None:
         theirs = measure_vw(ids, label)
         rates |= {f"{name}, {fields} fields": rate for name, rate in (ours["rates"] | theirs["rates"]).items()}
         figures |= {f"{name}_{fields}": value for name, value in (ours["losses"] | theirs["losses"]).items()}
-        figures[f"ratio_to_vw_linear_{fields}"] = ours["rates"]["FM k=8, one core"] / theirs["rates"]["VW --ftrl, linear"]
+        figures[f"ratio_to_vw_linear_{fields}"] = (
+            ours["rates"]["FM k=8, one core"] / theirs["rates"]["VW --ftrl, linear"]
+        )
         if fields == 26:
             one, two, score = (
                 ours["rates"][name] for name in ("FM k=8, one core", "FM k=8, two cores", "FM k=8, scoring")
@@ -66,7 +70,7 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
     rows = Csr.one_hot(ids)
     bits = int(np.ceil(np.log2(ids.max() + 1)))
     rates, losses = {}, {}
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "FM k=4": {"k": 4}, "FM k=8": {}, "FM k=16": {"k": 16}, "FM k=8, 16-bit weights": {"weights": "q2.13"},
         "FM k=8, Bloom inclusion": {"inclusion": "bloom"},
     }  # fmt: skip
@@ -90,7 +94,7 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
                 seconds.append(time.perf_counter() - started)
             rates["FM k=8, two cores"] = len(label) / min(seconds)
             model.predict(rows[:100])
-            rates["FM k=8, scoring"] = len(label) / best_seconds(lambda model=model: model.predict(rows))
+            rates["FM k=8, scoring"] = len(label) / best_seconds(partial(model.predict, rows))
     return {"rates": rates, "losses": losses}
 
 
@@ -99,7 +103,10 @@ def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, 
     from vowpalwabbit import Workspace
 
     fields, rows = ids.shape[1], len(label)
-    kinds = {"VW --ftrl, linear": ("--ftrl", rows), "VW --lrqfa, k=8": (f"--lrqfa {_letters(fields)}8", max(rows // 10, 1))}
+    kinds = {
+        "VW --ftrl, linear": ("--ftrl", rows),
+        "VW --lrqfa, k=8": (f"--lrqfa {_letters(fields)}8", max(rows // 10, 1)),
+    }
     rates, losses = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (options, limit) in kinds.items():

@@ -59,7 +59,8 @@ class Warehouse:
         return sorted(row[0].split("=", 1)[1] for row in rows)
 
     def ensure(self, table: Table) -> None:
-        """Create the table when it is not there; columns that its description gained at the end are added, null in old rows.
+        """Create the table when it is not there; columns that its description gained at the end are added, null in old
+        rows.
 
         Any other change of columns is refused, not made silently.
         """

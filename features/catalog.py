@@ -29,7 +29,7 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Dense:
-    """A number; log1p for skewed ones. Missing becomes `default`, or the mean of the training rows (0 once standardised)."""
+    """A number; log1p for skewed ones. Missing becomes `default`, or the training rows' mean (0 once standardised)."""
 
     name: str
     source: str
@@ -54,7 +54,7 @@ def _rate(counts: str) -> str:
 
 
 def _over_expected(counts: str, strength: float) -> str:
-    """Clicks over what the places in the lists let expect (Zhang and Jones 2007), pulled to 1: free of position bias."""
+    """Clicks over what the places let expect (Zhang and Jones 2007), pulled to 1: free of position bias."""
     clicks, expected = f"coalesce({counts}_clicks, 0)", f"coalesce({counts}_expected, 0)"
     return f"ln(({clicks} + {strength}) / ({expected} + {strength}))"
 

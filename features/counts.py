@@ -55,13 +55,12 @@ def fit_rates(train: DataFrame) -> Rates:
 def with_counts(rows: DataFrame, known: DataFrame, rates: Rates, prior_strength: float) -> DataFrame:
     """Add what was known before each row's day.
 
-    `rows` have user_id, item_id, category and `day`; `known` are the labelled rows that may be counted, with `position`.
-    Added are `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the places let expect),
+    `rows` have user_id, item_id, category and `day`; `known` are the labelled rows that may be counted, with
+    `position`. Added are `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the places let expect),
     `user_last_click`, `user_tag1..3`, `user_liked_tag`, `category_share`, `prior_rate` and `prior_strength`.
     """
     known = known.withColumn("expected", rates.expected(F.col("position")))
-    days = rows.select(F.col("day").alias("as_of")).distinct()
-    before = {group: _before(known, days, group, keys) for group, keys in GROUPS.items()}
+    before = {group: _before(known, _wanted(rows, known, group), group) for group in GROUPS}
     shares = _shares(before["category"], before["all"])
     for group, keys in GROUPS.items():
         if keys:
@@ -73,16 +72,32 @@ def with_counts(rows: DataFrame, known: DataFrame, rates: Rates, prior_strength:
     return rows.withColumns({"prior_rate": F.lit(rates.prior), "prior_strength": F.lit(prior_strength)})
 
 
-def _before(known: DataFrame, days: DataFrame, group: str, keys: tuple[str, ...]) -> DataFrame:
-    """Sums over the days before each day of `days`, one row per key and day."""
-    per_day = known.groupBy(*keys, F.col("day").alias("of_day")).agg(
+def _wanted(rows: DataFrame, known: DataFrame, group: str) -> DataFrame:
+    """Keys and days that counts are asked for."""
+    keys = GROUPS[group]
+    if group in ("item", "user"):
+        return rows.select(*keys, "day").distinct()
+    # Tags compare all topics of a user with all topics there are.
+    of_whom = ["user_id"] if "user_id" in keys else []
+    days, every_key = rows.select(*of_whom, "day").distinct(), known.select(*keys).distinct()
+    return days.join(every_key, on=of_whom) if of_whom else days.crossJoin(F.broadcast(every_key))
+
+
+def _before(known: DataFrame, wanted: DataFrame, group: str) -> DataFrame:
+    """Sums over the days before each `wanted` key and day, one row each; none where nothing was known."""
+    keys, names = GROUPS[group], ("shown", "clicks", "expected")
+    per_day = known.groupBy(*keys, "day").agg(
         F.count("*").alias("shown"), F.sum("label").alias("clicks"), F.sum("expected").alias("expected")
     )
-    joined = per_day.join(F.broadcast(days), on=F.col("of_day") < F.col("as_of"), how="inner")
-    sums = [F.sum(name).alias(f"{group}_{name}") for name in ("shown", "clicks", "expected")]
+    asked = wanted.withColumn("asked", F.lit(True))
+    both = per_day.withColumn("asked", F.lit(False)).unionByName(asked, allowMissingColumns=True)
+    earlier = (
+        Window.partitionBy(F.lit(group), *keys).orderBy(F.unix_date("day")).rangeBetween(Window.unboundedPreceding, -1)
+    )
+    sums = {f"{group}_{name}": F.sum(name).over(earlier) for name in names}
     if group == "user":
-        sums.append(F.max(F.when(F.col("clicks") > 0, F.col("of_day"))).alias("user_last_click"))
-    return joined.groupBy(*keys, F.col("as_of").alias("day")).agg(*sums)
+        sums["user_last_click"] = F.max(F.when(F.col("clicks") > 0, F.col("day"))).over(earlier)
+    return both.withColumns(sums).where(f"asked and {group}_shown is not null").drop("asked", *names)
 
 
 def _shares(category: DataFrame, everything: DataFrame) -> DataFrame:
@@ -96,7 +111,7 @@ def _shares(category: DataFrame, everything: DataFrame) -> DataFrame:
 
 
 def _tags(user_category: DataFrame, user: DataFrame, shares: DataFrame) -> DataFrame:
-    """user_id, day, user_tag1..3, user_liked_tag: topics by lift, and the one clicked most against what was expected."""
+    """user_id, day, user_tag1..3, user_liked_tag: topics by lift, and the one most clicked beyond expectation."""
     joined = (
         user_category.where("category is not null")
         .join(user.select("user_id", "day", "user_shown"), on=["user_id", "day"], how="inner")

@@ -1,7 +1,7 @@
 """Labelled examples, one row per (user, item, moment), from impressions or, where there are none, from interactions.
 
-Columns: example_id, user_id, item_id, at, day, position, device, label (1 clicked or liked, else 0), and for impressions
-`features`, the values that were logged when they were shown (null for none).
+Columns: example_id, user_id, item_id, at, day, position, device, label (1 clicked or liked, else 0), and for
+impressions `features`, the values that were logged when they were shown (null for none).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Which example trains, which chooses, which tests: a `split` column with train, valid or test.
 
-By day, by time, at random, or leave-one-out. In the first two every test row is later than every training row. At random
-means stratified by item: each item has the same share of its pairs in the test rows, as public benchmarks have it.
+By day, by time, at random, or leave-one-out. In the first two every test row is later than every training row. At
+random means stratified by item: each item has the same share of its pairs in the test rows, as public benchmarks have
+it.
 """
 
 from datetime import date, timedelta
@@ -71,7 +72,7 @@ def _by_bounds(value: Column, first_valid: Column, first_test: Column) -> Column
 
 
 def k_fold(examples: DataFrame, k: int, seed: int, repeat: int = 0) -> DataFrame:
-    """Add `fold`, 0 to k − 1, by a hash of user and item: a doubled pair is in one fold; each `repeat` shuffles anew."""
+    """Add `fold`, 0 to k − 1, by a hash of user and item: a doubled pair is in one fold; each `repeat` shuffles."""
     if k < 2:
         raise ValueError(f"folds must be 2 or more, not {k}")
     fold = F.pmod(F.xxhash64("user_id", "item_id", F.lit(seed), F.lit(repeat)), F.lit(k))

@@ -41,7 +41,8 @@ def raw_features(
 ) -> DataFrame:
     """Add every feature, dense ones not standardised yet, under its name with a leading `f_`.
 
-    `known` are the examples that counts may be taken from. A value that was logged with the impression is used as it is.
+    `known` are the examples that counts may be taken from. A value that was logged with the impression is used as it
+    is.
     """
     user_columns = users.select("user_id", "gender", "age_group", "city")
     item_columns = items.select("item_id", "category", "author", "published_at")

@@ -1,4 +1,4 @@
-"""The blend: how much recall and each ranker count in the order of a list, learned on candidates of the validation rows."""
+"""The blend: how much recall and each ranker count in the order of a list, learned on validation candidates."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ class Blend:
     def score(self, candidates: pd.DataFrame) -> NDArray[np.float64]:
         """(n,) larger is better within a user."""
         names = list(self.weights)
-        return within_users(candidates, names) @ np.array([self.weights[name] for name in names])
+        weights = np.array([self.weights[name] for name in names])
+        return np.asarray(within_users(candidates, names) @ weights)
 
 
 def fit(candidates: pd.DataFrame, steps: Sequence[str]) -> Blend:

@@ -1,4 +1,4 @@
-"""Calibration: scores -> probabilities that agree with click rates, learned on validation rows (Platt 1999; isotonic)."""
+"""Calibration: scores -> probabilities that agree with click rates, from validation rows (Platt 1999; isotonic)."""
 
 from dataclasses import dataclass
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
@@ -87,7 +88,7 @@ class _Maker:
         history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0))
         label = truth.selectExpr("*", "1 as label")
         labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
-        sample = labelled.select("user_id", "item_id", "scores", "label").limit(FIT_ROWS).toPandas()
+        sample: pd.DataFrame = labelled.select("user_id", "item_id", "scores", "label").limit(FIT_ROWS).toPandas()
         # Spark's workers finish in any order; sums of a fit follow the order of rows.
         sample = sample.sort_values(["user_id", "item_id"])
         scores = np.stack(list(sample["scores"])) if len(sample) else np.zeros((0, len(names)), np.float32)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def run(
     spark: "SparkSession", config: Config, *, split: str, k: int, relevant_from: float, seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Features, recall and ranking on the training rows, lists measured on the test rows; means over `seeds` of the split.
+    """Features, recall and ranking on the training rows, lists measured on the test rows; means over `seeds` of the
+    split.
 
     Ratings from `relevant_from` on are relevant, in training and test rows alike. Returns METRICS at k of each channel,
     each step and the blend, and, with several seeds, the standard deviation of the blend's.

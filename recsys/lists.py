@@ -1,5 +1,5 @@
-"""Quality of ranked lists: precision, recall, nDCG, MAP, hit rate and MRR at k, each a mean over users; and of all lists
-together: coverage of the items, diversity within lists, novelty.
+"""Quality of ranked lists: precision, recall, nDCG, MAP, hit rate and MRR at k, each a mean over users; and of all
+lists together: coverage of the items, diversity within lists, novelty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,8 +63,9 @@ def beyond_accuracy(
 ) -> dict[str, float]:
     """coverage, diversity and novelty of the first k of all lists.
 
-    Coverage: share of the items (keys of `popularity`, with their positives so far) that any list has. Diversity: chance
-    that two items of a list are of different categories. Novelty: mean −log2 of the share of positives that an item has.
+    Coverage: share of the items (keys of `popularity`, with their positives so far) that any list has. Diversity:
+    chance that two items of a list are of different categories. Novelty: mean −log2 of the share of positives that an
+    item has.
     """
     top = ranked[ranked["rank"] <= k]
     if top.empty or not popularity:

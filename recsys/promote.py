@@ -1,5 +1,5 @@
-"""Promotion: a day's lists are published only if the models behind them know more than the click rate, and the fine model
-is not surely worse than the champion, the newest promoted one of an earlier day, on the same test rows.
+"""Promotion: a day's lists are published only if the models behind them know more than the click rate, and the fine
+model is not surely worse than the champion, the newest promoted one of an earlier day, on the same test rows.
 """
 
 import json
@@ -40,13 +40,12 @@ def run(config: Config, day: date) -> dict[str, Any]:
     told: dict[str, Any] = dict(chosen)
     champion = champion_of(runs, day)
     if champion is not None and not reasons:
-        comparison = compare(config, day, runs / chosen[fine.MODEL], runs / champion)
-        told |= {"champion": champion, **comparison}
-        limit = config.get(RecommendSettings).max_worse
-        if comparison["loss_change_low"] > limit:
+        change, low, high = compare(config, day, runs / chosen[fine.MODEL], runs / champion)
+        told |= {"champion": champion, "loss_change": change, "loss_change_low": low, "loss_change_high": high}
+        if low > config.get(RecommendSettings).max_worse:
             reasons.append(
-                f"the fine model is surely worse than the champion {champion}: log loss "
-                f"{comparison['loss_change']:+.2%} ({comparison['loss_change_low']:+.2%} to {comparison['loss_change_high']:+.2%})"
+                f"the fine model is surely worse than the champion {champion}: "
+                f"log loss {change:+.2%} ({low:+.2%} to {high:+.2%})"
             )
     path = runs / "promoted" / f"{day}.json"
     if reasons:
@@ -66,8 +65,8 @@ def champion_of(runs: Path, day: date) -> str | None:
     return None
 
 
-def compare(config: Config, day: date, challenger: Path, champion: Path) -> dict[str, float]:
-    """Relative change of the log loss on the day's test rows, and its 95 % interval by bootstrap over users."""
+def compare(config: Config, day: date, challenger: Path, champion: Path) -> tuple[float, float, float]:
+    """Relative change of the log loss on the day's test rows, and its 95 % interval, by bootstrap over users."""
     rows = read_rows(examples_folder(config, day) / "test", fine.KEYS)
     statistics = statistics_of(config, day)
     # The champion as it served: it has learned all that was known when it was promoted.
@@ -78,11 +77,7 @@ def compare(config: Config, day: date, challenger: Path, champion: Path) -> dict
     user = rows.keys["user_id"].factorize()[0]
     change = np.bincount(user, losses[0] - losses[1])
     low, high = interval(bootstrap_means(change, np.bincount(user, losses[1])))
-    return {
-        "loss_change": float(change.sum() / losses[1].sum()),
-        "loss_change_low": low,
-        "loss_change_high": high,
-    }
+    return float(change.sum() / losses[1].sum()), low, high
 
 
 def _no_better_than_constant(config: Config, day: date, folders: dict[str, Path]) -> list[str]:

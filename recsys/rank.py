@@ -1,4 +1,4 @@
-"""Rank the candidates of a day: recall -> coarse -> fine and deep -> blend -> re-ranked list; measure the held-out lists."""
+"""Rank the candidates of a day: recall -> coarse -> fine and deep -> blend -> re-rank; measure the held-out lists."""
 
 import json
 from datetime import UTC, date, datetime, timedelta

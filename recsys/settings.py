@@ -146,7 +146,7 @@ class RecommendSettings(Settings):
     ks: tuple[int, ...] = (5, 10, 20, 50)
     """Lengths that lists are measured at."""
     order: str = Field(default="blend", pattern="^(merged|coarse|fine|deep|blend)$")
-    """What the list is ordered by: merged recall scores, one ranker's score, or all of them as the blend weighs them."""
+    """What the list is ordered by: merged recall scores, one ranker's score, or the blend of all."""
     deep: str = "deepfm"
     """Deep model that takes part in the blend when it was trained for the day."""
     calibration: str = Field(default="platt", pattern="^(none|platt|isotonic)$")

@@ -91,7 +91,7 @@ class FM:
     def _learn_block(
         self, rows: Csr, label: NDArray[Any], weight: NDArray[Any], out: NDArray[np.float32], start: int
     ) -> None:
-        """Learn a block with a bias of its own, then add what the bias gained: all rows share w0, so threads must not."""
+        """Learn a block with a bias of its own, then add its gain: all rows share w0, so threads must not."""
         block = slice(start, start + BLOCK)
         with self._lock:
             before = self.bias.copy()
@@ -156,7 +156,7 @@ class FM:
 
     def _make_table(self) -> NDArray[Any]:
         if self.settings.weights == "q2.13":
-            return np.where(self.s.any(axis=1)[:, None], self.table, np.int16(0))
+            return np.where(np.asarray(self.s.any(axis=1))[:, None], self.table, np.int16(0))
         s = self.settings
         table = np.empty((self.size, self.width + 1), np.float32)
         z, root = self.linear.T
@@ -217,8 +217,8 @@ class FM:
         return {name: getattr(self, name) for name in names}
 
     def _touched(self) -> NDArray[np.bool_]:
-        touched: NDArray[np.bool_] = self.s.any(axis=1)
-        return touched if self.settings.weights == "q2.13" else touched | self.linear.any(axis=1)
+        touched = np.asarray(self.s.any(axis=1))
+        return touched if self.settings.weights == "q2.13" else touched | np.asarray(self.linear.any(axis=1))
 
     def _set_empty(self) -> None:
         if self.settings.weights == "q2.13":

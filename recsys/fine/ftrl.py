@@ -41,7 +41,8 @@ def prefetch(typing_context, array, row):  # type: ignore[no-untyped-def]
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(ask, [builder.bitcast(pointer, byte), ir.Constant(word, 0), ir.Constant(word, 3), ir.Constant(word, 1)])  # fmt: skip
+        for_reading, into_all_caches, data = (ir.Constant(word, value) for value in (0, 3, 1))
+        builder.call(ask, [builder.bitcast(pointer, byte), for_reading, into_all_caches, data])
         return context.get_dummy_value()
 
     return signature, generate
@@ -248,7 +249,7 @@ def fixed_learner(k: int) -> Callable[..., None]:
 
 @lru_cache
 def field_learner(k: int) -> Callable[..., None]:
-    """As `learner`, field-aware (Juan et al. 2016): feature i meets one of field f by its factor v[i, f] (size, fields·k)."""
+    """As `learner`, field-aware (Juan et al. 2016): feature i meets field f by v[i, f] (size, fields·k)."""
 
     @jit
     def learn(  # type: ignore[no-untyped-def]

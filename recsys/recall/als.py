@@ -7,6 +7,7 @@ normal equations: u = (YᵀY + α Y_uᵀY_u + λ n_u I)⁻¹ (1 + α) Σ y. So u
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.ml.recommendation import ALS
 from pyspark.sql import functions as F
@@ -50,7 +51,7 @@ def fit(history: History, settings: RecallSettings) -> Factors:
         implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=settings.seed,
         numUserBlocks=settings.als_blocks, numItemBlocks=settings.als_blocks,
     )  # fmt: skip
-    found = als.fit(ratings).itemFactors.toPandas()
+    found: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
     items = np.zeros((history.num_items, settings.als_rank))
     items[found["id"]] = np.stack(found["features"]) if len(found) else 0.0
     return Factors(items, settings.als_alpha, settings.als_l2)

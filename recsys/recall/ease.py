@@ -7,6 +7,7 @@ x̃ B, scaled back by n_i^b. Powers of 0 give the published model; 0.25 keeps he
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg
 
@@ -38,7 +39,7 @@ def fit(history: History, settings: RecallSettings) -> Ease:
     kept = kept[popularity[kept] > 0]
     place = np.full(history.num_items, -1)
     place[kept] = np.arange(len(kept))
-    pairs = history.pairs.select("item", "other", "scaled").toPandas()
+    pairs: pd.DataFrame = history.pairs.select("item", "other", "scaled").toPandas()
     rows, columns = place[pairs["item"]], place[pairs["other"]]
     both = (rows >= 0) & (columns >= 0)
     gram = np.zeros((len(kept), len(kept)))
@@ -60,4 +61,4 @@ def weights_of(
     inverse = linalg.inv(scaled, overwrite_a=True, check_finite=False)
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    return (weights * column[:, None] / column[None, :]).astype(np.float32)
+    return np.asarray(weights * column[:, None] / column[None, :], np.float32)

@@ -18,7 +18,7 @@ PAIRS = "item int, other int, damped double, scaled double"
 
 @dataclass(frozen=True)
 class Batch:
-    """Users with their histories: `chosen` (users, items) CSR of ones, `recent` the same with time decay, from 1 down."""
+    """Users with their histories: `chosen` (users, items) CSR of ones, `recent` the same with time decay."""
 
     users: NDArray[np.object_]
     chosen: sparse.csr_matrix
@@ -27,7 +27,7 @@ class Batch:
     @property
     def is_cold(self) -> NDArray[np.bool_]:
         """(users,) whether a user chose nothing yet."""
-        return np.diff(self.chosen.indptr) == 0
+        return np.asarray(np.diff(self.chosen.indptr) == 0)
 
     def nothing_for_cold(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
         """`scores` (users, items) with −inf for users without a history."""
@@ -107,7 +107,7 @@ class History:
     def _number_items(self, positives: DataFrame, items: DataFrame) -> pd.DataFrame:
         chosen = positives.groupBy("item_id").agg(F.min("at").alias("first_at"))
         known = items.select("item_id", "title", "category", "author", "published_at")
-        found = known.join(chosen, on="item_id", how="full").toPandas()
+        found: pd.DataFrame = known.join(chosen, on="item_id", how="full").toPandas()
         return found.sort_values("item_id", ignore_index=True)
 
     def _group(self, positives: DataFrame) -> DataFrame:
@@ -129,7 +129,7 @@ class History:
         each = self.histories.select(F.explode(F.arrays_zip("items", "ages")).alias("pair"), "last")
         age = F.greatest((F.lit(self.now) - F.col("last")) / SECONDS_PER_DAY + F.col("pair.ages"), F.lit(0.0))
         aged = each.select(F.col("pair.items").alias("item"), age.alias("age"))
-        found = aged.groupBy("item").agg(F.sum(weight).alias("sum")).toPandas()  # type: ignore[arg-type]
+        found: pd.DataFrame = aged.groupBy("item").agg(F.sum(weight).alias("sum")).toPandas()  # type: ignore[arg-type]
         sums = np.zeros(self.num_items)
         sums[found["item"]] = found["sum"]
         return sums

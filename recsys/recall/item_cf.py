@@ -1,12 +1,14 @@
 """Item-based collaborative filtering (Sarwar et al. 2001; popularity damping as in Breese et al. 1998).
 
 together(i, j) = Σ_u 1/log(1 + n_u) over users u who chose both. Cosine: together / (sqrt(n_i · n_j) + shrink); Jaccard:
-together / (n_i + n_j − together + shrink). A user's score for j is the sum over the items they chose, old ones counting less.
+together / (n_i + n_j − together + shrink). A user's score for j is the sum over the items they chose, old ones counting
+less.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -29,7 +31,7 @@ class ItemCF:
 
 def fit(history: History, settings: RecallSettings) -> ItemCF:
     """Similarities on Spark; what comes back is `neighbours` a item."""
-    found = similarity(history, settings).toPandas()
+    found: pd.DataFrame = similarity(history, settings).toPandas()
     shape = (history.num_items, history.num_items)
     values = found["similarity"].to_numpy(np.float32)
     return ItemCF(sparse.csr_matrix((values, (found["item"], found["other"])), shape=shape))
@@ -41,10 +43,8 @@ def similarity(history: History, settings: RecallSettings) -> DataFrame:
     counts = history.histories.select(F.explode("items").alias("item")).groupBy("item").agg(F.count("*").alias("users"))
     others = counts.select(F.col("item").alias("other"), F.col("users").alias("other_users"))
     both = F.col("users") + F.col("other_users")
-    if settings.similarity == "cosine":
-        norm = F.sqrt(F.col("users") * F.col("other_users"))
-    else:
-        norm = both - F.col("damped")
+    cosine = F.sqrt(F.col("users") * F.col("other_users"))
+    norm = cosine if settings.similarity == "cosine" else both - F.col("damped")
     scored = (
         pairs.where("item <> other")
         .join(F.broadcast(counts), on="item", how="inner")

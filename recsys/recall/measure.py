@@ -1,4 +1,4 @@
-"""Quality of ranked lists on Spark: as `recsys/lists.py`, for sets of any size; and what each channel adds to the union."""
+"""Quality of ranked lists on Spark: as `recsys/lists.py`, for sets of any size; what each channel adds."""
 
 import math
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def measure_lists(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> dic
         .join(wanted, on="user_id", how="inner")
         .withColumn("nth", F.row_number().over(order))
     )
-    sums = {}
+    sums: dict[tuple[str, int], Column] = {}
     for k in ks:
         within = F.col("rank") <= k
         gains = {

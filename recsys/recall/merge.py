@@ -1,7 +1,8 @@
 """How channels are merged: a weighted sum of their standardised scores, with weights learned from held-out choices.
 
 The weights are a logistic regression on candidates from what was known before the validation rows, labelled by what
-users chose in these: no test row is seen. Before any are learned, places count: Σ 1 / (60 + place) (Cormack et al. 2009).
+users chose in these: no test row is seen. Before any are learned, places count: Σ 1 / (60 + place) (Cormack et al.
+2009).
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class Weights:
         self, standard: NDArray[np.float32], places: NDArray[np.int32], is_cold: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """(users, items) from scores and places (channels, users, items)."""
-        by_place = np.where(places > 0, 1 / (RRF + places), 0).sum(axis=0)
+        by_place: NDArray[np.float64] = np.where(places > 0, 1 / (RRF + places), 0).sum(axis=0)
         if self.values is None:
             return by_place
         merged = np.tensordot(self.values, standard.astype(np.float64), axes=1)
@@ -33,7 +34,7 @@ class Weights:
 
 
 def learn_weights(scores: NDArray[np.float32], label: NDArray[np.integer], names: Sequence[str]) -> Weights:
-    """From candidates: `scores` (rows, channels) standardised, `label` (rows,). Falls back on places with few positives."""
+    """From candidates: `scores` (rows, channels) standardised, `label` (rows,). With few positives: by places."""
     from sklearn.linear_model import LogisticRegression
 
     fallback = names.index("hot") if "hot" in names else 0

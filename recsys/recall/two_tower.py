@@ -1,10 +1,12 @@
-"""Two towers (Yi et al. 2019): a user's vector from their history, an item's from id, topic and author; nearest by FAISS.
+"""Two towers (Yi et al. 2019): a user's vector from their history, an item's from id, topic and author; nearest by
+FAISS.
 
 The user tower is the mean of the vectors of what they chose, through a linear layer. Both learn from pairs (history, an
 item held out of it) by softmax over the items of the batch, corrected by the items' share among the pairs (logQ).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +40,7 @@ class TwoTower:
         return batch.nothing_for_cold(scores)
 
 
-def _index(faiss, items):  # type: ignore[no-untyped-def]
+def _index(faiss: Any, items: NDArray[np.float32]) -> Any:
     """Exact up to 50,000 items, a graph of neighbours beyond."""
     if len(items) <= 50_000:
         index = faiss.IndexFlatIP(items.shape[1])
@@ -78,7 +80,7 @@ def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettin
 
     def item_vectors(which: torch.Tensor) -> torch.Tensor:
         summed = sum(table(number[which]) for table, number in zip(tables, numbers, strict=True))
-        return functional.normalize(summed, dim=1)  # type: ignore[arg-type]
+        return functional.normalize(summed, dim=1)
 
     parts = [*tables, layer, inputs]
     optimizer = torch.optim.Adam([w for part in parts for w in part.parameters()], lr=settings.tower_rate)
@@ -103,7 +105,7 @@ def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettin
             logits = (logits - log_share[target][None]).masked_fill(same, -1e9)
             loss = functional.cross_entropy(logits, torch.arange(len(rows)))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     with torch.no_grad():
         vectors = item_vectors(torch.arange(len(items))).numpy()
