@@ -14,14 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from features.catalog import COLUMNS, Dense, Feature, index_of
 from features.counts import GROUPS, LIKED_STRENGTH, NUM_TAGS, TAG_STRENGTH, Rates
+from features.hashing import bucket
 from features.transform import Statistics
 
 Row = Mapping[str, Any]
-SEED = 42  # Spark's, for xxhash64
 
 
 @dataclass
@@ -131,14 +130,6 @@ def _value(feature: Feature, row: Row) -> float | int | None:
             value = math.log1p(value) if value > -1 else None
         return None if value is None else float(np.float32(value))
     return 0 if value is None else bucket(index_of(feature), value, feature.buckets)
-
-
-def bucket(index: int, value: object, buckets: int) -> int:
-    """pmod(xxhash64(index, text), buckets − 1) + 1, as Spark computes it: each value's hash seeds the next."""
-    first = xxhash.xxh64_intdigest(index.to_bytes(4, "little"), SEED)
-    hashed = xxhash.xxh64_intdigest(str(value).encode(), first)
-    signed = hashed - (1 << 64) if hashed >= 1 << 63 else hashed
-    return signed % (buckets - 1) + 1
 
 
 def _datediff(end: date, start: date) -> int:

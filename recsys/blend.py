@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+from recsys import ascent
 
-LEAST = 50  # positives below which nothing can be learned
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,14 @@ class Blend:
         return np.asarray(within_users(candidates, names) @ weights)
 
 
-def fit(candidates: pd.DataFrame, steps: Sequence[str]) -> Blend:
-    """From candidates with `label`: a logistic regression. With few positives all steps count the same."""
-    from sklearn.linear_model import LogisticRegression
-
+def fit(candidates: pd.DataFrame, steps: Sequence[str], k: int) -> Blend:
+    """From candidates with `label`, for lists of k. With few positives all steps count the same."""
     label = candidates["label"].to_numpy()
-    if min(label.sum(), len(label) - label.sum()) < LEAST:
+    found = ascent.learn(within_users(candidates, steps), label, candidates["user_id"].factorize()[0], k)
+    if found is None:
         log.warning("blend: only %d positives among the candidates: all steps count the same", int(label.sum()))
         return Blend(dict.fromkeys(steps, 1.0))
-    model = LogisticRegression(max_iter=1000).fit(within_users(candidates, steps), label)
-    return Blend({name: float(weight) for name, weight in zip(steps, model.coef_[0], strict=True)})
+    return Blend({name: float(weight) for name, weight in zip(steps, found, strict=True)})
 
 
 def within_users(candidates: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:

@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from conf import Config, Paths, file_url
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 KIND = "candidates"
 KEYS = ["user_id", "item_id", "channels", "score"]
-FIT_ROWS = 2_000_000  # candidates that weights are learned from
+FIT_ROWS = 1_000_000  # candidates that weights are learned from
 
 
 def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True) -> dict[str, Any]:
@@ -85,17 +84,15 @@ class _Maker:
         """Candidates labelled by the validation rows; returns the weights that they teach."""
         known, truth = self._known_and_truth(("train",), "valid")
         names = list(self._settings.quota)
-        history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0))
+        history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0), keep=None)
         label = truth.selectExpr("*", "1 as label")
         labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
-        sample: pd.DataFrame = labelled.select("user_id", "item_id", "scores", "label").limit(FIT_ROWS).toPandas()
-        # Spark's workers finish in any order; sums of a fit follow the order of rows.
-        sample = sample.sort_values(["user_id", "item_id"])
-        scores = np.stack(list(sample["scores"])) if len(sample) else np.zeros((0, len(names)), np.float32)
-        weights = learn_weights(scores, sample["label"].to_numpy(), names)
+        sample = _some_users(labelled)
+        weights = learn_weights(sample, names, self._settings.learn_at)
         for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
             self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
-        self._write(_rescored(labelled, weights), [*KEYS, "label"], self._first("valid"), ("train",), folder)
+        best = _rescored(labelled, weights, self._settings.keep)
+        self._write(best, [*KEYS, "label"], self._first("valid"), ("train",), folder)
         for frame in (labelled, proposed, truth):
             frame.unpersist()
         history.unpersist()
@@ -104,7 +101,7 @@ class _Maker:
     def holdout(self, folder: Path, weights: Weights) -> None:
         """Candidates for the users of the test rows, and what each channel recalled."""
         known, truth = self._known_and_truth(("train", "valid"), "test")
-        history, proposed = self._propose(known, truth.select("user_id").distinct(), weights)
+        history, proposed = self._propose(known, truth.select("user_id").distinct(), weights, keep=self._settings.keep)
         ks = self.config.get(RecommendSettings).ks
         measure_channels(proposed, truth, list(self._settings.quota), ks, self.found)
         self._write(proposed, KEYS, self._first("test"), ("train", "valid"), folder)
@@ -119,7 +116,7 @@ class _Maker:
         """Candidates for every known user, from all that is known at the end of the day; returns how many."""
         known = self.rows.where("label = 1").select("user_id", "item_id", "at")
         users = self.warehouse.newest(dim.user, self.day).select("user_id")
-        history, proposed = self._propose(known, users, weights)
+        history, proposed = self._propose(known, users, weights, keep=self._settings.keep)
         table = proposed.selectExpr(*KEYS, "rank", f"'{self.day.isoformat()}' as dt")
         written = self.warehouse.write(dws.recall_candidate, table, [self.day])[self.day]
         tomorrow = datetime.combine(self.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
@@ -139,7 +136,10 @@ class _Maker:
         truth = positives.where(positives["split"] == then).select("user_id", "item_id").distinct()
         return known, truth.join(known, on=["user_id", "item_id"], how="left_anti").persist()
 
-    def _propose(self, known: "DataFrame", users: "DataFrame", weights: Weights) -> "tuple[History, DataFrame]":
+    def _propose(
+        self, known: "DataFrame", users: "DataFrame", weights: Weights, *, keep: int | None
+    ) -> "tuple[History, DataFrame]":
+        """Candidates: the best `keep` of each user, or all that the channels' quotas let through."""
         settings = self._settings
         now = known.selectExpr("max(cast(at as double))").collect()[0][0]
         history = History(known, self.warehouse.newest(dim.item, self.day), now or 0.0, settings)
@@ -149,7 +149,7 @@ class _Maker:
             settings.quota,
             weights,
             history.items["item_id"].to_numpy(dtype=object),
-            settings.keep,
+            keep,
             max(*self.config.get(RecommendSettings).ks, *settings.quota.values()),
             settings.history_half_life_days,
         )
@@ -172,9 +172,18 @@ class _Maker:
         write_dataset(as_dataset_columns(features, KEYS), folder, settings)
 
 
-def _rescored(labelled: "DataFrame", weights: Weights) -> "DataFrame":
-    """With the merged score that the learned weights give, as the other sets have it."""
-    if weights.values is None:
-        return labelled
-    terms = " + ".join(f"scores[{i}] * {float(value)!r}D" for i, value in enumerate(weights.values))
-    return labelled.selectExpr("* except (score)", f"cast({terms} as double) as score")
+def _some_users(labelled: "DataFrame") -> pd.DataFrame:
+    """All candidates of as many users as FIT_ROWS allows, drawn by a hash, in a fixed order."""
+    share = min(1.0, FIT_ROWS / max(labelled.count(), 1))
+    drawn = labelled.where(f"pmod(xxhash64(user_id), 1000000) < {share * 1_000_000}")
+    found: pd.DataFrame = drawn.select("user_id", "item_id", "scores", "label").toPandas()
+    return found.sort_values(["user_id", "item_id"], ignore_index=True)
+
+
+def _rescored(labelled: "DataFrame", weights: Weights, keep: int) -> "DataFrame":
+    """The best `keep` of each user by the merged score that the learned weights give, as the other sets have it."""
+    if weights.values is not None:
+        terms = " + ".join(f"scores[{i}] * {float(value)!r}D" for i, value in enumerate(weights.values))
+        labelled = labelled.selectExpr("* except (score)", f"cast({terms} as double) as score")
+    nth = "row_number() over (partition by user_id order by score desc, item_id)"
+    return labelled.selectExpr("*", f"{nth} as nth").where(f"nth <= {keep}")

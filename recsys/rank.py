@@ -34,7 +34,7 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     with start_run(config, MODEL, day) as found:
         to_learn_from = scored(config, day, folder / "fit", "valid")
         steps = [name for name in RANKERS if name in to_learn_from]
-        weights = blend.fit(to_learn_from, steps)
+        weights = blend.fit(to_learn_from, steps, at)
         write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
         for name, value in weights.weights.items():
             found.metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)

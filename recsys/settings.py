@@ -14,8 +14,8 @@ class RecallSettings(Settings):
 
     quota: dict[str, int] = Field(
         default_factory=lambda: {
-            "ease": 60, "item_cf": 30, "user_cf": 30, "als": 40, "two_tower": 20, "tags": 20, "content": 10, "hot": 30,
-            "new": 10,
+            "ease": 60, "user_ease": 40, "item_cf": 30, "user_cf": 30, "als": 40, "two_tower": 20, "tags": 20,
+            "content": 10, "hot": 30, "new": 10,
         }
     )  # fmt: skip
     """Candidates a user from each channel; a channel that is not named is not asked."""
@@ -29,6 +29,8 @@ class RecallSettings(Settings):
     """Age at which a click counts half for the hot list."""
     similarity: str = Field(default="cosine", pattern="^(cosine|jaccard)$")
     """How item-CF and user-CF compare."""
+    learn_at: int = Field(default=50, gt=0)
+    """Places of a list for which the weights of the channels are learned."""
     neighbours: int = Field(default=200, gt=0)
     """Similar items kept for each item."""
     shrink: float = Field(default=5.0, ge=0)
@@ -45,9 +47,15 @@ class RecallSettings(Settings):
     """How much the weight of users with long histories is lowered."""
     ease_item_power: float = Field(default=0.25, ge=0)
     """How much the weight of popular items is lowered."""
+    user_ease_l2: float = Field(default=400.0, gt=0)
+    """λ of the linear user model."""
+    user_ease_users: int = Field(default=4000, gt=0)
+    """Users, newest first, that the linear user model is made of; its inverse costs the cube."""
     als_rank: int = Field(default=64, gt=0)
     als_iterations: int = Field(default=8, gt=0)
-    als_l2: float = Field(default=1.0, gt=0)
+    als_l2: float = Field(default=0.5, gt=0)
+    als_user_l2: float = Field(default=1.0, gt=0)
+    """λ of a user's own solution, which weighs the items that were not chosen too (Rendle et al. 2022)."""
     als_alpha: float = Field(default=10.0, gt=0)
     """Confidence in a choice over that in a non-choice."""
     als_blocks: int = Field(default=4, gt=0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
-from recsys.recall import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf
+from recsys.recall import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
 
@@ -29,6 +29,7 @@ Channel = Callable[[History, RecallSettings], Scorer]
 
 CHANNELS: dict[str, Channel] = {
     "ease": ease.fit,
+    "user_ease": user_ease.fit,
     "item_cf": item_cf.fit,
     "user_cf": user_cf.fit,
     "als": als.fit,

@@ -1,7 +1,8 @@
 """Matrix factorisation of implicit feedback by alternating least squares (Hu et al. 2008), on MLlib.
 
 MLlib learns the factors of the items. A user's factor is computed when they are scored, from their history and the same
-normal equations: u = (YᵀY + α Y_uᵀY_u + λ n_u I)⁻¹ (1 + α) Σ y. So users who came after training have one too.
+normal equations: u = (YᵀY + α Y_uᵀY_u + λ (n_u + items / α) I)⁻¹ (1 + α) Σ y, with λ scaled as in Rendle et al. 2022.
+So users who came after training have one too.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Factors:
 
     items: NDArray[np.float64]
     alpha: float
-    regularisation: float
+    l2: float
 
     def score(self, batch: Batch) -> NDArray[np.float32]:
         """Products of factors."""
@@ -31,7 +32,7 @@ class Factors:
         users = np.zeros((len(batch.users), rank))
         for row in range(len(users)):
             y = self.items[batch.chosen.indices[batch.chosen.indptr[row] : batch.chosen.indptr[row + 1]]]
-            ridge = max(self.regularisation * len(y), 1e-6) * np.eye(rank)
+            ridge = self.l2 * (len(y) + len(self.items) / self.alpha) * np.eye(rank)
             users[row] = np.linalg.solve(gram + self.alpha * y.T @ y + ridge, (1 + self.alpha) * y.sum(axis=0))
         return batch.nothing_for_cold(users @ self.items.T)
 
@@ -54,4 +55,4 @@ def fit(history: History, settings: RecallSettings) -> Factors:
     found: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
     items = np.zeros((history.num_items, settings.als_rank))
     items[found["id"]] = np.stack(found["features"]) if len(found) else 0.0
-    return Factors(items, settings.als_alpha, settings.als_l2)
+    return Factors(items, settings.als_alpha, settings.als_user_l2)

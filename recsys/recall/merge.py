@@ -1,18 +1,19 @@
 """How channels are merged: a weighted sum of their standardised scores, with weights learned from held-out choices.
 
-The weights are a logistic regression on candidates from what was known before the validation rows, labelled by what
-users chose in these: no test row is seen. Before any are learned, places count: Σ 1 / (60 + place) (Cormack et al.
-2009).
+The weights make the best lists of candidates from what was known before the validation rows, judged by what users chose
+in these: no test row is seen. Before any are learned, places count: Σ 1 / (60 + place) (Cormack et al. 2009).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from recsys import ascent
+
 RRF = 60.0
-LEAST = 50  # positives below which nothing can be learned
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,11 @@ class Weights:
         return np.where(is_cold[:, None], standard[self.fallback] + by_place, merged)
 
 
-def learn_weights(scores: NDArray[np.float32], label: NDArray[np.integer], names: Sequence[str]) -> Weights:
-    """From candidates: `scores` (rows, channels) standardised, `label` (rows,). With few positives: by places."""
-    from sklearn.linear_model import LogisticRegression
-
+def learn_weights(candidates: pd.DataFrame, names: Sequence[str], k: int) -> Weights:
+    """From `candidates` with user_id, scores (standardised, one a channel) and label. With few positives: by places."""
     fallback = names.index("hot") if "hot" in names else 0
-    if min(label.sum(), len(label) - label.sum()) < LEAST:
+    if candidates.empty:
         return Weights(None, fallback)
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(scores, label)
-    return Weights(np.asarray(model.coef_[0], np.float64), fallback)
+    scores = np.stack(list(candidates["scores"]))
+    user = candidates["user_id"].factorize()[0]
+    return Weights(ascent.learn(scores, candidates["label"].to_numpy(), user, k), fallback)

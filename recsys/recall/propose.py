@@ -32,13 +32,13 @@ class Plan:
     quota: Mapping[str, int]
     weights: Weights
     item_ids: NDArray[np.object_]
-    keep: int
+    keep: int | None
     deep: int
     half_life_days: float
 
 
 def propose(history: History, users: DataFrame, plan: Plan) -> DataFrame:
-    """user_id, item_id, channels, score, rank, places, scores: up to `plan.keep` unseen items for each of `users`.
+    """user_id, item_id, channels, score, rank, places, scores: the best unseen items for each of `users`.
 
     `places` says at which place each channel has the item (0: not among its `plan.deep` best), `scores` its score,
     standardised over the user's unseen items (0 where the channel has none).
@@ -66,7 +66,7 @@ def candidates(batch: Batch, plan: Plan) -> pd.DataFrame:
     quota = np.array([plan.quota[name] for name in names])[:, None, None]
     proposed = (places > 0) & (places <= quota)
     merged = np.where(proposed.any(axis=0), merged, -np.inf)
-    rows, items = _best(merged, plan.keep)
+    rows, items = _best(merged, merged.shape[1] if plan.keep is None else plan.keep)
     rank = np.concatenate([np.arange(1, n + 1) for n in np.bincount(rows, minlength=len(batch.users))] or [rows])
     return pd.DataFrame(
         {
