@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]
 from pyspark.sql.types import ArrayType, DoubleType
 
 from features.transforms.numbers import Arctan, Log, MinMax, Missing, Quantile, Standardise, TimeSince, Whiten
@@ -53,7 +53,7 @@ def on_spark(rows: DataFrame, columns: str | Sequence[str], transform: Transform
         found = np.asarray(transform.transform(values.to_numpy()), np.float64)
         return pd.Series(list(found) if is_wide else found)
 
-    made = pandas_udf(apply, ArrayType(DoubleType()) if is_wide else DoubleType())  # type: ignore[call-overload]
+    made = pandas_udf(apply, ArrayType(DoubleType()) if is_wide else DoubleType())
     return rows.withColumn(name, made(F.struct(*several)))
 
 

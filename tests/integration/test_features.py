@@ -1,0 +1,271 @@
+"""Features on Spark, against answers computed by hand or by another route."""
+
+import math
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf import Config, Paths
+from etl.tables import dim, dwd
+from etl.warehouse import Warehouse
+from features import splits
+from features.audit import find_leaks
+from features.build import run as build
+from features.catalog import COLUMNS, DENSE, Dense
+from features.counts import Rates, fit_rates, with_counts
+from features.examples import from_interactions
+from features.online import Known, OnlineFeatures
+from features.settings import FeatureSettings
+from features.transform import fit, raw_features, standardise
+
+EXAMPLES = "user_id string, item_id string, day date, label int, category string, position int"
+SHOWN = (
+    "example_id string, user_id string, item_id string, at timestamp, day date, position int, device string, "
+    "label int, features map<string, double>"
+)
+USERS = "user_id string, gender string, age_group string, city string"
+ITEMS = "item_id string, category string, author string, published_at timestamp"
+PRIOR_STRENGTH = 20.0
+
+
+def test_counts_see_only_earlier_days(spark: SparkSession) -> None:
+    days = [date(2026, 4, 1), date(2026, 4, 2), date(2026, 4, 3)]
+    known = spark.createDataFrame(
+        [
+            ("u", "i", days[0], 1, "c", 1),
+            ("u", "i", days[0], 0, "c", 2),
+            ("u", "i", days[1], 1, "c", 1),
+            ("v", "j", days[1], 0, "c", 2),
+        ],
+        EXAMPLES,
+    )
+    rows = spark.createDataFrame([("u", "i", day, 0, "c", 1) for day in days], EXAMPLES)
+    found = {row["day"]: row for row in with_counts(rows, known, Rates(0.5, {1: 0.75, 2: 0.25}), 20.0).collect()}
+    assert [(found[d]["item_shown"], found[d]["item_clicks"]) for d in days] == [(None, None), (2, 1), (3, 2)]
+    assert [found[d]["item_expected"] for d in days] == [None, 1.0, 1.75]
+    assert [(found[d]["category_shown"], found[d]["category_clicks"]) for d in days] == [(None, None), (2, 1), (4, 2)]
+    assert [found[d]["user_last_click"] for d in days] == [None, days[0], days[1]]
+    assert [found[d]["user_tag1"] for d in days] == [None, "c", "c"]
+    assert {row["prior_rate"] for row in found.values()} == {0.5}
+
+
+def random_examples(rows: int, days: int = 6) -> list[tuple[Any, ...]]:
+    """Impressions of few users and items, some of them unknown, some without a position, one with logged values."""
+    rng = np.random.default_rng(11)
+    found = []
+    for n in range(rows):
+        at = datetime(2026, 4, 1) + timedelta(seconds=int(rng.integers(days * 86_400)))
+        user, item = f"u{rng.integers(60)}", f"i{rng.integers(40)}"
+        position = None if rng.random() < 0.1 else int(rng.integers(1, 11))
+        device = str(rng.choice(["phone", "tablet"])) if rng.random() < 0.9 else None
+        logged = {"user_rate": 0.125, "category": 3.0} if n == 0 else None
+        found.append((f"e{n}", user, item, at, at.date(), position, device, int(rng.random() < 0.3), logged))
+    return found
+
+
+def profiles() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Users u0–u54 and items i0–i36: u55–u59 and i37–i39 are shown, and not known."""
+    users = [(f"u{i}", "FM"[i % 2] if i % 7 else None, f"{i % 5}", f"city {i % 4}") for i in range(55)]
+    items = [
+        (f"i{i}", f"topic {i % 6}" if i % 9 else None, f"a{i % 3}", datetime(2026, 3, 20 + i % 12) if i % 5 else None)
+        for i in range(37)
+    ]
+    return users, items
+
+
+def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSession) -> None:
+    """Thousands of random rows: ids are equal, numbers to a few units of float32."""
+    examples, (users, items) = random_examples(4000), profiles()
+    shown = spark.createDataFrame(examples, SHOWN).persist()
+    rates = fit_rates(shown.where("day < '2026-04-05'"))
+    topics = {item[0]: item[1] for item in items}
+    raw = raw_features(
+        shown, spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS), shown, rates, PRIOR_STRENGTH
+    ).persist()
+    statistics = fit(raw.where("day < '2026-04-05'"), rates)
+    offline = {row["example_id"]: row.asDict() for row in standardise(raw, statistics).collect()}
+
+    known = Known(rates)
+    names = [part.split()[0] for part in SHOWN.split(", ", 8)]
+    online = OnlineFeatures(
+        statistics,
+        known,
+        PRIOR_STRENGTH,
+        {row[0]: dict(zip([part.split()[0] for part in USERS.split(", ")], row, strict=True)) for row in users},
+        {row[0]: dict(zip([part.split()[0] for part in ITEMS.split(", ")], row, strict=True)) for row in items},
+    )
+    compared = 0
+    for day in sorted({row[4] for row in examples}):
+        today = [dict(zip(names, row, strict=True)) for row in examples if row[4] == day]
+        for request in today:
+            if request["features"]:
+                continue  # keeps what was logged: its own test
+            found = online.row(request)
+            expected = offline[request["example_id"]]
+            for feature in COLUMNS:
+                value = expected[f"f_{feature.name}"]
+                if isinstance(feature, Dense):
+                    assert found[feature.name] == pytest.approx(value, rel=1e-5, abs=2e-5), feature.name
+                else:
+                    assert found[feature.name] == value, (feature.name, request)
+            compared += 1
+        for request in today:  # the day is over
+            known.add({**request, "category": topics.get(request["item_id"])})
+    assert compared == 3999
+    logged = offline["e0"]
+    mean, deviation = statistics.mean["user_rate"], statistics.deviation["user_rate"]
+    assert logged["f_category"] == 3
+    assert logged["f_user_rate"] == pytest.approx((0.125 - mean) / deviation, rel=1e-5)
+    shown.unpersist()
+    raw.unpersist()
+
+
+def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:
+    users, items = profiles()
+    known_users, known_items = spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS)
+    return lambda rows: raw_features(rows, known_users, known_items, rows, Rates(0.3), PRIOR_STRENGTH)
+
+
+def test_no_feature_of_the_catalog_knows_the_future(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(random_examples(600), SHOWN).persist()
+    assert find_leaks(rows, _features_of(spark), date(2026, 4, 4)) == []
+    rows.unpersist()
+
+
+def test_planted_leaks_are_caught(spark: SparkSession) -> None:
+    """The label itself, a count that includes its own day, a rate over all days, one of tomorrow's columns."""
+    rows = spark.createDataFrame(random_examples(600), SHOWN).persist()
+    honest = _features_of(spark)
+
+    def leaky(given: DataFrame) -> DataFrame:
+        same_day = given.groupBy("item_id", "day").agg(F.sum("label").alias("f_today"))
+        overall = given.groupBy("item_id").agg(F.avg("label").alias("f_overall"))
+        tomorrow = given.select("user_id", F.date_sub("day", 1).alias("day")).distinct().withColumn("f_back", F.lit(1))
+        return (
+            honest(given)
+            .withColumn("f_label", F.col("label") * 2)
+            .join(same_day, on=["item_id", "day"], how="left")
+            .join(overall, on="item_id", how="left")
+            .join(tomorrow, on=["user_id", "day"], how="left")
+        )
+
+    assert find_leaks(rows, leaky, date(2026, 4, 4)) == ["f_back", "f_label", "f_overall", "f_today"]
+    rows.unpersist()
+
+
+def test_by_day_and_by_time_every_test_row_is_later_than_every_training_row(spark: SparkSession) -> None:
+    rows = [
+        (f"u{i % 7}", f"i{i}", datetime(2026, 4, 1 + i // 20, i % 24), date(2026, 4, 1 + i // 20), 1)
+        for i in range(100)
+    ]
+    examples = spark.createDataFrame(rows, "user_id string, item_id string, at timestamp, day date, label int")
+    settings = FeatureSettings()
+    for split in (splits.by_day(examples, settings, date(2026, 4, 5)), splits.by_name(examples, settings, "time")):
+        found: dict[str, list[datetime]] = {"train": [], "valid": [], "test": []}
+        for row in split.collect():
+            found[row["split"]].append(row["at"])
+        assert all(found.values())
+        assert max(found["train"]) < min(found["valid"]) <= max(found["valid"]) < min(found["test"])
+
+
+def test_at_random_each_item_has_its_share_and_no_pair_is_on_both_sides(spark: SparkSession) -> None:
+    rng = np.random.default_rng(4)
+    pairs = [(f"u{rng.integers(300)}", f"i{rng.integers(12)}", 1) for _ in range(3000)]  # many doubled
+    examples = spark.createDataFrame(pairs, "user_id string, item_id string, label int")
+    split = splits.by_name(examples, FeatureSettings(), "random").toPandas()
+    assert len(split) == 3000
+    assert (split.groupby(["user_id", "item_id"])["split"].nunique() == 1).all()
+    once = split.drop_duplicates(["user_id", "item_id"])
+    for _, of_item in once.groupby("item_id"):
+        assert (of_item["split"] == "test").sum() == pytest.approx(len(of_item) * 0.25, abs=0.5)
+    assert 0.05 < (once["split"] == "valid").mean() < 0.1
+
+
+def test_folds_hold_every_row_once_and_shuffle_anew(spark: SparkSession) -> None:
+    pairs = [(f"u{i % 50}", f"i{i // 50}") for i in range(1000)]
+    examples = spark.createDataFrame([*pairs, pairs[0]], "user_id string, item_id string")
+    first = splits.k_fold(examples, 5, seed=1).toPandas()
+    assert sorted(first["fold"].unique()) == [0, 1, 2, 3, 4]
+    assert first["fold"].value_counts().min() > 150
+    assert first[(first["user_id"] == "u0") & (first["item_id"] == "i0")]["fold"].nunique() == 1
+    again = splits.k_fold(examples, 5, seed=1, repeat=1).toPandas()
+    assert (first["fold"] != again["fold"]).mean() > 0.5
+    with pytest.raises(ValueError, match="2 or more"):
+        splits.k_fold(examples, 1, seed=1)
+
+
+def test_leave_one_out_tests_each_users_last_positive(spark: SparkSession) -> None:
+    rows = [("u", f"i{n}", datetime(2026, 4, n), date(2026, 4, n), 1, f"e{n}") for n in range(1, 5)]
+    rows.append(("u", "neg", datetime(2026, 4, 4), date(2026, 4, 4), 0, "e4-n-1"))
+    examples = spark.createDataFrame(
+        rows, "user_id string, item_id string, at timestamp, day date, label int, example_id string"
+    )
+    found = {
+        row["item_id"]: row["split"] for row in splits.by_name(examples, FeatureSettings(), "leave-one-out").collect()
+    }
+    assert found == {"i1": "train", "i2": "train", "i3": "valid", "i4": "test", "neg": "test"}
+
+
+def test_drawn_negatives_are_items_the_user_did_not_choose(spark: SparkSession) -> None:
+    rows = [
+        (f"e{u}{i}", f"u{u}", f"i{i}", "rating", float(rating), None, datetime(2026, 4, 1))
+        for u in range(20)
+        for i, rating in ((u % 5, 5), (5, 2))
+    ]
+    interactions = spark.createDataFrame(
+        rows,
+        "event_id string, user_id string, item_id string, action string, value double, impression_id string, "
+        "acted_at timestamp",
+    )
+    found = from_interactions(interactions, FeatureSettings(negatives=3)).collect()
+    positives = {(row["user_id"], row["item_id"]) for row in found if row["label"] == 1}
+    negatives = {(row["user_id"], row["item_id"]) for row in found if row["label"] == 0}
+    assert positives == {(f"u{u}", f"i{u % 5}") for u in range(20)}  # a rating of 2 is no positive
+    assert negatives
+    assert not positives & negatives
+    again = from_interactions(interactions, FeatureSettings(negatives=3)).collect()
+    assert sorted(map(str, again)) == sorted(map(str, found))
+
+
+def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
+    spark: SparkSession, config: Config
+) -> None:
+    """F4, F13: standardised on training rows; Petastorm's metadata beside them; NaN that was logged counts as missing."""
+    warehouse = Warehouse(spark, config.get(Paths))
+    days = [date(2026, 5, day) for day in range(1, 6)]
+    rng = np.random.default_rng(3)
+    rows = []
+    for day in days:
+        for n in range(60):
+            user, item = f"u{rng.integers(10)}", f"i{rng.integers(8)}"
+            at = datetime(day.year, day.month, day.day, n % 24)
+            logged = {"user_idle_days": math.nan} if n == 0 else None
+            clicked = int(rng.random() < 0.3)
+            rows.append((f"{day}-{n}", "r", user, item, 1 + n % 10, "phone", at, clicked, logged, str(day)))
+    impressions = spark.createDataFrame(
+        rows,
+        "impression_id string, request_id string, user_id string, item_id string, position int, device string, "
+        "shown_at timestamp, is_clicked int, features map<string, double>, dt string",
+    )
+    warehouse.write(dwd.impression, impressions, days)
+    users = [(f"u{i}", "F", "18-24", "Wuhan", datetime(2025, 1, 1), str(days[-1])) for i in range(10)]
+    warehouse.write(dim.user, spark.createDataFrame(users, [*dim.user.column_names, "dt"]), days[-1:])
+    items = [(f"i{i}", "t", "food", "a", datetime(2025, 1, 1), str(days[-1])) for i in range(8)]
+    warehouse.write(dim.item, spark.createDataFrame(items, [*dim.item.column_names, "dt"]), days[-1:])
+    told = build(spark, config, days[-1])
+    assert (told["train"], told["valid"], told["test"]) == (180, 60, 60)
+    published = sorted(config.get(Paths).datasets("examples", days[-1]).glob("v-*"))[-1]
+    train = pq.read_table(published / "train").to_pandas()
+    assert np.isfinite(train[[f"f_{feature.name}" for feature in DENSE]].to_numpy()).all()
+    for name in ("f_item_shown", "f_user_rate"):
+        assert abs(train[name].mean()) < 1e-3
+        assert train[name].std(ddof=0) == pytest.approx(1, abs=1e-3)
+    assert (published / "train/_common_metadata").exists()
+    assert Path(config.get(Paths).datasets("examples", days[-1]) / "current.json").exists()
