@@ -47,12 +47,14 @@ def fit(history: History, settings: RecallSettings) -> Factors:
         .toDF("user int, items array<int>")
     )
     ratings = numbered.select("user", F.explode("items").alias("item"), F.lit(1.0).cast("float").alias("rating"))
+    items = np.zeros((history.num_items, settings.als_rank))
+    if ratings.isEmpty():
+        return Factors(items, settings.als_alpha, settings.als_user_l2)
     als = ALS(
         rank=settings.als_rank, maxIter=settings.als_iterations, regParam=settings.als_l2, alpha=settings.als_alpha,
         implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=settings.seed,
         numUserBlocks=settings.als_blocks, numItemBlocks=settings.als_blocks,
     )  # fmt: skip
     found: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
-    items = np.zeros((history.num_items, settings.als_rank))
-    items[found["id"]] = np.stack(found["features"]) if len(found) else 0.0
+    items[found["id"]] = np.stack(found["features"])
     return Factors(items, settings.als_alpha, settings.als_user_l2)

@@ -22,7 +22,7 @@ class NewItems:
 
     def score(self, batch: Batch) -> NDArray[np.float32]:
         """Freshness to the power of an exponential draw: a weighted sample without repeats (Efraimidis 2006)."""
-        draws = np.stack([self._draws(user) for user in batch.users])
+        draws = np.array([self._draws(user) for user in batch.users]).reshape(len(batch.users), len(self.freshness))
         logs = np.log(np.maximum(self.freshness, 1e-9))
         return np.where(self.freshness > 0, logs + draws, -np.inf).astype(np.float32)
 

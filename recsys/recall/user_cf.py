@@ -32,6 +32,8 @@ class UserCF:
         alike = together / (norm + 1)
         alike[batch.users[:, None] == self.others.users[None]] = 0
         keep = min(self.neighbours, alike.shape[1])
+        if not keep:
+            return batch.nothing_for_cold(np.zeros(batch.chosen.shape))
         least = np.partition(alike, alike.shape[1] - keep, axis=1)[:, alike.shape[1] - keep, None]
         near = sparse.csr_matrix(np.where(alike >= np.maximum(least, 1e-12), alike, 0))
         return batch.nothing_for_cold((near @ self.others.recent).toarray())

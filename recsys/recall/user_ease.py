@@ -27,7 +27,7 @@ class UserEase:
     def score(self, batch: Batch) -> NDArray[np.float32]:
         """Histories of others, each by its weight for the user."""
         place = {user: row for row, user in enumerate(self.users)}
-        own = np.array([place.get(user, -1) for user in batch.users])
+        own = np.array([place.get(user, -1) for user in batch.users], np.int64)
         weights = (self.chosen @ batch.chosen.T).T.toarray().astype(np.float32) @ self.inverse
         known = np.flatnonzero(own >= 0)
         # w without v: w − P[:, v] · w_v / P_vv.
