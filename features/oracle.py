@@ -6,7 +6,6 @@ The only reader of the simulator's truth. On real data there is none, and the st
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
@@ -14,10 +13,11 @@ from conf.runs import start_run
 from conf.versions import current
 from etl.warehouse import Warehouse
 from features.build import KIND, split_examples
+from features.measures import measure
 from features.settings import FeatureSettings
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 MODEL = "best_possible"
 
@@ -45,25 +45,3 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
                 found.metric("evaluate", split, metric, numbers[metric], int(numbers["rows"]))
                 told[f"{split}_{metric}"] = numbers[metric]
     return told
-
-
-def measure(scored: "DataFrame") -> dict[str, float]:
-    """AUC and log loss of (label, score) rows, ties in the score counted as half, without gathering the rows.
-
-    AUC = (sum of the positives' mean ranks − P(P+1)/2) / (P·N), from one row per distinct score.
-    """
-    loss = -F.when(F.col("label") == 1, F.log("score")).otherwise(F.log(1 - F.col("score")))
-    per_score = scored.groupBy("score").agg(
-        F.count("*").alias("rows"), F.sum("label").alias("positives"), F.sum(loss).alias("loss")
-    )
-    before = Window.orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
-    ranked = per_score.withColumn("rank", F.coalesce(F.sum("rows").over(before), F.lit(0)) + (F.col("rows") + 1) / 2)
-    sums = ranked.agg(
-        F.sum("rows").alias("rows"),
-        F.sum("positives").alias("positives"),
-        F.sum("loss").alias("loss"),
-        F.sum(F.col("rank") * F.col("positives")).alias("ranks"),
-    ).collect()[0]
-    positives, negatives = sums["positives"], sums["rows"] - sums["positives"]
-    auc = (sums["ranks"] - positives * (positives + 1) / 2) / (positives * negatives)
-    return {"auc": float(auc), "log_loss": float(sums["loss"] / sums["rows"]), "rows": float(sums["rows"])}

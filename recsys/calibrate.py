@@ -10,7 +10,10 @@ LEAST = 20  # of each class; below, there is nothing to learn from
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A monotone curve through (x, y): logits of scores and of probabilities; linear between, straight on outside."""
+    """A monotone curve through (x, y), logits of scores and of probabilities; straight lines between.
+
+    Outside, a line of two points goes on, and other curves are flat.
+    """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]

@@ -1,19 +1,22 @@
 """Rank the candidates of a day: recall -> coarse -> fine and deep -> blend -> re-rank; measure the held-out lists."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
+from conf.plugins import imported
 from conf.runs import Run, newest_run, start_run
 from recsys import blend, coarse, deep
 from recsys.blend import Blend
-from recsys.dataset import candidates_folder, read_rows, statistics_of
+from recsys.dataset import Rows, candidates_folder, read_rows, statistics_of
 from recsys.fine import train as fine
 from recsys.lists import beyond_accuracy, intervals, measure_lists
 from recsys.rerank import rerank
@@ -21,7 +24,7 @@ from recsys.settings import CoarseSettings, RecommendSettings
 
 MODEL = "recommend"
 KEYS = ["user_id", "item_id", "channels", "score"]
-RANKERS = ("merged", "coarse", "fine", "deep")
+KNOWN = (*KEYS, "label")  # columns of candidates that are no scores
 
 
 def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as found:
         to_learn_from = scored(config, day, folder / "fit", "valid")
-        steps = [name for name in RANKERS if name in to_learn_from]
+        steps = [name for name in to_learn_from if name not in KNOWN]
         weights = blend.fit(to_learn_from, steps, at)
         write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
         for name, value in weights.weights.items():
@@ -48,7 +51,7 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
 
 
 def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
-    """Candidates with the score of each ranker (merged, coarse, fine, and deep where there is one) and `label`.
+    """Candidates with the score of each ranker (merged, coarse, fine, a deep one, the user's own) and `label`.
 
     `state` is that of the fine model: one that has not learned what it is to be measured by.
     """
@@ -61,7 +64,17 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
         label=rows.label,
     )
     found = deep.predict(config, config.get(RecommendSettings).deep, day, rows)
-    return frame if found is None else frame.assign(deep=found)
+    if found is not None:
+        frame["deep"] = found
+    for name in config.get(RecommendSettings).rankers:
+        frame[name] = _ranker(name)(config, day, rows)
+    return frame
+
+
+def _ranker(name: str) -> Callable[[Config, date, Rows], NDArray[np.floating]]:
+    """A user's own: `score(config, day, rows)` -> (n,) chances of a click, from what was known before `rows`."""
+    found: Callable[[Config, date, Rows], NDArray[np.floating]] = imported(name, "recommend.rankers")
+    return found
 
 
 def ordered(candidates: pd.DataFrame, step: str, weights: Blend, keep: int) -> pd.DataFrame:

@@ -157,6 +157,8 @@ class RecommendSettings(Settings):
     """What the list is ordered by: merged recall scores, one ranker's score, or the blend of all."""
     deep: str = "deepfm"
     """Deep model that takes part in the blend when it was trained for the day."""
+    rankers: tuple[str, ...] = ()
+    """More rankers, as `package.module:function`; see docs/extending.md. The blend learns what each is worth."""
     calibration: str = Field(default="platt", pattern="^(none|platt|isotonic)$")
     """How the fine scores become probabilities that agree with the click rates of the validation rows."""
     diversity: float = Field(default=0.1, ge=0, lt=1)

@@ -19,7 +19,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Raises ValueError when there is only one class, for then it has no meaning.
     """
-    y, s = np.asarray(labels) > 0, np.asarray(scores)
+    y, s = np.asarray(labels) > 0, _without_nan(scores)
     positives, negatives = int(y.sum()), int((~y).sum())
     if not positives or not negatives:
         raise ValueError("AUC needs positives and negatives")
@@ -32,7 +32,7 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
 
     Raises ValueError when there is no such group.
     """
-    y, s = np.asarray(labels) > 0, np.asarray(scores, np.float64)
+    y, s = np.asarray(labels) > 0, _without_nan(scores)
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     order = np.lexsort((s, group))
     # Ranks within a group, the mean over ties, from ranks over all rows sorted by group first.
@@ -60,7 +60,7 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
 def row_losses(labels: ArrayLike, probabilities: ArrayLike) -> Floats:
     """−log p of what happened, of each row."""
     y: Floats = np.asarray(labels, dtype=np.float64)
-    p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-7, 1 - 1e-7)
+    p = np.clip(_without_nan(probabilities), 1e-7, 1 - 1e-7)
     losses: Floats = -(y * np.log(p) + (1 - y) * np.log(1 - p))
     return losses
 
@@ -131,7 +131,7 @@ def f1_of_classes(labels: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
 
 def roc_points(labels: ArrayLike, scores: ArrayLike) -> list[tuple[float, float, float]]:
     """(threshold, TPR, FPR) at each score, lowest threshold first; positive means score >= threshold."""
-    y, s = np.asarray(labels) > 0, np.asarray(scores, np.float64)
+    y, s = np.asarray(labels) > 0, _without_nan(scores)
     return [(float(t), float((s[y] >= t).mean()), float((s[~y] >= t).mean())) for t in np.unique(s)]
 
 
@@ -140,7 +140,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Raises ValueError without positives.
     """
-    y, s = np.asarray(labels) > 0, np.asarray(scores, np.float64)
+    y, s = np.asarray(labels) > 0, _without_nan(scores)
     if not y.any():
         raise ValueError("average precision needs positives")
     order = np.argsort(-s, kind="stable")
@@ -206,3 +206,11 @@ def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+def _without_nan(scores: ArrayLike) -> Floats:
+    """As float64. Raises ValueError when one is NaN: a number made of it would look like a result."""
+    found: Floats = np.asarray(scores, np.float64)
+    if np.isnan(found).any():
+        raise ValueError(f"{int(np.isnan(found).sum())} of {found.size} predictions are NaN")
+    return found

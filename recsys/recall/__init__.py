@@ -6,13 +6,13 @@ A name with a colon, `my_pkg.mod:fit`, is imported.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
+from conf.plugins import imported
 from recsys.recall import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
@@ -44,11 +44,7 @@ CHANNELS: dict[str, Channel] = {
 def channel_of(name: str) -> Channel:
     """The channel called `name`. Raises UserError that lists the channels otherwise."""
     if ":" in name:
-        module, attribute = name.split(":", 1)
-        try:
-            found: Channel = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"recall.quota: can't import channel '{name}': {error}") from None
+        found: Channel = imported(name, "recall.quota")
         return found
     if name not in CHANNELS:
         raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")

@@ -1,0 +1,150 @@
+"""Ranking and promotion over published examples and candidates made by hand: no Spark needed."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conf import Config, Paths, load
+from conf.versions import publish
+from features.catalog import DENSE, SPARSE
+from recsys import coarse, promote, rank
+from recsys.fine import train as fine
+
+USERS, ITEMS = 40, 30
+STATISTICS = {
+    "prior": 0.2,
+    "by_position": {},
+    "mean": {feature.name: 0.0 for feature in DENSE},
+    "deviation": {feature.name: 1.0 for feature in DENSE},
+}
+
+
+def rows_of(seed: int, number: int, day: int, *, signal: float = 2.0) -> dict[str, np.ndarray]:
+    """Clicks follow user_id's hash and one dense feature by `signal`; at 0 there is nothing to learn."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(1, USERS + 1, number), rng.integers(1, ITEMS + 1, number)
+    columns: dict[str, np.ndarray] = {f"f_{feature.name}": np.zeros(number, np.int64) for feature in SPARSE}
+    columns |= {f"f_{feature.name}": rng.normal(size=number).astype(np.float32) for feature in DENSE}
+    columns["f_user_id"], columns["f_item_id"] = user, item
+    logit = signal * (columns["f_item_rate"] + (item % 3 - 1)) - 1.5
+    columns["label"] = (rng.random(number) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    columns["user_id"], columns["item_id"] = np.char.add("u", user.astype(str)), np.char.add("i", item.astype(str))
+    columns["at_s"] = day * 86_400.0 + np.sort(rng.random(number)) * 86_400
+    return columns
+
+
+def write(folder: Path, columns: dict[str, np.ndarray]) -> None:
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "part-0.parquet")
+
+
+def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float = 2.0) -> None:
+    """Examples that teach `signal` and are tested by `truth`, and candidates."""
+    paths, n = config.get(Paths), day.toordinal()
+    with publish(paths.datasets("examples", day), {"split": "day", "statistics": STATISTICS}) as folder:
+        for split, seed, number, strength in (
+            ("train", 1, 6000, signal),
+            ("valid", 2, 1500, signal),
+            ("test", 3, 2000, truth),
+        ):
+            write(folder / split, rows_of(seed + n, number, n, signal=strength))
+    with publish(paths.datasets("candidates", day), {"split": "day"}) as folder:
+        for name in ("fit", "holdout", "serve"):
+            columns = rows_of(4 + n, 1500, n)
+            channels = np.array(["ease+hot"] * 1500)
+            write(folder / name, columns | {"channels": channels, "score": columns["f_item_rate"].astype(np.float32)})
+        found = rows_of(4 + n, 1500, n)
+        clicked = found["label"] > 0
+        pairs = pa.table({name: found[name][clicked] for name in ("user_id", "item_id")})
+        pq.write_table(pairs.group_by(["user_id", "item_id"]).aggregate([]), folder / "positives.parquet")
+        items = [f"i{i}" for i in range(1, ITEMS + 1)]
+        published = pa.array([1_700_000_000_000_000] * ITEMS, pa.timestamp("us"))
+        about = {"item_id": items, "category": ["x", "y"] * (ITEMS // 2), "published_at": published}
+        pq.write_table(pa.table(about | {"popularity": [1.0] * ITEMS}), folder / "items.parquet")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load(
+        overrides=[f"paths.home={tmp_path}", "coarse.rounds=40", "fm.bits=12", "recommend.length=5"], environment={}
+    )
+
+
+def trained(config: Config, day: date) -> None:
+    coarse.run(config, day)
+    fine.run(config, day)
+    rank.run(config, day)
+
+
+def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Config) -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    publish_day(config, first)
+    trained(config, first)
+    told = promote.run(config, first)
+    assert told["promoted"] is True
+    runs = config.get(Paths).runs
+    champion = json.loads((runs / "promoted" / f"{first}.json").read_text())
+    assert (runs / champion["recommend"] / "recommendations.parquet").exists()
+    # What the second day learns holds on its validation rows, and not in the test rows.
+    publish_day(config, second, signal=-2.0, truth=2.0)
+    trained(config, second)
+    told = promote.run(config, second)
+    assert told["promoted"] is False
+    assert told["champion"] == champion["fm"]
+    assert told["loss_change_low"] > 0
+    assert "surely worse than the champion" in told["reasons"][0]
+    assert not (runs / "promoted" / f"{second}.json").exists()
+
+
+def test_a_model_no_better_than_the_click_rate_is_kept_out(config: Config) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day, signal=0.0, truth=0.0)
+    trained(config, day)
+    told = promote.run(config, day)
+    assert told["promoted"] is False
+    assert "the constant click rate" in told["reasons"][0]
+
+
+def test_the_same_model_again_is_promoted(config: Config) -> None:
+    """Not surely worse is good enough: a day's model has newer items and users."""
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    for day in (first, second):
+        publish_day(config, day)
+        trained(config, day)
+        assert promote.run(config, day)["promoted"] is True
+
+
+def my_ranker(config: Config, day: date, rows: object) -> np.ndarray:
+    """A user's ranker: what the simulation clicks by."""
+    columns = {feature.name: place for place, feature in enumerate(DENSE)}
+    return 1 / (1 + np.exp(-rows.dense[:, columns["item_rate"]]))  # type: ignore[attr-defined]
+
+
+def test_a_users_own_ranker_takes_part_in_the_blend(config: Config) -> None:
+    name = f"{__name__}:my_ranker"
+    day = date(2026, 3, 1)
+    config = config.with_values({"recommend.rankers": [name]})
+    publish_day(config, day)
+    trained(config, day)
+    runs = config.get(Paths).runs
+    weights = json.loads(next(runs.glob("recommend-*/model/blend.json")).read_text())
+    assert set(weights) == {"merged", "coarse", "fine", name}
+    assert {row["model"] for row in map(json.loads, next(runs.glob("recommend-*/metrics.jsonl")).open())} > {name}
+
+
+def test_a_day_without_clicks_trains_and_says_that_it_learned_nothing(config: Config) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day, signal=0.0)
+    folder = config.get(Paths).datasets("examples", day)
+    for part in folder.glob("v-*/*/part-0.parquet"):
+        table = pq.read_table(part)
+        place = table.schema.get_field_index("label")
+        pq.write_table(table.set_column(place, "label", pa.array(np.zeros(len(table), np.float32))), part)
+    trained(config, day)
+    told = promote.run(config, day)
+    assert told["promoted"] is False

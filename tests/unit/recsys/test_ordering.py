@@ -1,0 +1,98 @@
+"""What orders lists: learned weights, calibration, diversity and freshness."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys import ascent, blend, calibrate
+from recsys.rerank import rerank
+from recsys.settings import RecommendSettings
+from training.metrics import auc, calibration_curve, calibration_error, log_loss
+
+
+def made_candidates(users: int = 200, each: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (rows, 3): the first helps much, the second a little, the third is noise."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(users * each, 3))
+    label = (2 * scores[:, 0] + scores[:, 1] + rng.normal(size=users * each) > 3.5).astype(int)
+    return scores, label, np.repeat(np.arange(users), each)
+
+
+def test_coordinate_ascent_finds_what_helps_and_is_no_worse_than_the_best_step() -> None:
+    scores, label, user = made_candidates()
+    weights = ascent.learn(scores, label, user, 10)
+    assert weights is not None
+    assert weights[0] > weights[1] > abs(weights[2])
+    assert np.array_equal(weights, ascent.learn(scores, label, user, 10))  # nothing is random
+    measure = ascent._ndcg(scores, label, user, 10)
+    assert measure(weights) > max(measure(row) for row in np.eye(3))
+    # Rows may come in any order.
+    shuffled = np.random.default_rng(1).permutation(len(label))
+    np.testing.assert_allclose(
+        ascent._ndcg(scores[shuffled], label[shuffled], user[shuffled], 10)(weights), measure(weights)
+    )
+
+
+def test_too_few_positives_teach_nothing() -> None:
+    scores, label, user = made_candidates(users=3)
+    assert ascent.learn(scores, np.zeros_like(label), user, 10) is None
+    frame = pd.DataFrame({"user_id": user, "merged": scores[:, 0], "fine": 0.5, "label": 0})
+    assert blend.fit(frame, ["merged", "fine"], 10).weights == {"merged": 1.0, "fine": 1.0}
+
+
+def test_the_blend_looks_at_a_users_own_candidates() -> None:
+    """A user whose scores are all high has no better items for that."""
+    frame = pd.DataFrame({"user_id": ["u", "u", "v", "v"], "merged": [1.0, 2.0, 100.0, 300.0]})
+    np.testing.assert_allclose(blend.within_users(frame, ["merged"])[:, 0], [-1, 1, -1, 1])
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic"])
+def test_calibration_makes_deciles_agree_and_keeps_the_order(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    truth = 1 / (1 + np.exp(-rng.normal(-2, 1, 100_000)))
+    label = rng.random(100_000) < truth
+    skewed = truth**2 / (truth**2 + (1 - truth) ** 2)  # twice the logit: too sure of itself
+    curve = calibrate.fit(kind, label[:50_000], skewed[:50_000])
+    held_out, raw, score = label[50_000:], skewed[50_000:], curve(skewed[50_000:])
+    assert calibration_error(held_out, raw) > 0.03
+    assert calibration_error(held_out, score) < 0.01
+    assert log_loss(held_out, score) < log_loss(held_out, raw)
+    assert auc(held_out, score) == pytest.approx(auc(held_out, raw), abs=2e-3)
+    deciles = calibration_curve(held_out, score)
+    assert np.abs(deciles[:, 0] - deciles[:, 1]).max() < 0.03
+
+
+def test_without_both_classes_scores_stay_as_they_are() -> None:
+    curve = calibrate.fit("platt", np.zeros(1000), np.linspace(0.1, 0.9, 1000))
+    np.testing.assert_allclose(curve([0.2, 0.7]), [0.2, 0.7])
+
+
+def candidates_of_one_topic() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "user_id": "u",
+            "item_id": list("abcdef"),
+            "rank": range(1, 7),
+            "order": [6.0, 5.9, 5.8, 5.7, 1.0, 0.0],
+            "category": ["x", "x", "x", "y", "y", "z"],
+            "is_fresh": [False] * 5 + [True],
+        }
+    )
+
+
+def test_without_rules_the_order_stays() -> None:
+    settings = RecommendSettings(length=4, diversity=0, fresh_share=0)
+    assert rerank(candidates_of_one_topic(), settings)["item_id"].tolist() == list("abcd")
+
+
+def test_diversity_brings_another_topic_up_and_keeps_the_best_on_top() -> None:
+    settings = RecommendSettings(length=3, diversity=0.3, fresh_share=0)
+    found = rerank(candidates_of_one_topic(), settings)
+    assert found["item_id"].tolist() == ["a", "d", "b"]
+    assert found["rank"].tolist() == [1, 2, 3]
+
+
+def test_fresh_items_get_their_share_and_no_more_than_there_are() -> None:
+    settings = RecommendSettings(length=3, diversity=0, fresh_share=0.6)
+    assert rerank(candidates_of_one_topic(), settings)["item_id"].tolist() == ["a", "b", "f"]
+    assert len(rerank(candidates_of_one_topic()[:0], settings)) == 0
