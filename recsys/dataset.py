@@ -1,6 +1,6 @@
 """Reads feature data sets for rankers: plain Arrow, columns as arrays, in the order of time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,8 +29,18 @@ class Rows:
 
 
 def read_rows(folder: Path, keys: list[str] | None = None) -> Rows:
-    """All rows of a data set, files in the order of their names, which is the order of time."""
-    table = ds.dataset(sorted(str(path) for path in folder.glob("*.parquet"))).to_table(
+    """All rows of a data set, in the order of `files_of`."""
+    return read_files(files_of(folder), keys)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Files of a data set in the order of their names, which is the order of time."""
+    return sorted(folder.glob("*.parquet"))
+
+
+def read_files(files: Sequence[Path], keys: list[str] | None = None) -> Rows:
+    """All rows of some files."""
+    table = ds.dataset([str(path) for path in files]).to_table(
         columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *(keys or [])]
     )
     return Rows(

@@ -139,6 +139,14 @@ class FMSettings(Settings):
     """Share of the lists without a click that is learned from, each row with weight 1 / rate."""
     threads: int = Field(default=1, gt=0)
     """Cores that learn side by side without locks; with more than one, numbers differ a little from run to run."""
+    shards: int = Field(default=0, ge=0)
+    """Ray actors that share the table; 0 keeps it in this process."""
+    shard_workers: int = Field(default=2, gt=0)
+    """Workers that learn side by side when there are shards."""
+    shard_rows: int = Field(default=2048, gt=0)
+    """Examples that a worker learns between a pull and a push."""
+    snapshot_every: int = Field(default=50, gt=0)
+    """Pushes between two snapshots of a shard: what its death may lose."""
     warm_start: bool = False
     """Go on from the newest model of an earlier day, and learn only what is newer than it."""
     seed: int = 7

@@ -1,6 +1,5 @@
 """The online factorisation machine as a model: learn, predict, save, load."""
 
-import hashlib
 import io
 import threading
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
+from conf.atomic import read_checked, write_checked
 from recsys.fine import ftrl
 from recsys.fine.csr import Csr
 from recsys.fine.inclusion import Inclusion, inclusion_of
@@ -45,6 +45,21 @@ class FM:
         self._table: NDArray[Any] | None = None
         self._set_empty()
         self._grow(0 if self.inclusion else 1 << settings.bits)
+
+    @classmethod
+    def of_state(
+        cls,
+        settings: FMSettings,
+        fields: int,
+        linear: NDArray[np.float32],
+        v: NDArray[np.float32],
+        s: NDArray[np.float32],
+        bias: NDArray[np.float32],
+    ) -> "FM":
+        """A model of as many features as the arrays have rows; they are its state, not copies."""
+        model = cls(settings.model_copy(update={"bits": 0}), fields)
+        model.settings, model.linear, model.v, model.s, model.bias = settings, linear, v, s, bias
+        return model
 
     @property
     def size(self) -> int:
@@ -181,19 +196,12 @@ class FM:
         state |= {f"i_{name}": values for name, values in (self.inclusion.state() if self.inclusion else {}).items()}
         state |= {f"x_{name}": values for name, values in extra.items()}
         np.savez(buffer, **state)
-        data = buffer.getvalue()
-        staged = path.with_suffix(".tmp")
-        staged.write_bytes(data + hashlib.sha256(data).digest())
-        staged.replace(path)
+        write_checked(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "tuple[FM, dict[str, NDArray[Any]]]":
         """The model and what was saved beside it. Raises UserError for a file that is corrupt or of another version."""
-        raw = path.read_bytes()
-        data, digest = raw[:-32], raw[-32:]
-        if hashlib.sha256(data).digest() != digest:
-            raise UserError(f"{path} is corrupt: its checksum does not fit; train again (`millrace recsys fine`)")
-        with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+        with np.load(io.BytesIO(read_checked(path)), allow_pickle=False) as saved:
             if int(saved["version"]) != VERSION:
                 raise UserError(f"{path} has version {int(saved['version'])}, this is {VERSION}: train again")
             model = cls(FMSettings.model_validate_json(saved["settings"].tobytes()), int(saved["fields"]))

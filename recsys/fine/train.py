@@ -7,8 +7,10 @@ what ranks the lists to serve and what a warm start goes on from. Each row is pr
 """
 
 import logging
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, done_runs, start_run
 from recsys import calibrate
-from recsys.dataset import Rows, examples_folder, read_rows, statistics_of
+from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
 from recsys.fine.fm import FM
 from recsys.fine.sampling import sample_weights
+from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings, RecommendSettings
 from training.metrics import click_metrics, log_loss, row_losses
+from training.ray_session import ray_session
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,14 @@ class Fine:
         self.model.save(path, {**extra, "learned_until": np.array(self.learned_until)})
 
 
+@dataclass(frozen=True)
+class Shards:
+    """Where the splits of the examples are, and where actors may write their snapshots."""
+
+    examples: Path
+    snapshots: Path
+
+
 def load(folder: Path, statistics: Statistics, state: str = "test") -> Fine:
     """The ranker of a run folder, for a data set with these statistics. Raises UserError for a corrupt file."""
     model, extra = FM.load(folder / "model" / STATES[state])
@@ -64,10 +76,11 @@ def run(config: Config, day: date) -> dict[str, Any]:
     """Train, measure, and leave a run folder with the model as measured and as it serves."""
     folder, statistics = examples_folder(config, day), statistics_of(config, day)
     settings = config.get(FMSettings)
-    with start_run(config, MODEL, day) as found:
+    with start_run(config, MODEL, day) as found, ray_session(config) if settings.shards else nullcontext():
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
+        shards = Shards(folder, found.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
-        fine, progressive = train(parts["train"], settings, start)
+        fine, progressive = train(parts["train"], settings, start, shards)
         told: dict[str, Any] = {"run_id": found.run_id, **_log_progress(found, parts["train"], progressive)}
         kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
@@ -78,43 +91,70 @@ def run(config: Config, day: date) -> dict[str, Any]:
                 told[f"{split}_{metric}"] = value
             if split == "valid":
                 raw = fine.model.predict(fine.encoder.encode(rows))
-                fine = Fine(fine.model, fine.encoder, calibrate.fit(kind, rows.label, raw), fine.learned_until)
+                fine = replace(fine, curve=calibrate.fit(kind, rows.label, raw))
             fine.save(found.model_folder / STATES[split], statistics)
-            fine = learn(fine, rows, settings)
+            fine, _ = learn(fine, rows, settings, shards, split)
         fine.save(found.model_folder / STATES["serve"], statistics)
         found.metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
     return told
 
 
-def train(rows: Rows, settings: FMSettings, start: Fine | None = None) -> tuple[Fine, NDArray[np.float32]]:
+def train(
+    rows: Rows, settings: FMSettings, start: Fine | None = None, shards: Shards | None = None
+) -> tuple[Fine, NDArray[np.float32]]:
     """Learn the rows (those newer than `start` was); returns the ranker and what it predicted before learning each.
 
-    Rows that a warm start or the sub-sampling leaves out are predicted, too, as NaN.
+    Predictions are NaN for rows that a warm start or the sub-sampling leaves out.
     """
     encoder = start.encoder if start else Encoder.fit(rows, settings.bins, settings.bits)
     model = start.model if start else FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
     fine = Fine(model, encoder, calibrate.IDENTITY, start.learned_until if start else 0.0)
     progressive = np.full(len(rows.label), np.nan, np.float32)
     for number in range(settings.epochs):
-        fine = learn(fine, rows, settings, progressive if number == 0 else None)
+        fine, predicted = learn(fine, rows, settings, shards, "train")
+        progressive = predicted if number == 0 else progressive
     return fine, progressive
 
 
-def learn(fine: Fine, rows: Rows, settings: FMSettings, progressive: NDArray[np.float32] | None = None) -> Fine:
-    """Learn rows that are newer than what was learned; `progressive` gets the predictions made before."""
+def learn(
+    fine: Fine, rows: Rows, settings: FMSettings, shards: Shards | None = None, split: str = "train"
+) -> tuple[Fine, NDArray[np.float32]]:
+    """Learn rows that are newer than what was learned; returns what was predicted before, NaN for rows left out.
+
+    With `shards`, workers read the files of `split`, which hold these rows, and the table lives in Ray actors.
+    """
+    until = max(fine.learned_until, float(rows.keys["at_s"].max())) if len(rows.label) else fine.learned_until
+    if shards:
+        parts = [
+            partial(_examples, path, fine.encoder, settings, fine.learned_until)
+            for path in files_of(shards.examples / split)
+        ]
+        with sharded(fine.model, shards.snapshots) as table:
+            predicted = np.concatenate(table.learn(parts, settings.shard_workers))
+            return replace(fine, model=table.collect(), learned_until=until), predicted
+    weight = _weights(rows, settings, fine.learned_until)
+    kept = weight > 0
+    chosen = Rows(rows.sparse[kept], rows.dense[kept], rows.label[kept], {})
+    predicted = np.full(len(kept), np.nan, np.float32)
+    encoded = fine.encoder.encode(chosen)
+    predicted[kept] = fine.model.learn(encoded, chosen.label, weight[kept], threads=settings.threads)
+    return replace(fine, learned_until=until), predicted
+
+
+def _examples(path: Path, encoder: Encoder, settings: FMSettings, learned_until: float) -> Examples:
+    """One file, as a worker learns it."""
+    rows = read_files([path], KEYS)
+    return Examples(encoder.encode(rows), rows.label, _weights(rows, settings, learned_until))
+
+
+def _weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDArray[np.float32]:
+    """Weight of each row: 0 for what a warm start knows already and for lists that the sub-sampling leaves out."""
     at = rows.keys["at_s"].to_numpy()
-    is_new = at > fine.learned_until if settings.warm_start else np.ones(len(at), bool)
     weight = np.ones(len(at), np.float32)
     if settings.negative_rate < 1:
         lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
         weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
-    kept = is_new & (weight > 0)
-    chosen = Rows(rows.sparse[kept], rows.dense[kept], rows.label[kept], {})
-    predicted = fine.model.learn(fine.encoder.encode(chosen), chosen.label, weight[kept], threads=settings.threads)
-    if progressive is not None:
-        progressive[kept] = predicted
-    until = max(fine.learned_until, float(at.max(initial=0.0)))
-    return Fine(fine.model, fine.encoder, fine.curve, until)
+    return weight * (at > learned_until) if settings.warm_start else weight
 
 
 def measure(fine: Fine, rows: Rows) -> dict[str, float]:

@@ -148,3 +148,14 @@ def test_a_day_without_clicks_trains_and_says_that_it_learned_nothing(config: Co
     trained(config, day)
     told = promote.run(config, day)
     assert told["promoted"] is False
+
+
+def test_a_table_over_ray_actors_ranks_as_one_in_this_process(config: Config) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    alone = fine.run(config, day)
+    shared = fine.run(config.with_values({"fm.shards": 2, "fm.shard_workers": 1, "ray.num_cpus": 2}), day)
+    for metric in ("valid_auc", "test_auc", "test_log_loss", "progressive_log_loss"):
+        assert shared[metric] == pytest.approx(alone[metric], abs=1e-5)
+    runs = config.get(Paths).runs
+    assert not list(runs.glob("fm-*/shards"))
