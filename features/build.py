@@ -84,7 +84,12 @@ def countable(rows: DataFrame, split: str, before: Sequence[str]) -> DataFrame:
     Where splits follow time, a row counts all days before its own, whatever split they are in: that was known then. In
     other splits held-out rows may be older than training rows, so only training rows are counted.
     """
-    return rows.where(F.col("split").isin(*(before if split in ("day", "time") else ("train",))))
+    return rows.where(F.col("split").isin(*(before if follows_time(split) else ("train",))))
+
+
+def follows_time(split: str) -> bool:
+    """Whether all test rows of the split are later than all training rows."""
+    return split in ("day", "time")
 
 
 def features_of_pairs(
@@ -94,21 +99,12 @@ def features_of_pairs(
     pairs: DataFrame,
     known: DataFrame,
     statistics: dict[str, Any],
-    *,
-    shown_at: float,
 ) -> DataFrame:
-    """Features of (user_id, item_id) pairs that recall proposes, as if shown first in a list at `shown_at` (seconds).
+    """Features of (user_id, item_id, at) that recall proposes, as if each were shown first in a list `at` that moment.
 
-    Users and items are those of the snapshot of `day`; counts are of `known` rows of days before the one of `shown_at`.
+    Users and items are those of the snapshot of `day`; counts are of `known` rows of days before the one of `at`.
     """
-    shown = pairs.withColumns(
-        {
-            "at": F.timestamp_seconds(F.lit(shown_at)),
-            "day": F.to_date(F.timestamp_seconds(F.lit(shown_at))),
-            "position": F.lit(1),
-            "device": F.lit(None).cast("string"),
-        }
-    )
+    shown = pairs.withColumns({"day": F.to_date("at"), "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
     fitted = Statistics(**statistics)
     raw = raw_features(shown, users, items, known, fitted.rates, settings.prior_strength)

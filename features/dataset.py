@@ -34,7 +34,7 @@ def schema_of(rows: DataFrame) -> Unischema:
 
 def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
     """Write `rows` in the order of `at_s`, then user: a learner that reads the files in order reads time in order."""
-    ordered = rows.transform(lambda part: in_time_order(part, settings.files))
+    ordered = in_time_order(rows, settings.files)
     with materialize_dataset(rows.sparkSession, file_url(folder), schema_of(rows), settings.row_group_mb):
         ordered.write.mode("overwrite").parquet(file_url(folder))
 
@@ -51,6 +51,16 @@ def in_time_order(rows: DataFrame, num_files: int) -> DataFrame:
     file_number = sum((F.when(minute >= bound, 1).otherwise(0) for bound in bounds), F.lit(0)).cast("int")
     keys = [name for name in ("at_s", "user_id", "item_id", "example_id") if name in rows.columns]
     return rows.repartitionById(num_files, file_number).sortWithinPartitions(*keys)
+
+
+def write_candidates(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
+    """Write `rows` into a folder `part=…` for each value of `part`, by user.
+
+    Rankers read them by Arrow, so plain Parquet will do; and all of a set are of one moment, so time is no order.
+    """
+    file_number = F.pmod(F.xxhash64("user_id"), F.lit(settings.files)).cast("int")
+    by_user = rows.repartitionById(settings.files, file_number).sortWithinPartitions("part", "user_id", "item_id")
+    by_user.write.mode("append").partitionBy("part").parquet(file_url(folder))
 
 
 def as_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:

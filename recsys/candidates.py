@@ -10,6 +10,7 @@ Three sets are published under `datasets/candidates/dt=…/`:
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
 from etl.warehouse import Warehouse
 from features.build import KIND as EXAMPLES
-from features.build import countable, features_of_pairs, split_examples
-from features.dataset import as_dataset_columns, write_dataset
+from features.build import SPLITS, countable, features_of_pairs, follows_time, split_examples
+from features.dataset import as_dataset_columns, write_candidates
 from features.settings import FeatureSettings
 from recsys.recall import channel_of
 from recsys.recall.history import History
@@ -53,18 +54,23 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
     _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
     warehouse = Warehouse(spark, paths)
     with stage_run(warehouse, "recall", [day]) as counts:
+        written = 0
+        held: list[DataFrame] = []
         rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
         try:
             with (
                 publish(paths.datasets(KIND, day), {"split": about["split"]}) as folder,
                 start_run(config, "recall", day) as found,
             ):
-                maker = _Maker(warehouse, config, day, rows, about, found)
-                weights = maker.fit(folder / "fit")
-                maker.holdout(folder / "holdout", weights)
-                written = maker.serve(folder / "serve", weights) if serve else 0
+                maker = _Maker(warehouse, config, day, rows, about, found, held)
+                weights, fit = maker.fit()
+                sets = {"fit": fit, "holdout": maker.holdout(folder, weights)}
+                if serve:
+                    sets["serve"], written = maker.serve(weights)
+                maker.write(sets, folder)
         finally:
-            rows.unpersist()
+            for frame in (rows, *held):
+                frame.unpersist()
         counts[day] = Counts(rows_in=written, rows_out=written)
     return total_of(counts)
 
@@ -79,51 +85,73 @@ class _Maker:
     rows: "DataFrame"
     about: "Mapping[str, Any]"
     found: Run
+    held: "list[DataFrame]"
+    """Frames that are kept until all is written."""
 
-    def fit(self, folder: Path) -> Weights:
-        """Candidates labelled by the validation rows; returns the weights that they teach."""
+    def fit(self) -> "tuple[Weights, DataFrame]":
+        """Candidates labelled by the validation rows, and the weights that they teach."""
         known, truth = self._known_and_truth(("train",), "valid")
         names = list(self._settings.quota)
         history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0), keep=None)
         label = truth.selectExpr("*", "1 as label")
         labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
+        self.held.append(labelled)
         sample = _some_users(labelled)
         weights = learn_weights(sample, names, self._settings.learn_at)
         for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
             self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
-        best = _rescored(labelled, weights, self._settings.keep)
-        self._write(best, [*KEYS, "label"], self._first("valid"), ("train",), folder)
-        for frame in (labelled, proposed, truth):
-            frame.unpersist()
+        truth.unpersist()
         history.unpersist()
-        return weights
+        return weights, _rescored(labelled, weights, self._settings.keep).select(*KEYS, "label")
 
-    def holdout(self, folder: Path, weights: Weights) -> None:
-        """Candidates for the users of the test rows, and what each channel recalled."""
+    def holdout(self, folder: Path, weights: Weights) -> "DataFrame":
+        """Candidates for the users of the test rows; measures what each channel recalled."""
         known, truth = self._known_and_truth(("train", "valid"), "test")
         history, proposed = self._propose(known, truth.select("user_id").distinct(), weights, keep=self._settings.keep)
         ks = self.config.get(RecommendSettings).ks
         measure_channels(proposed, truth, list(self._settings.quota), ks, self.found)
-        self._write(proposed, KEYS, self._first("test"), ("train", "valid"), folder)
-        truth.coalesce(1).write.parquet(file_url(folder.parent / "positives.parquet"))
+        truth.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
         items = history.items.assign(popularity=history.popularity)
-        items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder.parent / "items.parquet")
-        for frame in (proposed, truth):
-            frame.unpersist()
+        items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
+        truth.unpersist()
         history.unpersist()
+        return proposed.selectExpr(*KEYS, "0 as label")
 
-    def serve(self, folder: Path, weights: Weights) -> int:
-        """Candidates for every known user, from all that is known at the end of the day; returns how many."""
+    def serve(self, weights: Weights) -> "tuple[DataFrame, int]":
+        """Candidates for every known user, from all that is known at the end of the day, and how many."""
         known = self.rows.where("label = 1").select("user_id", "item_id", "at")
         users = self.warehouse.newest(dim.user, self.day).select("user_id")
         history, proposed = self._propose(known, users, weights, keep=self._settings.keep)
         table = proposed.selectExpr(*KEYS, "rank", f"'{self.day.isoformat()}' as dt")
         written = self.warehouse.write(dws.recall_candidate, table, [self.day])[self.day]
-        tomorrow = datetime.combine(self.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
-        self._write(proposed, KEYS, tomorrow, ("train", "valid", "test"), folder)
-        proposed.unpersist()
         history.unpersist()
-        return written
+        return proposed.selectExpr(*KEYS, "0 as label"), written
+
+    def write(self, sets: "Mapping[str, DataFrame]", folder: Path) -> None:
+        """The features of all sets, in one pass, each set to a folder of its name."""
+        settings, split = self.config.get(FeatureSettings), self.about["split"]
+        marked = [
+            pairs.selectExpr("*", f"'{name}' as part", f"timestamp_seconds({self._shown_at(name)!r}D) as at")
+            for name, pairs in sets.items()
+        ]
+        pairs = reduce(lambda a, b: a.unionByName(b), marked)
+        known = countable(self.rows, split, SPLITS)
+        features = features_of_pairs(self.warehouse, settings, self.day, pairs, known, self.about["statistics"])
+        write_candidates(as_dataset_columns(features, [*KEYS, "part"]), folder, settings)
+        for name in sets:
+            (folder / f"part={name}").rename(folder / name)
+
+    def _shown_at(self, name: str) -> float:
+        """When the candidates of a set are shown, in seconds.
+
+        Where splits follow time: when the rows begin whose clicks they are held against. In other splits these rows are
+        of all times, and candidates are shown after everything.
+        """
+        split = {"fit": "valid", "holdout": "test"}.get(name)
+        if split and follows_time(self.about["split"]):
+            rows = self.rows.where(self.rows["split"] == split)
+            return float(rows.selectExpr("min(cast(at as double))").collect()[0][0])
+        return datetime.combine(self.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
 
     @property
     def _settings(self) -> RecallSettings:
@@ -153,23 +181,9 @@ class _Maker:
             max(*self.config.get(RecommendSettings).ks, *settings.quota.values()),
             settings.history_half_life_days,
         )
-        return history, propose(history, users, plan).persist()
-
-    def _first(self, split: str) -> float:
-        """When the rows of a split begin, in seconds: candidates are shown then."""
-        rows = self.rows.where(self.rows["split"] == split)
-        return float(rows.selectExpr("min(cast(at as double))").collect()[0][0])
-
-    def _write(
-        self, proposed: "DataFrame", columns: list[str], shown_at: float, before: tuple[str, ...], folder: Path
-    ) -> None:
-        settings = self.config.get(FeatureSettings)
-        known = countable(self.rows, self.about["split"], before)
-        pairs = proposed.select(*columns)
-        features = features_of_pairs(
-            self.warehouse, settings, self.day, pairs, known, self.about["statistics"], shown_at=shown_at
-        )
-        write_dataset(as_dataset_columns(features, KEYS), folder, settings)
+        proposed = propose(history, users, plan).persist()
+        self.held.append(proposed)
+        return history, proposed
 
 
 def _some_users(labelled: "DataFrame") -> pd.DataFrame:

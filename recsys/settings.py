@@ -58,8 +58,8 @@ class RecallSettings(Settings):
     """λ of a user's own solution, which weighs the items that were not chosen too (Rendle et al. 2022)."""
     als_alpha: float = Field(default=10.0, gt=0)
     """Confidence in a choice over that in a non-choice."""
-    als_blocks: int = Field(default=4, gt=0)
-    """Blocks of users and of items that Spark works on at a time."""
+    als_blocks: int = Field(default=0, ge=0)
+    """Blocks of users and of items that Spark works on at a time; 0: as many as it has cores."""
     tower_dim: int = Field(default=32, gt=0)
     tower_epochs: int = Field(default=3, gt=0)
     tower_batch: int = Field(default=512, gt=1)

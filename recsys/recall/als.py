@@ -50,10 +50,11 @@ def fit(history: History, settings: RecallSettings) -> Factors:
     items = np.zeros((history.num_items, settings.als_rank))
     if ratings.isEmpty():
         return Factors(items, settings.als_alpha, settings.als_user_l2)
+    blocks = settings.als_blocks or ratings.sparkSession.sparkContext.defaultParallelism
     als = ALS(
         rank=settings.als_rank, maxIter=settings.als_iterations, regParam=settings.als_l2, alpha=settings.als_alpha,
         implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=settings.seed,
-        numUserBlocks=settings.als_blocks, numItemBlocks=settings.als_blocks,
+        numUserBlocks=blocks, numItemBlocks=blocks,
     )  # fmt: skip
     found: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
     items[found["id"]] = np.stack(found["features"])
