@@ -14,34 +14,45 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Sparse:
-    """A categorical value, hashed into `buckets`; 0 stands for a missing one."""
+    """A categorical value, hashed into `buckets`; 0 stands for a missing one.
+
+    With `at_least`, values that so many training rows have get ids of their own (a vocabulary), from 2 on, frequent
+    ones first; 1 stands for all others.
+    """
 
     name: str
     source: str
     buckets: int
     description: str
+    at_least: int = 0
     kind: Literal["sparse"] = "sparse"
 
     @property
     def definition(self) -> str:
+        if self.at_least:
+            return f"vocabulary({self.source}, at least {self.at_least}, at most {self.buckets})"
         return f"hash({self.source}, {self.buckets})"
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A number; log1p for skewed ones. Missing becomes `default`, or the training rows' mean (0 once standardised)."""
+    """A number: log1p or arctan for skewed ones, then to mean 0 and deviation 1, or to 0 … 1 (min_max), or as it is.
+
+    Missing becomes `default`, or else 0 once scaled: the training rows' mean, or their smallest value.
+    """
 
     name: str
     source: str
     description: str
-    transform: Literal["identity", "log1p"] = "identity"
+    transform: Literal["identity", "log1p", "arctan"] = "identity"
     default: float | None = None
+    scale: Literal["standardise", "min_max", "none"] = "standardise"
     kind: Literal["dense"] = "dense"
 
     @property
     def definition(self) -> str:
         default = "" if self.default is None else f", default {self.default}"
-        return f"standardise({self.transform}({self.source}){default})"
+        return f"{self.scale}({self.transform}({self.source}){default})"
 
 
 Feature = Sparse | Dense

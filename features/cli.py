@@ -38,3 +38,28 @@ def oracle_command(
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
         return oracle.run(spark, config, day)
+
+
+@app.command("profile")
+def profile_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+) -> dict[str, Any]:
+    """Interests of users in topics, counted and learned, to dws_user_interest."""
+    from etl.session import spark_session
+    from features import profile
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return profile.run(spark, config, day)
+
+
+@app.command("report")
+def report_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+) -> dict[str, Any]:
+    """Missing values, drift, collinearity and worth of the features of a day's training set."""
+    from features import report
+
+    return report.run(settings_of(context), parse_day(date))

@@ -19,6 +19,7 @@ from features.catalog import COLUMNS, Dense, Feature, index_of
 from features.counts import GROUPS, LIKED_STRENGTH, NUM_TAGS, TAG_STRENGTH, Rates
 from features.hashing import bucket
 from features.transform import Statistics
+from features.transforms import Vocabulary
 
 Row = Mapping[str, Any]
 
@@ -97,8 +98,8 @@ class OnlineFeatures:
     users: Mapping[Any, Row] = field(default_factory=dict)
     items: Mapping[Any, Row] = field(default_factory=dict)
 
-    def raw(self, request: Row) -> dict[str, float | int | None]:
-        """Every feature by name, dense ones as they are before scaling: what is logged with an impression.
+    def raw(self, request: Row) -> dict[str, float | int | str | None]:
+        """Every feature by name, dense ones as they are before scaling: its numbers are what an impression may log.
 
         `request` has user_id, item_id, at (datetime, UTC), position and device. Unknown users and items are welcome.
         """
@@ -114,22 +115,36 @@ class OnlineFeatures:
         raw = self.raw(request)
         return {feature.name: self._scaled(feature, raw[feature.name]) for feature in COLUMNS}
 
-    def _scaled(self, feature: Feature, value: float | int | None) -> float | int:
-        if not isinstance(feature, Dense):
-            return value or 0
-        if value is None or not math.isfinite(value):
-            value = feature.default
-        mean, deviation = self.statistics.mean[feature.name], self.statistics.deviation[feature.name]
-        return 0.0 if value is None else float(np.float32((value - mean) / deviation))
+    def _scaled(self, feature: Feature, value: Any) -> float | int:
+        if isinstance(feature, Dense):
+            if value is None or not math.isfinite(value):
+                value = feature.default
+            mean, deviation = self.statistics.mean[feature.name], self.statistics.deviation[feature.name]
+            return 0.0 if value is None else float(np.float32((value - mean) / deviation))
+        if feature.at_least:
+            return int(Vocabulary(tuple(self.statistics.vocabulary[feature.name])).transform([value])[0])
+        return int(value or 0)
 
 
-def _value(feature: Feature, row: Row) -> float | int | None:
+def _value(feature: Feature, row: Row) -> float | int | str | None:
     value = evaluate(feature.source, row)
     if isinstance(feature, Dense):
-        if feature.transform == "log1p" and value is not None:
-            value = math.log1p(value) if value > -1 else None
+        value = None if value is None else TRANSFORMS[feature.transform](value)
         return None if value is None else float(np.float32(value))
+    if feature.at_least:
+        return None if value is None else str(value)
     return 0 if value is None else bucket(index_of(feature), value, feature.buckets)
+
+
+def _log1p(value: float) -> float | None:
+    return math.log1p(value) if value > -1 else None
+
+
+TRANSFORMS: dict[str, Callable[[float], float | None]] = {
+    "identity": lambda value: value,
+    "log1p": _log1p,
+    "arctan": math.atan,
+}
 
 
 def _datediff(end: date, start: date) -> int:

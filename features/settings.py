@@ -30,6 +30,8 @@ class FeatureSettings(Settings):
     """Items drawn as not chosen for each positive, where there are interactions but no impressions."""
     min_rating: float = 4.0
     """A rating from here on is a positive."""
+    interest_l2: float = Field(default=1.0, gt=0)
+    """Penalty of the regression that learns users' interests, for a user × topic pair."""
     row_group_mb: int = Field(default=4, gt=0)
     """Size of the row groups, the unit that readers shuffle and share out."""
     files: int = Field(default=8, gt=0)

@@ -1,25 +1,33 @@
 """Examples -> feature columns, by the catalog: hashed ids and standardised numbers."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from features.catalog import COLUMNS, DENSE, Dense, Feature, index_of
+from features.catalog import COLUMNS, DENSE, SPARSE, Dense, Feature, Sparse, index_of
 from features.counts import Rates, with_counts
+from features.transforms import Vocabulary, on_spark
 
+VOCABULARIES = [feature for feature in SPARSE if feature.at_least]
+DENSE_TRANSFORMS: dict[str, Callable[[Column], Column]] = {"identity": lambda x: x, "log1p": F.log1p, "arctan": F.atan}
 LOGGED = "features"  # column of an impression with the values that were computed when it was shown
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the training rows teach: click rates, and the mean and standard deviation of each dense feature."""
+    """What the training rows teach: click rates, mean and deviation of each dense feature, values of vocabularies.
+
+    For features scaled to 0 … 1, `mean` is their smallest value and `deviation` their range.
+    """
 
     prior: float = 0.0
     by_position: dict[str, float] = field(default_factory=dict)
     mean: dict[str, float] = field(default_factory=dict)
     deviation: dict[str, float] = field(default_factory=dict)
+    vocabulary: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def rates(self) -> Rates:
@@ -59,14 +67,17 @@ def raw_features(
 def _raw(feature: Feature) -> Column:
     value = F.expr(feature.source)
     if isinstance(feature, Dense):
-        return (F.log1p(value) if feature.transform == "log1p" else value).cast("float")
+        return DENSE_TRANSFORMS[feature.transform](value).cast("float")
+    if feature.at_least:
+        return value.cast("string")
     # Bucket 0 is for missing values; the index keeps equal values of two features apart.
     hashed = F.pmod(F.xxhash64(F.lit(index_of(feature)), value.cast("string")), F.lit(feature.buckets - 1)) + 1
     return F.when(value.isNull(), F.lit(0)).otherwise(hashed).cast("bigint")
 
 
 def _logged_or(computed: Column, feature: Feature, has_log: bool) -> Column:
-    if not has_log:
+    """What was logged, where it was; a log holds numbers, so values of vocabularies are always computed."""
+    if not has_log or (isinstance(feature, Sparse) and feature.at_least):
         return computed
     logged = F.col(LOGGED)[feature.name].cast("float" if isinstance(feature, Dense) else "bigint")
     return F.coalesce(logged, computed)
@@ -74,25 +85,39 @@ def _logged_or(computed: Column, feature: Feature, has_log: bool) -> Column:
 
 def fit(train: DataFrame, rates: Rates) -> Statistics:
     """Statistics from the rows of the training split, and from no others."""
+    offset_and_scale = {
+        "standardise": (F.avg, F.stddev_pop),
+        "min_max": (F.min, lambda value: F.max(value) - F.min(value)),
+        "none": (lambda _: F.lit(0.0), lambda _: F.lit(1.0)),
+    }
     sums = [
         f(_with_default(feature)).alias(f"{name}_{feature.name}")
         for feature in DENSE
-        for name, f in (("m", F.avg), ("d", F.stddev_pop))
+        for name, f in zip("md", offset_and_scale[feature.scale], strict=True)
     ]
     row = train.agg(*sums).collect()[0]
     mean = {feature.name: float(row[f"m_{feature.name}"] or 0.0) for feature in DENSE}
     deviation = {feature.name: float(row[f"d_{feature.name}"] or 0.0) or 1.0 for feature in DENSE}
-    known = Statistics.of_rates(rates)
-    return Statistics(known.prior, known.by_position, mean, deviation)
+    vocabulary = {
+        feature.name: list(
+            Vocabulary.fit(train, f"f_{feature.name}", feature.at_least, most=feature.buckets - 2).values
+        )
+        for feature in VOCABULARIES
+    }
+    return replace(Statistics.of_rates(rates), mean=mean, deviation=deviation, vocabulary=vocabulary)
 
 
 def standardise(rows: DataFrame, statistics: Statistics) -> DataFrame:
-    """(x − mean) / deviation for dense features; a missing value becomes its default, or 0, the mean."""
-    scaled = {}
+    """Dense features scaled, a missing value as its default or 0; values of vocabularies as ids."""
+    ready = {}
     for feature in DENSE:
         value = (_with_default(feature) - statistics.mean[feature.name]) / statistics.deviation[feature.name]
-        scaled[f"f_{feature.name}"] = F.coalesce(value, F.lit(0.0)).cast("float")
-    return rows.withColumns(scaled)
+        ready[f"f_{feature.name}"] = F.coalesce(value, F.lit(0.0)).cast("float")
+    for name in (feature.name for feature in VOCABULARIES):
+        ids = Vocabulary(tuple(statistics.vocabulary[name]))
+        rows = rows.transform(on_spark, f"f_{name}", ids, f"f_{name}")
+        ready[f"f_{name}"] = F.col(f"f_{name}").cast("bigint")
+    return rows.withColumns(ready)
 
 
 def _with_default(feature: Dense) -> Column:

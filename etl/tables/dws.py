@@ -33,3 +33,19 @@ open_visit = Table(
     ),
     checks=(NotNull(("session", "outTime")),),
 )
+
+user_interest = Table(
+    name="dws_user_interest",
+    description="One row per user and topic that they were shown: how much they are interested in it",
+    key=("user_id", "tag"),
+    columns=columns(
+        ("user_id", "string", "the user"),
+        ("tag", "string", "the topic"),
+        ("shown", "bigint", "impressions of the user on the topic"),
+        ("clicks", "bigint", "clicks among them"),
+        ("rate", "double", "click rate, pulled to that of all users and topics"),
+        ("interest", "double", "coefficient of a logistic regression: over 0 means more than others"),
+        ("rank", "int", "place among the user's topics, by interest, from 1"),
+    ),
+    checks=(NotNull(("rate", "interest")), InRange("shown", 1), InRange("rank", 1)),
+)

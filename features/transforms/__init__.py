@@ -22,6 +22,11 @@ from features.transforms.numbers import Arctan, Log, MinMax, Missing, Quantile, 
 from features.transforms.rates import SmoothedRate
 from features.transforms.values import Cross, Hashing, LastItems, MultiValued, OneHot, Vocabulary
 
+__all__ = [
+    "Arctan", "Cross", "Hashing", "LastItems", "Log", "MinMax", "Missing", "MultiValued", "OneHot", "Quantile",
+    "SmoothedRate", "Standardise", "TimeSince", "Transform", "Vocabulary", "Whiten", "from_json", "on_spark", "to_json",
+]  # fmt: skip
+
 KINDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
