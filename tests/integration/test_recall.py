@@ -1,6 +1,7 @@
 """Recall on Spark: what every channel promises, some of them against matrices, merging, and how channels are measured."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -11,9 +12,10 @@ from ranx import Qrels, evaluate
 from ranx import Run as RanxRun
 from scipy import sparse
 
+from conf import UserError
 from features.measures import click_metrics
 from recsys.lists import measure_lists as measure_with_numpy
-from recsys.recall import CHANNELS, Scorer, ease, item_cf
+from recsys.recall import CHANNELS, Scorer, channel_of, ease, item_cf
 from recsys.recall.history import Batch, History, batch_of
 from recsys.recall.measure import measure_lists as measure_on_spark
 from recsys.recall.merge import Weights
@@ -105,6 +107,33 @@ def test_new_items_reach_people_who_differ(spark: SparkSession, scorers: dict[st
     assert firsts[0] == 0
     assert firsts[1:5].min() > 20
     assert firsts[5] < 10
+
+
+@dataclass(frozen=True)
+class SameAuthor:
+    """A channel of one's own, as docs/extending.md has it: items by the authors that the user chose."""
+
+    similar: sparse.csr_matrix
+
+    def score(self, batch: Batch) -> np.ndarray:
+        return batch.nothing_for_cold((batch.recent @ self.similar).toarray())
+
+
+def same_author(history: History, settings: RecallSettings) -> SameAuthor:
+    author = history.items["author"].factorize()[0]
+    same = sparse.csr_matrix(author[:, None] == author[None])
+    return SameAuthor(same.multiply(author[:, None] >= 0).tocsr())
+
+
+def test_a_channel_of_ones_own(spark: SparkSession, checkerboard: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{__name__}:same_author"
+    assert channel_of(name) is same_author
+    monkeypatch.setitem(CHANNELS, "same_author", same_author)
+    scorer = same_author(checkerboard, SETTINGS)
+    test_what_every_channel_promises(spark, checkerboard, {"same_author": scorer}, "same_author")
+    for wrong in ("nothing.here:fit", f"{__name__}:nothing", "unknown"):
+        with pytest.raises(UserError, match=r"recall\.quota"):
+            channel_of(wrong)
 
 
 def random_choices(users: int = 40, items: int = 12) -> np.ndarray:
