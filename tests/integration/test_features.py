@@ -201,6 +201,12 @@ def test_folds_hold_every_row_once_and_shuffle_anew(spark: SparkSession) -> None
         splits.k_fold(examples, 1, seed=1)
 
 
+def test_the_more_rows_the_smaller_the_parts_that_are_held_out() -> None:
+    assert splits.usual_shares(10_000) == (0.6, 0.2, 0.2)
+    assert splits.usual_shares(1_000_000) == (0.98, 0.01, 0.01)
+    assert sum(splits.usual_shares(10**8)) == pytest.approx(1)
+
+
 def test_leave_one_out_tests_each_users_last_positive(spark: SparkSession) -> None:
     rows = [("u", f"i{n}", datetime(2026, 4, n), date(2026, 4, n), 1, f"e{n}") for n in range(1, 5)]
     rows.append(("u", "neg", datetime(2026, 4, 4), date(2026, 4, 4), 0, "e4-n-1"))

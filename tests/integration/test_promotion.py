@@ -1,6 +1,7 @@
 """Ranking and promotion over published examples and candidates made by hand: no Spark needed."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conf import Config, Paths, load
 from conf.versions import publish
 from features.catalog import DENSE, SPARSE
 from recsys import coarse, promote, rank
+from recsys.dataset import examples_folder, read_rows
 from recsys.fine import train as fine
 
 USERS, ITEMS = 40, 30
@@ -27,14 +29,15 @@ STATISTICS = {
 def rows_of(seed: int, number: int, day: int, *, signal: float = 2.0) -> dict[str, np.ndarray]:
     """Clicks follow user_id's hash and one dense feature by `signal`; at 0 there is nothing to learn."""
     rng = np.random.default_rng(seed)
-    user, item = rng.integers(1, USERS + 1, number), rng.integers(1, ITEMS + 1, number)
+    # Lists of ten: one user at one moment.
+    user, item = np.repeat(rng.integers(1, USERS + 1, number // 10), 10), rng.integers(1, ITEMS + 1, number)
     columns: dict[str, np.ndarray] = {f"f_{feature.name}": np.zeros(number, np.int64) for feature in SPARSE}
     columns |= {f"f_{feature.name}": rng.normal(size=number).astype(np.float32) for feature in DENSE}
     columns["f_user_id"], columns["f_item_id"] = user, item
     logit = signal * (columns["f_item_rate"] + (item % 3 - 1)) - 1.5
     columns["label"] = (rng.random(number) < 1 / (1 + np.exp(-logit))).astype(np.float32)
     columns["user_id"], columns["item_id"] = np.char.add("u", user.astype(str)), np.char.add("i", item.astype(str))
-    columns["at_s"] = day * 86_400.0 + np.sort(rng.random(number)) * 86_400
+    columns["at_s"] = np.repeat(day * 86_400.0 + np.sort(rng.random(number // 10)) * 86_400, 10)
     return columns
 
 
@@ -159,3 +162,23 @@ def test_a_table_over_ray_actors_ranks_as_one_in_this_process(config: Config) ->
         assert shared[metric] == pytest.approx(alone[metric], abs=1e-5)
     runs = config.get(Paths).runs
     assert not list(runs.glob("fm-*/shards"))
+
+
+@pytest.mark.parametrize("objective", ["binary", "lambdarank"])
+def test_coarse_ranks_and_is_calibrated_and_threads_may_share_it(config: Config, objective: str) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    told = coarse.run(config.with_values({"coarse.objective": objective, "coarse.rounds": 150}), day)
+    assert told["test_auc"] > 0.75
+    assert told["test_ece"] < 0.05
+    folder = sorted(config.get(Paths).runs.glob("lightgbm-*"))[-1]
+    assert (folder / "model/model.txt").read_text().startswith("tree")
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    importance = {row["metric"]: row["value"] for row in metrics if row["metric"].startswith("importance ")}
+    assert max(importance, key=lambda name: importance[name]) == "importance item_rate"
+    ranker = coarse.load(folder)
+    rows = [read_rows(examples_folder(config, day) / name) for name in ("train", "valid", "test")] * 4
+    with ThreadPoolExecutor(4) as pool:
+        side_by_side = list(pool.map(ranker.predict, rows))
+    for found, part in zip(side_by_side, rows, strict=True):
+        np.testing.assert_array_equal(found, ranker.predict(part))
