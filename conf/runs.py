@@ -12,7 +12,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -70,6 +70,12 @@ class Run:
         """Add one number for `ads_model_metric`; `model` when it is another's than the run's own, a channel's say."""
         row = {"model": model or self.model, "stage": stage, "split": split, "metric": metric, "k": k}
         self._append("metrics.jsonl", {**row, "value": float(value), "rows": int(rows)})
+
+    def metrics(self, stage: str, split: str, values: Mapping[str, float], rows: int) -> dict[str, float]:
+        """Add several numbers of a split; returns them under `<split>_<metric>`."""
+        for name, value in values.items():
+            self.metric(stage, split, name, value, rows)
+        return {f"{split}_{name}": float(value) for name, value in values.items()}
 
     def trial(self, **values: Any) -> None:
         """Add one trial of a search for `ads_tuning_trial`."""

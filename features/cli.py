@@ -7,12 +7,13 @@ import typer
 from conf.cli import one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")
+Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 
 
 @app.command("build")
 def build_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: Day,
     split: Annotated[str, typer.Option(help="day, or time, random, leave-one-out over all data")] = "day",
 ) -> dict[str, Any]:
     """Training set of a day, as Parquet with Petastorm's metadata."""
@@ -29,7 +30,7 @@ def build_command(
 @app.command("oracle")
 def oracle_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: Day,
 ) -> dict[str, float]:
     """Best possible AUC and log loss of a generated day, for comparison; nothing on real data."""
     from etl.session import spark_session
@@ -43,7 +44,7 @@ def oracle_command(
 @app.command("profile")
 def profile_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: Day,
 ) -> dict[str, Any]:
     """Interests of users in topics, counted and learned, to dws_user_interest."""
     from etl.session import spark_session
@@ -57,7 +58,7 @@ def profile_command(
 @app.command("report")
 def report_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: Day,
 ) -> dict[str, Any]:
     """Missing values, drift, collinearity and worth of the features of a day's training set."""
     from features import report

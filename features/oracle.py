@@ -41,7 +41,6 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
                 raise UserError(
                     f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"
                 )
-            for metric in ("auc", "log_loss"):
-                found.metric("evaluate", split, metric, numbers[metric], int(numbers["rows"]))
-                told[f"{split}_{metric}"] = numbers[metric]
+            kept = {metric: numbers[metric] for metric in ("auc", "log_loss") if metric in numbers}
+            told |= found.metrics("evaluate", split, kept, int(numbers["rows"]))
     return told

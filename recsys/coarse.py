@@ -38,9 +38,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
             found.metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
         for split in ("valid", "test"):
             rows = parts[split]
-            for metric, value in click_metrics(rows.label, ranker.predict(rows), rows.keys["user_id"]).items():
-                found.metric("coarse", split, metric, value, len(rows.label))
-                told[f"{split}_{metric}"] = value
+            numbers = click_metrics(rows.label, ranker.predict(rows), rows.keys["user_id"])
+            told |= found.metrics("coarse", split, numbers, len(rows.label))
     return told
 
 

@@ -85,10 +85,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
         kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
             rows = parts[split]
-            numbers = measure(fine, rows)
-            for metric, value in numbers.items():
-                found.metric("fine", split, metric, value, len(rows.label))
-                told[f"{split}_{metric}"] = value
+            told |= found.metrics("fine", split, measure(fine, rows), len(rows.label))
             if split == "valid":
                 raw = fine.model.predict(fine.encoder.encode(rows))
                 fine = replace(fine, curve=calibrate.fit(kind, rows.label, raw))
