@@ -41,6 +41,6 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
                 raise UserError(
                     f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"
                 )
-            kept = {metric: numbers[metric] for metric in ("auc", "log_loss") if metric in numbers}
+            kept: dict[str, float] = {metric: numbers[metric] for metric in ("auc", "log_loss") if metric in numbers}
             told |= found.metrics("evaluate", split, kept, int(numbers["rows"]))
     return told
