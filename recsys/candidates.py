@@ -96,7 +96,9 @@ class _Maker:
         label = truth.selectExpr("*", "1 as label")
         labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
         self.held.append(labelled)
-        sample = _some_users(labelled)
+        # Users without a history are ranked by what is hot, whatever the weights.
+        warm = known.select("user_id").distinct()
+        sample = _some_users(labelled.join(warm, on="user_id", how="left_semi"))
         weights = learn_weights(sample, names, self._settings.learn_at)
         for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
             self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
