@@ -18,7 +18,7 @@ LEAST = 50  # positives below which nothing can be learned
 def learn(
     scores: NDArray[np.floating], label: NDArray[np.integer], user: NDArray[np.integer], k: int
 ) -> NDArray[np.float64] | None:
-    """Weights (steps,), summing to 1, that order each user's candidates best; None with too few positives.
+    """Weights (steps,), |weights| summing to 1, that order each user's candidates best; None with too few positives.
 
     `scores` (rows, steps) are in comparable units, `label` (rows,) 0 or 1, `user` (rows,) codes from 0. nDCG is a
     rugged function and a single climb follows its noise: weights are the mean of climbs on random halves of the users,
@@ -36,10 +36,7 @@ def learn(
 
 
 def _climb(measure: Callable[[NDArray[np.float64]], float], steps: int) -> NDArray[np.float64]:
-    """From the best single step, change one weight at a time while that helps, by ever smaller steps.
-
-    No weight is negative: scores that are alike would else be played off against one another, on noise.
-    """
+    """From the best single step, change one weight at a time while that helps, by ever smaller steps."""
     weights = max(np.eye(steps), key=measure)
     best, step = measure(weights), FIRST_STEP
     for _ in range(SWEEPS):
@@ -47,7 +44,7 @@ def _climb(measure: Callable[[NDArray[np.float64]], float], steps: int) -> NDArr
         for place in range(steps):
             for change in (step, -step):
                 tried = weights.copy()
-                tried[place] = max(tried[place] + change, 0.0)
+                tried[place] += change
                 if (value := measure(tried)) > best:
                     best, weights = value, tried
                     break

@@ -20,7 +20,7 @@ from recsys.dataset import Rows, candidates_folder, read_rows, statistics_of
 from recsys.fine import train as fine
 from recsys.lists import beyond_accuracy, intervals, measure_lists
 from recsys.rerank import rerank
-from recsys.settings import CoarseSettings, RecallSettings, RecommendSettings
+from recsys.settings import CoarseSettings, RecommendSettings
 
 MODEL = "recommend"
 KEYS = ["user_id", "item_id", "channels", "score"]
@@ -37,7 +37,7 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     with start_run(config, MODEL, day) as found:
         to_learn_from = scored(config, day, folder / "fit", "valid")
         steps = [name for name in to_learn_from if name not in KNOWN]
-        weights = blend.fit(to_learn_from, steps, config.get(RecallSettings).learn_at)
+        weights = blend.fit(to_learn_from, steps, at)
         write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
         for name, value in weights.weights.items():
             found.metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)

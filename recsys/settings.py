@@ -29,8 +29,8 @@ class RecallSettings(Settings):
     """Age at which a click counts half for the hot list."""
     similarity: str = Field(default="cosine", pattern="^(cosine|jaccard)$")
     """How item-CF and user-CF compare."""
-    learn_at: int = Field(default=50, gt=0)
-    """Places of a list for which the weights of channels and rankers are learned."""
+    learn_at: int = Field(default=10, gt=0)
+    """Places of a list for which the weights of the channels are learned."""
     neighbours: int = Field(default=200, gt=0)
     """Similar items kept for each item."""
     shrink: float = Field(default=5.0, ge=0)
