@@ -94,11 +94,16 @@ class _Maker:
         names = list(self._settings.quota)
         history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0), keep=None)
         label = truth.selectExpr("*", "1 as label")
-        labelled = proposed.join(label, on=["user_id", "item_id"], how="left").fillna(0, ["label"]).persist()
+        warm = known.selectExpr("user_id", "true as is_warm").distinct()
+        labelled = (
+            proposed.join(label, on=["user_id", "item_id"], how="left")
+            .join(warm, on="user_id", how="left")
+            .fillna({"label": 0, "is_warm": False})
+            .persist()
+        )
         self.held.append(labelled)
         # Users without a history are ranked by what is hot, whatever the weights.
-        warm = known.select("user_id").distinct()
-        sample = _some_users(labelled.join(warm, on="user_id", how="left_semi"))
+        sample = _some_users(labelled.where("is_warm"))
         weights = learn_weights(sample, names, self._settings.learn_at)
         for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
             self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
@@ -200,6 +205,7 @@ def _rescored(labelled: "DataFrame", weights: Weights, keep: int) -> "DataFrame"
     """The best `keep` of each user by the merged score that the learned weights give, as the other sets have it."""
     if weights.values is not None:
         terms = " + ".join(f"scores[{i}] * {float(value)!r}D" for i, value in enumerate(weights.values))
-        labelled = labelled.selectExpr("* except (score)", f"cast({terms} as double) as score")
+        score = f"cast(if(is_warm, {terms}, scores[{weights.fallback}]) as double) as score"
+        labelled = labelled.selectExpr("* except (score)", score)
     nth = "row_number() over (partition by user_id order by score desc, item_id)"
     return labelled.selectExpr("*", f"{nth} as nth").where(f"nth <= {keep}")

@@ -31,7 +31,8 @@ class Weights:
         if self.values is None:
             return by_place
         merged = np.tensordot(self.values, standard.astype(np.float64), axes=1)
-        return np.where(is_cold[:, None], standard[self.fallback] + by_place, merged)
+        # What other channels have for someone unknown (new items, say) is a draw: it breaks ties.
+        return np.where(is_cold[:, None], standard[self.fallback] + 1e-3 * by_place, merged)
 
 
 def learn_weights(candidates: pd.DataFrame, names: Sequence[str], k: int) -> Weights:
