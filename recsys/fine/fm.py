@@ -1,9 +1,7 @@
 """The online factorisation machine as a model: learn, predict, save, load."""
 
 import io
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,12 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.atomic import read_checked, write_checked
-from recsys.fine import ftrl
+from recsys.fine import ftrl, parallel
 from recsys.fine.csr import Csr
 from recsys.fine.inclusion import Inclusion, inclusion_of
 from recsys.settings import FMSettings
 
 VERSION = 2
-BLOCK = 8192  # rows that a thread learns before it shows the others its bias
 
 
 class FM:
@@ -41,7 +38,6 @@ class FM:
         self.bias = np.zeros((1, 2), np.float32)
         self._rng = np.random.default_rng(settings.seed)
         self._draw = np.array([settings.seed * 2 + 1], np.uint32)
-        self._lock = threading.Lock()
         self._table: NDArray[Any] | None = None
         self._set_empty()
         self._grow(0 if self.inclusion else 1 << settings.bits)
@@ -69,7 +65,7 @@ class FM:
     @property
     def memory_bytes(self) -> int:
         """Bytes of the parameters."""
-        return sum(array.nbytes for array in self._arrays().values())
+        return sum(array.nbytes for array in self.arrays().values())
 
     def learn(
         self,
@@ -81,7 +77,7 @@ class FM:
     ) -> NDArray[np.float32]:
         """One pass in order; returns what was predicted for each row before it was learned from, (rows,).
 
-        With more threads, blocks are learned side by side without locks (Niu et al. 2011): as good, not bit-identical.
+        With more threads, blocks are learned side by side (`parallel.py`): as good, not bit-identical.
         Raises ValueError for shapes, ids or values that make no sense.
         """
         if len(label) != len(rows):
@@ -90,34 +86,14 @@ class FM:
         if threads == 1:
             rows.check(self.size)
         weights = np.ones(len(label), np.float32) if weight is None else weight.astype(np.float32, copy=False)
-        out = np.empty(len(label), np.float32)
         self._table = None
         if threads == 1:
-            self._learn(rows, label, weights, self.bias, self._draw, out)
+            out = np.empty(len(label), np.float32)
+            self.learn_rows(rows, label, weights, self.bias, self._draw, out)
             return out
-        starts = range(0, len(label), BLOCK)
-        with ThreadPoolExecutor(threads) as pool:
-            for checked in [pool.submit(rows[at : at + BLOCK].check, self.size) for at in starts]:
-                checked.result()
-            for done in [pool.submit(self._learn_block, rows, label, weights, out, at) for at in starts]:
-                done.result()
-        return out
+        return parallel.learn(self, rows, label, weights, threads)
 
-    def _learn_block(
-        self, rows: Csr, label: NDArray[Any], weight: NDArray[Any], out: NDArray[np.float32], start: int
-    ) -> None:
-        """Learn a block with a bias of its own, then add its gain: all rows share w0, so threads must not."""
-        block = slice(start, start + BLOCK)
-        with self._lock:
-            before = self.bias.copy()
-        bias = before.copy()
-        draw = np.array([(self.settings.seed * 2 + 1) * (start + 1)], np.uint32)
-        self._learn(rows[block], label[block], weight[block], bias, draw, out[block])
-        with self._lock:
-            self.bias[0, 0] += bias[0, 0] - before[0, 0]
-            self.bias[0, 1] = np.sqrt(self.bias[0, 1] ** 2 + bias[0, 1] ** 2 - before[0, 1] ** 2)
-
-    def _learn(
+    def learn_rows(
         self,
         rows: Csr,
         label: NDArray[Any],
@@ -126,6 +102,7 @@ class FM:
         draw: NDArray[np.uint32],
         out: NDArray[np.float32],
     ) -> None:
+        """The kernel on rows that were checked; `bias`, the random state `draw` and `out` are the caller's."""
         k, f = self.settings.k, ftrl.f32
         s = self.settings
         alpha, beta, alpha_v = f(s.alpha), f(s.beta), f(s.alpha_v)
@@ -192,7 +169,7 @@ class FM:
         about = np.frombuffer(self.settings.model_dump_json().encode(), np.uint8)
         state: dict[str, Any] = {"version": VERSION, "settings": about, "fields": self.fields, "size": self.size}
         state |= {"used": used, "bias": self.bias, "draw": self._draw}
-        state |= {name: array[used] for name, array in self._arrays().items()}
+        state |= {name: array[used] for name, array in self.arrays().items()}
         state |= {f"i_{name}": values for name, values in (self.inclusion.state() if self.inclusion else {}).items()}
         state |= {f"x_{name}": values for name, values in extra.items()}
         np.savez(buffer, **state)
@@ -207,7 +184,7 @@ class FM:
             model = cls(FMSettings.model_validate_json(saved["settings"].tobytes()), int(saved["fields"]))
             model._grow(int(saved["size"]))
             model.bias, model._draw = saved["bias"], saved["draw"]
-            for name, array in model._arrays().items():
+            for name, array in model.arrays().items():
                 array[saved["used"]] = saved[name]
             if model.inclusion:
                 model.inclusion.restore({name[2:]: saved[name] for name in saved.files if name.startswith("i_")})
@@ -220,9 +197,15 @@ class FM:
             self._grow(self.inclusion.num_features)
         return rows
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tables by name, a row a feature."""
         names = ("table", "s") if self.settings.weights == "q2.13" else ("linear", "v", "s")
         return {name: getattr(self, name) for name in names}
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Other tables in place of those of `arrays`."""
+        for name, array in arrays.items():
+            setattr(self, name, array)
 
     def _touched(self) -> NDArray[np.bool_]:
         touched = np.asarray(self.s.any(axis=1))

@@ -27,16 +27,15 @@ QUANTUM = f32(2.0**-13)  # q2.13: one sign bit, 2 bits before the point, 13 behi
 
 
 @intrinsic
-def prefetch(typing_context, array, row):  # type: ignore[no-untyped-def]
-    """Ask for the first cache line of `array[row]` (two dimensions): tables are larger than the caches."""
-    signature = types.void(array, types.int64)
+def prefetch(typing_context, array, row, column):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of `array[row, column]`: tables are larger than the caches."""
+    signature = types.void(array, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         found = make_array(signature.args[0])(context, builder, arguments[0])
-        zero = context.get_constant(types.intp, 0)
         pointer = get_item_pointer2(
             context, builder, found.data, [None, None], [builder.extract_value(found.strides, i) for i in (0, 1)],
-            "A", [arguments[1], zero],
+            "A", [arguments[1], arguments[2]],
         )  # fmt: skip
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
@@ -109,9 +108,9 @@ def learner(k: int) -> Callable[..., None]:
             if row + 1 < rows:
                 for place in range(end, indptr[row + 2]):
                     i = np.int64(max(index[place], 0))
-                    prefetch(linear, i)
-                    prefetch(v, i)
-                    prefetch(s, i)
+                    prefetch(linear, i, 0)
+                    prefetch(v, i, 0)
+                    prefetch(s, i, 0)
             logit, squares = w0, ZERO
             for f in range(k):
                 total[f] = ZERO
@@ -158,7 +157,9 @@ def scorer(k: int) -> Callable[..., None]:
         for row in range(rows):
             if row + 1 < rows:
                 for place in range(indptr[row + 1], indptr[row + 2]):
-                    prefetch(table, np.int64(max(index[place], 0)))
+                    i = np.int64(max(index[place], 0))
+                    prefetch(table, i, 0)  # a row may lie in two cache lines
+                    prefetch(table, i, k)
             logit, squares = w0, ZERO
             for f in range(k):
                 total[f] = ZERO

@@ -12,6 +12,7 @@ from conf import UserError
 from recsys.fine.csr import Csr
 from recsys.fine.fm import FM
 from recsys.fine.inclusion import Inclusion
+from recsys.fine.parallel import frequent
 from recsys.fine.sampling import sample_weights
 from recsys.fine.variants import Variant, Variants, field_importance
 from recsys.settings import FMSettings
@@ -205,6 +206,25 @@ def test_the_same_seed_gives_the_same_bits_and_two_cores_the_same_quality(
     assert (once.v == again.v).all()
     assert log_loss(clicks[1], two.learn(*clicks, threads=2)) == pytest.approx(base_loss, rel=0.01)
     assert two.weight0() == pytest.approx(once.weight0(), abs=0.1)
+
+
+@pytest.mark.parametrize("update", [{}, {"weights": "q2.13", "l1": 0.0}, {"field_aware": True, "k": 4}])
+def test_cores_that_meet_in_frequent_features_learn_as_well(update: dict[str, object]) -> None:
+    """Half of the fields have one value in most rows: these are learned in copies, and nothing of them is lost."""
+    rng = np.random.default_rng(8)
+    ids = rng.integers(0, 2000, (60_000, 6)) + np.arange(6) * 2000
+    ids[:, :3] = np.minimum(rng.zipf(1.5, (60_000, 3)), 2000) - 1 + np.arange(3) * 2000
+    truth = rng.normal(0, 0.5, 12_000)
+    label = (rng.random(60_000) < 1 / (1 + np.exp(1 - truth[ids].sum(axis=1)))).astype(np.float32)
+    rows, settings = Csr.one_hot(ids), BASE.model_copy(update={"bits": 14, **update})
+    assert 5 < len(frequent(rows)) < 1024
+    one, two = FM(settings, fields=6), FM(settings, fields=6)
+    expected, found = one.learn(rows, label), two.learn(rows, label, threads=2)
+    assert log_loss(label, found) == pytest.approx(log_loss(label, expected), rel=0.01)
+    assert two.size == one.size
+    hot = frequent(rows)
+    np.testing.assert_allclose(two.s[hot, -1], one.s[hot, -1], rtol=0.2)
+    assert log_loss(label, two.predict(rows)) == pytest.approx(log_loss(label, one.predict(rows)), rel=0.01)
 
 
 def test_16_bit_weights_halve_the_memory_of_weights_and_cost_nothing(
