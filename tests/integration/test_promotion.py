@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conf import Config, Paths, load
+from conf import Config, Paths, UserError, load
 from conf.versions import publish
 from features.catalog import DENSE, SPARSE
 from recsys import coarse, promote, rank
@@ -182,3 +182,30 @@ def test_coarse_ranks_and_is_calibrated_and_threads_may_share_it(config: Config,
         side_by_side = list(pool.map(ranker.predict, rows))
     for found, part in zip(side_by_side, rows, strict=True):
         np.testing.assert_array_equal(found, ranker.predict(part))
+
+
+def test_a_warm_start_goes_on_from_yesterday_and_knows_more(config: Config) -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    for day in (first, second):
+        publish_day(config, day)
+    cold = fine.run(config, second)
+    warm = config.with_values({"fm.warm_start": True})
+    fine.run(warm, first)
+    found = fine.run(warm, second)
+    assert found["progressive_log_loss"] < cold["progressive_log_loss"]
+    assert found["test_log_loss"] < cold["test_log_loss"] * 1.01
+    # The same day again has nothing new in its training rows: none is learned twice.
+    again = fine.run(warm, date(2026, 3, 2))
+    assert again["test_auc"] == pytest.approx(found["test_auc"], abs=1e-9)
+
+
+def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    trained(config, day)
+    model = next(config.get(Paths).runs.glob("fm-*/model/fm_test.npz"))
+    raw = bytearray(model.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    model.write_bytes(bytes(raw))
+    with pytest.raises(UserError, match="is corrupt: its checksum does not fit"):
+        rank.run(config, day)
