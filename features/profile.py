@@ -81,7 +81,7 @@ def _learn(counted: DataFrame, settings: FeatureSettings) -> DataFrame:
         ]
     ).fit(rows)
     regression = LogisticRegression(
-        weightCol="weight", regParam=settings.interest_l2 / max(counted.count(), 1), standardization=False, maxIter=50
+        weightCol="weight", regParam=settings.interest_l2 / max(counted.count(), 1), standardization=False, maxIter=20
     )
     model = regression.fit(prepare.transform(rows))
     tags, pairs = prepare.stages[0].labelsArray  # type: ignore[attr-defined]
