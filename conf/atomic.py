@@ -8,14 +8,17 @@ from conf.errors import UserError
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Replace the file at `path` by one that is whole and on disk."""
+    """Replace the file at `path` by one that is whole and on disk; a write that fails (a full disk) leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("wb") as out:
-        out.write(data.encode() if isinstance(data, str) else data)
-        out.flush()
-        os.fsync(out.fileno())
-    staged.replace(path)
+    try:
+        with staged.open("wb") as out:
+            out.write(data.encode() if isinstance(data, str) else data)
+            out.flush()
+            os.fsync(out.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def write_checked(path: Path, data: bytes) -> None:

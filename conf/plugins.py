@@ -6,12 +6,12 @@ from typing import Any
 from conf.errors import UserError
 
 
-def imported(name: str, setting: str) -> Any:
-    """The object called `name`. Raises UserError that says which `setting` named it."""
+def imported(name: str, what: str, error: type[UserError] = UserError) -> Any:
+    """The object called `name`. Raises `error`, which says `what` it was to be."""
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise UserError(f"{setting}: '{name}' is not written as package.module:function")
+        raise error(f"{what} '{name}' is not written as package.module:function")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{setting}: can't import '{name}': {error}") from None
+    except (ImportError, AttributeError) as problem:
+        raise error(f"can't import {what} '{name}': {problem}") from None

@@ -73,7 +73,7 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
 
 def _ranker(name: str) -> Callable[[Config, date, Rows], NDArray[np.floating]]:
     """A user's own: `score(config, day, rows)` -> (n,) chances of a click, from what was known before `rows`."""
-    found: Callable[[Config, date, Rows], NDArray[np.floating]] = imported(name, "recommend.rankers")
+    found: Callable[[Config, date, Rows], NDArray[np.floating]] = imported(name, "the ranker of recommend.rankers")
     return found
 
 

@@ -1,14 +1,15 @@
 """Checkpoints: `weights.{epoch:02d}-{val_loss:.4f}.pt`, atomic, checksummed, loaded without unpickling code."""
 
-import hashlib
 import io
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from conf import UserError
+from conf.atomic import read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
@@ -18,21 +19,12 @@ NAME = re.compile(r"weights\.(\d+)-(\d+\.\d+)\.pt")
 def save(folder: Path, epoch: int, val_loss: float, state: dict[str, Any], keep_best: int) -> Path:
     """Write one checkpoint and remove those that are neither the last nor among the `keep_best` best.
 
-    The file is whole or not there: it is written aside, synced and renamed; its checksum stands in its last 32 bytes.
+    The file is whole or not there, with a checksum.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    data = buffer.getvalue()
     path = folder / f"weights.{epoch:02d}-{val_loss:.4f}.pt"
-    staged = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with staged.open("wb") as out:
-            out.write(data + hashlib.sha256(data).digest())
-            out.flush()
-            os.fsync(out.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    write_checked(path, buffer.getvalue())
     _prune(folder, keep_best)
     return path
 
@@ -49,9 +41,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 
 def load(path: Path) -> dict[str, Any] | None:
     """State of one checkpoint; None when its checksum does not fit."""
-    raw = path.read_bytes()
-    data, digest = raw[:-32], raw[-32:]
-    if hashlib.sha256(data).digest() != digest:
+    try:
+        data = read_checked(path)
+    except UserError:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
     return state

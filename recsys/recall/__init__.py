@@ -44,7 +44,7 @@ CHANNELS: dict[str, Channel] = {
 def channel_of(name: str) -> Channel:
     """The channel called `name`. Raises UserError that lists the channels otherwise."""
     if ":" in name:
-        found: Channel = imported(name, "recall.quota")
+        found: Channel = imported(name, "the channel of recall.quota")
         return found
     if name not in CHANNELS:
         raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")

@@ -5,11 +5,11 @@ A builder takes (config, buckets of the sparse fields, number of dense features)
 """
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 from torch import nn
 
 from conf import Config, UsageError
+from conf.plugins import imported
 from training.models import deepfm
 
 Builder = Callable[[Config, Sequence[int], int], nn.Module]
@@ -20,11 +20,7 @@ MODELS: dict[str, Builder] = {"deepfm": deepfm.build}
 def builder_of(name: str) -> Builder:
     """The builder called `name`. Raises UsageError that lists the models otherwise."""
     if ":" in name:
-        module, attribute = name.split(":", 1)
-        try:
-            found: Builder = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"can't import model '{name}': {error}") from None
+        found: Builder = imported(name, "model", UsageError)
         return found
     if name not in MODELS:
         raise UsageError(f"unknown model '{name}'; choose from {', '.join(MODELS)}, or give module:builder")
