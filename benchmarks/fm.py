@@ -90,7 +90,6 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
         if not update:
             first = rows_of_lrqfa(len(label))
             losses[f"log_loss {name}, first tenth"] = log_loss(label[:first], predicted[:first])
-        if not update:
             seconds = []
             for _ in range(3):
                 two = FM(settings)

@@ -1,6 +1,5 @@
 """The training set of a day as Parquet with Petastorm's metadata: `millrace features build`."""
 
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def write_splits(
     """Compute the features with statistics of the training split and write one folder a split."""
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
     rates = fit_rates(rows.where(F.col("split") == "train"))
-    known = countable(rows, str(about["split"]), SPLITS)
+    known = countable(rows, str(about["split"]))
     featured = raw_features(rows, users, items, known, rates, settings.prior_strength).persist()
     try:
         statistics = fit(featured.where(F.col("split") == "train"), rates)
@@ -78,18 +77,13 @@ def write_splits(
         featured.unpersist()
 
 
-def countable(rows: DataFrame, split: str, before: Sequence[str]) -> DataFrame:
-    """Rows of the splits `before` that the features of later rows may count.
+def countable(rows: DataFrame, split: str) -> DataFrame:
+    """Rows that the features of rows of later days may count.
 
-    Where splits follow time, a row counts all days before its own, whatever split they are in: that was known then. In
-    other splits held-out rows may be older than training rows, so only training rows are counted.
+    Where splits follow time, that is all of them: whatever split a day is in, it was known afterwards. In other splits
+    held-out rows may be older than training rows, so only training rows are counted.
     """
-    return rows.where(F.col("split").isin(*(before if follows_time(split) else ("train",))))
-
-
-def follows_time(split: str) -> bool:
-    """Whether all test rows of the split are later than all training rows."""
-    return split in ("day", "time")
+    return rows if splits.follows_time(split) else rows.where(F.col("split") == "train")
 
 
 def features_of_pairs(

@@ -4,8 +4,10 @@ What changes the click rate also gives each row a `weight` that undoes it, so th
 predicts the true rate (McMahan et al. 2013, section 6.3).
 """
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+
+from features.draws import uniform
 
 
 def under_sample(rows: DataFrame, rate: float, seed: int = 7, key: str = "example_id") -> DataFrame:
@@ -13,7 +15,7 @@ def under_sample(rows: DataFrame, rate: float, seed: int = 7, key: str = "exampl
     if not 0 < rate <= 1:
         raise ValueError(f"a rate is over 0 and at most 1, not {rate}")
     is_positive = F.col("label") > 0
-    return rows.where(is_positive | (_draw(key, seed) < rate)).withColumn(
+    return rows.where(is_positive | (uniform(key, F.lit(seed)) < rate)).withColumn(
         "weight", F.when(is_positive, 1.0).otherwise(1.0 / rate)
     )
 
@@ -22,7 +24,7 @@ def over_sample(rows: DataFrame, times: float, seed: int = 7, key: str = "exampl
     """Each positive `times` times (a part of a time by chance), each of weight 1 / times."""
     if times < 1:
         raise ValueError(f"positives can be there once or more, not {times} times")
-    copies = F.lit(int(times)) + (_draw(key, seed) < times - int(times)).cast("int")
+    copies = F.lit(int(times)) + (uniform(key, F.lit(seed)) < times - int(times)).cast("int")
     positives = rows.where("label > 0").withColumn("copy", F.explode(F.sequence(F.lit(1), copies))).drop("copy")
     negatives = rows.where("label <= 0").withColumn("weight", F.lit(1.0))
     return positives.withColumn("weight", F.lit(1.0 / times)).unionByName(negatives)
@@ -32,7 +34,3 @@ def class_weights(rows: DataFrame) -> dict[int, float]:
     """Weight of each label so that all labels weigh the same: rows / (labels × rows of the label)."""
     counts = {int(row["label"]): int(row["count"]) for row in rows.groupBy("label").count().collect()}
     return {label: sum(counts.values()) / (len(counts) * count) for label, count in sorted(counts.items())}
-
-
-def _draw(key: str, seed: int) -> Column:
-    return F.pmod(F.xxhash64(key, F.lit(seed)), F.lit(1_000_000)) / 1_000_000

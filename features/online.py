@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,8 +122,12 @@ class OnlineFeatures:
             mean, deviation = self.statistics.mean[feature.name], self.statistics.deviation[feature.name]
             return 0.0 if value is None else float(np.float32((value - mean) / deviation))
         if feature.at_least:
-            return int(Vocabulary(tuple(self.statistics.vocabulary[feature.name])).transform([value])[0])
+            return int(self._vocabularies[feature.name].transform([value])[0])
         return int(value or 0)
+
+    @cached_property
+    def _vocabularies(self) -> dict[str, Vocabulary]:
+        return {name: Vocabulary(tuple(values)) for name, values in self.statistics.vocabulary.items()}
 
 
 def _value(feature: Feature, row: Row) -> float | int | str | None:

@@ -35,9 +35,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
             values = train[feature.name]
             missing = float(np.mean(values == 0))
             edges = bins_of(feature, values)
-            counts = counted(values, edges), counted(test[feature.name], edges)
-            drift = psi(*counts)
-            worth = information(counted(values, edges, train["label"] > 0), counted(values, edges, train["label"] == 0))
+            counts, clicked = counted(values, edges), counted(values, edges, train["label"] > 0)
+            drift = psi(counts, counted(test[feature.name], edges))
+            worth = information(clicked, counts - clicked)
             for metric, value in (("missing", missing), ("psi", drift), ("information", worth)):
                 found.metric("report", "train", f"{metric} {feature.name}", value, rows)
             if missing > 0.5:

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from conf.cli import one_of
+from features.draws import uniform
 from features.settings import FeatureSettings
 
 SPLITS = ("time", "random", "leave-one-out")
@@ -21,6 +22,11 @@ def by_day(examples: DataFrame, settings: FeatureSettings, day: date) -> DataFra
     first_test = day - timedelta(days=settings.test_days - 1)
     first_valid = first_test - timedelta(days=settings.valid_days)
     return examples.withColumn("split", _by_bounds(F.col("day"), F.lit(first_valid), F.lit(first_test)))
+
+
+def follows_time(name: str) -> bool:
+    """Whether all test rows of a split are later than all training rows."""
+    return name in ("day", "time")
 
 
 def by_name(examples: DataFrame, settings: FeatureSettings, name: str) -> DataFrame:
@@ -53,7 +59,7 @@ def _at_random(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
     num_pairs = F.count("*").over(item)
     num_rest = F.round(num_pairs * (1 - settings.random_test_share))
     nth = F.row_number().over(first)
-    is_valid = F.pmod(F.xxhash64(draw), F.lit(1_000_000)) < settings.valid_share * 1_000_000
+    is_valid = uniform(draw) < settings.valid_share
     split = F.when(nth > num_rest, "test").when(is_valid, "valid").otherwise("train")
     sides = pairs.select("user_id", "item_id", "label", split.alias("split"))
     return examples.join(sides, on=["user_id", "item_id", "label"], how="inner")

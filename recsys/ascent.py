@@ -32,7 +32,7 @@ def learn(
         rows = (rng.random(int(user.max()) + 1) < 0.5)[user]
         if label[rows].any():
             climbs.append(_climb(_ndcg(scores[rows], label[rows], user[rows], k), scores.shape[1]))
-    return np.asarray(np.mean(climbs, axis=0))
+    return np.asarray(np.mean(climbs, axis=0)) if climbs else None
 
 
 def _climb(measure: Callable[[NDArray[np.float64]], float], steps: int) -> NDArray[np.float64]:

@@ -23,9 +23,11 @@ from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
 from etl.warehouse import Warehouse
 from features.build import KIND as EXAMPLES
-from features.build import SPLITS, countable, features_of_pairs, follows_time, split_examples
+from features.build import countable, features_of_pairs, split_examples
 from features.dataset import as_dataset_columns, write_candidates
+from features.draws import uniform
 from features.settings import FeatureSettings
+from features.splits import follows_time
 from recsys.recall import channel_of
 from recsys.recall.history import History
 from recsys.recall.measure import measure_channels
@@ -142,7 +144,7 @@ class _Maker:
             for name, pairs in sets.items()
         ]
         pairs = reduce(lambda a, b: a.unionByName(b), marked)
-        known = countable(self.rows, split, SPLITS)
+        known = countable(self.rows, split)
         features = features_of_pairs(self.warehouse, settings, self.day, pairs, known, self.about["statistics"])
         write_candidates(as_dataset_columns(features, [*KEYS, "part"]), folder, settings)
         for name in sets:
@@ -196,7 +198,7 @@ class _Maker:
 def _some_users(labelled: "DataFrame") -> pd.DataFrame:
     """All candidates of as many users as FIT_ROWS allows, drawn by a hash, in a fixed order."""
     share = min(1.0, FIT_ROWS / max(labelled.count(), 1))
-    drawn = labelled.where(f"pmod(xxhash64(user_id), 1000000) < {share * 1_000_000}")
+    drawn = labelled.where(uniform("user_id") < share)
     found: pd.DataFrame = drawn.select("user_id", "item_id", "scores", "label").toPandas()
     return found.sort_values(["user_id", "item_id"], ignore_index=True)
 

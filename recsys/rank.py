@@ -113,6 +113,7 @@ def _measure(
     settings = config.get(RecommendSettings)
     truth = pd.read_parquet(folder / "positives.parquet")
     users = truth["user_id"].nunique()
+    popularity, category = items["popularity"].to_dict(), items["category"].to_dict()
     told: dict[str, float] = {}
     for step in [*weights.weights, "blend"]:
         ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
@@ -120,8 +121,7 @@ def _measure(
             found.metric("evaluate", "holdout", metric, value, users, k=k, model=step)
             if k == at:
                 told[f"{step}_{metric}@{k}"] = value
-        extra = beyond_accuracy(ranked, at, items["popularity"].to_dict(), items["category"].to_dict())
-        for metric, value in extra.items():
+        for metric, value in beyond_accuracy(ranked, at, popularity, category).items():
             found.metric("evaluate", "holdout", metric, value, users, k=at, model=step)
     for metric, (low, high) in intervals(ranked, truth, at).items():
         found.metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -35,8 +36,11 @@ class Vocabulary:
 
     def transform(self, values: Any) -> NDArray[np.int64]:
         """(n,) ids."""
-        known = {value: place + 2 for place, value in enumerate(self.values)}
-        return _each(values, lambda value: known.get(value, UNKNOWN))
+        return _each(values, lambda value: self._ids.get(value, UNKNOWN))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {value: place + 2 for place, value in enumerate(self.values)}
 
 
 @dataclass(frozen=True)

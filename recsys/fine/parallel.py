@@ -8,12 +8,13 @@ during a block, and what it changed is added afterwards.
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.fine.csr import Csr
+from recsys.fine.deltas import added
 from recsys.fine.ftrl import jit
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def learn(
             model.learn_rows(mine.with_index(index), label[block], weight[block], bias, draw, out[block])
             with lock:
                 for name, table in tables.items():
-                    table[hot] = _added(name, table[hot], before[name], table[own])
-                model.bias[:] = _added("bias", model.bias, before["bias"], bias)
+                    table[hot] = added(name, table[hot], before[name], table[own])
+                model.bias[:] = added("bias", model.bias, before["bias"], bias)
         finally:
             slots.put(slot)
 
@@ -92,17 +93,3 @@ def _with_copies(index, place, first, out):  # type: ignore[no-untyped-def]
         out[at] = i
         if i >= 0 and place[i] >= 0:
             out[at] = first + place[i]
-
-
-def _added(name: str, now: NDArray[Any], before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
-    """`now` with what a thread changed: weights and z by their difference, √n by the squares that came in."""
-    wide = now.astype(np.float64)
-    moved, grown = wide + after - before, np.sqrt(np.maximum(wide**2 + after.astype(np.float64) ** 2 - before**2, 0))
-    if name == "table":  # 16 bits
-        moved = np.clip(moved, -32768, 32767)
-    if name == "s":
-        moved = grown
-    if name in ("linear", "bias"):
-        moved[:, 1] = grown[:, 1]
-    found: NDArray[Any] = moved.astype(now.dtype)
-    return found

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from conf import UserError
 from conf.atomic import read_checked, write_checked
 from recsys.fine.csr import Csr
+from recsys.fine.deltas import added
 from recsys.fine.fm import FM
 from recsys.settings import FMSettings
 
@@ -61,11 +62,9 @@ class Shard:
         # Before anything changes: if this call dies and Ray repeats it, it counts once.
         if self.pushes and self.pushes % self._every == 0:
             _write(self._path, self._state, self.pushes)
-        mine = self._state
-        _add(mine.linear, at, old.linear, new.linear)
-        mine.v[at] = _moved(mine.v[at], old.v, new.v)
-        mine.s[at] = _grown(mine.s[at], old.s, new.s)
-        _add(mine.bias, np.zeros(1, np.int64), old.bias, new.bias)
+        for name, table in self._state._asdict().items():
+            rows = slice(None) if name == "bias" else at
+            table[rows] = added(name, table[rows], getattr(old, name), getattr(new, name))
         self.pushes += 1
 
     def state(self) -> tuple[State, int]:
@@ -192,23 +191,6 @@ def _whole(settings: FMSettings, fields: int, owner: NDArray[np.integer], parts:
         arrays.append(whole)
     linear, v, s = arrays
     return FM.of_state(settings, fields, linear, v, s, parts[0].bias.copy())
-
-
-def _add(table: NDArray[np.float32], at: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
-    """Rows of (z, √n)."""
-    table[at, 0] = _moved(table[at, 0], old[:, 0], new[:, 0])
-    table[at, 1] = _grown(table[at, 1], old[:, 1], new[:, 1])
-
-
-def _moved(mine: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """What a block added, added; exactly `new` where nobody else added any meanwhile."""
-    return np.where(mine == old, new, mine + (new - old))
-
-
-def _grown(mine: NDArray[Any], old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """√n with the squares that a block added, in the same way."""
-    summed = np.sqrt(np.maximum(mine.astype(np.float64) ** 2 + new.astype(np.float64) ** 2 - old**2, 0))
-    return np.where(mine == old, new, summed.astype(np.float32))
 
 
 def _write(path: Path, state: State, pushes: int) -> None:

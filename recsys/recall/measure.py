@@ -11,7 +11,7 @@ from conf.runs import Run
 
 def measure_channels(
     proposed: DataFrame, truth: DataFrame, names: Sequence[str], ks: Sequence[int], found: Run
-) -> dict[str, float]:
+) -> None:
     """Write precision, recall, nDCG and MAP of every channel and of the merged list into the run folder.
 
     `proposed` are the candidates of `propose`, `truth` a row per user and positive item. `only` is the share of
@@ -27,15 +27,11 @@ def measure_channels(
         F.struct(F.lit("merged").alias("list"), F.col("rank")),
     )
     ranked = hits.select("user_id", "item_id", F.explode(pairs).alias("pair")).select("user_id", "item_id", "pair.*")
-    told: dict[str, float] = {}
     users = truth.select("user_id").distinct().count()
     for (name, metric, k), value in measure_lists(ranked.where("rank > 0"), truth, ks).items():
         found.metric("recall", "holdout", metric, value, users, k=k, model=name)
-        told[f"{name}_{metric}@{k}"] = value
     for name, metric, value in _additions(hits, truth, names, deepest):
         found.metric("recall", "holdout", metric, value / max(users, 1), users, k=deepest, model=name)
-        told[f"{name}_{metric}@{deepest}"] = value / max(users, 1)
-    return told
 
 
 def measure_lists(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> dict[tuple[str, str, int], float]:
