@@ -119,7 +119,8 @@ def _tags(user_category: DataFrame, user: DataFrame, shares: DataFrame) -> DataF
     )
     share = F.col("category_share")
     lift = (F.col("user_category_shown") + TAG_STRENGTH * share) / (F.col("user_shown") + TAG_STRENGTH) / share
-    usual = LIKED_STRENGTH * F.col("category_clicks") / F.col("category_expected")
+    # Where no click was to be expected of a topic, as on a site without any, it has what was expected.
+    usual = LIKED_STRENGTH * F.coalesce(F.try_divide("category_clicks", "category_expected"), F.lit(1.0))
     liked = (F.col("user_category_clicks") + usual) / (F.col("user_category_expected") + LIKED_STRENGTH)
     scored = joined.select("user_id", "day", "category", lift.alias("lift"), liked.alias("liked"))
     person = Window.partitionBy("user_id", "day")

@@ -1,5 +1,6 @@
 """Writes feature rows as Parquet with Petastorm's metadata; the Unischema follows from the catalog."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringT
 
 from conf import file_url
 from features.catalog import COLUMNS, DENSE, SPARSE
+from features.engagement import ACTIONS
 from features.settings import FeatureSettings
 
 LABEL = "label"
+HISTORY = "history"
+FOLLOWED = tuple(f"label_{action}" for action in ACTIONS)
 
 
 def _scalar(name: str, numpy_type: type, spark_type: DataType, nullable: bool = False) -> UnischemaField:
@@ -28,6 +32,8 @@ def schema_of(rows: DataFrame) -> Unischema:
     known[LABEL] = _scalar(LABEL, np.float32, FloatType())
     known["at_s"] = _scalar("at_s", np.float64, DoubleType())
     known["score"] = _scalar("score", np.float32, FloatType())
+    known |= {name: _scalar(name, np.float32, FloatType(), nullable=True) for name in FOLLOWED}
+    known[HISTORY] = UnischemaField(HISTORY, np.int64, (None,), None, False)
     fields = [known.get(name) or _scalar(name, np.str_, StringType(), nullable=True) for name in rows.columns]
     return Unischema("MillraceFeatures", fields)
 
@@ -53,20 +59,28 @@ def in_time_order(rows: DataFrame, num_files: int) -> DataFrame:
     return rows.repartitionById(num_files, file_number).sortWithinPartitions(*keys)
 
 
-def write_candidates(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
-    """Write `rows` into a folder `part=…` for each value of `part`, by user.
+def write_candidates(rows: DataFrame, folder: Path, parts: Sequence[str], settings: FeatureSettings) -> None:
+    """Write `rows`, by user, into a folder for each of `parts`, the values of their column `part`.
 
     Rankers read them by Arrow, so plain Parquet will do; and all of a set are of one moment, so time is no order.
     """
     file_number = F.pmod(F.xxhash64("user_id"), F.lit(settings.files)).cast("int")
     by_user = rows.repartitionById(settings.files, file_number).sortWithinPartitions("part", "user_id", "item_id")
+    # Appended, since the folder already holds what recall itself has to say.
     by_user.write.mode("append").partitionBy("part").parquet(file_url(folder))
+    for part in parts:
+        written = folder / f"part={part}"
+        if written.exists():
+            written.rename(folder / part)
+        else:  # a part without rows is a data set without rows
+            rows.drop("part").limit(0).write.parquet(file_url(folder / part))
 
 
 def as_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:
-    """`keys`, the moment in seconds, the label and the features, as `schema_of` describes them."""
+    """`keys`, the moment in seconds, labels, history and features, as `schema_of` describes them."""
     features = [F.col(f"f_{feature.name}") for feature in COLUMNS]
     label = (
         F.col("label").cast("float").alias(LABEL) if "label" in rows.columns else F.lit(0.0).cast("float").alias(LABEL)
     )
-    return rows.select(*keys, F.col("at").cast("double").alias("at_s"), label, *features)
+    more = [name for name in (*FOLLOWED, HISTORY) if name in rows.columns]
+    return rows.select(*keys, F.col("at").cast("double").alias("at_s"), label, *more, *features)

@@ -22,10 +22,10 @@ from conf.versions import current, publish
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
 from etl.warehouse import Warehouse
-from features.build import KIND as EXAMPLES
 from features.build import countable, features_of_pairs, split_examples
 from features.dataset import as_dataset_columns, write_candidates
 from features.draws import uniform
+from features.kinds import EXAMPLES
 from features.settings import FeatureSettings
 from features.splits import follows_time
 from recsys.recall import channel_of
@@ -146,9 +146,7 @@ class _Maker:
         pairs = reduce(lambda a, b: a.unionByName(b), marked)
         known = countable(self.rows, split)
         features = features_of_pairs(self.warehouse, settings, self.day, pairs, known, self.about["statistics"])
-        write_candidates(as_dataset_columns(features, [*KEYS, "part"]), folder, settings)
-        for name in sets:
-            (folder / f"part={name}").rename(folder / name)
+        write_candidates(as_dataset_columns(features, [*KEYS, "part"]), folder, list(sets), settings)
 
     def _shown_at(self, name: str) -> float:
         """When the candidates of a set are shown, in seconds.

@@ -50,7 +50,10 @@ def propose(history: History, users: DataFrame, plan: Plan) -> DataFrame:
         size = max(1, CELLS // max(len(plan.item_ids), 1))
         for frame in frames:
             for start in range(0, len(frame), size):
-                yield candidates(batch_of(frame[start : start + size], len(plan.item_ids), plan.half_life_days), plan)
+                batch = batch_of(frame[start : start + size], len(plan.item_ids), plan.half_life_days)
+                found = candidates(batch, plan)
+                if len(found):  # Arrow can't make lists of none
+                    yield found
 
     partitions = max(users.sparkSession.sparkContext.defaultParallelism, 1)
     return history.of_users(users).repartition(partitions, "user_id").mapInPandas(work, COLUMNS)

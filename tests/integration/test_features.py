@@ -1,6 +1,5 @@
 """Features on Spark, against answers computed by hand or by another route."""
 
-import math
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from days_by_hand import write_days
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
-from etl.tables import dim, dwd
 from etl.warehouse import Warehouse
 from features import splits
 from features.audit import find_leaks
@@ -32,7 +31,7 @@ SHOWN = (
 )
 USERS = "user_id string, gender string, age_group string, city string"
 ITEMS = "item_id string, category string, author string, published_at timestamp"
-PRIOR_STRENGTH = 20.0
+SETTINGS = FeatureSettings(prior_strength=20.0)
 
 
 def test_counts_see_only_earlier_days(spark: SparkSession) -> None:
@@ -87,7 +86,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
     rates = fit_rates(shown.where("day < '2026-04-05'"))
     topics = {item[0]: item[1] for item in items}
     raw = raw_features(
-        shown, spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS), shown, rates, PRIOR_STRENGTH
+        shown, spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS), shown, rates, SETTINGS
     ).persist()
     statistics = fit(raw.where("day < '2026-04-05'"), rates)
     offline = {row["example_id"]: row.asDict() for row in standardise(raw, statistics).collect()}
@@ -97,7 +96,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
     online = OnlineFeatures(
         statistics,
         known,
-        PRIOR_STRENGTH,
+        SETTINGS.prior_strength,
         {row[0]: dict(zip([part.split()[0] for part in USERS.split(", ")], row, strict=True)) for row in users},
         {row[0]: dict(zip([part.split()[0] for part in ITEMS.split(", ")], row, strict=True)) for row in items},
     )
@@ -130,7 +129,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
 def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:
     users, items = profiles()
     known_users, known_items = spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS)
-    return lambda rows: raw_features(rows, known_users, known_items, rows, Rates(0.3), PRIOR_STRENGTH)
+    return lambda rows: raw_features(rows, known_users, known_items, rows, Rates(0.3), SETTINGS)
 
 
 def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: SparkSession) -> None:
@@ -240,25 +239,7 @@ def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
     """F4, F13: standardised on training rows; Petastorm's metadata beside them; NaN that was logged counts as missing."""
     warehouse = Warehouse(spark, config.get(Paths))
     days = [date(2026, 5, day) for day in range(1, 6)]
-    rng = np.random.default_rng(3)
-    rows = []
-    for day in days:
-        for n in range(60):
-            user, item = f"u{rng.integers(10)}", f"i{rng.integers(8)}"
-            at = datetime(day.year, day.month, day.day, n % 24)
-            logged = {"user_idle_days": math.nan} if n == 0 else None
-            clicked = int(rng.random() < 0.3)
-            rows.append((f"{day}-{n}", "r", user, item, 1 + n % 10, "phone", at, clicked, logged, str(day)))
-    impressions = spark.createDataFrame(
-        rows,
-        "impression_id string, request_id string, user_id string, item_id string, position int, device string, "
-        "shown_at timestamp, is_clicked int, features map<string, double>, dt string",
-    )
-    warehouse.write(dwd.impression, impressions, days)
-    users = [(f"u{i}", "F", "18-24", "Wuhan", datetime(2025, 1, 1), str(days[-1])) for i in range(10)]
-    warehouse.write(dim.user, spark.createDataFrame(users, [*dim.user.column_names, "dt"]), days[-1:])
-    items = [(f"i{i}", "t", "food", "a", datetime(2025, 1, 1), str(days[-1])) for i in range(8)]
-    warehouse.write(dim.item, spark.createDataFrame(items, [*dim.item.column_names, "dt"]), days[-1:])
+    write_days(spark, warehouse, days)
     told = build(spark, config, days[-1])
     assert (told["train"], told["valid"], told["test"]) == (180, 60, 60)
     published = sorted(config.get(Paths).datasets("examples", days[-1]).glob("v-*"))[-1]

@@ -1,0 +1,68 @@
+"""Recall and ranking of small days written by hand, from the warehouse to lists."""
+
+import json
+from datetime import date
+
+import pandas as pd
+import pytest
+from days_by_hand import write_days
+from pyspark.sql import SparkSession
+
+from conf import Config, Paths
+from conf.runs import start_run
+from conf.versions import current
+from etl.tables import dws
+from etl.warehouse import Warehouse
+from features.build import run as build
+from recsys import candidates, coarse, promote, rank
+from recsys.fine import train as fine
+from recsys.recall.measure import measure_channels
+
+DAYS = [date(2026, 7, day) for day in range(1, 7)]
+SMALL = {
+    "recall.als_rank": 4, "recall.als_iterations": 2, "recall.tower_dim": 4, "recall.tower_epochs": 1, "recall.keep": 8,
+    "coarse.rounds": 5, "coarse.min_rows_in_leaf": 5, "fm.bits": 12,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "silent", [DAYS[-1:], DAYS[-2:], DAYS], ids=["no test clicks", "no valid clicks", "none at all"]
+)
+def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
+    config = config.with_values(SMALL)
+    warehouse = Warehouse(spark, config.get(Paths))
+    write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4)
+    day = DAYS[-1]
+    build(spark, config, day)
+    told = candidates.run(spark, config, day)
+    assert told["rows_out"] == warehouse.read(dws.recall_candidate, [day]).count()
+    coarse.run(config, day)
+    fine.run(config, day)
+    told = rank.run(config, day)
+    lists = pd.read_parquet(config.get(Paths).runs / told["run_id"] / "recommendations.parquet")
+    assert lists["user_id"].nunique() == (10 if silent != DAYS else 0)
+    assert promote.run(config, day)["promoted"] in (True, False)
+    folder = current(config.get(Paths).datasets("candidates", day), made_by="")[0]
+    assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
+
+
+def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession, config: Config) -> None:
+    """Of 3 positives of u: a is at place 1 of both channels, b at place 2 of cf alone, c nowhere; v's d too deep."""
+    schema = "user_id string, item_id string, rank int, places array<int>"
+    proposed = [("u", "a", 1, [1, 1]), ("u", "b", 2, [2, 0]), ("v", "d", 9, [0, 9])]
+    truth = [("u", "a"), ("u", "b"), ("u", "c"), ("v", "d")]
+    with start_run(config, "recall", DAYS[0]) as found:
+        measure_channels(
+            spark.createDataFrame(proposed, schema),
+            spark.createDataFrame(truth, "user_id string, item_id string"),
+            ["cf", "hot"],
+            [1, 5],
+            found,
+        )
+    rows = [json.loads(line) for line in (found.folder / "metrics.jsonl").open()]
+    at_5 = {(row["model"], row["metric"]): row["value"] for row in rows if row["k"] == 5}
+    assert at_5["cf", "only"] == pytest.approx((1 / 3 + 0) / 2)
+    assert at_5["hot", "only"] == 0
+    assert at_5["union", "union"] == pytest.approx((2 / 3 + 0) / 2)
+    assert at_5["cf", "recall"] == pytest.approx((2 / 3 + 0) / 2)
+    assert at_5["hot", "recall"] == pytest.approx((1 / 3 + 0) / 2)
