@@ -5,7 +5,7 @@
       run.json          what ran, for which day, status: written last, a folder without it is not read
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
       trials.jsonl, best.jsonl    one trial a line, from a search
-      recommendations.parquet, model/, checkpoints/
+      recommendations.parquet, predictions.parquet, model/, checkpoints/
 
 `millrace etl results` loads new run folders into the warehouse, each exactly once.
 """
@@ -27,6 +27,7 @@ from conf.settings import Config
 
 STARTED = "started.json"
 DONE = "run.json"
+PREDICTIONS = "predictions.parquet"
 
 
 def new_run_id() -> str:
@@ -55,6 +56,11 @@ class Run:
     def recommendations(self) -> Path:
         """Where a ranking run puts its lists: user_id, rank, item_id, score, channels."""
         return self.folder / "recommendations.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        """Where a predicting run puts its answers: key, answer, score."""
+        return self.folder / PREDICTIONS
 
     def metric(
         self,

@@ -147,7 +147,14 @@ STAGES: tuple[Stage, ...] = (
         "etl results",
         "run folders to Hive tables",
         inputs=("runs/promoted", "runs/deepfm", "runs/best_possible", "runs/features"),
-        outputs=("ads_model_metric", "ads_recommendation", "ads_recall_daily", "ads_tuning_trial", "ads_tuning_best"),
+        outputs=(
+            "ads_model_metric",
+            "ads_recommendation",
+            "ads_recall_daily",
+            "ads_tuning_trial",
+            "ads_tuning_best",
+            "ads_prediction",
+        ),
         engine="spark",
     ),
     Stage(

@@ -10,18 +10,17 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from conf.versions import publish
 from etl.stage import Counts, stage_run, total_of
-from etl.tables import dim
+from etl.tables import dim, dwd
 from etl.warehouse import Warehouse
 from features import splits
 from features.counts import fit_rates
 from features.dataset import as_dataset_columns, write_dataset
-from features.examples import load_examples
+from features.engagement import with_followed
+from features.examples import holds, load_examples, window
 from features.index import update_index
+from features.kinds import EXAMPLES, PARTS
 from features.settings import FeatureSettings
 from features.transform import Statistics, fit, raw_features, standardise
-
-KIND = "examples"
-SPLITS = ("train", "valid", "test")
 
 
 def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> dict[str, Any]:
@@ -33,7 +32,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         rows = split_examples(warehouse, settings, day, split).persist()
         try:
             about: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count(rows, day)}
-            with publish(paths.datasets(KIND, day), about) as folder:
+            with publish(paths.datasets(EXAMPLES, day), about) as folder:
                 write_splits(warehouse, settings, day, rows, folder, about)
         finally:
             rows.unpersist()
@@ -51,11 +50,11 @@ def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, s
 
 def _count(rows: DataFrame, day: date) -> dict[str, int]:
     found = {row["split"]: row["count"] for row in rows.groupBy("split").count().collect()}
-    if missing := [name for name in SPLITS if not found.get(name)]:
+    if missing := [name for name in PARTS if not found.get(name)]:
         raise UserError(
             f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)"
         )
-    return {name: int(found[name]) for name in SPLITS}
+    return {name: int(found[name]) for name in PARTS}
 
 
 def write_splits(
@@ -65,16 +64,23 @@ def write_splits(
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
     rates = fit_rates(rows.where(F.col("split") == "train"))
     known = countable(rows, str(about["split"]))
-    featured = raw_features(rows, users, items, known, rates, settings.prior_strength).persist()
+    told = with_followed(rows, _interactions(warehouse, settings, day, str(about["split"])))
+    featured = raw_features(told, users, items, known, rates, settings).persist()
     try:
         statistics = fit(featured.where(F.col("split") == "train"), rates)
         ready = standardise(featured, statistics)
-        for name in SPLITS:
+        for name in PARTS:
             part = ready.where(F.col("split") == name)
             write_dataset(as_dataset_columns(part, ["example_id", "user_id", "item_id"]), folder / name, settings)
         about["statistics"] = statistics.as_dict()
     finally:
         featured.unpersist()
+
+
+def _interactions(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame | None:
+    """Acts of the days that the examples are of; None when there are none."""
+    days = window(settings, day) if split == "day" else None
+    return warehouse.read(dwd.interaction, days) if holds(warehouse, dwd.interaction, days) else None
 
 
 def countable(rows: DataFrame, split: str) -> DataFrame:
@@ -101,5 +107,5 @@ def features_of_pairs(
     shown = pairs.withColumns({"day": F.to_date("at"), "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
     fitted = Statistics(**statistics)
-    raw = raw_features(shown, users, items, known, fitted.rates, settings.prior_strength)
+    raw = raw_features(shown, users, items, known, fitted.rates, settings)
     return standardise(raw, fitted)

@@ -55,6 +55,34 @@ def profile_command(
         return profile.run(spark, config, day)
 
 
+@app.command("covers")
+def covers_command(
+    context: typer.Context,
+    date: Day,
+) -> dict[str, Any]:
+    """Covers of the items with their topic, for image models."""
+    from etl.session import spark_session
+    from features import media
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return media.run_covers(spark, config, day)
+
+
+@app.command("titles")
+def titles_command(
+    context: typer.Context,
+    date: Day,
+) -> dict[str, Any]:
+    """Words of the items' titles with their topic, for text models."""
+    from etl.session import spark_session
+    from features import media
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return media.run_titles(spark, config, day)
+
+
 @app.command("report")
 def report_command(
     context: typer.Context,

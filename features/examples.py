@@ -24,17 +24,22 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
 
     Raises UserError when there is neither an impression nor an interaction.
     """
-    days = None if day is None else [day - timedelta(days=i) for i in range(settings.window_days)]
-    if _holds(warehouse, dwd.impression, days):
+    days = None if day is None else window(settings, day)
+    if holds(warehouse, dwd.impression, days):
         return from_impressions(warehouse.read(dwd.impression, days))
-    if _holds(warehouse, dwd.interaction, days):
+    if holds(warehouse, dwd.interaction, days):
         return from_interactions(warehouse.read(dwd.interaction, days), settings)
     raise UserError(
         f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`"
     )
 
 
-def _holds(warehouse: Warehouse, table: Table, days: Sequence[date] | None) -> bool:
+def window(settings: FeatureSettings, day: date) -> list[date]:
+    """Days that the training set of `day` reaches back to, itself included."""
+    return [day - timedelta(days=i) for i in range(settings.window_days)]
+
+
+def holds(warehouse: Warehouse, table: Table, days: Sequence[date] | None) -> bool:
     """Whether any partition of the days was written."""
     known = warehouse.partitions(table)
     return bool(known) if days is None else any(table.partition_value(day) in known for day in days)

@@ -12,7 +12,8 @@ from conf import Config, Paths, UserError, file_url
 from conf.runs import start_run
 from conf.versions import current
 from etl.warehouse import Warehouse
-from features.build import KIND, split_examples
+from features.build import split_examples
+from features.kinds import EXAMPLES
 from features.measures import measure
 from features.settings import FeatureSettings
 
@@ -27,7 +28,7 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
     paths = config.get(Paths)
     if not any(paths.truth.glob("dt=*")):
         return {}
-    _, about = current(paths.datasets(KIND, day), made_by=f"millrace features build --date {day}")
+    _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
     rows = split_examples(Warehouse(spark, paths), config.get(FeatureSettings), day, about["split"])
     truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")
     joined = rows.join(truth, on="example_id", how="inner").select(

@@ -26,6 +26,12 @@ class FeatureSettings(Settings):
     """Share of each item's pairs kept for the final numbers by the split at random."""
     prior_strength: float = Field(default=20.0, gt=0)
     """Impressions that the prior of a smoothed click rate weighs as much as."""
+    history_length: int = Field(default=50, gt=0)
+    """Newest choices of a user that an example holds, for models of sequences."""
+    cover_size: int = Field(default=32, ge=8)
+    """Height and width that covers are brought to, in pixels."""
+    word_buckets: int = Field(default=4096, gt=1)
+    """Ids that words of titles are hashed into."""
     negatives: int = Field(default=4, gt=0)
     """Items drawn as not chosen for each positive, where there are interactions but no impressions."""
     min_rating: float = 4.0

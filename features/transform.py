@@ -9,8 +9,11 @@ from pyspark.sql import functions as F
 
 from features.catalog import COLUMNS, DENSE, SPARSE, Dense, Feature, Sparse, index_of
 from features.counts import Rates, with_counts
+from features.engagement import with_history
+from features.settings import FeatureSettings
 from features.transforms import Vocabulary, on_spark
 
+ITEM = next(feature for feature in SPARSE if feature.name == "item_id")
 VOCABULARIES = [feature for feature in SPARSE if feature.at_least]
 DENSE_TRANSFORMS: dict[str, Callable[[Column], Column]] = {"identity": lambda x: x, "log1p": F.log1p, "arctan": F.atan}
 LOGGED = "features"  # column of an impression with the values that were computed when it was shown
@@ -45,9 +48,14 @@ class Statistics:
 
 
 def raw_features(
-    examples: DataFrame, users: DataFrame, items: DataFrame, known: DataFrame, rates: Rates, prior_strength: float
+    examples: DataFrame,
+    users: DataFrame,
+    items: DataFrame,
+    known: DataFrame,
+    rates: Rates,
+    settings: FeatureSettings,
 ) -> DataFrame:
-    """Add every feature, dense ones not standardised yet, under its name with a leading `f_`.
+    """Add every feature, dense ones not standardised yet, under its name with a leading `f_`, and `history`.
 
     `known` are the examples that counts may be taken from. A value that was logged with the impression is used as it
     is.
@@ -58,9 +66,11 @@ def raw_features(
         F.broadcast(item_columns), on="item_id", how="left"
     )
     of_topics = known.join(F.broadcast(item_columns), on="item_id", how="left")
-    counted = with_counts(joined, of_topics, rates, prior_strength)
+    counted = with_counts(joined, of_topics, rates, settings.prior_strength)
+    coded = known.withColumn("item_code", _raw(ITEM))
+    counted = with_history(counted, coded, settings.history_length)
     has_log = LOGGED in examples.columns
-    kept = [name for name in examples.columns if name != LOGGED]
+    kept = [*(name for name in examples.columns if name != LOGGED), "history"]
     return counted.select(*kept, *[_logged_or(_raw(f), f, has_log).alias(f"f_{f.name}") for f in COLUMNS])
 
 

@@ -55,8 +55,8 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
 
     `state` is that of the fine model: one that has not learned what it is to be measured by.
     """
-    rows = read_rows(folder, KEYS)
-    frame = pd.DataFrame(rows.keys).rename(columns={"score": "merged"})
+    rows = read_rows(folder, [*KEYS, *deep.lists(config)])
+    frame = pd.DataFrame({name: rows.keys[name] for name in KEYS}).rename(columns={"score": "merged"})
     fitted = fine.load(_run_of(config, fine.MODEL, day), statistics_of(config, day), state)
     frame = frame.assign(
         coarse=coarse.load(_run_of(config, coarse.MODEL, day)).predict(rows),

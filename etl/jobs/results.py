@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
-from conf.runs import done_runs, read_jsonl
+from conf.runs import PREDICTIONS, done_runs, read_jsonl
 from etl.stage import stage_run
 from etl.table import Table
 from etl.tables import ads
@@ -18,7 +19,7 @@ from etl.warehouse import Warehouse
 
 
 def run(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Add the metrics and trials of runs that the warehouse does not know; publish each day's promoted lists."""
+    """Add metrics, trials and answers of runs that the warehouse does not know; publish each day's promoted lists."""
     warehouse = Warehouse(spark, config.get(Paths))
     runs = done_runs(config.get(Paths).runs)
     for found in runs:
@@ -32,6 +33,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             added += _add_rows(warehouse, ads.tuning_trial, day, _trials(of_day))
             added += _add_rows(warehouse, ads.tuning_best, day, _best(of_day))
             added += _publish_recall(warehouse, day)
+            added += _add_predictions(warehouse, day, of_day)
             added += _publish_lists(warehouse, config.get(Paths).runs, day)
             counts[day].rows_in = counts[day].rows_out = added
         loaded += added
@@ -77,6 +79,26 @@ def _best(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     for found in runs:
         for row in read_jsonl(found["folder"] / "best.jsonl"):
             yield {**row, "run_id": found["run_id"]}
+
+
+def _add_predictions(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]]) -> int:
+    """The newest answers of each model take the place of its older ones."""
+    newest = {found["model"]: found for found in runs if (found["folder"] / PREDICTIONS).exists()}
+    if not newest:
+        return 0
+    held = warehouse.read(ads.prediction, [day])
+    known = {row["run_id"] for row in held.select("run_id").distinct().collect()}
+    fresh = {model: found for model, found in newest.items() if found["run_id"] not in known}
+    if not fresh:
+        return 0
+    names = {model: model.removeprefix("predict-") for model in fresh}
+    frames = [held.where(~F.col("model").isin(list(names.values())))]
+    for model, found in fresh.items():
+        answers = warehouse.spark.read.parquet(file_url(found["folder"] / PREDICTIONS))
+        told = {"run_id": found["run_id"], "model": names[model], "dt": day.isoformat()}
+        frames.append(answers.withColumns({name: F.lit(value) for name, value in told.items()}))
+    table = reduce(lambda a, b: a.unionByName(b), frames)
+    return warehouse.write(ads.prediction, table, [day])[day]
 
 
 def _publish_lists(warehouse: Warehouse, runs: Path, day: date) -> int:

@@ -165,6 +165,20 @@ recommendation = Table(
     checks=(NotNull(("item_id", "score")), InRange("rank", 1)),
 )
 
+prediction = Table(
+    name="ads_prediction",
+    description="One row per answer of each deep model's newest prediction",
+    key=("model", "key", "answer"),
+    columns=columns(
+        ("run_id", "string", "the run that predicted: folder runs/<run_id>"),
+        ("model", "string", "deepfm, din, resnet …"),
+        ("key", "string", "what was asked about: an example or an item"),
+        ("answer", "string", "which label, topic or item"),
+        ("score", "double", "probability; for items the score that they are ordered by"),
+    ),
+    checks=(NotNull(("run_id", "model", "key", "answer", "score")),),
+)
+
 model_metric = Table(
     name="ads_model_metric",
     description="One row per metric of a run",

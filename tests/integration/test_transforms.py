@@ -185,7 +185,7 @@ def test_a_new_feature_is_the_same_offline_and_online(spark: SparkSession, monke
     people = spark.createDataFrame(users, "user_id string, gender string, age_group string, city string")
     item = ("i", "t", "a", datetime(2026, 3, 1))
     items = spark.createDataFrame([item], "item_id string, category string, author string, published_at timestamp")
-    raw = raw_features(rows, people, items, rows, Rates(0.3), 20.0)
+    raw = raw_features(rows, people, items, rows, Rates(0.3), FeatureSettings())
     statistics = fit(raw, Rates(0.3))
     assert statistics.vocabulary == {"city_known": ["here"]}
     offline = {row["example_id"]: row.asDict() for row in standardise(raw, statistics).collect()}
