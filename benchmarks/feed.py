@@ -5,6 +5,7 @@ python -m benchmarks.feed --scale 1     # 500,000 rows × 13 float32 + 26 int64 
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import best_seconds, report, scale_option
+from training.batch import Columns
 from training.feed import FeedSpec, epoch
 from training.petastorm_arrow import make_batch_reader
 
@@ -29,8 +31,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write(folder, rows)
-        spec = FeedSpec(folder, SPARSE, DENSE, BATCH)
-        shuffled = FeedSpec(folder, SPARSE, DENSE, BATCH, shuffle_rows=200_000)
+        spec = FeedSpec(folder, Columns(SPARSE, DENSE), BATCH)
+        shuffled = replace(spec, shuffle_rows=200_000)
         seconds = {
             "arrow": best_seconds(lambda: arrow(folder)),
             "petastorm": best_seconds(lambda: petastorm(folder, 0)),

@@ -1,31 +1,22 @@
-"""The feed: row groups of a feature data set, through Petastorm, as batches of a few contiguous tensors."""
+"""The feed: row groups of a data set, through Petastorm, as shuffled batches of a few contiguous tensors."""
 
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from conf import UserError, file_url
-from training.petastorm_arrow import make_batch_reader
+from training.batch import Batch, Columns, Ids
+from training.plan import Done, Piece, Plan
+from training.row_groups import LocalCache, read_row_groups, row_group_sizes
 
-LABEL = "label"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`sparse` (rows, fields) int64, `dense` (rows, features) float32, `label` and `weight` (rows,) float32."""
-
-    sparse: torch.Tensor
-    dense: torch.Tensor
-    label: torch.Tensor
-    weight: torch.Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(self.sparse.to(device), self.dense.to(device), self.label.to(device), self.weight.to(device))
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,132 +24,195 @@ class FeedSpec:
     """What to read and how: folder of the data set, its columns, and who reads which share."""
 
     folder: Path
-    sparse: tuple[str, ...]
-    dense: tuple[str, ...]
+    columns: Columns
     batch_size: int
     rank: int = 0
     world_size: int = 1
     shuffle_rows: int = 0
+    """Rows in the shuffle buffer, after row groups were shuffled; 0 keeps the order of the files."""
     seed: int = 0
+    threads: int = 2
+    prefetch: int = 4
+    """Batches made ahead in a thread; 0 makes them when they are asked for."""
+    cache: LocalCache | None = None
 
-    def num_steps(self) -> int:
-        """Batches of an epoch, the same on every rank: as many as the rank with most rows needs."""
-        rows = [0] * self.world_size
-        for position, count in enumerate(row_group_sizes(self.folder)):
-            rows[position % self.world_size] += count
-        if min(rows) == 0:
-            raise UserError(
-                f"{self.folder} has fewer row groups than {self.world_size} workers: set features.files higher"
-            )
-        return -(-max(rows) // self.batch_size)
+    def plan(self, number: int, done: Done = ()) -> Plan:
+        """Who reads what in the epoch `number`, of which some steps may be `done`."""
+        sizes = _sizes(self.folder)
+        return Plan(sizes, self.batch_size, self.world_size, self.shuffle_rows, self.seed, number, done)
 
+    def num_steps(self, number: int = 0, done: Done = ()) -> int:
+        """Batches of the epoch that are left, the same on every rank."""
+        return self.plan(number, done).num_steps()
 
-def row_group_sizes(folder: Path) -> list[int]:
-    """Rows of each row group in the order in which Petastorm numbers them: by file name, then place."""
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise UserError(f"no Parquet files in {folder}")
-    return [
-        meta.row_group(i).num_rows
-        for file in files
-        for meta in [pq.read_metadata(file)]
-        for i in range(meta.num_row_groups)
-    ]
+    def num_rows(self) -> int:
+        """Rows of the whole data set."""
+        return sum(_sizes(self.folder))
 
 
-def epoch(spec: FeedSpec, number: int) -> Iterator[Batch]:
-    """Every row of this rank's share once, in `spec.num_steps()` batches of `batch_size` rows.
+@lru_cache(maxsize=64)
+def _sizes(folder: Path) -> tuple[int, ...]:
+    """Published data sets never change, so their footers are read once."""
+    return row_group_sizes(folder)
 
-    Ranks' shares are whole row groups and so differ in length: the last batches of a rank are filled with rows of
-    weight 0, and every rank makes the same number of steps. The order follows from `seed` and the epoch's number.
+
+def epoch(spec: FeedSpec, number: int, done: Done = ()) -> Iterator[Batch]:
+    """Every row of this rank's share once, in `spec.num_steps(number, done)` batches of `batch_size` rows.
+
+    Every rank makes the same number of steps; the last batch of a rank is filled with rows of weight 0. The order
+    follows from seed, epoch and number of ranks alone, so an epoch can be gone on with after the steps `done`.
     """
-    rng = np.random.default_rng([spec.seed, number, spec.rank])
-    steps = 0
-    for block in _batches(spec, rng, number):
-        yield _padded(block, spec.batch_size)
-        steps += 1
-    for _ in range(spec.num_steps() - steps):
-        yield _empty(spec)
-
-
-def _batches(spec: FeedSpec, rng: np.random.Generator, number: int) -> Iterator[Batch]:
-    """Full batches, then the rest."""
-    held: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]] = []
-    rows = 0
-    for part in _row_groups(spec, number):
-        held.append(part)
-        rows += len(part[2])
-        if rows >= max(spec.shuffle_rows, spec.batch_size):
-            sparse, dense, label = _joined(held, rng if spec.shuffle_rows else None)
-            full = rows - rows % spec.batch_size
-            yield from _sliced(sparse[:full], dense[:full], label[:full], spec.batch_size)
-            held, rows = [(sparse[full:], dense[full:], label[full:])], rows - full
-    if rows:
-        yield from _sliced(*_joined(held, rng if spec.shuffle_rows else None), spec.batch_size)
-
-
-def _row_groups(
-    spec: FeedSpec, number: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
-    columns = [*spec.sparse, *spec.dense, LABEL]
-    reader = make_batch_reader(
-        file_url(spec.folder),
-        schema_fields=columns,
-        reader_pool_type="thread",
-        workers_count=1,  # two would hand over row groups in an order that changes from run to run
-        shuffle_row_groups=bool(spec.shuffle_rows),
-        seed=1 + spec.seed + number,  # the shares do not depend on it
-        cur_shard=spec.rank,
-        shard_count=spec.world_size,
-        num_epochs=1,
-    )
-    with reader:
-        for rows in reader:
-            sparse = np.stack([getattr(rows, name) for name in spec.sparse], axis=1)
-            dense = np.stack([getattr(rows, name) for name in spec.dense], axis=1)
-            yield sparse, dense, getattr(rows, LABEL)
-
-
-def _joined(
-    held: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]], rng: np.random.Generator | None
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    sparse, dense, label = (np.concatenate([part[i] for part in held]) for i in range(3))
-    if rng is None:
-        return sparse, dense, label
-    order = rng.permutation(len(label))
-    return sparse[order], dense[order], label[order]
-
-
-def _sliced(
-    sparse: NDArray[np.int64], dense: NDArray[np.float32], label: NDArray[np.float32], size: int
-) -> Iterator[Batch]:
-    for first in range(0, len(label), size):
-        part = slice(first, first + size)
-        weight = torch.ones(len(label[part]))
-        yield Batch(
-            torch.from_numpy(sparse[part]), torch.from_numpy(dense[part]), torch.from_numpy(label[part]), weight
-        )
-
-
-def _padded(batch: Batch, size: int) -> Batch:
-    missing = size - len(batch.label)
-    if not missing:
-        return batch
-    pad = torch.nn.functional.pad
-    return Batch(
-        pad(batch.sparse, (0, 0, 0, missing)),
-        pad(batch.dense, (0, 0, 0, missing)),
-        pad(batch.label, (0, missing)),
-        pad(batch.weight, (0, missing)),
-    )
-
-
-def _empty(spec: FeedSpec) -> Batch:
-    size = spec.batch_size
-    sparse = torch.zeros((size, len(spec.sparse)), dtype=torch.int64)
-    return Batch(sparse, torch.zeros((size, len(spec.dense))), torch.zeros(size), torch.zeros(size))
+    batches = _epoch(spec, number, done)
+    return _ahead(batches, spec.prefetch) if spec.prefetch else batches
 
 
 def whole(spec: FeedSpec) -> FeedSpec:
     """The same data set, all of it on this rank, in order: for evaluation."""
     return replace(spec, rank=0, world_size=1, shuffle_rows=0)
+
+
+def in_order(spec: FeedSpec) -> FeedSpec:
+    """The same share in the order of the files."""
+    return replace(spec, shuffle_rows=0)
+
+
+def _epoch(spec: FeedSpec, number: int, done: Done) -> Iterator[Batch]:
+    plan = spec.plan(number, done)
+    blocks = list(plan.blocks(spec.rank))
+    steps = plan.num_steps()
+    batch = None
+    for batch in _shuffled(spec, blocks) if spec.shuffle_rows else _as_they_stand(spec, blocks):
+        yield batch.padded(spec.batch_size)
+        steps -= 1
+    if steps:
+        like = batch if batch is not None else next(_row_groups(spec, [0]))
+        for _ in range(steps):
+            yield like.nothing(spec.batch_size)
+
+
+Block = tuple[list[Piece], "NDArray[np.int64] | None", int]
+
+
+def _shuffled(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
+    """Each block is put together with every row at its place at once, so its batches are slices of it."""
+    parts = _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces])
+    for pieces, places, skipped in blocks:
+        if places is None:
+            raise ValueError("blocks of a plan without a buffer")
+        block = _placed([next(parts) for _ in pieces], places)
+        yield from _sliced(block, spec.batch_size, skipped)
+
+
+def _placed(parts: list[Batch], places: NDArray[np.int64]) -> Batch:
+    """The rows of all parts, row i at `places[i]`."""
+    rows = len(places)
+    first = parts[0]
+
+    def scattered(of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+        found = torch.empty((rows, *of(first).shape[1:]), dtype=of(first).dtype)
+        into, start = found.numpy(), 0
+        for part in parts:
+            into[places[start : start + len(part)]] = of(part).numpy()
+            start += len(part)
+        return found
+
+    lists: tuple[Ids, ...] = ()
+    if first.lists:
+        order = np.empty(rows, np.int64)
+        order[places] = np.arange(rows)
+        lists = tuple(Ids.joined([part.lists[i] for part in parts])[order] for i in range(len(first.lists)))
+    return Batch(
+        scattered(lambda part: part.sparse),
+        scattered(lambda part: part.dense),
+        scattered(lambda part: part.label),
+        scattered(lambda part: part.weight),
+        lists,
+        None if first.image is None else scattered(_image),
+    )
+
+
+def _image(part: Batch) -> torch.Tensor:
+    if part.image is None:
+        raise ValueError("a row group without images")
+    return part.image
+
+
+def _as_they_stand(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
+    """Batches in order: views of a row group, but where one crosses its end."""
+    skipped = blocks[0][2] if blocks else 0
+    held: Batch | None = None
+    for part in _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces]):
+        if skipped >= len(part):
+            skipped -= len(part)
+            continue
+        part = part[skipped : len(part)] if skipped else part
+        skipped = 0
+        if held is not None:
+            missing = min(spec.batch_size - len(held), len(part))
+            held, part = Batch.joined([held, part[:missing]]), part[missing : len(part)]
+            if len(held) < spec.batch_size:
+                continue
+            yield held
+        full = len(part) - len(part) % spec.batch_size
+        yield from _sliced(part[:full], spec.batch_size, 0)
+        held = part[full : len(part)] if full < len(part) else None
+    if held is not None:
+        yield held
+
+
+def _sliced(block: Batch, size: int, first: int) -> Iterator[Batch]:
+    for start in range(first, len(block), size):
+        yield block[start : min(start + size, len(block))]
+
+
+def _pieces(spec: FeedSpec, pieces: list[Piece]) -> Iterator[Batch]:
+    """The rows of each piece; pieces of one row group that follow each other read it once."""
+    starts = [i for i, piece in enumerate(pieces) if i == 0 or pieces[i - 1].group != piece.group]
+    groups = _row_groups(spec, [pieces[i].group for i in starts])
+    new = set(starts)
+    for i, piece in enumerate(pieces):
+        if i in new:
+            rows = next(groups)
+        yield rows if len(piece) == len(rows) and isinstance(piece.rows, range) else rows[piece.index]
+
+
+def _row_groups(spec: FeedSpec, groups: list[int]) -> Iterator[Batch]:
+    return read_row_groups(spec.folder, spec.columns, groups, threads=spec.threads, cache=spec.cache)
+
+
+def _ahead(items: Iterator[T], most: int) -> Iterator[T]:
+    """The same items, made in a thread while the caller works on those before."""
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(most)
+    stopped = threading.Event()
+
+    def put(item: T | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stopped.is_set():
+                    break
+            put(None)
+        except BaseException as problem:  # it belongs to whoever asks for the next batch
+            put(problem)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
