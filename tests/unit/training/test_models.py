@@ -1,0 +1,82 @@
+"""What every entry of MODELS promises, on data whose answers are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_data import make_job
+
+from conf import UsageError
+from training.batch import Batch
+from training.checks import gradient_error, learned_by_heart
+from training.export import OnnxNet, onnx_bytes
+from training.feed import epoch
+from training.fit import Job, build_objective, fit
+from training.models import MODELS, model_named
+from training.objective import Objective
+from training.transfer import load_model
+from training.workers import LocalWorker
+
+
+@pytest.fixture(params=MODELS)
+def job(request: pytest.FixtureRequest, tmp_path: Path) -> Job:
+    return make_job(tmp_path, request.param, rows=240, groups=100)
+
+
+def objective_and_batch(job: Job, rows: int) -> tuple[Objective, Batch]:
+    batch = next(epoch(job.feed("train", LocalWorker()), 0))
+    return build_objective(job), batch[:rows]
+
+
+def test_shapes(job: Job) -> None:
+    objective, batch = objective_and_batch(job, 7)
+    costs, answers = objective(batch), objective.answers(batch)
+    assert costs.shape == (7,)
+    assert torch.isfinite(costs).all()
+    assert answers.shape[0] == 7
+    assert answers.ndim == 2
+    costs.sum().backward()
+    assert all(p.grad is not None for p in objective.parameters()), "a weight that nothing depends on"
+
+
+def test_gradients_are_those_of_finite_differences(job: Job) -> None:
+    objective, batch = objective_and_batch(job, 16)
+    assert gradient_error(objective, batch) < 1e-6
+
+
+def test_a_tiny_batch_is_learned_by_heart(job: Job) -> None:
+    """16 rows; linear models and what is drawn at random can't come to 0."""
+    objective, batch = objective_and_batch(job, 16)
+    with torch.no_grad():
+        before = float(objective(batch).mean())
+    after = learned_by_heart(objective, batch, 0.01, steps=150)
+    assert after < (0.75 if job.model in ("lr", "two_tower", "gru4rec") else 0.35) * before
+
+
+def test_a_trained_model_is_saved_and_loaded_with_equal_answers(job: Job) -> None:
+    numbers = fit(LocalWorker(), job)
+    assert np.isfinite(numbers["test_log_loss"])
+    batch = next(epoch(job.feed("test", LocalWorker()), 0))
+    tensors = model_named(job.model).task.tensors(batch, job.inputs)
+    one, other = (load_model(job.run_folder / "model", job.config).eval() for _ in range(2))
+    with torch.no_grad():
+        assert torch.equal(one(*tensors), other(*tensors))
+
+
+def test_an_unknown_model_is_refused_with_a_list() -> None:
+    with pytest.raises(UsageError, match="unknown model 'deepmf'; choose from lr, fm,"):
+        model_named("deepmf")
+
+
+def test_exported_to_onnx_a_model_answers_the_same_for_any_number_of_rows(job: Job, tmp_path: Path) -> None:
+    objective, batch = objective_and_batch(job, 7)
+    net = objective.net.eval()
+    tensors = objective.task.tensors(batch, job.inputs)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_bytes(net, tensors))
+    for rows in (7, 1, 3):
+        part = tuple(tensor[:rows] for tensor in tensors)
+        with torch.no_grad():
+            expected = net(*part).numpy()
+        np.testing.assert_allclose(OnnxNet(path)(*part).numpy(), expected, rtol=1e-4, atol=1e-5)
