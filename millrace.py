@@ -21,6 +21,8 @@ AREAS = {
     "ingest": ("etl.cli:ingest", "ratings or events of another system into the warehouse"),
     "features": ("features.cli:app", "build the training set of a day"),
     "train": ("training.cli:app", "train a deep model: local, ray, horovod or spark"),
+    "predict": ("training.cli:predict", "answers of a deep model, for the warehouse"),
+    "model": ("training.cli:model", "finished deep models: export, compress, ensemble, choose, gap"),
     "recsys": ("recsys.cli:app", "recall, rank, recommend, evaluate"),
     "tune": ("tuning.cli:app", "search hyper-parameters on Ray Tune"),
     "sql": ("etl.cli:sql", "query the warehouse"),

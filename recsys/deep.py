@@ -8,26 +8,44 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.runs import newest_run
-from features.catalog import DENSE, SPARSE
 from recsys.dataset import Rows
-from training.models import builder_of
+from recsys.settings import RecommendSettings
+from training.batch import Batch, Ids
+from training.inputs import Inputs
+from training.models import model_named
+from training.transfer import load_model, weights_name
 
 BATCH = 65_536
 
 
+def lists(config: Config) -> tuple[str, ...]:
+    """Columns of lists that the configured deep model reads, besides what all rankers do."""
+    return model_named(config.get(RecommendSettings).deep).task.lists
+
+
 def predict(config: Config, model: str, day: date, rows: Rows) -> NDArray[np.float64] | None:
     """Click probabilities (n,) of the newest finished run of `model` for the day; None without one."""
-    name = model.replace(":", ".")
-    folder = newest_run(config, name, day)
-    weights = folder / "model" / f"{name}.pt" if folder else None
-    if weights is None or not weights.exists():
+    run = newest_run(config, model.replace(":", "."), day)
+    if run is None or not (run / "model" / weights_name(model)).exists():
         return None
-    net = builder_of(model)(config, tuple(feature.buckets for feature in SPARSE), len(DENSE))
-    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    net.eval()
+    task, inputs = model_named(model).task, Inputs.load(run / "model")
+    net = load_model(run / "model", config).eval()
     found = []
     with torch.no_grad():
         for start in range(0, len(rows.sparse), BATCH):
-            part = slice(start, start + BATCH)
-            found.append(torch.sigmoid(net(torch.from_numpy(rows.sparse[part]), torch.from_numpy(rows.dense[part]))))
+            batch = _batch(rows, slice(start, start + BATCH), bool(task.lists))
+            found.append(task.answers(net, batch, inputs)[:, 0])
     return torch.cat(found).double().numpy() if found else np.zeros(0)
+
+
+def _batch(rows: Rows, part: slice, has_lists: bool) -> Batch:
+    sparse, dense = torch.from_numpy(rows.sparse[part]), torch.from_numpy(rows.dense[part])
+    ones = torch.ones(len(sparse))
+    return Batch(sparse, dense, ones, ones, (_history(rows, part),) if has_lists else ())
+
+
+def _history(rows: Rows, part: slice) -> Ids:
+    lists = [np.asarray(ids, np.int64) for ids in rows.keys["history"][part]]
+    lengths = torch.tensor([0, *map(len, lists)], dtype=torch.int64)
+    ids = np.concatenate(lists) if lists else np.zeros(0, np.int64)
+    return Ids(torch.from_numpy(ids), lengths.cumsum(0))

@@ -1,4 +1,9 @@
-"""Checkpoints: `weights.{epoch:02d}-{val_loss:.4f}.pt`, atomic, checksummed, loaded without unpickling code."""
+"""Checkpoints: atomic, checksummed, loaded without unpickling code.
+
+`weights.{epoch:02d}-{val_loss:.4f}.pt` is written at the end of an epoch, `step.{epoch:02d}-{step:08d}.pt` within one.
+A file holds model, optimizer, position in the feed, losses of the epochs and version of the feature index. What else a
+run needs follows from the position: schedules are functions of it, and so are the seeds of shuffling and dropout.
+"""
 
 import io
 import logging
@@ -13,25 +18,41 @@ from conf.atomic import read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"weights\.(\d+)-(\d+\.\d+)\.pt")
+NAME = re.compile(r"weights\.(\d+)-(\d+\.\d+|nan|inf)\.pt")
+STEP = re.compile(r"step\.(\d+)-(\d+)\.pt")
 
 
 def save(folder: Path, epoch: int, val_loss: float, state: dict[str, Any], keep_best: int) -> Path:
-    """Write one checkpoint and remove those that are neither the last nor among the `keep_best` best.
-
-    The file is whole or not there, with a checksum.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
+    """Write the checkpoint of a whole epoch; remove those that are neither the last nor among the `keep_best` best."""
     path = folder / f"weights.{epoch:02d}-{val_loss:.4f}.pt"
-    write_checked(path, buffer.getvalue())
+    _write(path, state)
     _prune(folder, keep_best)
     return path
 
 
+def save_step(folder: Path, epoch: int, step: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint within an epoch; the one before it stays, in case this one is damaged."""
+    path = folder / f"step.{epoch:02d}-{step:08d}.pt"
+    _write(path, state)
+    for old in sorted(_steps(folder))[:-2]:
+        old.unlink()
+    return path
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_checked(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"can't write checkpoint {path.name}: {error.strerror}; the last good one stays, go on with --resume"
+        ) from None
+
+
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """State of the newest checkpoint that is whole; a corrupt one is named and the one before it taken."""
-    for path in sorted(_all(folder), key=_epoch, reverse=True):
+    for path in sorted([*_all(folder), *_steps(folder)], key=_progress, reverse=True):
         state = load(path)
         if state is not None:
             return state
@@ -45,8 +66,18 @@ def load(path: Path) -> dict[str, Any] | None:
         data = read_checked(path)
     except UserError:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     return state
+
+
+def load_best(folder: Path) -> dict[str, Any] | None:
+    """State of the whole checkpoint with the smallest validation loss; a corrupt one is named and the next taken."""
+    for path in sorted(_all(folder), key=_loss):
+        state = load(path)
+        if state is not None:
+            return state
+        log.warning("checkpoint %s is corrupt: taking the next best", path)
+    return None
 
 
 def best(folder: Path) -> Path | None:
@@ -56,9 +87,9 @@ def best(folder: Path) -> Path | None:
 
 def _prune(folder: Path, keep_best: int) -> None:
     found = _all(folder)
-    last = max(found, key=_epoch)
+    last = max(found, key=_progress)
     keep = {last, *sorted(found, key=_loss)[:keep_best]}
-    for path in found:
+    for path in [*found, *_steps(folder)]:
         if path not in keep:
             path.unlink()
 
@@ -67,8 +98,15 @@ def _all(folder: Path) -> list[Path]:
     return [path for path in folder.glob("weights.*.pt") if NAME.fullmatch(path.name)]
 
 
-def _epoch(path: Path) -> int:
-    return int(NAME.fullmatch(path.name)[1])  # type: ignore[index]
+def _steps(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("step.*.pt") if STEP.fullmatch(path.name)]
+
+
+def _progress(path: Path) -> tuple[int, float]:
+    """Epoch and step; the end of an epoch is after all its steps."""
+    if found := STEP.fullmatch(path.name):
+        return int(found[1]), float(found[2])
+    return int(NAME.fullmatch(path.name)[1]), float("inf")  # type: ignore[index]
 
 
 def _loss(path: Path) -> float:

@@ -4,24 +4,106 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import NotBuiltYet, parse_day, settings_of
+from conf.cli import parse_day, settings_of
 
 app = typer.Typer(add_completion=False)
+predict = typer.Typer(add_completion=False)
+model = typer.Typer(no_args_is_help=True, add_completion=False, help="Finished runs: export, compress, join, choose.")
+Run = Annotated[str, typer.Argument(help="the run, as `train` told it")]
 
 
 @app.command()
 def train(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="deepfm, or module:builder")],
+    models: Annotated[list[str], typer.Argument(help="deepfm, din … (a wrong name lists all), or module:builder")],
     date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
     backend: Annotated[str, typer.Option(help="local, ray, horovod or spark")] = "local",
     workers: Annotated[int, typer.Option(help="processes that train together", min=1)] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="go on in the newest unfinished run")] = False,
-    check: Annotated[bool, typer.Option("--check", help="checks before a long run (not built yet)")] = False,
+    check: Annotated[bool, typer.Option("--check", help="look whether a long run is worth starting")] = False,
+    teacher: Annotated[str | None, typer.Option(help="run whose answers are learned from, too")] = None,
 ) -> dict[str, Any]:
-    """Train a deep model on a day's training set."""
+    """Train deep models on a day's data."""
+    config, day = settings_of(context), parse_day(date)
     if check:
-        raise NotBuiltYet("millrace train --check")
-    from training.train import run
+        from training import checks
 
-    return run(settings_of(context), model, parse_day(date), backend=backend, workers=workers, resume=resume)
+        checked = [checks.run(config, name, day) for name in models]
+        return checked[0] if len(checked) == 1 else {"checked": checked}
+    from training.train import Training, run
+
+    return run(config, models, day, Training(backend, workers, resume, teacher))
+
+
+@predict.command()
+def predict_command(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="whose newest run for the day answers")],
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    run_id: Annotated[str | None, typer.Option("--run", help="another run than the newest")] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    k: Annotated[int, typer.Option(help="items for each user, from models of items", min=1)] = 20,
+) -> dict[str, Any]:
+    """Answer the rows of a split; `etl results` brings the answers to ads_prediction."""
+    from training.predict import run
+
+    return run(settings_of(context), model, parse_day(date), run_id=run_id, split=split, k=k)
+
+
+@model.command("export")
+def export_command(context: typer.Context, run_id: Run) -> dict[str, Any]:
+    """Write model.onnx beside the weights, checked against them."""
+    from training.export import export
+    from training.trained import open_trained
+
+    return {"run_id": run_id, "file": str(export(open_trained(settings_of(context), run_id)))}
+
+
+@model.command("compress")
+def compress_command(
+    context: typer.Context,
+    run_id: Run,
+    how: Annotated[str, typer.Option(help="prune, factorise, float16 or int8")],
+    amount: Annotated[float, typer.Option(help="share to prune, or share of the rank to keep", min=0, max=1)] = 0.5,
+) -> dict[str, Any]:
+    """A smaller model, with quality, size and latency before and after."""
+    from training.compress import run
+
+    return run(settings_of(context), run_id, how, amount)
+
+
+@model.command("ensemble")
+def ensemble_command(
+    context: typer.Context,
+    run_ids: Annotated[list[str], typer.Argument(help="two runs or more")],
+    how: Annotated[str, typer.Option(help="average or stack")] = "average",
+) -> dict[str, Any]:
+    """Several models as one."""
+    from training.ensemble import run
+
+    return run(settings_of(context), run_ids, how)
+
+
+@model.command("choose")
+def choose_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    best: Annotated[str, typer.Option(help="metric of the validation rows that decides")] = "log_loss",
+    limit: Annotated[list[str] | None, typer.Option(help="what must hold, as latency_ms<=5; may be repeated")] = None,
+) -> dict[str, Any]:
+    """The best of a day's deep models among those that keep the limits."""
+    from training.compare import choose
+
+    return choose(settings_of(context), parse_day(date), best, limit or [])
+
+
+@model.command("gap")
+def gap_command(
+    context: typer.Context,
+    run_id: Run,
+    best_possible: Annotated[float, typer.Option(help="log loss that no model can beat")] = 0.0,
+) -> dict[str, Any]:
+    """Bias, variance and mismatch of a run trained with train.train_dev."""
+    from training.compare import gap
+
+    return gap(settings_of(context), run_id, best_possible)

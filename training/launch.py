@@ -3,80 +3,137 @@
 import json
 import logging
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from conf import UsageError
+from conf import UsageError, UserError
 from conf.atomic import write_atomically
-from conf.cli import NotBuiltYet
+from training import job_file
 from training.fit import Job, fit
 from training.ray_session import ray_session
+from training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-Launcher = Callable[[Job, int], dict[str, float]]
+Numbers = dict[str, float]
+Launcher = Callable[[Sequence[Job], int], list[Numbers]]
+"""Trains jobs, one after the other, in workers that are started once; numbers of each."""
+
+ANSWER = "final.json"
+ERROR = "error.json"
 
 
-def launch_local(job: Job, num_workers: int) -> dict[str, float]:
+def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
     """In this process."""
     from training.workers import LocalWorker
 
     if num_workers != 1:
-        raise UsageError(f"--backend local trains in this process: --workers {num_workers} needs ray or horovod")
-    return fit(LocalWorker(), job)
+        raise UsageError(f"--backend local trains in this process: --workers {num_workers} needs ray, horovod or spark")
+    return [fit(LocalWorker(), job) for job in jobs]
 
 
-def launch_ray(job: Job, num_workers: int) -> dict[str, float]:
-    """Ray Train: a worker's death restarts the group from the last checkpoint."""
+def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """Ray Train: after a worker's death the group goes on from the last checkpoint, with fewer if it has to."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    with ray_session(job.config):
+    first, settings = jobs[0], jobs[0].config.get(TrainSettings)
+    fewest = settings.min_workers
+    with ray_session(first.config):
         trainer = TorchTrainer(
             _fit_on_ray,
-            train_loop_config={"job": job},
-            scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
+            train_loop_config={"jobs": list(jobs)},
+            scaling_config=ScalingConfig(
+                num_workers=num_workers if fewest is None or fewest >= num_workers else (fewest, num_workers),
+                use_gpu=_has_gpu(),
+                resources_per_worker={"CPU": 1, **({"GPU": 1} if _has_gpu() else {})},
+            ),
             run_config=RunConfig(
-                name="ray", storage_path=str(job.run_folder), failure_config=FailureConfig(max_failures=2)
+                name="ray",
+                storage_path=str(first.run_folder),
+                failure_config=FailureConfig(max_failures=settings.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=300),
         )
-        trainer.fit()
-    return _told(job)
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise _cause(jobs, error) from error
+    return _told(jobs)
 
 
-def _fit_on_ray(config: dict[str, Job]) -> None:
+def _fit_on_ray(config: dict[str, list[Job]]) -> None:
     from training.workers import RayWorker
 
-    worker = RayWorker()
-    _tell(config["job"], worker.rank, fit(worker, config["job"]))
+    _run(config["jobs"], RayWorker)
 
 
-def launch_horovod(job: Job, num_workers: int) -> dict[str, float]:
-    """Horovod on Ray: gradients are averaged by ring all-reduce, without MPI."""
+def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts."""
+    if jobs[0].config.get(TrainSettings).hosts:
+        return _horovodrun(jobs, num_workers)
     from horovod.ray import RayExecutor
 
-    with ray_session(job.config):
+    with ray_session(jobs[0].config):
         settings = RayExecutor.create_settings(timeout_s=120)
         executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
         executor.start()
         try:
-            executor.run(_fit_on_horovod, args=[job])
+            executor.run(run_horovod_worker, args=[list(jobs)])
+        except Exception as error:
+            raise _cause(jobs, error) from error
         finally:
             executor.shutdown()
-    return _told(job)
+    return _told(jobs)
 
 
-def _fit_on_horovod(job: Job) -> None:
+def run_horovod_worker(jobs: Sequence[Job]) -> None:
+    """One Horovod process."""
     from training.workers import HorovodWorker
 
-    worker = HorovodWorker()
-    _tell(job, worker.rank, fit(worker, job))
+    _run(jobs, HorovodWorker)
 
 
-def launch_spark(job: Job, num_workers: int) -> dict[str, float]:
-    """On Spark's executors (not built yet)."""
-    raise NotBuiltYet("millrace train --backend spark", "use local, ray or horovod")
+def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """One `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
+    hosts = str(jobs[0].config.get(TrainSettings).hosts)
+    command = [
+        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
+        *(sys.executable, "-m", "training.job_file", *(str(job_file.save(job)) for job in jobs)),
+    ]
+    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise
+    if code:
+        raise _cause(jobs, RuntimeError(f"horovodrun ended with {code}"))
+    return _told(jobs)
+
+
+def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """On Spark's executors, as one barrier stage; data goes from files to workers, not through the driver."""
+    from training.on_spark import distribute
+
+    try:
+        distribute(_fit_on_spark, jobs, num_workers, use_gpu=_has_gpu())
+    except UserError:
+        raise
+    except Exception as error:
+        raise _cause(jobs, error) from error
+    return _told(jobs)
+
+
+def _fit_on_spark(jobs: Sequence[Job]) -> None:
+    from training.workers import SparkWorker
+
+    _run(jobs, SparkWorker)
 
 
 BACKENDS: dict[str, Launcher] = {
@@ -93,12 +150,39 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _tell(job: Job, rank: int, numbers: dict[str, float]) -> None:
-    """Leave the numbers in the run folder, the one place that every backend's driver can read."""
-    if rank == 0:
-        write_atomically(job.run_folder / "final.json", json.dumps(numbers))
+def _run(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
+    """What every process of every backend does. Its numbers, or what the user has to mend, go to the run folder, the
+    one place that every backend's driver can read. A job that is done is not done again when workers are started anew.
+    """
+    worker = None
+    for job in jobs:
+        try:
+            worker = worker or worker_of()
+            if worker.share((job.run_folder / ANSWER).exists()):
+                continue
+            numbers = fit(worker, job)
+            if worker.rank == 0:
+                write_atomically(job.run_folder / ANSWER, json.dumps(numbers))
+        except UserError as error:
+            write_atomically(job.run_folder / ERROR, json.dumps({"error": str(error)}))
+            raise
 
 
-def _told(job: Job) -> dict[str, float]:
-    numbers: dict[str, float] = json.loads((job.run_folder / "final.json").read_text())
-    return numbers
+def _cause(jobs: Sequence[Job], error: Exception) -> Exception:
+    """What a worker said was wrong, or else that one died, and how to go on."""
+    for job in jobs:
+        path = job.run_folder / ERROR
+        if path.exists():
+            return UserError(json.loads(path.read_text(encoding="utf-8"))["error"])
+    ended = next((job for job in jobs if not (job.run_folder / ANSWER).exists()), jobs[0])
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
+    told = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    log.debug("workers failed", exc_info=error)
+    return UserError(
+        f"a worker of {ended.run_folder.name} ended before its time ({told}); its checkpoints are kept: "
+        "go on with --resume"
+    )
+
+
+def _told(jobs: Sequence[Job]) -> list[Numbers]:
+    return [json.loads((job.run_folder / ANSWER).read_text()) for job in jobs]

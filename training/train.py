@@ -1,46 +1,103 @@
-"""Train a deep model on the training set of a day: `millrace train deepfm --date D --backend horovod`."""
+"""Train a deep model on the data of a day: `millrace train deepfm --date D --backend horovod --workers 2`."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.cli import one_of
-from conf.runs import resume_run, start_run
-from conf.versions import current
-from features.catalog import DENSE, SPARSE
+from conf.runs import Run, resume_run, start_run
+from training import tracking
+from training.data import Data, open_data, write_catalogue
 from training.fit import Job
-from training.launch import BACKENDS
-from training.models import builder_of
+from training.launch import ANSWER, BACKENDS, ERROR
+from training.models import Model, model_named
+from training.settings import TransferSettings
+from training.tasks import NextItem
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, model: str, day: date, *, backend: str, workers: int, resume: bool = False) -> dict[str, Any]:
-    """Train, and leave a run folder with weights, checkpoints and metrics.
+@dataclass(frozen=True)
+class Training:
+    """What `run` trains besides the model: how, and by whom taught."""
 
-    `resume` goes on in the newest run folder of this model and day that was not finished.
+    backend: str = "local"
+    workers: int = 1
+    resume: bool = False
+    teacher: str | None = None
+    """Run whose answers are learned from, too (distillation)."""
+
+
+def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict[str, Any]:
+    """Train models, one after the other in workers that are started once; each leaves a run folder with weights,
+    checkpoints and metrics.
+
+    `how.resume` goes on in each model's newest run folder of this day, when that was not finished.
     """
-    builder_of(model)
-    one_of("backend", backend, tuple(BACKENDS))
-    dataset, _ = current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")
+    found_models = [model_named(model) for model in models]
+    one_of("backend", how.backend, tuple(BACKENDS))
+    datas = [open_data(config, found.task, day) for found in found_models]
+    with ExitStack() as stack:
+        runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
+        jobs = [
+            job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
+        ]
+        told = []
+        for found, numbers in zip(runs, BACKENDS[how.backend](jobs, how.workers), strict=True):
+            for split in ("valid", "test"):
+                of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
+                _note(found, split, of_split)
+            tracking.log_run(config, found, how.backend, how.workers, numbers)
+            told.append({"run_id": found.run_id, "backend": how.backend, "workers": how.workers, **numbers})
+    return told[0] if len(told) == 1 else {"runs": told}
+
+
+def _opened(config: Config, model: str, day: date, how: Training) -> AbstractContextManager[Run]:
     name = model.replace(":", ".")
-    unfinished = resume_run(config, name, day) if resume else None
-    if resume and unfinished is None:
+    unfinished = resume_run(config, name, day) if how.resume else None
+    if how.resume and unfinished is None:
         raise UserError(f"no unfinished run of {model} for {day} to resume")
-    with start_run(config, name, day, resumed=unfinished) as found:
-        (found.model_folder, found.checkpoints)  # noqa: B018 - made here, before workers need them
-        job = Job(
-            config,
-            model,
-            dataset,
-            found.folder,
-            tuple(f"f_{feature.name}" for feature in SPARSE),
-            tuple(f"f_{feature.name}" for feature in DENSE),
-            tuple(feature.buckets for feature in SPARSE),
-        )
-        numbers = BACKENDS[backend](job, workers)
-        for split in ("valid", "test"):
-            for metric in ("auc", "log_loss"):
-                found.metric("train", split, metric, numbers[f"{split}_{metric}"], int(numbers[f"{split}_rows"]))
-    return {"run_id": found.run_id, "backend": backend, "workers": workers, **numbers}
+    return start_run(config, name, day, resumed=unfinished)
+
+
+def job_of(config: Config, model: str, found_model: Model, data: Data, found: Run, teacher: str | None = None) -> Job:
+    """The job of a run, whose folder is made ready for workers."""
+    (found.model_folder, found.checkpoints)  # noqa: B018 - made here, before workers need them
+    for old in (ANSWER, ERROR):
+        (found.folder / old).unlink(missing_ok=True)
+    if isinstance(found_model.task, NextItem):
+        write_catalogue(data, found.folder)
+    start_from = config.get(TransferSettings).run
+    return Job(
+        config,
+        model,
+        data.folder,
+        found.folder,
+        data.inputs,
+        data.columns,
+        data.version,
+        None if start_from is None else model_folder(config, start_from),
+        None if teacher is None else model_folder(config, teacher),
+    )
+
+
+def model_folder(config: Config, run_id: str) -> Path:
+    """Where a run's weights are. Raises UserError when there is no such run."""
+    folder = config.get(Paths).runs / run_id / "model"
+    if not folder.is_dir():
+        raise UserError(f"no run {run_id} with a model in {config.get(Paths).runs}")
+    return folder
+
+
+def _note(found: Run, split: str, numbers: dict[str, float]) -> None:
+    """A split's numbers for ads_model_metric; `recall@10` is recall with k = 10."""
+    rows = int(numbers["rows"])
+    for name, value in numbers.items():
+        if name != "rows":
+            metric, _, k = name.partition("@")
+            found.metric("train", split, metric, value, rows, k=int(k) if k else None)

@@ -1,59 +1,54 @@
-"""One loop on three backends: on two workers Ray and Horovod end with the same numbers, from one start of Ray."""
+"""One loop on four backends: the same losses from the same seed, on one worker and on two."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from training_data import make_job, small_config
 
-from conf import Config, load
-from training.fit import Job
+from conf.runs import read_jsonl
+from training.fit import HISTORY, Job
 from training.launch import BACKENDS
+from training.models import MODELS
 from training.ray_session import ray_session
 
-
-@pytest.fixture(scope="module")
-def config() -> Config:
-    return load(
-        overrides=["train.batch_size=200", "train.epochs=2", "train.learning_rate=0.02", "deepfm.dropout=0.0"],
-        environment={},
-    )
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def ray(config: Config) -> Iterator[None]:
-    with ray_session(config):
+def ray() -> Iterator[None]:
+    with ray_session(small_config()):
         yield
 
 
-def make_job(folder: Path, config: Config) -> Job:
-    rng = np.random.default_rng(0)
-    for split in ("train", "valid", "test"):
-        (folder / "data" / split).mkdir(parents=True)
-        a, x = rng.integers(1, 8, 2000), rng.normal(size=2000).astype(np.float32)
-        label = (rng.random(2000) < 1 / (1 + np.exp(-(a - 4.0 + x)))).astype(np.float32)
-        pq.write_table(
-            pa.table({"a": a, "x": x, "label": label}), folder / f"data/{split}/part-0.parquet", row_group_size=250
-        )
-    for part in ("model", "checkpoints"):
-        (folder / "run" / part).mkdir(parents=True)
-    return Job(config, "deepfm", folder / "data", folder / "run", ("a",), ("x",), (8,))
+def losses(job: Job) -> list[float]:
+    """Training and validation losses of all epochs."""
+    rows = read_jsonl(job.run_folder / HISTORY)
+    return [row[name] for row in rows for name in ("train_loss", "log_loss")]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray")
-def test_ray_and_horovod_end_with_the_same_numbers(tmp_path: Path, config: Config) -> None:
-    found = {name: BACKENDS[name](make_job(tmp_path / name, config), 2) for name in ("ray", "horovod")}
-    assert found["ray"]["test_auc"] > 0.8
-    for name, value in found["ray"].items():
-        assert found["horovod"][name] == pytest.approx(value, abs=1e-5), name
+@pytest.mark.usefixtures("ray", "spark")
+def test_all_backends_learn_the_same(tmp_path: Path) -> None:
+    """On one worker all are the local loop; on two, Horovod and Spark are Ray."""
+    found: dict[tuple[str, int], Any] = {}
+    for backend, workers in [("local", 1), *((b, n) for b in ("ray", "horovod", "spark") for n in (1, 2))]:
+        job = make_job(tmp_path / f"{backend}-{workers}", "deepfm", "net.dropout=0.2")
+        (numbers,) = BACKENDS[backend]([job], workers)
+        assert numbers["test_auc"] > 0.85
+        found[backend, workers] = losses(job)
+    for backend in ("ray", "horovod", "spark"):
+        assert found[backend, 1] == pytest.approx(found["local", 1], abs=1e-5), backend
+        assert found[backend, 2] == pytest.approx(found["ray", 2], abs=1e-5), backend
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray")
-def test_one_worker_on_horovod_is_the_local_loop(tmp_path: Path, config: Config) -> None:
-    found = {name: BACKENDS[name](make_job(tmp_path / name, config), 1) for name in ("local", "horovod")}
-    for name, value in found["local"].items():
-        assert found["horovod"][name] == pytest.approx(value, abs=1e-5), name
+@pytest.mark.usefixtures("ray", "spark")
+@pytest.mark.parametrize("backend", ["ray", "horovod", "spark"])
+def test_every_model_trains_on_every_backend(tmp_path: Path, backend: str) -> None:
+    """On two workers, which are started once for all models."""
+    jobs = [make_job(tmp_path / name, name, "train.epochs=1", rows=240, groups=50) for name in MODELS]
+    for job, numbers in zip(jobs, BACKENDS[backend](jobs, 2), strict=True):
+        assert numbers["test_rows"] == 240, job.model
+        assert np.isfinite(numbers["test_log_loss"]), job.model
+        assert (job.run_folder / "model" / f"{job.model}.pt").exists()

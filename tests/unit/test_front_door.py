@@ -44,7 +44,7 @@ def test_every_area_answers_to_help(area: str) -> None:
         ("etl weblog --date 2026-01-02 --all-dates", 2, "--all-dates names no day"),
         ("etl weblog --all-dates", 1, "--all-dates needs --source"),
         ("warehouse describe ods_nothing", 2, "unknown table 'ods_nothing'; tables are ads_ctr_daily"),
-        ("train deepmf --date 2026-01-07", 2, "unknown model 'deepmf'; choose from deepfm"),
+        ("train deepmf --date 2026-01-07", 2, "unknown model 'deepmf'; choose from lr, fm, wide_deep"),
         ("train no.such:net --date 2026-01-07", 2, "can't import model 'no.such:net'"),
         (
             "train deepfm --date 2026-01-07 --backend mpi",
@@ -52,7 +52,7 @@ def test_every_area_answers_to_help(area: str) -> None:
             "unknown backend 'mpi'; choose from local, ray, horovod, spark",
         ),
         ("train deepfm --date 2026-01-07", 1, "run `millrace features build --date 2026-01-07` first"),
-        ("train deepfm --date 2026-01-07 --check", 2, "is not built yet"),
+        ("train deepfm --date 2026-01-07 --check", 1, "run `millrace features build --date 2026-01-07` first"),
         ("run --date 2026-01-07 --only sing", 2, "unknown stage 'sing'; choose from collect, weblog"),
         ("run --date 2026-01-07 --from report --to weblog", 2, "--from report comes after --to weblog"),
         ("recsys evaluate --split odd", 2, "unknown split 'odd'; choose from time, random, leave-one-out"),

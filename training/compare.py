@@ -1,0 +1,84 @@
+"""Which model to take, and what is wrong with it (T17): one number to be best, others only to be good enough."""
+
+import re
+from datetime import date
+from typing import Any
+
+from conf import Config, Paths, UserError
+from conf.runs import done_runs, read_jsonl
+from training.batch import Batch
+from training.sampling import kept_aside
+from training.settings import TrainSettings
+from training.trained import Trained, in_batches, latency_ms, open_trained, size_mb
+from training.transfer import NET
+
+LIMIT = re.compile(r"^([\w@]+)\s*(<=|>=)\s*([-+.\deE]+)$")
+SMALLER_IS_BETTER = ("log_loss", "latency_ms", "size_mb", "top_5_error")
+
+
+def choose(config: Config, day: date, best: str, limits: list[str]) -> dict[str, Any]:
+    """Of the day's finished deep models that keep all limits (`latency_ms<=5`), the one with the best valid metric."""
+    bounds = [_limit(text) for text in limits]
+    runs = [run for run in done_runs(config.get(Paths).runs) if _is_of(run, day)]
+    rows = [_numbers(config, run["run_id"], run["folder"]) for run in runs]
+    fitting = [row for row in rows if best in row and all(_keeps(row, *bound) for bound in bounds)]
+    if not fitting:
+        kept = ", ".join(limits) or "no limit"
+        raise UserError(f"none of {len(rows)} deep models of {day} has {best} and keeps {kept}")
+    sign = -1 if best in SMALLER_IS_BETTER else 1
+    winner = max(fitting, key=lambda row: sign * row[best])
+    return {"best": winner["run_id"], best: winner[best], "models": rows, "kept_limits": len(fitting)}
+
+
+def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, Any]:
+    """Loss on rows learned from, rows of the same days kept aside (`train.train_dev`), and later rows.
+
+    bias: learned rows − best possible; variance: kept aside − learned; mismatch: valid − kept aside; all in log loss.
+    """
+    found = open_trained(config, run_id)
+    settings = config.get(TrainSettings)
+    if not settings.train_dev:
+        raise UserError("set train.train_dev to the share that the run was trained with, and train with one")
+    learned, aside = (_loss(found, "train", settings, wanted) for wanted in (False, True))
+    valid, test = (found.measure(split)["log_loss"] for split in ("valid", "test"))
+    losses = {"train": learned, "train_dev": aside, "valid": valid, "test": test}
+    parts = {"bias": learned - best_possible, "variance": aside - learned, "mismatch": valid - aside}
+    return {"run_id": run_id, "log_loss": losses, **parts, "largest": max(parts, key=lambda name: parts[name])}
+
+
+def _loss(found: Trained, split: str, settings: TrainSettings, wanted: bool) -> float:
+    """Mean log loss of the rows of a split that are (or are not) kept aside."""
+    total, rows = 0.0, 0
+    for batch in in_batches(found, split):
+        chosen = kept_aside(batch, settings) == wanted
+        part: Batch = batch[chosen.nonzero().flatten().numpy()]
+        if len(part):
+            numbers = found.task.measure(found.objective.answers(part).numpy(), part.label.numpy())
+            total, rows = total + numbers["log_loss"] * len(part), rows + len(part)
+    if not rows:
+        raise UserError(f"no rows of {split} are {'kept aside' if wanted else 'learned from'}")
+    return total / rows
+
+
+def _is_of(run: dict[str, Any], day: date) -> bool:
+    return bool(run["dt"] == day.isoformat() and (run["folder"] / "model" / NET).exists())
+
+
+def _numbers(config: Config, run_id: str, folder: Any) -> dict[str, Any]:
+    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "valid"]
+    found = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
+    trained = open_trained(config, run_id)
+    return {"run_id": run_id, **found, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}
+
+
+def _limit(text: str) -> tuple[str, str, float]:
+    found = LIMIT.match(text.strip())
+    if not found:
+        raise UserError(f"'{text}' is no limit: write it as latency_ms<=5")
+    return found[1], found[2], float(found[3])
+
+
+def _keeps(row: dict[str, Any], metric: str, sign: str, bound: float) -> bool:
+    if metric not in row:
+        return False
+    return bool(row[metric] <= bound if sign == "<=" else row[metric] >= bound)

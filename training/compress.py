@@ -1,0 +1,122 @@
+"""Smaller models for serving, each measured before and after: pruning, low-rank factors, 16 and 8 bits (T15).
+
+Distillation is training: `millrace train small --teacher RUN`.
+"""
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from conf import Config, UserError
+from conf.cli import one_of
+from conf.runs import start_run
+from training.export import FILE, OnnxNet, onnx_bytes
+from training.tasks import NextItem
+from training.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
+from training.transfer import save_model
+
+HOWS = ("prune", "factorise", "float16", "int8")
+
+
+def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
+    """Compress the model of a run, into a run of its own; numbers of both on the valid and test rows.
+
+    `amount`: the share of weights to prune, or the share of the full rank to keep.
+    """
+    before = open_trained(config, run_id)
+    one_of("way", how, HOWS)
+    with start_run(config, f"{before.model.replace(':', '.')}-{how}", before.day) as found:
+        after, size = _compressed(before, how, amount, found.model_folder)
+        told: dict[str, Any] = {"run_id": found.run_id, "of": run_id, "how": how}
+        for split in ("valid", "test"):
+            was, now = before.measure(split), after.measure(split)
+            for metric in was.keys() - {"rows"}:
+                told |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
+            found.metrics(
+                "train", split, {m: v for m, v in now.items() if m != "rows" and "@" not in m}, int(now["rows"])
+            )
+    told |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
+    return {**told, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
+
+
+def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple[Trained, float]:
+    """The smaller model, saved in `folder`, and its size in megabytes."""
+    if how == "int8":
+        return _in_8_bits(before, folder)
+    if how == "factorise":
+        return _factorised(before, amount, folder)
+    net = copy.deepcopy(before.net)
+    if how == "prune":
+        prune(net, amount)
+        weights = net.state_dict()
+    else:
+        weights = {name: v.half() if v.is_floating_point() else v for name, v in net.state_dict().items()}
+        net.load_state_dict(weights)
+    save_model(folder, before.model, weights, before.data.inputs, before.config)
+    return before.with_net(net), stored_mb(weights)
+
+
+def prune(net: nn.Module, share: float) -> None:
+    """Set the smallest weights of each matrix to 0, by magnitude (Han et al. 2015); biases stay."""
+    with torch.no_grad():
+        for weight in net.parameters():
+            if weight.ndim > 1:
+                smallest = int(share * weight.numel())
+                if smallest:
+                    bound = weight.abs().flatten().kthvalue(smallest).values
+                    weight.mul_(weight.abs() > bound)
+
+
+def factorise(net: nn.Module, share: float) -> nn.Module:
+    """Replace each dense layer by two thin ones, by singular values, where that is smaller; returns the net."""
+    for name, layer in list(net.named_children()):
+        if isinstance(layer, nn.Linear):
+            setattr(net, name, _thin(layer, share))
+        else:
+            factorise(layer, share)
+    return net
+
+
+def _thin(layer: nn.Linear, share: float) -> nn.Module:
+    out, into = layer.weight.shape
+    rank = max(1, round(share * min(out, into)))
+    if rank * (out + into) >= out * into:
+        return layer
+    u, s, v = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
+    first, second = nn.Linear(into, rank, bias=False), nn.Linear(rank, out, bias=layer.bias is not None)
+    with torch.no_grad():
+        first.weight.copy_(s[:rank, None].sqrt() * v[:rank])
+        second.weight.copy_(u[:, :rank] * s[:rank].sqrt())
+        if layer.bias is not None:
+            second.bias.copy_(layer.bias)
+    return nn.Sequential(first, second)
+
+
+def _factorised(before: Trained, share: float, folder: Path) -> tuple[Trained, float]:
+    """Its layers are other ones than the model's own, so it is kept as ONNX."""
+    net = factorise(copy.deepcopy(before.net), share)
+    (folder / FILE).write_bytes(onnx_bytes(net, _tensors(before)))
+    return before.with_net(net), size_mb(net)
+
+
+def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
+    """Weights in 8 bits, products in integers, by ONNX Runtime's dynamic quantisation."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if isinstance(before.task, NextItem):
+        raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
+    with tempfile.TemporaryDirectory() as scratch:
+        full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
+        full.write_bytes(onnx_bytes(before.net, _tensors(before)))
+        quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
+        quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
+    return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
+
+
+def _tensors(found: Trained) -> tuple[torch.Tensor, ...]:
+    return found.task.tensors(found.batch()[:64], found.data.inputs)

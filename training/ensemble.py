@@ -1,0 +1,73 @@
+"""Several models as one: their mean, or stacked by a regression on validation rows (T16).
+
+Bagging is training: `--set train.bagging=true --set train.seed=N`, several times, then the mean.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from conf import Config, UserError
+from conf.cli import one_of
+from conf.runs import start_run
+from training.evaluate import Floats
+from training.trained import Trained, open_trained
+
+HOWS = ("average", "stack")
+
+
+def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
+    """Join runs of the same task and day; numbers of each and of all together, the latter as a run of their own."""
+    one_of("way", how, HOWS)
+    members = [open_trained(config, run_id) for run_id in run_ids]
+    _require_alike(members)
+    first = members[0]
+    valid, test = ([member.answers(split) for member in members] for split in ("valid", "test"))
+    weights = stacked_weights([answers for answers, _ in valid], valid[0][1]) if how == "stack" else None
+    told: dict[str, Any] = {"how": how}
+    with start_run(config, f"ensemble-{first.task.kind}", first.day) as found:
+        for split, parts in (("valid", valid), ("test", test)):
+            joined = join([answers for answers, _ in parts], weights)
+            numbers = {m: v for m, v in first.task.measure(joined, parts[0][1]).items() if "@" not in m}
+            told |= found.metrics("train", split, numbers, len(joined))
+            for member, (answers, labels) in zip(members, parts, strict=True):
+                told[f"{split}_log_loss of {member.run_id}"] = first.task.measure(answers, labels)["log_loss"]
+    return {"run_id": found.run_id, **told}
+
+
+def join(answers: list[Floats], weights: Floats | None = None) -> Floats:
+    """(rows, answers): the mean of the members' probabilities, or σ of weighted logits and a constant."""
+    if weights is None:
+        mean: Floats = np.mean(answers, axis=0, dtype=np.float64)
+        return mean
+    logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1) @ weights[:-1] + weights[-1]
+    found: Floats = (1 / (1 + np.exp(-logits)))[:, None]
+    return found
+
+
+def stacked_weights(answers: list[Floats], labels: Floats) -> Floats:
+    """(members + 1,) weights of the members' logits and a constant, by logistic regression on held-out rows."""
+    from sklearn.linear_model import LogisticRegression
+
+    label = labels if labels.ndim == 1 else labels[:, 0]
+    if answers[0].shape[1] != 1 or len(np.unique(label)) < 2:
+        raise UserError("stacking is for models of clicks, and needs clicked and other rows; use --how average")
+    logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1)
+    fitted = LogisticRegression(C=10.0, max_iter=1000).fit(logits, label)
+    found: Floats = np.concatenate([fitted.coef_[0], fitted.intercept_])
+    return found
+
+
+def _logit(p: Floats) -> Floats:
+    clipped = np.clip(p.astype(np.float64), 1e-7, 1 - 1e-7)
+    found: Floats = np.log(clipped / (1 - clipped))
+    return found
+
+
+def _require_alike(members: list[Trained]) -> None:
+    if len(members) < 2:
+        raise UserError("an ensemble needs two runs or more")
+    first = members[0]
+    for member in members[1:]:
+        if (member.task.kind, member.task.labels, member.day) != (first.task.kind, first.task.labels, first.day):
+            raise UserError(f"{member.run_id} and {first.run_id} answer different questions, or of different days")

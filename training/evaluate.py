@@ -1,0 +1,46 @@
+"""Answers of a model for a whole split, each rank its share, gathered and measured on rank 0."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from conf import UserError
+from training.feed import FeedSpec, epoch, in_order
+from training.objective import Objective
+from training.workers import Worker
+
+Floats = NDArray[np.float32]
+
+
+def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, float]:
+    """The task's numbers of the split, and its `rows`, on every rank."""
+    parts = worker.gather(answers_of(objective, spec, worker.device))
+    found: dict[str, float] = {}
+    if worker.rank == 0:
+        answers, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        if np.isnan(answers).any():
+            raise UserError(
+                f"the model answers {int(np.isnan(answers).any(axis=1).sum())} rows with NaN: lower train.learning_rate"
+            )
+        found = {**objective.task.measure(answers, labels), "rows": float(len(answers))}
+    return worker.share(found)
+
+
+@torch.no_grad()
+def answers_of(objective: Objective, spec: FeedSpec, device: torch.device) -> tuple[Floats, Floats]:
+    """(rows, answers) and labels of this rank's share of a split, in the order of the files."""
+    was_training = objective.training
+    objective.eval()
+    answers: list[Any] = []
+    labels: list[Any] = []
+    for batch in epoch(in_order(spec), 0):
+        kept = batch.weight > 0
+        found = objective.answers(batch.to(device)).float().cpu()
+        answers.append(found[kept])
+        labels.append(batch.label[kept])
+    objective.train(was_training)
+    if not answers:
+        answers, labels = [torch.zeros((0, 1))], [torch.zeros(0)]
+    return torch.cat(answers).numpy(), torch.cat(labels).numpy()

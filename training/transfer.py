@@ -1,0 +1,134 @@
+"""Saved models, and starting from one: which layers learn, and how fast (T13).
+
+Small data set, similar: `last`. Small, different: `upper`. Large, similar: `all`, the body at a small rate, or `thaw`,
+the last layer first. Large, different: from scratch, no transfer at all.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conf import Config, UserError
+from conf.atomic import write_atomically
+from training.inputs import Inputs
+from training.models import model_named
+from training.net_settings import NetSettings
+from training.settings import TransferSettings
+
+log = logging.getLogger(__name__)
+
+NET = "net.json"
+
+
+def save_model(folder: Path, name: str, weights: dict[str, Tensor], inputs: Inputs, config: Config) -> None:
+    """Weights, inputs and shape of a net, as `load_model` builds it again."""
+    inputs.save(folder)
+    about = {"model": name, "net": config.get(NetSettings).model_dump(mode="json")}
+    write_atomically(folder / NET, json.dumps(about, indent=2))
+    torch.save(weights, folder / weights_name(name))
+
+
+def weights_name(model: str) -> str:
+    """File of the weights in a run's model folder."""
+    return f"{model.replace(':', '.')}.pt"
+
+
+def load_model(folder: Path, config: Config) -> nn.Module:
+    """The net of a finished run, with the shape that it was trained with."""
+    if not (folder / NET).exists():
+        raise UserError(f"no model in {folder}")
+    about = json.loads((folder / NET).read_text(encoding="utf-8"))
+    shaped = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
+    net = model_named(about["model"]).build(shaped, Inputs.load(folder))
+    net.load_state_dict(load_weights(folder))
+    return net
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights in a run's model folder."""
+    path = next(folder.glob("*.pt"), None)
+    if path is None:
+        raise UserError(f"no weights in {folder}")
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def load_body(net: nn.Module, folder: Path) -> list[str]:
+    """Take every weight that fits from another run; returns the names of those that start anew, as a new last layer."""
+    theirs, own = load_weights(folder), net.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    if not any(value.ndim > 1 for value in fitting.values()):
+        raise UserError(f"no layer of {folder} fits this model")
+    net.load_state_dict(fitting, strict=False)
+    anew = sorted(set(own) - set(fitting))
+    log.info("%d tensors taken from %s, new: %s", len(fitting), folder.parent.name, ", ".join(anew) or "none")
+    return anew
+
+
+def parameter_groups(objective: nn.Module, config: Config) -> list[dict[str, Any]]:
+    """Groups for the optimizer: one, or body and last layer where training starts from another run's weights."""
+    settings = config.get(TransferSettings)
+    if settings.run is None:
+        return [{"params": list(objective.parameters())}]
+    last = {id(weight) for weight in _last_layer(objective).parameters()}
+    body = [weight for weight in objective.parameters() if id(weight) not in last]
+    head = [weight for weight in objective.parameters() if id(weight) in last]
+    return [{"params": head}, {"params": body, "share": settings.body_rate}]
+
+
+def thaw(objective: nn.Module, config: Config, epoch: int) -> None:
+    """Freeze and thaw layers as the recipe has it in this epoch: a frozen layer's gradients are dropped."""
+    settings = config.get(TransferSettings)
+    if settings.run is None or settings.recipe == "all":
+        return
+    learning = {id(weight) for weight in _last_layer(objective).parameters()}
+    is_later = epoch >= settings.thaw_epoch
+    if settings.recipe == "thaw" and is_later:
+        learning = {id(weight) for weight in objective.parameters()}
+    if settings.recipe == "upper" and is_later:
+        layers = list(_layers(objective))
+        learning |= {id(weight) for layer in layers[len(layers) // 2 :] for weight in layer.parameters(recurse=False)}
+    for weight in objective.parameters():
+        _freeze(weight, id(weight) not in learning)
+
+
+def _freeze(weight: Tensor, is_frozen: bool) -> None:
+    """By a hook, not by requires_grad: those who average gradients wait for every parameter's.
+
+    A frozen weight is not decayed either: its gradient is dropped after all hooks, so the optimizer leaves it out.
+    """
+    held: Any = weight
+    if is_frozen and not hasattr(held, "frozen_by"):
+        held.frozen_by = held.register_hook(torch.zeros_like)
+    if not is_frozen and hasattr(held, "frozen_by"):
+        held.frozen_by.remove()
+        del held.frozen_by
+
+
+def drop_frozen(objective: nn.Module) -> None:
+    """Before a step: the optimizer skips weights without a gradient, decay and momentum included."""
+    for weight in objective.parameters():
+        if hasattr(weight, "frozen_by"):
+            weight.grad = None
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Modules with weights of their own, in the order of the model."""
+    for part in module.modules():
+        if next(part.parameters(recurse=False), None) is not None:
+            yield part
+
+
+def _last_layer(objective: nn.Module) -> nn.Module:
+    found = None
+    for part in objective.net.modules():  # type: ignore[union-attr]
+        if isinstance(part, nn.Linear):
+            found = part
+    if found is None:
+        raise UserError("this model has no last linear layer to train alone")
+    return found
