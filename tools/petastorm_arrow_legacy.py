@@ -32,6 +32,10 @@ class PartitionLevel:
         return self.values.index(value)
 
     @property
+    def keys(self):
+        return self.values
+
+    @property
     def is_integer(self):
         return all(value.lstrip("-").isdigit() for value in self.values)
 

@@ -18,7 +18,12 @@ PYTHON = VENV / "bin/python"
 STAMP = VENV / "millrace-setup"
 # What each of our own wheels is made from: a change makes it anew.
 HOROVOD = ("tools/wheel_parts.py", "tools/wheel_horovod.py")
-PETASTORM = ("tools/wheel_parts.py", "tools/wheel_petastorm.py", "tools/petastorm_arrow_legacy.py")
+PETASTORM = (
+    "tools/wheel_parts.py",
+    "tools/wheel_petastorm.py",
+    "tools/petastorm_arrow_legacy.py",
+    "tools/petastorm_safe_pickle.py",
+)
 INPUTS = ("pyproject.toml", "constraints.txt", "tools/setup.py", *HOROVOD, *PETASTORM)
 # What Horovod's build needs, besides a C++ compiler. Its CMake files are too old for CMake 4.
 HOROVOD_BUILD = (

@@ -45,12 +45,39 @@ PETASTORM_RULES = [
         r"inspect\.getmembers\(cls, inspect\.isroutine\)",
         "inspect.getmembers(cls, inspect.isfunction)",
     ),
+    # What a data set's metadata may unpickle: see petastorm_safe_pickle.py.
+    (
+        "etl/legacy.py",
+        r"    return RestrictedUnpickler\(io\.BytesIO\(s\)\)\.load\(\)",
+        "    from petastorm import safe_pickle\n\n    return safe_pickle.loads(s)",
+    ),
+    # A batch is a data frame: `in` does not go through its rows.
+    (
+        "predicates.py",
+        r"        return values\[self\._predicate_field\] in self\._inclusion_values\n",
+        "        value = values[self._predicate_field]\n"
+        "        if hasattr(value, 'isin'):\n"
+        "            return value.isin(self._inclusion_values)\n"
+        "        return value in self._inclusion_values\n",
+    ),
+    (
+        "predicates.py",
+        r"        return not self\._predicate\.do_include\(values\)",
+        "        found = self._predicate.do_include(values)\n        return ~found if hasattr(found, 'isin') else not found",
+    ),
+    # Lists of different lengths stay lists instead of stopping the reader.
+    (
+        "arrow_reader_worker.py",
+        r"            except ValueError:\n                raise RuntimeError\('Length of all values(.|\n)*?in list_of_lists\)\)\)\n",
+        "            except ValueError:\n                result_dict[column_name] = list_of_lists\n",
+    ),
     # Standard output belongs to the command.
     ("reader.py", r'print\("Cache cleanup complete\."\)', 'logger.debug("Cache cleanup complete.")'),
     # Names that numpy 2 removed.
     ("unischema.py arrow_reader_worker.py", r"np\.unicode_", "np.str_"),
     ("unischema.py", r"np\.string_", "np.bytes_"),
     ("weighted_sampling_reader.py", r"np\.float\)", "np.float64)"),
+    ("predicates.py", r"np\.in1d", "np.isin"),
     # The race: all_workers_done() was asked before ventilator.completed(), so what was ventilated between the two
     # was dropped without a word. Asked in this order nothing can come in between: once completed, no item follows.
     (
@@ -94,6 +121,7 @@ def mend_petastorm(scratch: Path, python: str) -> Path:
         for name in files.split():
             substitute(tree / "petastorm" / name, pattern, replacement)
     shutil.copyfile(HERE / "petastorm_arrow_legacy.py", tree / "petastorm/arrow_legacy.py")
+    shutil.copyfile(HERE / "petastorm_safe_pickle.py", tree / "petastorm/safe_pickle.py")
     substitute(tree / "petastorm/__init__.py", rf"__version__ = '{PETASTORM}'", f"__version__ = '{PETASTORM}+{SUFFIX}'")
     for unwanted in (tree / "examples", tree / "petastorm/tests"):
         shutil.rmtree(unwanted, ignore_errors=True)
