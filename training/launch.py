@@ -15,7 +15,7 @@ from conf.atomic import write_atomically
 from training import job_file
 from training.fit import Job, fit
 from training.ray_session import ray_session
-from training.settings import TrainSettings
+from training.settings import RaySettings, TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -38,39 +38,23 @@ def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
 
 def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
     """Ray Train: after a worker's death the group goes on from the last checkpoint, with fewer if it has to."""
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from training import on_ray
 
-    first, settings = jobs[0], jobs[0].config.get(TrainSettings)
-    fewest = settings.min_workers
-    with ray_session(first.config):
-        trainer = TorchTrainer(
-            _fit_on_ray,
-            train_loop_config={"jobs": list(jobs)},
-            scaling_config=ScalingConfig(
-                num_workers=num_workers if fewest is None or fewest >= num_workers else (fewest, num_workers),
-                use_gpu=_has_gpu(),
-                resources_per_worker={"CPU": 1, **({"GPU": 1} if _has_gpu() else {})},
-            ),
-            run_config=RunConfig(
-                name="ray",
-                storage_path=str(first.run_folder),
-                failure_config=FailureConfig(max_failures=settings.max_failures),
-            ),
-            torch_config=TorchConfig(timeout_s=300),
-        )
+    settings, folder = jobs[0].config.get(TrainSettings), jobs[0].run_folder
+    fewest = settings.min_workers or num_workers
+    with ray_session(jobs[0].config):
         try:
-            trainer.fit()
+            on_ray.train(
+                [job_file.save(job) for job in jobs],
+                num_workers if fewest >= num_workers else (fewest, num_workers),
+                use_gpu=_has_gpu(),
+                storage=folder,
+                max_failures=settings.max_failures,
+                outlives_us=jobs[0].config.get(RaySettings).address is not None,
+            )
         except Exception as error:
             raise _cause(jobs, error) from error
     return _told(jobs)
-
-
-def _fit_on_ray(config: dict[str, list[Job]]) -> None:
-    from training.workers import RayWorker
-
-    _run(config["jobs"], RayWorker)
 
 
 def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
@@ -96,7 +80,7 @@ def run_horovod_worker(jobs: Sequence[Job]) -> None:
     """One Horovod process."""
     from training.workers import HorovodWorker
 
-    _run(jobs, HorovodWorker)
+    run_jobs(jobs, HorovodWorker)
 
 
 def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
@@ -133,7 +117,7 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
 def _fit_on_spark(jobs: Sequence[Job]) -> None:
     from training.workers import SparkWorker
 
-    _run(jobs, SparkWorker)
+    run_jobs(jobs, SparkWorker)
 
 
 BACKENDS: dict[str, Launcher] = {
@@ -150,7 +134,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _run(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
+def run_jobs(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
     """What every process of every backend does. Its numbers, or what the user has to mend, go to the run folder, the
     one place that every backend's driver can read. A job that is done is not done again when workers are started anew.
     """

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +22,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     positives, negatives = int(y.sum()), int((~y).sum())
     if not positives or not negatives:
         raise ValueError("AUC needs positives and negatives")
-    ranks = float(rankdata(s)[y].sum())
+    ranks = float(_ranks(s)[y].sum())
     return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
 
 
@@ -40,7 +39,7 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
     changed = np.ones(len(s), bool)
     changed[1:] = (np.diff(s[order]) != 0) | (np.diff(group[order]) != 0)
     dense[order] = np.cumsum(changed)
-    ranks = rankdata(dense)
+    ranks = _ranks(dense)
     rows = np.bincount(group).astype(np.float64)
     positives = np.bincount(group, weights=y)
     before = np.cumsum(rows) - rows
@@ -206,6 +205,15 @@ def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+def _ranks(values: ArrayLike) -> Floats:
+    """From 1, ties at their mean."""
+    # Here, for it takes longer to import than a worker has to wait for anything else but torch.
+    from scipy.stats import rankdata
+
+    found: Floats = rankdata(values)
+    return found
 
 
 def _without_nan(scores: ArrayLike) -> Floats:

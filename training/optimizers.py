@@ -1,10 +1,11 @@
 """Optimizers by name. All but LARS are torch's own."""
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RMSprop
 
 from training.settings import OptimizerSettings, TrainSettings
 
@@ -13,39 +14,39 @@ Make = Callable[[Groups, float, float, OptimizerSettings], Optimizer]
 
 
 def _sgd(groups: Groups, rate: float, decay: float, _: OptimizerSettings) -> Optimizer:
-    return torch.optim.SGD(groups, lr=rate, weight_decay=decay)
+    return SGD(groups, lr=rate, weight_decay=decay)
 
 
 def _momentum(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum)
+    return SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum)
 
 
 def _nesterov(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum, nesterov=True)
+    return SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum, nesterov=True)
 
 
 def _adagrad(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.Adagrad(groups, lr=rate, weight_decay=decay, eps=s.epsilon)
+    return Adagrad(groups, lr=rate, weight_decay=decay, eps=s.epsilon)
 
 
 def _adadelta(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.Adadelta(groups, lr=rate, weight_decay=decay, rho=s.decay, eps=s.epsilon)
+    return Adadelta(groups, lr=rate, weight_decay=decay, rho=s.decay, eps=s.epsilon)
 
 
 def _rmsprop(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.RMSprop(groups, lr=rate, weight_decay=decay, alpha=s.decay, eps=s.epsilon)
+    return RMSprop(groups, lr=rate, weight_decay=decay, alpha=s.decay, eps=s.epsilon)
 
 
 def _adam(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
+    return Adam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
 
 
 def _adamax(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.Adamax(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
+    return Adamax(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
 
 
 def _nadam(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return torch.optim.NAdam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
+    return NAdam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
 
 
 def _lars(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
@@ -71,6 +72,7 @@ def make_optimizer(groups: Groups, train: TrainSettings, settings: OptimizerSett
 
     `groups` are torch's: each has `params` and may have `share`, the share of the learning rate that is theirs.
     """
+    leave_compiler_out()
     rate = train.learning_rate * workers
     return OPTIMIZERS[settings.name]([*groups], rate, train.weight_decay, settings)
 
@@ -112,3 +114,30 @@ class LARS(Optimizer):
         velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
         velocity.mul_(group["momentum"]).add_(gradient * scale * group["lr"])
         weight.sub_(velocity)
+
+
+def leave_compiler_out() -> None:
+    """Keep torch from importing its compiler at the first optimizer: three seconds of each worker's start.
+
+    torch wants it there only to tell it to leave some methods alone, which is what happens to them without it. Does
+    nothing when the compiler is there already.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for method in vars(Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and not hasattr(plain, "__dynamo_disable"):
+            setattr(plain, "__dynamo_disable", plain)
+    for kind in (SGD, Adagrad, Adadelta, RMSprop, Adam, Adamax, NAdam):
+        if kind.step.__name__ != "_plain_step" and not hasattr(kind.step, "hooked"):
+            kind.step = _without_gradients(kind.step.__wrapped__)  # type: ignore[method-assign, union-attr]
+
+
+def _without_gradients(step: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch's own wrapper does, but for its word to the compiler."""
+
+    def _plain_step(self: Optimizer, *arguments: Any, **options: Any) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *arguments, **options)
+
+    return _plain_step

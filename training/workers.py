@@ -130,13 +130,7 @@ class TorchWorker:
 
 
 class RayWorker(TorchWorker):
-    """A worker of Ray Train, which has set up torch's process group."""
-
-    def __init__(self) -> None:
-        import ray.train.torch
-
-        super().__init__()
-        self.device = ray.train.torch.get_device()
+    """A worker of Ray Train; `on_ray` has set up the process group."""
 
     def report(self, metrics: dict[str, float]) -> None:
         import ray.train
