@@ -274,11 +274,9 @@ class _Training:
 
     def _state(self) -> dict[str, Any]:
         """All that going on needs; every rank must call it, for tables may be spread over them."""
-        optimizer = self.optimizer.state_dict()
-        sharded_embedding.whole_state(self.objective, optimizer, self.optimizer)
         return {
             "model": sharded_embedding.whole_weights(self.objective),
-            "optimizer": optimizer,
+            "optimizer": sharded_embedding.whole_state(self.objective, self.optimizer),
             "position": vars(self.position),
             "version": self.job.version,
             "rng": torch.get_rng_state(),

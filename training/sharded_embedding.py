@@ -85,16 +85,16 @@ def refuse_on_horovod(net: nn.Module) -> None:
         raise UserError("net.sharded works with --backend ray and spark; Horovod has every worker hold all rows")
 
 
-def whole_state(net: nn.Module, optimizer_state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Put whole tables, and what the optimizer knows of them, in place of this rank's parts; every rank must call it.
-
-    Changes `optimizer_state` in place; weights are gathered by `whole_weights`.
-    """
+def whole_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state with whole tables in place of this rank's parts; every rank must call it."""
+    found = optimizer.state_dict()
+    found["state"] = {place: dict(held) for place, held in found["state"].items()}  # its own are the optimizer's, live
     for position, module in _places(net, optimizer):
-        held = optimizer_state["state"].get(position, {})
+        held = found["state"].get(position, {})
         for name, value in held.items():
             if isinstance(value, Tensor) and value.shape == module.weight.shape:
                 held[name] = _whole(module, value)
+    return found
 
 
 def whole_weights(net: nn.Module) -> dict[str, Tensor]:

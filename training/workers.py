@@ -101,7 +101,7 @@ class TorchWorker:
             return module, optimizer
         mark_for_ddp(module)
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False), optimizer
+        return nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False), optimizer
 
     def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
         if isinstance(module, nn.parallel.DistributedDataParallel):

@@ -1,0 +1,124 @@
+"""The loop on two processes of torch's own, without Ray or Spark: tables spread over them, and a change of their number."""
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from training_data import make_job
+
+from conf.runs import read_jsonl
+from training import fit as loop
+from training import job_file
+from training.fit import HISTORY, Job, fit
+from training.sharded_embedding import ShardedEmbedding
+from training.workers import LocalWorker, TorchWorker
+
+OVERRIDES = ["net.dropout=0.2", "train.epochs=2"]
+
+
+def run_on(processes: int, work: Callable[[Path], None], file: Path) -> None:
+    """`work(file)` in as many processes, joined by gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(_joined, (processes, port, work, file), nprocs=processes, start_method="spawn")
+
+
+def _joined(rank: int, processes: int, port: int, work: Callable[[Path], None], file: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=processes, timeout=timedelta(seconds=90))
+    work(file)
+    dist.destroy_process_group()
+
+
+def train(file: Path) -> None:
+    fit(TorchWorker(), job_file.load(file))
+
+
+def train_and_stop(file: Path) -> None:
+    """Both ranks end after 5 steps, in the middle of the first epoch."""
+    job, made = job_file.load(file), [0]
+    apply = loop._Training._apply
+
+    def apply_or_stop(self: loop._Training) -> None:
+        if made[0] == 5:
+            raise KeyboardInterrupt
+        made[0] += 1
+        apply(self)
+
+    loop._Training._apply = apply_or_stop  # type: ignore[method-assign]
+    try:
+        fit(TorchWorker(), job)
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("nothing stopped it")
+
+
+def look_up(file: Path) -> None:
+    """A spread table answers as a whole one does, and its gradients are those of the mean over the ranks."""
+    torch.manual_seed(0)
+    whole = torch.nn.Embedding(11, 3)
+    part = ShardedEmbedding(whole)
+    rank = dist.get_rank()
+    ids = torch.tensor([[0, 10], [5, 6]]) if rank == 0 else torch.tensor([[10, 10], [3, 0]])
+    assert part.weight.shape == (6, 3)
+    assert torch.equal(part(ids), whole(ids))
+    (part(ids) * (rank + 1)).sum().backward()
+    everybodys = [(torch.tensor([[0, 10], [5, 6]]), 1), (torch.tensor([[10, 10], [3, 0]]), 2)]
+    for others, factor in everybodys:
+        (whole(others) * factor / 2).sum().backward()
+    assert whole.weight.grad is not None
+    assert part.weight.grad is not None
+    assert torch.allclose(part.weight.grad, part.part_of(whole.weight.grad))
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(job.run_folder / f"model/{job.model}.pt", weights_only=True)
+    return found
+
+
+def test_a_table_spread_over_two_workers_is_the_whole_table(tmp_path: Path) -> None:
+    run_on(2, look_up, tmp_path)
+
+
+def test_training_with_spread_tables_is_training_with_whole_ones(tmp_path: Path) -> None:
+    jobs = []
+    for name, sharded in (("whole", False), ("spread", True)):
+        # Without clipping: the norm of a rank's own rows is not that of all.
+        overrides = [*OVERRIDES, f"net.sharded={sharded}", "train.clip_norm=0"]
+        jobs.append(make_job(tmp_path / name, "deepfm", *overrides))
+        run_on(2, train, job_file.save(jobs[-1]))
+    whole, spread = (weights(job) for job in jobs)
+    assert whole.keys() == spread.keys()
+    for name, weight in whole.items():
+        assert spread[name].shape == weight.shape
+        assert torch.allclose(spread[name], weight, atol=1e-5), name
+
+
+def test_two_workers_stop_and_one_goes_on_with_the_rows_that_are_left(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "deepfm", *OVERRIDES, "train.checkpoint_steps=2", "train.batch_size=100")
+    run_on(2, train_and_stop, job_file.save(job))
+    assert len(list((job.run_folder / "checkpoints").glob("step.*"))) == 2
+    seen: list[float] = []
+    step = loop._Training._step
+
+    def counted(self: loop._Training, batches: list[loop.Batch]) -> tuple[float, float]:
+        seen.extend(float(batch.weight.sum()) for batch in batches)
+        return step(self, batches)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(loop._Training, "_step", counted)
+    numbers = fit(LocalWorker(), job)
+    patch.undo()
+    # 4 steps of 2 · 100 rows were kept; 1,200 of 2,000 rows are left of the first epoch.
+    assert sum(seen) == 1200 + 2000
+    assert numbers["test_auc"] > 0.8
+    assert [row["epoch"] for row in read_jsonl(job.run_folder / HISTORY)] == [0, 1]
