@@ -1,9 +1,10 @@
-"""How fast Parquet becomes batches: Arrow alone (the limit), stock Petastorm, and our feed, on the same file.
+"""How fast Parquet becomes batches: Arrow alone (the limit), Petastorm's loader, Ray Data, and our feed, on one file.
 
-python -m benchmarks.feed --scale 1     # 500,000 rows × 13 float32 + 26 int64 + label
+python -m benchmarks.feed --scale 1     # 2,000,000 rows × 13 float32 + 26 int64 + label
 """
 
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import best_seconds, report, scale_option
+from conf import load
 from training.batch import Columns
 from training.feed import FeedSpec, epoch
 from training.petastorm_arrow import make_batch_reader
+from training.ray_session import ray_session
 
 DENSE = tuple(f"d{i}" for i in range(13))
 SPARSE = tuple(f"s{i}" for i in range(26))
@@ -27,7 +30,7 @@ BATCH = 4096
 
 
 def main() -> None:
-    rows = int(500_000 * scale_option(__doc__))
+    rows = int(2_000_000 * scale_option(__doc__))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write(folder, rows)
@@ -35,11 +38,12 @@ def main() -> None:
         shuffled = replace(spec, shuffle_rows=200_000)
         seconds = {
             "arrow": best_seconds(lambda: arrow(folder)),
-            "petastorm": best_seconds(lambda: petastorm(folder, 0)),
+            "petastorm": best_seconds(lambda: petastorm(folder, 0), 1),
             "petastorm_shuffled": best_seconds(lambda: petastorm(folder, 200_000), 1),
             "feed": best_seconds(lambda: list_lengths(spec)),
             "feed_shuffled": best_seconds(lambda: list_lengths(shuffled)),
         }
+        seconds["ray_data"] = ray_data(folder)
     rates = {name: rows / taken for name, taken in seconds.items()}
     ratio = rates["feed"] / rates["arrow"]
     ratio_shuffled = rates["feed_shuffled"] / rates["arrow"]
@@ -72,6 +76,19 @@ def petastorm(folder: Path, shuffle: int) -> None:
             for batch in loader:
                 torch.stack([batch[name] for name in DENSE], dim=1)
                 torch.stack([batch[name] for name in SPARSE], dim=1)
+
+
+def ray_data(folder: Path) -> float:
+    """Seconds of Ray Data's own batches, stacked; starting Ray is not counted."""
+    import ray
+
+    with ray_session(load(environment={})):
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        started = time.perf_counter()
+        for batch in ray.data.read_parquet(str(folder)).iter_torch_batches(batch_size=BATCH):
+            torch.stack([batch[name] for name in DENSE], dim=1)
+            torch.stack([batch[name] for name in SPARSE], dim=1)
+        return time.perf_counter() - started
 
 
 def list_lengths(spec: FeedSpec) -> int:
