@@ -38,7 +38,8 @@ def _rmsprop(groups: Groups, rate: float, decay: float, s: OptimizerSettings) ->
 
 
 def _adam(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return Adam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
+    # Fused is one pass over the weights instead of several, on CPUs, too.
+    return Adam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon, fused=True)
 
 
 def _adamax(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:

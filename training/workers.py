@@ -101,7 +101,9 @@ class TorchWorker:
             return module, optimizer
         mark_for_ddp(module)
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
-        return nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False), optimizer
+        return nn.parallel.DistributedDataParallel(
+            module, forward_sync_buffers=False, gradient_as_bucket_view=True
+        ), optimizer
 
     def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
         if isinstance(module, nn.parallel.DistributedDataParallel):
@@ -153,6 +155,9 @@ class HorovodWorker:
     def __init__(self) -> None:
         import horovod.torch as hvd
 
+        if not torch.cuda.is_available():
+            # Its thread wakes every millisecond otherwise, and takes the processor from those that compute.
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
         hvd.init()
         self._hvd: Any = hvd
         self.rank = hvd.rank()
