@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from conf import UserError
+from conf.plugins import imported
 from training.feed import FeedSpec, epoch, in_order
 from training.objective import Objective
 from training.workers import Worker
@@ -24,8 +25,17 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
             raise UserError(
                 f"the model answers {int(np.isnan(answers).any(axis=1).sum())} rows with NaN: lower train.learning_rate"
             )
-        found = {**objective.task.measure(answers, labels), "rows": float(len(answers))}
+        found = {**objective.task.measure(answers, labels), **_more(objective, answers, labels)}
+        found["rows"] = float(len(answers))
     return worker.share(found)
+
+
+def _more(objective: Objective, answers: Floats, labels: Floats) -> dict[str, float]:
+    """The user's own numbers, each called by the name of its function."""
+    return {
+        name.partition(":")[2]: float(imported(name, "the metric of train.metrics")(labels, answers))
+        for name in objective.own_metrics
+    }
 
 
 @torch.no_grad()

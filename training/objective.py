@@ -15,7 +15,7 @@ from training import losses
 from training.augment import augment, five_crops
 from training.batch import Batch
 from training.inputs import Inputs
-from training.settings import AugmentSettings, LossSettings
+from training.settings import AugmentSettings, LossSettings, TrainSettings
 from training.tasks import Task
 
 
@@ -27,6 +27,7 @@ class Objective(nn.Module):
         self.net = net
         self.task, self.inputs = task, inputs
         self.settings, self.augmentation = config.get(LossSettings), config.get(AugmentSettings)
+        self.own_metrics = config.get(TrainSettings).metrics
         self.center: losses.Center | None = None
         if self.settings.center:
             self.center = losses.Center(len(inputs.classes), _width_of(net))

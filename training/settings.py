@@ -43,6 +43,8 @@ class TrainSettings(Settings):
     """Share of the training rows that is not learned from, to tell variance from a mismatch (`model gap`)."""
     bagging: bool = False
     """Each row counts Poisson(1) times, by a draw of its own: models of different seeds learn from different rows."""
+    metrics: tuple[str, ...] = ()
+    """More numbers to measure: functions `package.module:function` of (labels, answers) that return one number."""
     patience: int = Field(default=0, ge=0)
     """Epochs without a smaller validation loss after which training stops; 0 trains them all."""
     keep_best: int = Field(default=2, gt=0)

@@ -254,3 +254,14 @@ def test_weights_start_different_from_one_another_at_the_stated_scale(tmp_path: 
     expected = {"normal": 0.044, "uniform": 0.05 / 3**0.5, "xavier": (2 / (n + m)) ** 0.5, "kaiming": (2 / n) ** 0.5}
     assert float(weight.std()) == pytest.approx(expected[how], rel=0.1)
     assert len(weight.unique()) > 0.9 * weight.numel()
+
+
+def test_metrics_of_ones_own_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_metrics.py").write_text("def share(labels, answers):\n    return labels.mean()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = make_job(tmp_path, "deepfm", 'train.metrics=["own_metrics:share"]')
+    numbers = fit(LocalWorker(), job)
+    labels = pq.read_table(job.dataset / "test/part-0.parquet")["label"].to_numpy()
+    assert numbers["test_share"] == pytest.approx(labels.mean())
+    with pytest.raises(UserError, match="can't import the metric of train.metrics 'own_metrics:nothing'"):
+        fit(LocalWorker(), make_job(tmp_path / "b", "deepfm", 'train.metrics=["own_metrics:nothing"]'))
