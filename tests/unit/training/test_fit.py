@@ -263,5 +263,5 @@ def test_metrics_of_ones_own_are_measured(tmp_path: Path, monkeypatch: pytest.Mo
     numbers = fit(LocalWorker(), job)
     labels = pq.read_table(job.dataset / "test/part-0.parquet")["label"].to_numpy()
     assert numbers["test_share"] == pytest.approx(labels.mean())
-    with pytest.raises(UserError, match="can't import the metric of train.metrics 'own_metrics:nothing'"):
+    with pytest.raises(UserError, match=r"can't import the metric of train.metrics 'own_metrics:nothing'"):
         fit(LocalWorker(), make_job(tmp_path / "b", "deepfm", 'train.metrics=["own_metrics:nothing"]'))
