@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from conf import Config
+from conf import Config, UserError
 from conf.atomic import write_atomically
 from training.batch import Columns
 from training.fit import Job
@@ -87,7 +87,10 @@ def main() -> None:
     """One Horovod process of `horovodrun`."""
     from training.launch import run_horovod_worker
 
-    run_horovod_worker([load(Path(file)) for file in sys.argv[1:]])
+    try:
+        run_horovod_worker([load(Path(file)) for file in sys.argv[1:]])
+    except UserError:  # what it says is in the run folder, where the launcher tells it from
+        sys.exit(1)
 
 
 if __name__ == "__main__":
