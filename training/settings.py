@@ -141,6 +141,8 @@ class TransferSettings(Settings):
     recipe: Literal["last", "upper", "all", "thaw"] = "all"
     """last: only the last layer learns (small, similar data); upper: the last layer, then the upper half (small,
     different); all: all layers, the body at a small rate (large, similar); thaw: the last layer first, then all."""
+    precompute: bool = False
+    """With `last`: compute what the body makes of each row once, and train the last layer on that."""
     body_rate: float = Field(default=0.1, gt=0, le=1)
     """Share of the learning rate that layers below the last have."""
     thaw_epoch: int = Field(default=1, gt=0)

@@ -11,7 +11,7 @@ from typing import Any
 from conf import Config, Paths, UserError
 from conf.cli import one_of
 from conf.runs import Run, resume_run, start_run
-from training import tracking
+from training import frozen, tracking
 from training.data import Data, open_data, write_catalogue
 from training.fit import Job
 from training.launch import ANSWER, BACKENDS, ERROR
@@ -47,8 +47,12 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
         jobs = [
             job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
         ]
+        precomputed = frozen.is_wanted(config)
         told = []
-        for found, numbers in zip(runs, BACKENDS[how.backend](jobs, how.workers), strict=True):
+        trained = BACKENDS[how.backend]([frozen.head_job(job) for job in jobs] if precomputed else jobs, how.workers)
+        for job in jobs if precomputed else ():
+            frozen.put_together(job)
+        for found, numbers in zip(runs, trained, strict=True):
             for split in ("valid", "test"):
                 of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
                 _note(found, split, of_split)

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -20,6 +21,7 @@ from training import predict
 from training.petastorm_arrow import make_reader
 from training.train import Training, run
 from training.trained import open_trained
+from training.transfer import load_weights
 
 DAY = date(2026, 8, 1)
 TOPICS = ("cars", "food", "music")
@@ -86,6 +88,22 @@ def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark
     results.run(spark, home)
     again = Warehouse(spark, home.get(Paths)).read(ads.prediction, [DAY]).where("model = 'lenet'")
     assert {row["run_id"] for row in again.select("run_id").distinct().collect()} == {newer["run_id"]}
+
+
+def test_the_last_layer_trains_on_what_a_frozen_body_found_once(spark: SparkSession, home: Config) -> None:
+    """The run's model is the whole net again, and its numbers are those that the last layer was measured by."""
+    first = run(home, ["lenet"], DAY, Training())["run_id"]
+    moved = home.with_values(
+        {"transfer.run": first, "transfer.recipe": "last", "transfer.precompute": True, "train.epochs": 30}
+    )
+    told = run(moved, ["lenet"], DAY, Training())
+    found = open_trained(home, told["run_id"])
+    assert found.measure("test")["log_loss"] == pytest.approx(told["test_log_loss"], abs=1e-5)
+    before, after = (load_weights(home.get(Paths).runs / one / "model") for one in (first, told["run_id"]))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+    with pytest.raises(UserError, match=r"transfer.precompute needs transfer.run"):
+        run(home.with_values({"transfer.precompute": True}), ["lenet"], DAY, Training())
 
 
 def test_titles_are_words_of_any_script(spark: SparkSession, home: Config) -> None:
