@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from conf import Config, UserError
 from training import checkpoint, sharded_embedding, transfer
@@ -153,11 +152,13 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["full_rate"] = group["lr"] * group.get("share", 1.0)
         self.scaler = torch.amp.GradScaler("cuda") if self._is_float16() else None
+        if self.scaler and state is not None:
+            self.scaler.load_state_dict(state["scaler"])
         self.ratios = UpdateRatios(self.objective, self.settings.watch_steps)
 
     def run(self) -> dict[str, float]:
         s, train = self.settings, self.job.feed("train", self.worker)
-        self.steps_per_epoch = -(-train.num_steps() // s.accumulate)
+        self.steps_per_epoch = math.ceil(train.num_steps() / s.accumulate)
         while self.position.epoch < s.epochs and not self._is_stopped_early():
             started, known = time.time(), self.position.row_sum
             loss = self._train_epoch(train)
@@ -233,7 +234,7 @@ class _Training:
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         if self.settings.clip_norm:
-            nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.clip_norm)
+            sharded_embedding.clip_norm(self.objective, self.settings.clip_norm)
         transfer.drop_frozen(self.objective)
         self.ratios.before(self.position.step)
         with self.optimizer.skip_synchronize() if waits else nullcontext():  # type: ignore[attr-defined]
@@ -279,6 +280,7 @@ class _Training:
             "optimizer": sharded_embedding.whole_state(self.objective, self.optimizer),
             "position": vars(self.position),
             "version": self.job.version,
+            "scaler": self.scaler.state_dict() if self.scaler else {},
             "rng": torch.get_rng_state(),
         }
 

@@ -54,6 +54,8 @@ def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
             )
         except Exception as error:
             raise _cause(jobs, error) from error
+    if not all((job.run_folder / ANSWER).exists() for job in jobs):
+        raise _cause(jobs, RuntimeError("its workers ended without an answer"))
     return _told(jobs)
 
 
@@ -140,6 +142,8 @@ def run_jobs(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
     """
     worker = None
     for job in jobs:
+        if (job.run_folder / ERROR).exists():
+            raise _cause(jobs, RuntimeError("it was wrong before the workers were started anew"))
         try:
             worker = worker or worker_of()
             if worker.share((job.run_folder / ANSWER).exists()):

@@ -56,12 +56,16 @@ def train(
 
 def work(config: dict[str, list[str]]) -> None:
     """What each worker does."""
+    from conf import UserError
     from training import job_file
     from training.launch import run_jobs
     from training.workers import RayWorker
 
     _join_process_group()
-    run_jobs([job_file.load(Path(path)) for path in config["jobs"]], RayWorker)
+    try:
+        run_jobs([job_file.load(Path(path)) for path in config["jobs"]], RayWorker)
+    except UserError:
+        return  # it is told from the run folder; a group that starts anew would end the same way
 
 
 def _join_process_group() -> None:

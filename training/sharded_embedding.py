@@ -85,6 +85,28 @@ def refuse_on_horovod(net: nn.Module) -> None:
         raise UserError("net.sharded works with --backend ray and spark; Horovod has every worker hold all rows")
 
 
+def clip_norm(net: nn.Module, most: float) -> None:
+    """Shorten the gradients to `most`, as torch does, their length taken over the rows of all ranks.
+
+    By its own rows alone, each rank would shorten by another factor, and weights that all hold would drift apart.
+    """
+    parts = [module.weight for module in net.modules() if isinstance(module, ShardedEmbedding)]
+    if not parts or _world_size() == 1:
+        nn.utils.clip_grad_norm_(net.parameters(), most)
+        return
+    spread = {id(weight) for weight in parts}
+    own, shared = (torch.zeros((), device=parts[0].device) for _ in range(2))
+    for weight in net.parameters():
+        if weight.grad is not None:
+            square = weight.grad.square().sum()
+            own, shared = (own + square, shared) if id(weight) in spread else (own, shared + square)
+    dist.all_reduce(own)
+    factor = (most / ((own + shared).sqrt() + 1e-6)).clamp(max=1.0)
+    for weight in net.parameters():
+        if weight.grad is not None:
+            weight.grad.mul_(factor)
+
+
 def whole_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's state with whole tables in place of this rank's parts; every rank must call it."""
     found = optimizer.state_dict()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from training_data import make_job, small_config
 
+from conf import UserError
 from conf.runs import read_jsonl
 from training.fit import HISTORY, Job
 from training.launch import BACKENDS
@@ -52,3 +53,13 @@ def test_every_model_trains_on_every_backend(tmp_path: Path, backend: str) -> No
         assert numbers["test_rows"] == 240, job.model
         assert np.isfinite(numbers["test_log_loss"]), job.model
         assert (job.run_folder / "model" / f"{job.model}.pt").exists()
+
+
+@pytest.mark.usefixtures("ray")
+def test_what_a_user_has_to_mend_is_one_line_and_is_not_tried_again(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "deepfm", "optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0")
+    with pytest.raises(
+        UserError, match=r"the loss is (nan|inf) at step \d+ of epoch 0, in .*lower train.learning_rate"
+    ):
+        BACKENDS["ray"]([job], 2)
+    assert not (job.run_folder / "final.json").exists()
