@@ -45,7 +45,7 @@ def predict_command(
     k: Annotated[int, typer.Option(help="items for each user, from models of items", min=1)] = 20,
 ) -> dict[str, Any]:
     """Answer the rows of a split; `etl results` brings the answers to ads_prediction."""
-    from training.predict import run
+    from training.finished.predict import run
 
     return run(settings_of(context), model, parse_day(date), run_id=run_id, split=split, k=k)
 
@@ -53,8 +53,8 @@ def predict_command(
 @model.command("export")
 def export_command(context: typer.Context, run_id: Run) -> dict[str, Any]:
     """Write model.onnx beside the weights, checked against them."""
-    from training.export import export
-    from training.trained import open_trained
+    from training.finished.export import export
+    from training.finished.trained import open_trained
 
     return {"run_id": run_id, "file": str(export(open_trained(settings_of(context), run_id)))}
 
@@ -67,7 +67,7 @@ def compress_command(
     amount: Annotated[float, typer.Option(help="share to prune, or share of the rank to keep", min=0, max=1)] = 0.5,
 ) -> dict[str, Any]:
     """A smaller model, with quality, size and latency before and after."""
-    from training.compress import run
+    from training.finished.compress import run
 
     return run(settings_of(context), run_id, how, amount)
 
@@ -79,7 +79,7 @@ def ensemble_command(
     how: Annotated[str, typer.Option(help="average or stack")] = "average",
 ) -> dict[str, Any]:
     """Several models as one."""
-    from training.ensemble import run
+    from training.finished.ensemble import run
 
     return run(settings_of(context), run_ids, how)
 
@@ -92,7 +92,7 @@ def choose_command(
     limit: Annotated[list[str] | None, typer.Option(help="what must hold, as latency_ms<=5; may be repeated")] = None,
 ) -> dict[str, Any]:
     """The best of a day's deep models among those that keep the limits."""
-    from training.compare import choose
+    from training.finished.compare import choose
 
     return choose(settings_of(context), parse_day(date), best, limit or [])
 
@@ -104,6 +104,6 @@ def gap_command(
     best_possible: Annotated[float, typer.Option(help="log loss that no model can beat")] = 0.0,
 ) -> dict[str, Any]:
     """Bias, variance and mismatch of a run trained with train.train_dev."""
-    from training.compare import gap
+    from training.finished.compare import gap
 
     return gap(settings_of(context), run_id, best_possible)

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from conf import Config, Paths, UserError
 from conf.versions import current
 from features import positives
-from features.catalog import DENSE, FEATURES, SPARSE
+from features.catalog import DENSE, SPARSE, index_version
 from training.batch import Columns
+from training.catalogue import FILE as CATALOGUE
 from training.inputs import Inputs
-from training.models.catalogue import FILE as CATALOGUE
 from training.net_settings import NetSettings
 from training.tasks import Task
 
@@ -68,8 +68,7 @@ def _of_features(folder: Path, task: Task, length: int) -> Data:
         task.lists,
         task.labels,
     )
-    definitions = json.dumps([(feature.name, feature.definition) for feature in FEATURES])
-    return Data(folder, inputs, columns, hashlib.sha256(definitions.encode()).hexdigest()[:12])
+    return Data(folder, inputs, columns, index_version())
 
 
 def _of_things(folder: Path, about: Mapping[str, Any], task: Task, length: int) -> Data:

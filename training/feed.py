@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.batch import Batch, Columns, Ids
-from training.plan import Done, Piece, Plan
+from training.plan import Block, Done, Piece, Plan
 from training.row_groups import LocalCache, read_row_groups, row_group_sizes
 
 T = TypeVar("T")
@@ -45,10 +45,6 @@ class FeedSpec:
         """Batches of the epoch that are left, the same on every rank."""
         return self.plan(number, done).num_steps()
 
-    def num_rows(self) -> int:
-        """Rows of the whole data set."""
-        return sum(_sizes(self.folder))
-
 
 @lru_cache(maxsize=64)
 def _sizes(folder: Path) -> tuple[int, ...]:
@@ -64,11 +60,6 @@ def epoch(spec: FeedSpec, number: int, done: Done = ()) -> Iterator[Batch]:
     """
     batches = _epoch(spec, number, done)
     return _ahead(batches, spec.prefetch) if spec.prefetch else batches
-
-
-def whole(spec: FeedSpec) -> FeedSpec:
-    """The same data set, all of it on this rank, in order: for evaluation."""
-    return replace(spec, rank=0, world_size=1, shuffle_rows=0)
 
 
 def in_order(spec: FeedSpec) -> FeedSpec:
@@ -90,13 +81,11 @@ def _epoch(spec: FeedSpec, number: int, done: Done) -> Iterator[Batch]:
             yield like.nothing(spec.batch_size)
 
 
-Block = tuple[list[Piece], "NDArray[np.int64] | None", int]
-
-
 def _shuffled(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
     """Each block is put together with every row at its place at once, so its batches are slices of it."""
     parts = _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces])
-    for pieces, places, skipped in blocks:
+    for pieces, draw, skipped in blocks:
+        places = draw()
         if places is None:
             raise ValueError("blocks of a plan without a buffer")
         block = _placed([next(parts) for _ in pieces], places)

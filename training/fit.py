@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from conf import Config, UserError
-from training import checkpoint, sharded_embedding, transfer
+from training import checkpoint, saved, sharded_embedding, transfer
 from training.batch import Batch, Columns
+from training.catalogue import FILE as CATALOGUE
 from training.diagnose import UpdateRatios, where_not_finite
 from training.evaluate import evaluate
 from training.feed import FeedSpec, epoch
 from training.initialise import initialise
 from training.inputs import Inputs
 from training.models import model_named
-from training.models.catalogue import FILE as CATALOGUE
 from training.net_settings import NetSettings
 from training.objective import Objective
 from training.optimizers import make_optimizer
@@ -99,13 +99,13 @@ class Position:
         self.losses.append(loss)
 
 
-def fit(worker: Worker, job: Job) -> dict[str, float]:
+def fit(worker: Worker, job: Job, measured: Sequence[str] = ("valid", "test")) -> dict[str, float]:
     """Train to the last epoch, from the newest checkpoint in the run folder if there is one.
 
-    Returns the task's numbers of the valid and test rows, by the best checkpoint. Raises UserError on a loss that is
-    not finite, naming step and layer, and on a checkpoint that can't be written.
+    Returns the task's numbers of the splits to be `measured`, by the best checkpoint. Raises UserError on a loss that
+    is not finite, naming step and layer, and on a checkpoint that can't be written.
     """
-    return _Training(worker, job).run()
+    return _Training(worker, job).run(measured)
 
 
 def build_objective(job: Job) -> Objective:
@@ -122,7 +122,7 @@ def build_objective(job: Job) -> Objective:
         transfer.load_body(net, job.start_from)
     objective = Objective(net, model.task, job.inputs, job.config)
     if job.teacher is not None:
-        objective.teacher.append(transfer.load_model(job.teacher, job.config).eval())
+        objective.teacher.append(saved.load_model(job.teacher, job.config).eval())
     return objective
 
 
@@ -156,7 +156,7 @@ class _Training:
             self.scaler.load_state_dict(state["scaler"])
         self.ratios = UpdateRatios(self.objective, self.settings.watch_steps)
 
-    def run(self) -> dict[str, float]:
+    def run(self, measured: Sequence[str]) -> dict[str, float]:
         s, train = self.settings, self.job.feed("train", self.worker)
         self.steps_per_epoch = math.ceil(train.num_steps() / s.accumulate)
         while self.position.epoch < s.epochs and not self._is_stopped_early():
@@ -169,7 +169,7 @@ class _Training:
             self.position.next_epoch(numbers["log_loss"])
             self._keep(numbers)
             self.worker.report(numbers)
-        return self._final()
+        return self._final(measured)
 
     def _is_stopped_early(self) -> bool:
         patience, losses = self.settings.patience, self.position.losses
@@ -320,19 +320,17 @@ class _Training:
         log.info("going on in epoch %d after %d steps", self.position.epoch, self.position.step)
         return state
 
-    def _final(self) -> dict[str, float]:
-        """Numbers of the best checkpoint on both held-out splits; its weights become the run's model."""
+    def _final(self, measured: Sequence[str]) -> dict[str, float]:
+        """Numbers of the best checkpoint on held-out splits; its weights become the run's model."""
         state = checkpoint.load_best(self.checkpoints)
         if state is None:
             raise UserError(f"no whole checkpoint in {self.job.run_folder}")
         sharded_embedding.load_whole(self.objective, state["model"])
         if self.worker.rank == 0:
             weights = {n.removeprefix("net."): v for n, v in state["model"].items() if n.startswith("net.")}
-            transfer.save_model(
-                self.job.run_folder / "model", self.job.model, weights, self.job.inputs, self.job.config
-            )
+            saved.save_model(self.job.run_folder / "model", self.job.model, weights, self.job.inputs, self.job.config)
         found: dict[str, float] = {}
-        for split in ("valid", "test"):
+        for split in measured:
             numbers = evaluate(self.objective, self.job.feed(split, self.worker), self.worker)
             found |= {f"{split}_{name}": value for name, value in numbers.items()}
         return found

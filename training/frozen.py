@@ -18,9 +18,9 @@ from training.feed import epoch
 from training.fit import Job, build_objective
 from training.inputs import Inputs
 from training.models import model_named
+from training.saved import load_weights, save_model
 from training.settings import TransferSettings
 from training.tasks import Classes
-from training.transfer import load_weights, save_model
 from training.workers import LocalWorker
 
 HEAD = "training.frozen:build_head"

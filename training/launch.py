@@ -60,22 +60,31 @@ def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
 
 
 def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
-    """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts."""
+    """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts.
+
+    On Ray the group starts anew from the last checkpoint when a worker or its machine dies, `train.max_failures` times.
+    """
     if jobs[0].config.get(TrainSettings).hosts:
         return _horovodrun(jobs, num_workers)
     from horovod.ray import RayExecutor
 
+    left = jobs[0].config.get(TrainSettings).max_failures
     with ray_session(jobs[0].config):
-        settings = RayExecutor.create_settings(timeout_s=120)
-        executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
-        executor.start()
-        try:
-            executor.run(run_horovod_worker, args=[list(jobs)])
-        except Exception as error:
-            raise _cause(jobs, error) from error
-        finally:
-            executor.shutdown()
-    return _told(jobs)
+        while True:
+            settings = RayExecutor.create_settings(timeout_s=120)
+            executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
+            try:
+                executor.start()
+                executor.run(run_horovod_worker, args=[list(jobs)])
+                return _told(jobs)
+            except Exception as error:
+                cause = _cause(jobs, error)
+                if not left or any((job.run_folder / ERROR).exists() for job in jobs):
+                    raise cause from error
+                left -= 1
+                log.warning("workers start again from the last checkpoint: %s", cause)
+            finally:
+                executor.shutdown()
 
 
 def run_horovod_worker(jobs: Sequence[Job]) -> None:

@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from conf.processes import free_port
+
 # Helpers of Ray Train, a process each, that have nothing to do without Ray's data sets, or on a cluster of our own,
 # which nobody takes machines from and which ends with us.
 UNUSED = ("DatasetsCallback",)
@@ -77,7 +79,8 @@ def _join_process_group() -> None:
 
     context = get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
-    address = broadcast_from_rank_zero(f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}")
+    host = ray.util.get_node_ip_address()
+    address = broadcast_from_rank_zero(f"tcp://{host}:{free_port(host)}")
     torch.distributed.init_process_group(
         "nccl" if torch.cuda.is_available() else "gloo",
         init_method=address,
@@ -85,12 +88,3 @@ def _join_process_group() -> None:
         world_size=context.get_world_size(),
         timeout=NETWORK_TIMEOUT,
     )
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -7,9 +7,9 @@ share, as many as its buffer holds.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ class Piece:
         return slice(self.rows.start, self.rows.stop) if isinstance(self.rows, range) else self.rows
 
 
+Block = tuple[list[Piece], "Callable[[], NDArray[np.int64] | None]", int]
+"""Consecutive rows of a share: their pieces, what draws the place of each (None: as they stand), rows to skip."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How an epoch is read; `sizes` are the rows of the row groups, `buffer` rows are shuffled among (0: in order)."""
@@ -52,15 +56,17 @@ class Plan:
         largest = math.ceil(sum(map(len, left)) / self.world_size)
         return max(0, math.ceil(largest / self.batch_size) - skip)
 
-    def blocks(self, rank: int) -> "Iterator[tuple[list[Piece], NDArray[np.int64] | None, int]]":
-        """For each block that is left: its pieces, where each of its rows goes, and rows to skip at its start."""
+    def blocks(self, rank: int) -> Iterator[Block]:
+        """For each block that is left: its pieces, what draws where each of its rows goes, and rows to skip at its
+        start.
+        """
         stage, skip, left = self._now()
         share = _split(left, self.world_size)[rank]
         first, inside = divmod(skip * self.batch_size, self._block)
         for number, block in enumerate(_cut(share, self._block)):
             if number < first:
                 continue
-            yield block, self._places(stage, rank, number, block), inside if number == first else 0
+            yield block, partial(self._places, stage, rank, number, block), inside if number == first else 0
 
     @property
     def _block(self) -> int:
@@ -104,22 +110,29 @@ def _split(pieces: Sequence[Piece], parts: int) -> list[list[Piece]]:
     """Consecutive shares that differ by a row at most."""
     total = sum(map(len, pieces))
     bounds = [total * part // parts for part in range(parts + 1)]
-    return [list(_between(pieces, start, stop)) for start, stop in pairwise(bounds)]
+    return _parts(pieces, bounds)
 
 
 def _cut(pieces: Sequence[Piece], size: int) -> list[list[Piece]]:
     """Consecutive blocks of `size` rows; the last may be smaller."""
     total = sum(map(len, pieces))
-    return [list(_between(pieces, start, min(start + size, total))) for start in range(0, total, size)]
+    return _parts(pieces, [*range(0, total, size), total] if total else [0])
 
 
-def _between(pieces: Sequence[Piece], start: int, stop: int) -> Iterator[Piece]:
-    first = 0
+def _parts(pieces: Sequence[Piece], bounds: Sequence[int]) -> list[list[Piece]]:
+    """Rows bounds[i] … bounds[i + 1] of the pieces in a row, for every i, in one pass; bounds go from 0 to all rows."""
+    parts: list[list[Piece]] = [[] for _ in bounds[1:]]
+    part = first = 0
     for piece in pieces:
-        low, high = max(start - first, 0), min(stop - first, len(piece))
-        if low < high:
-            yield Piece(piece.group, piece.rows[low:high])
+        low = 0
+        while low < len(piece):
+            while first + low >= bounds[part + 1]:
+                part += 1
+            high = min(len(piece), bounds[part + 1] - first)
+            parts[part].append(Piece(piece.group, piece.rows[low:high]))
+            low = high
         first += len(piece)
+    return parts
 
 
 def _after(block: Sequence[Piece], places: "NDArray[np.int64] | None", read: int) -> Iterator[Piece]:

@@ -183,6 +183,10 @@ class RaySettings(Settings):
 
     address: str | None = None
     """Address of a running cluster; a local one is started when not given."""
+    jobs: str | None = Field(default=None, pattern="^https?://")
+    """Its job server, as http://head:8265: `millrace submit` and Airflow send jobs there."""
+    python: str | None = None
+    """Python of those jobs, with Millrace's packages; the path of this one when not given."""
     num_cpus: int = Field(default=4, gt=0)
     """Logical processors of a local cluster: more than the machine has is fine, they only count who may run at once."""
     object_store_mb: int = Field(default=256, ge=80)
@@ -195,6 +199,6 @@ class TrackingSettings(Settings):
     section: ClassVar[str] = "tracking"
 
     uri: str | None = None
-    """MLflow's tracking server or folder; a folder under `paths.home` when not given."""
+    """MLflow's tracking server; a SQLite file under `paths.home` when not given."""
     experiment: str = "millrace"
     is_on: bool = True

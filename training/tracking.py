@@ -1,4 +1,4 @@
-"""Runs and their curves in MLflow: a folder by default, a server when `tracking.uri` says so."""
+"""Runs and their curves in MLflow: a SQLite file by default, a server when `tracking.uri` says so."""
 
 import logging
 

@@ -11,6 +11,7 @@ from typing import Any
 from conf import Config, Paths, UserError
 from conf.cli import one_of
 from conf.runs import Run, resume_run, start_run
+from conf.versions import describe
 from training import frozen, tracking
 from training.data import Data, open_data, write_catalogue
 from training.fit import Job
@@ -44,6 +45,8 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
     datas = [open_data(config, found.task, day) for found in found_models]
     with ExitStack() as stack:
         runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
+        for found, data in zip(runs, datas, strict=True):
+            found.uses(describe(data.folder))
         jobs = [
             job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
         ]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config
+from training.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, norm, scaled
 from training.inputs import Inputs
-from training.models.images import ImageNet, Pool, conv, image_of, mean_of_image, norm, scaled
 from training.net_settings import NetSettings
 
 BLOCKS = (2, 4, 8, 5)  # layers; published: 6, 12, 24, 16

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config
+from training.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
 from training.inputs import Inputs
-from training.models.images import ImageNet, Pool, conv, image_of, mean_of_image, scaled
 from training.net_settings import NetSettings
 
 # 1×1; before and after 3×3; before and after 5×5; after pooling. None: halve the image.

@@ -3,8 +3,8 @@
 from torch import nn
 
 from conf import Config
+from training.image_layers import ImageNet, Pool, image_of
 from training.inputs import Inputs
-from training.models.images import ImageNet, Pool, image_of
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from conf import Config
+from training.image_layers import ImageNet, conv, image_of, mean_of_image, norm, scaled
 from training.inputs import Inputs
-from training.models.images import ImageNet, conv, image_of, mean_of_image, norm, scaled
 from training.net_settings import NetSettings
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels and stride; two blocks each

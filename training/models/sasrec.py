@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config
+from training.catalogue import Catalogue
 from training.inputs import Inputs
-from training.models.catalogue import Catalogue
 from training.net_settings import NetSettings
 
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf import Config
+from training.catalogue import Catalogue
 from training.inputs import Inputs
 from training.layers import Fields, mean_of_known, mlp
-from training.models.catalogue import Catalogue
 from training.net_settings import NetSettings
 
 TEMPERATURE = 0.1

@@ -3,8 +3,8 @@
 from torch import nn
 
 from conf import Config
+from training.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
 from training.inputs import Inputs
-from training.models.images import ImageNet, Pool, conv, image_of, mean_of_image, scaled
 from training.net_settings import NetSettings
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config
+from training.catalogue import Catalogue
 from training.inputs import Inputs
 from training.layers import Fields, mean_of_known, mlp
-from training.models.catalogue import Catalogue
 from training.net_settings import NetSettings
 
 

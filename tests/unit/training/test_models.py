@@ -10,12 +10,12 @@ from training_data import make_job
 from conf import UsageError
 from training.batch import Batch
 from training.checks import gradient_error, learned_by_heart
-from training.export import OnnxNet, onnx_bytes
 from training.feed import epoch
+from training.finished.export import OnnxNet, onnx_bytes
 from training.fit import Job, build_objective, fit
 from training.models import MODELS, model_named
 from training.objective import Objective
-from training.transfer import load_model
+from training.saved import load_model
 from training.workers import LocalWorker
 
 

@@ -20,9 +20,9 @@ from training.feed import epoch
 from training.fit import build_objective, fit
 from training.optimizers import LARS, OPTIMIZERS, make_optimizer
 from training.sampling import learned_from
+from training.saved import load_model
 from training.schedules import epochs_without_gain, share_of_rate
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
-from training.transfer import load_model
 from training.workers import LocalWorker
 
 DEFAULT = LossSettings()

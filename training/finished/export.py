@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.atomic import write_atomically
-from training.trained import Trained
+from training.finished.trained import Trained
 
 log = logging.getLogger(__name__)
 

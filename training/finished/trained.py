@@ -20,9 +20,9 @@ from training.evaluate import Floats, answers_of
 from training.feed import FeedSpec, epoch
 from training.models import model_named
 from training.objective import Objective
+from training.saved import NET, load_model
 from training.settings import TrainSettings
 from training.tasks import Task
-from training.transfer import NET, load_model
 
 
 @dataclass(frozen=True)

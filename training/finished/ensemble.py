@@ -11,7 +11,7 @@ from conf import Config, UserError
 from conf.cli import one_of
 from conf.runs import start_run
 from training.evaluate import Floats
-from training.trained import Trained, open_trained
+from training.finished.trained import Trained, open_trained
 
 HOWS = ("average", "stack")
 

@@ -17,15 +17,15 @@ from conf.runs import newest_run, read_jsonl
 from conf.versions import publish
 from features.catalog import DENSE, SPARSE
 from features.kinds import EXAMPLES
-from training import compare, compress, ensemble, predict
-from training.compress import factorise, prune
-from training.export import export
+from training.finished import compare, compress, ensemble, predict
+from training.finished.compress import factorise, prune
+from training.finished.export import export
+from training.finished.trained import open_trained
 from training.sampling import kept_aside, row_draws
+from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tracking import tracking_uri
 from training.train import Training, run
-from training.trained import open_trained
-from training.transfer import load_weights
 
 DAY = date(2026, 3, 1)
 ROWS = 1500

@@ -1,32 +1,28 @@
 """Which model to take, and what is wrong with it (T17): one number to be best, others only to be good enough."""
 
-import re
 from datetime import date
 from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.runs import done_runs, read_jsonl
 from training.batch import Batch
+from training.finished.trained import Trained, in_batches, latency_ms, open_trained, size_mb
+from training.limits import Limit, sign_of
 from training.sampling import kept_aside
+from training.saved import NET
 from training.settings import TrainSettings
-from training.trained import Trained, in_batches, latency_ms, open_trained, size_mb
-from training.transfer import NET
-
-LIMIT = re.compile(r"^([\w@]+)\s*(<=|>=)\s*([-+.\deE]+)$")
-SMALLER_IS_BETTER = ("log_loss", "latency_ms", "size_mb", "top_5_error")
 
 
 def choose(config: Config, day: date, best: str, limits: list[str]) -> dict[str, Any]:
     """Of the day's finished deep models that keep all limits (`latency_ms<=5`), the one with the best valid metric."""
-    bounds = [_limit(text) for text in limits]
+    bounds = [Limit.parse(text) for text in limits]
     runs = [run for run in done_runs(config.get(Paths).runs) if _is_of(run, day)]
     rows = [_numbers(config, run["run_id"], run["folder"]) for run in runs]
-    fitting = [row for row in rows if best in row and all(_keeps(row, *bound) for bound in bounds)]
+    fitting = [row for row in rows if best in row and all(bound.is_kept(row) for bound in bounds)]
     if not fitting:
         kept = ", ".join(limits) or "no limit"
         raise UserError(f"none of {len(rows)} deep models of {day} has {best} and keeps {kept}")
-    sign = -1 if best in SMALLER_IS_BETTER else 1
-    winner = max(fitting, key=lambda row: sign * row[best])
+    winner = max(fitting, key=lambda row: sign_of(best) * row[best])
     return {"best": winner["run_id"], best: winner[best], "models": rows, "kept_limits": len(fitting)}
 
 
@@ -69,16 +65,3 @@ def _numbers(config: Config, run_id: str, folder: Any) -> dict[str, Any]:
     found = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
     trained = open_trained(config, run_id)
     return {"run_id": run_id, **found, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}
-
-
-def _limit(text: str) -> tuple[str, str, float]:
-    found = LIMIT.match(text.strip())
-    if not found:
-        raise UserError(f"'{text}' is no limit: write it as latency_ms<=5")
-    return found[1], found[2], float(found[3])
-
-
-def _keeps(row: dict[str, Any], metric: str, sign: str, bound: float) -> bool:
-    if metric not in row:
-        return False
-    return bool(row[metric] <= bound if sign == "<=" else row[metric] >= bound)

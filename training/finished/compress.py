@@ -14,10 +14,10 @@ from torch import nn
 from conf import Config, UserError
 from conf.cli import one_of
 from conf.runs import start_run
-from training.export import FILE, OnnxNet, onnx_bytes
+from training.finished.export import FILE, OnnxNet, onnx_bytes
+from training.finished.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
+from training.saved import save_model
 from training.tasks import NextItem
-from training.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
-from training.transfer import save_model
 
 HOWS = ("prune", "factorise", "float16", "int8")
 

@@ -1,0 +1,1 @@
+"""What is done with finished runs: predict, export, compress, join, choose."""
