@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from conf import Paths, UsageError
-from conf.cli import NotBuiltYet, one_of, parse_day, parse_days, settings_of
+from conf.cli import one_of, parse_day, parse_days, settings_of
 
 etl = typer.Typer(no_args_is_help=True, add_completion=False, help="Raw data into warehouse tables.")
 ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of other systems into the warehouse.")
@@ -215,13 +215,13 @@ def metrics_command(
 
 @report.command()
 def report_command(context: typer.Context, date: Day) -> dict[str, object]:
-    """The stages, rows and metrics of a day."""
-    from etl.jobs import report
+    """The stages, rows and metrics of a day, and a page with pictures: reports/DAY.html."""
+    from etl.jobs import page, report
     from etl.session import spark_session
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
-        return report.run(spark, config, day)
+        return {**report.run(spark, config, day), "page": str(page.write(spark, config, day))}
 
 
 @warehouse.command("tables")
@@ -279,10 +279,28 @@ def vacuum_command(
         return {"removed": sum(house.vacuum(table, older_than_s=older_than_h * 3600) for table in written)}
 
 
+@warehouse.command("init")
+def init_command(context: typer.Context) -> dict[str, int]:
+    """Make the metastore's schema in PostgreSQL (metastore.url), once."""
+    from etl.metastore import schema
+
+    return schema.run(settings_of(context))
+
+
+@warehouse.command("move")
+def move_command(context: typer.Context) -> dict[str, int]:
+    """Copy tables and partitions of the embedded metastore to the one of metastore.url; files stay."""
+    from etl.metastore import move
+
+    return move.run(settings_of(context))
+
+
 @warehouse.command("serve")
-def serve_command() -> None:
-    """A HiveServer2 endpoint (not built yet)."""
-    raise NotBuiltYet("millrace warehouse serve", "`millrace sql` reads the same tables")
+def serve_command(context: typer.Context) -> dict[str, object]:
+    """A HiveServer2 endpoint, until stopped; where: serve.host and serve.port."""
+    from etl import serve
+
+    return serve.run(settings_of(context))
 
 
 def print_rows(columns: list[str], rows: list[dict[str, Any]], output: Output) -> None:

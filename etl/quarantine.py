@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.lines import CUT, printable, with_line_numbers
+from etl.metastore.connection import alone
 from etl.tables import ods
 from etl.warehouse import Warehouse
 
@@ -18,8 +19,18 @@ def replace(
 
     `refused` has `reason`, `dt` and the columns of `lines`, which are all lines of its files.
     """
-    kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
-    fresh = with_line_numbers(lines, refused).select(
+    with alone(warehouse.spark, ods.quarantine.name):  # stages share its partitions
+        kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
+        _write(warehouse, stage, kept, with_line_numbers(lines, refused), days)
+    written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
+    counts = dict.fromkeys(days, 0)
+    for row in written.groupBy("dt").count().collect():
+        counts[date.fromisoformat(row["dt"])] = row["count"]
+    return counts
+
+
+def _write(warehouse: Warehouse, stage: str, kept: DataFrame, refused: DataFrame, days: Sequence[date]) -> None:
+    fresh = refused.select(
         F.lit(stage).alias("stage"),
         "reason",
         "file",
@@ -28,8 +39,3 @@ def replace(
         "dt",
     )
     warehouse.write(ods.quarantine, fresh.unionByName(kept), days)
-    written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
-    counts = dict.fromkeys(days, 0)
-    for row in written.groupBy("dt").count().collect():
-        counts[date.fromisoformat(row["dt"])] = row["count"]
-    return counts

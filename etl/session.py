@@ -2,23 +2,26 @@
 
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib.resources import as_file, files
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from conf import Config, Paths, UserError
-from etl.lock import MetastoreLock
+from conf import Config, Paths, UserError, code
+from conf.processes import wait_or_kill
+from etl.metastore import schema
+from etl.metastore.lock import MetastoreLock
 from etl.settings import MetastoreSettings, SparkSettings
+from etl.spark_options import options_file, spark_options
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +46,9 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
     if _open is not None:
         yield _open
         return
-    require_java()
-    lock = MetastoreLock(config.get(Paths).metastore)
-    with lock.held(config.get(MetastoreSettings).lock_wait_s):
-        spark = _start(config)
-        lock.note_jvm(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]
-        _open = spark
+    with java_machine(config) as jvm:
+        schema.require(jvm, config)
+        _open = spark = _start(config)
         try:
             yield spark
         except SPARK_ERRORS as error:
@@ -56,7 +56,31 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
             raise SparkJobError(str(error)) from None
         finally:
             _open = None
-            _stop(spark)
+            spark.stop()
+
+
+@contextmanager
+def java_machine(config: Config) -> Iterator[Any]:
+    """The JVM of a session, alone on an embedded metastore; it has ended when the block has.
+
+    Within an open session it is that session's, and stays.
+    """
+    if _open is not None:
+        yield SparkContext._jvm
+        return
+    require_java()
+    with ExitStack() as stack:
+        lock = None
+        if config.get(MetastoreSettings).url is None:
+            lock = MetastoreLock(config.get(Paths).metastore)
+            # The JVM of spark-submit ends after this process: until then it holds Derby.
+            stack.enter_context(lock.held(config.get(MetastoreSettings).lock_wait_s, outlived=_is_submitted()))
+        stack.callback(_end_java)
+        _launch_java(config)
+        jvm: Any = SparkContext._jvm
+        if lock is not None:
+            lock.note_jvm(jvm.java.lang.ProcessHandle.current().pid())
+        yield jvm
 
 
 def at_once(*works: Callable[[], object]) -> None:
@@ -77,60 +101,45 @@ def require_java() -> None:
         raise UserError(f"Spark needs Java 17 or 21, {java} is {told.splitlines()[0] if told else 'none'}")
 
 
-def _start(config: Config) -> SparkSession:
-    paths, settings = config.get(Paths), config.get(SparkSettings)
+def _is_submitted() -> bool:
+    """Whether `spark-submit` started this process, and so has a JVM with options that stand."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _launch_java(config: Config) -> None:
+    if _is_submitted():
+        SparkContext._ensure_initialized()
+        return
+    settings = config.get(SparkSettings)
     # Python workers must be this environment's own, or they are some other Python without our packages.
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
-    with as_file(files("etl") / "log4j2.properties") as log4j:
-        builder = SparkSession.builder.appName("millrace").master(settings.master).enableHiveSupport()
-        for key, value in {**_options(paths, settings, log4j), **settings.extra}.items():
+    with options_file(spark_options(config)) as file, _quiet_stderr():
+        os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
+        try:
+            SparkContext._ensure_initialized()
+        finally:
+            del os.environ["PYSPARK_SUBMIT_ARGS"]
+
+
+def _start(config: Config) -> SparkSession:
+    builder = SparkSession.builder.appName("millrace").enableHiveSupport()
+    told = dict(SparkConf().getAll()) if _is_submitted() else {}
+    for key, value in spark_options(config).items():
+        if key not in told:
             builder = builder.config(key, value)
-        with _quiet_stderr():
-            spark = builder.getOrCreate()
+    with _quiet_stderr():
+        spark = builder.getOrCreate()
+    if not config.get(SparkSettings).is_local and not _is_submitted():
+        spark.sparkContext.addPyFile(str(code.archive(config.get(Paths).root / "tmp")))
     for name, java_class in _HIVE_FUNCTIONS.items():
         spark.sql(f"create or replace temporary function {name} as 'org.apache.hadoop.hive.ql.udf.{java_class}'")
     return spark
 
 
-def _options(paths: Paths, settings: SparkSettings, log4j: Path) -> dict[str, str]:
-    everywhere = (
-        "-XX:-DontCompileHugeMethods "  # else the long method that Spark generates for a wide row stays interpreted
-        "-Xss16m"  # a log line full of escapes recurses deep in Java's regular expressions
-    )
-    java = [
-        f"-Dlog4j2.configurationFile={log4j.as_uri()}",
-        f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
-        "-XX:+UseParallelGC",
-        everywhere,
-    ]
-    options = {
-        "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": " ".join(java),
-        "spark.executor.extraJavaOptions": everywhere,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        "spark.sql.warehouse.dir": paths.warehouse,
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={paths.metastore / 'db'};create=true",
-        "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Nobody reads a folder before it is checked and swapped in: its files need no second rename, nor a mark.
-        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
-        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-    }
-    if drivers := ":".join(jar for jar in settings.jdbc_jars if Path(jar).exists()):
-        options |= {"spark.driver.extraClassPath": drivers, "spark.executor.extraClassPath": drivers}
-    if settings.master.startswith("local"):
-        options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"
-    return options
-
-
-def _stop(spark: SparkSession) -> None:
-    """Stop Spark and wait for its JVM to end: only then is the embedded metastore free."""
-    spark.stop()
+def _end_java() -> None:
+    """Wait for the JVM to end: only then is the embedded metastore free."""
     gateway = SparkContext._gateway
     if gateway is None:
         return
@@ -139,11 +148,7 @@ def _stop(spark: SparkSession) -> None:
     SparkContext._gateway = SparkContext._jvm = None
     if process is not None:
         process.stdin.close()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process)
 
 
 @contextmanager

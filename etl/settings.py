@@ -3,7 +3,7 @@
 import re
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -17,8 +17,15 @@ class SparkSettings(Settings):
 
     master: str = "local[*]"
     """Where Spark runs: local[N], spark://host:7077, yarn, k8s://…"""
+    deploy_mode: Literal["client", "cluster"] = "client"
+    """Of `millrace submit --on spark`: the driver here, or in the cluster."""
     driver_memory: str = "4g"
     """Heap of the driver; in local mode all work happens there."""
+    compile_little: bool = False
+    """Spark makes no code of whole plans and the JVM compiles fast and not thoroughly: less work for small days, where
+    compiling costs more than it saves, and more for large ones."""
+    python: str | None = None
+    """Python of the executors, with Millrace's packages; the driver's own path when not given."""
     shuffle_partitions: int = Field(default=4, gt=0)
     """Partitions after a shuffle; adaptive execution merges small ones."""
     jdbc_jars: tuple[str, ...] = ("/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar")
@@ -26,12 +33,27 @@ class SparkSettings(Settings):
     extra: dict[str, str] = Field(default_factory=dict)
     """Any further `spark.…` option, handed on as it is."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether executors are threads of the driver."""
+        return self.master.startswith("local")
+
+
+def existing_jars(settings: SparkSettings) -> list[str]:
+    """JDBC drivers of `spark.jdbc_jars` that this machine has."""
+    return [jar for jar in settings.jdbc_jars if Path(jar).exists()]
+
 
 class MetastoreSettings(Settings):
     """Where the definitions of the tables live."""
 
     section: ClassVar[str] = "metastore"
 
+    url: str | None = Field(default=None, pattern="^jdbc:postgresql:")
+    """JDBC URL of a PostgreSQL database, for several processes at once; the embedded Derby when not given. Make its
+    schema once by `millrace warehouse init`."""
+    user: str | None = None
+    password: SecretStr | None = None
     lock_wait_s: float = Field(default=600.0, ge=0)
     """Seconds to wait for another Millrace process to leave the embedded metastore (it serves one at a time)."""
 

@@ -1,20 +1,18 @@
 """Book-keeping of a stage: counts that must add up, and its row in `ops_run`, whether it ends well or not."""
 
 import logging
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from conf.code import code_version
 from conf.runs import new_run_id
+from etl.metastore.connection import alone
 from etl.table import quote
 from etl.tables import ops
 from etl.warehouse import Warehouse
@@ -41,6 +39,12 @@ class Counts:
 @contextmanager
 def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
     """Yield the counts to fill, one a day; on leaving, add the rows to `ops_run` (status failed on an exception)."""
+    # Days of one stage may touch the same partitions (a visit over midnight): they take turns, other stages don't wait.
+    with alone(warehouse.spark, f"stage {stage}"):
+        yield from _noted(warehouse, stage, days)
+
+
+def _noted(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
     started = datetime.now(UTC)
     counts = {day: Counts() for day in days}
     try:
@@ -90,7 +94,8 @@ def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], starte
         location = _append(warehouse, day, row)
         value = quote(ops.run.partition_value(day))
         partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
-    warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
+    with alone(warehouse.spark, ops.run.name):
+        warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
     warehouse.spark.catalog.refreshTable(ops.run.name)
 
 
@@ -107,16 +112,3 @@ def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:
 
 _ARROW = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
 _SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in ops.run.columns])
-
-
-@cache
-def code_version() -> str:
-    """`0.1.0+1a2b3c4`: the package's version and, in a checkout, its commit."""
-    here = Path(__file__).resolve().parent.parent
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False
-        )
-    except OSError:
-        return version("millrace")
-    return version("millrace") + (f"+{found.stdout.strip()}" if found.returncode == 0 else "")

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from conf import Paths, UserError
 from conf.runs import new_run_id
+from etl.metastore.partitions import locations
 from etl.quality import check_rows
 from etl.table import Table, quote
 from etl.tables import ALL
@@ -30,16 +31,14 @@ class Warehouse:
         self.spark = spark
         self.root = paths.warehouse
         self._known: set[Table] = set()  # tables that this object has found or made
+        self._sources: dict[Table, set[str] | None] = {}  # partitions that were read; None: all
 
     # --- reading ---
 
     def read(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
         """Rows of the partitions of `days` (all when None); no rows where nothing was written yet."""
-        self.ensure(table)
-        rows = self.spark.table(table.name)
-        if days is None:
-            return rows
-        return rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+        self._note(table, None if days is None else [table.partition_value(day) for day in days])
+        return self._rows(table, days)
 
     def has(self, table: Table, day: date) -> bool:
         """Whether the partition of `day` was ever written."""
@@ -50,7 +49,28 @@ class Warehouse:
         known = [value for value in self.partitions(table) if value <= table.partition_value(day)]
         if not known:
             raise UserError(f"{table.name} has no snapshot up to {day}: import it first (`millrace etl import`)")
-        return self.read(table).where(F.col(table.partition) == max(known))
+        self._note(table, [max(known)])
+        return self._rows(table).where(F.col(table.partition) == max(known))
+
+    def sources(self) -> list[dict[str, str]]:
+        """Every partition that was read through this object, and the folder that it is in: where results come from."""
+        found = []
+        for table, wanted in self._sources.items():
+            for value, location in self.locations(table).items():
+                if wanted is None or value in wanted:
+                    found.append({"table": table.name, "partition": value, "location": location})
+        return sorted(found, key=lambda row: (row["table"], row["partition"]))
+
+    def _rows(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
+        self.ensure(table)
+        rows = self.spark.table(table.name)
+        if days is None:
+            return rows
+        return rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+
+    def _note(self, table: Table, values: Sequence[str] | None) -> None:
+        known = self._sources.setdefault(table, set())
+        self._sources[table] = None if values is None or known is None else known | set(values)
 
     def partitions(self, table: Table) -> list[str]:
         """Partition values, in order."""
@@ -108,7 +128,7 @@ class Warehouse:
             written = self._read_files(table, folder)
             if before_checks is not None:
                 before_checks(written)
-            counts = check_rows(table, written, list(values), self.read)
+            counts = check_rows(table, written, list(values), self._rows)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
         except BaseException:
@@ -141,7 +161,7 @@ class Warehouse:
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the checks on all partitions; rows of each. Raises QualityError."""
-        return check_rows(table, self.read(table), self.partitions(table), self.read)
+        return check_rows(table, self.read(table), self.partitions(table), self._rows)
 
     def _swap(self, table: Table, folder: str, values: list[str]) -> None:
         existing = set(self.partitions(table))
@@ -183,7 +203,7 @@ class Warehouse:
         if not system.exists(root):
             return 0
         sharing = [table, *_made_of_its_files(table)]
-        used = {self.location(each, value) for each in sharing for value in self.partitions(each)}
+        used = {location for each in sharing for location in self.locations(each).values()}
         removed = 0
         for status in system.listStatus(root):
             path = status.getPath()
@@ -194,12 +214,10 @@ class Warehouse:
                 removed += 1
         return removed
 
-    def location(self, table: Table, value: str) -> str:
-        """Folder of one partition."""
-        rows = self.spark.sql(
-            f"DESCRIBE FORMATTED {table.name} PARTITION (`{table.partition}` = {quote(value)})"
-        ).collect()
-        return _plain(next(row["data_type"] for row in rows if row["col_name"].strip() == "Location"))
+    def locations(self, table: Table) -> dict[str, str]:
+        """Folder of each partition, by its value."""
+        self.ensure(table)
+        return {values[table.partition]: _plain(at) for values, at in locations(self.spark, table.name)}
 
     def _delete(self, folder: str) -> None:
         self._file_system(folder).delete(self._path(folder), True)

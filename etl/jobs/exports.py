@@ -72,7 +72,7 @@ def _export(warehouse: Warehouse, config: Config, name: str, day: date, run_id: 
     rows = warehouse.read(table, [day])
     if entry.path is not None:
         return _to_text(warehouse, entry, table, rows, day)
-    version = warehouse.location(table, table.partition_value(day)).rsplit("/", 2)[-2]
+    version = warehouse.locations(table)[table.partition_value(day)].rsplit("/", 2)[-2]
     wanted = run_id or f"{name}:{day}" + (f":{version}" if entry.mode == "upsert" else "")
     return _to_table(warehouse.spark, database(config, entry.database), entry, table, rows, wanted)
 

@@ -5,6 +5,7 @@ The business database's users and items become dim_user and dim_item; `relationa
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import date
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.relational.jdbc import Database, bounds, connection, database, explained, literal, read
+from etl.relational.jdbc import Database, bounds, connection, database, explained, literal, read, release
 from etl.relational.settings import ImportSettings, RelationalSettings
 from etl.relational.watermark import Watermarks
 from etl.stage import stage_run, total_of
@@ -37,7 +38,9 @@ def names(config: Config) -> list[str]:
 def run(spark: SparkSession, config: Config, day: date, chosen: Sequence[str]) -> dict[str, int]:
     """Import the tables `chosen` (all when empty) as the partitions of `day`."""
     warehouse = Warehouse(spark, config.get(Paths))
-    with stage_run(warehouse, "import", [day]) as counts:
+    with stage_run(warehouse, "import", [day]) as counts, ExitStack() as opened:
+        for name in {_entry(config, name)[0].database for name in chosen or names(config)}:
+            opened.callback(release, spark, database(config, name))
         for name in chosen or names(config):
             rows = _import(warehouse, config, name, day)
             log.info("%s: %d rows", name, rows)
@@ -46,8 +49,12 @@ def run(spark: SparkSession, config: Config, day: date, chosen: Sequence[str]) -
     return total_of(counts)
 
 
+def _entry(config: Config, name: str) -> tuple[ImportSettings, Table | None]:
+    return BUILT_IN.get(name) or (config.get(RelationalSettings).imports[name], None)
+
+
 def _import(warehouse: Warehouse, config: Config, name: str, day: date) -> int:
-    entry, table = BUILT_IN.get(name) or (config.get(RelationalSettings).imports[name], None)
+    entry, table = _entry(config, name)
     source = database(config, entry.database)
     with connection(warehouse.spark, source) as opened:
         comments = {name: field.comment for name, field in opened.columns(entry.table).items()}

@@ -1,8 +1,8 @@
 """One database over JDBC: reading by Spark, statements by the driver's own connection, errors in one line."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -32,6 +32,11 @@ class Database:
     def kind(self) -> str:
         """postgresql, derby, mariadb …"""
         return self.url.split(":")[1] if self.url.count(":") > 1 else "?"
+
+    @property
+    def is_embedded(self) -> bool:
+        """A Derby in a folder: one process at a time can open it."""
+        return self.kind == "derby" and not self.url.startswith("jdbc:derby://")
 
     @property
     def options(self) -> dict[str, str]:
@@ -82,7 +87,26 @@ def read(
             options |= {"lowerBound": str(low), "upperBound": str(high)}
     with explained(f"can't read from {source.url}"):
         rows = spark.read.format("jdbc").options(**options).load()
+        if source.is_embedded and not str(spark.sparkContext.master).startswith("local"):
+            rows = _read_here(spark, source, query, rows.dtypes)
     return rows.toDF(*[name.lower() for name in rows.columns])
+
+
+def _read_here(spark: SparkSession, source: Database, query: str, columns: Sequence[tuple[str, str]]) -> DataFrame:
+    """Rows of an embedded database, which executors in other processes can't open while the driver has it."""
+    with connection(spark, source) as opened:
+        texts = opened.texts(query)
+    frame = spark.createDataFrame(texts, ", ".join(f"`{name}` string" for name, _ in columns))
+    return frame.selectExpr(*[f"cast(`{name}` as {kind}) as `{name}`" for name, kind in columns])
+
+
+def release(spark: SparkSession, source: Database) -> None:
+    """Close an embedded database for good, so that the next process can open it; others are left alone."""
+    if not source.is_embedded:
+        return
+    jvm: Any = spark._jvm
+    with suppress(Py4JJavaError):  # Derby tells of its end by an exception
+        jvm.java.sql.DriverManager.getConnection(f"{source.url};shutdown=true")
 
 
 def bounds(spark: SparkSession, source: Database, query: str, column: str) -> tuple[Any, Any]:
@@ -134,6 +158,13 @@ class Connection:
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[list[Any]]:
         """All rows of a small query."""
+        return self._fetched(query, values, lambda result, place: result.getObject(place))
+
+    def texts(self, query: str) -> list[tuple[str | None, ...]]:
+        """All rows of a query, every value as text."""
+        return [tuple(row) for row in self._fetched(query, (), lambda result, place: result.getString(place))]
+
+    def _fetched(self, query: str, values: Sequence[object], cell: Callable[[Any, int], Any]) -> list[list[Any]]:
         prepared = self._connection.prepareStatement(query)
         try:
             for place, value in enumerate(values, 1):
@@ -142,7 +173,7 @@ class Connection:
             width = result.getMetaData().getColumnCount()
             found = []
             while result.next():
-                found.append([result.getObject(place) for place in range(1, width + 1)])
+                found.append([cell(result, place) for place in range(1, width + 1)])
             return found
         finally:
             prepared.close()

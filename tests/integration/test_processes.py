@@ -1,7 +1,6 @@
 """The loop on two processes of torch's own, without Ray or Spark: tables spread over them, and a change of their number."""
 
 import os
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from training_data import make_job
 
+from conf.processes import free_port
 from conf.runs import read_jsonl
 from training import fit as loop
 from training import job_file
@@ -24,10 +24,7 @@ OVERRIDES = ["net.dropout=0.2", "train.epochs=2"]
 
 def run_on(processes: int, work: Callable[[Path], None], file: Path) -> None:
     """`work(file)` in as many processes, joined by gloo."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(_joined, (processes, port, work, file), nprocs=processes, start_method="spawn")
+    mp.start_processes(_joined, (processes, free_port(), work, file), nprocs=processes, start_method="spawn")
 
 
 def _joined(rank: int, processes: int, port: int, work: Callable[[Path], None], file: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from support import ROOT
 
 from conf import UserError
-from etl.lock import MetastoreLock
+from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
 
 
@@ -32,7 +32,7 @@ def test_a_java_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
 HOLD = """
 import sys, time
 from pathlib import Path
-from etl.lock import MetastoreLock
+from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
 with MetastoreLock(Path(sys.argv[1])).held(0):
     print("held", flush=True)

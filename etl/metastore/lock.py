@@ -29,8 +29,11 @@ class MetastoreLock:
         self._path = folder / "lock.json"
 
     @contextmanager
-    def held(self, wait_s: float) -> Iterator["MetastoreLock"]:
-        """Wait up to `wait_s` seconds for the lock. Raises UserError that names the holder after that."""
+    def held(self, wait_s: float, *, outlived: bool = False) -> Iterator["MetastoreLock"]:
+        """Wait up to `wait_s` seconds for the lock. Raises UserError that names the holder after that.
+
+        Where the JVM outlives the block, later processes wait for its end.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a+", encoding="utf-8") as file:
             self._acquire(file, time.monotonic() + wait_s, wait_s)
@@ -39,7 +42,8 @@ class MetastoreLock:
             try:
                 yield self
             finally:
-                file.truncate(0)
+                if not outlived:
+                    file.truncate(0)
 
     def note_jvm(self, pid: int) -> None:
         self._write(self._file, jvm=pid)

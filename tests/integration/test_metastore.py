@@ -1,0 +1,124 @@
+"""The metastore on PostgreSQL, moving there, and the HiveServer2 endpoint over both: real servers and processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from postgres_server import Postgres, postgres_server
+from support import ROOT, Millrace
+
+from conf import Config, UserError, load
+from conf.runs import start_run
+from etl.serve import ServeSettings, endpoint_options, started
+from etl.spark_options import spark_program
+
+QUERY = "select model, metric, value from ads_model_metric where dt = '2026-01-02' order by metric"
+CLIENT = """
+import sys
+from impala.dbapi import connect
+cursor = connect(host="127.0.0.1", port=int(sys.argv[1]), auth_mechanism="PLAIN", user="me").cursor()
+cursor.execute(sys.argv[2])
+print(cursor.fetchall())
+"""
+ROWS = [("fm", "auc", 0.75), ("fm", "log_loss", 0.5)]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+def clients_agree(config: Config) -> None:
+    """`beeline` and a DB-API client see the rows."""
+    with started(config) as (process, port):
+        commands = subprocess.run(["ps", "auxww"], capture_output=True, text=True, check=True).stdout
+        assert str(process.pid) in commands
+        assert "secret" not in commands
+        done = subprocess.run(
+            [sys.executable, "-c", CLIENT, str(port), QUERY], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.stdout.strip() == str(ROWS), done.stderr
+        beeline = spark_program("beeline")
+        url = f"jdbc:hive2://127.0.0.1:{port}/default"
+        done = subprocess.run(
+            [str(beeline), "-u", url, "-n", "me", "--outputformat=csv2", "--silent=true", "-e", QUERY],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        assert lines[-2:] == ["fm,auc,0.75", "fm,log_loss,0.5"], done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
+    tmp_path: Path, millrace: Millrace, postgres: Postgres
+) -> None:
+    home = f"paths.home={millrace.home}"
+    assert millrace("simulate", "--days", "2", "--scale", "0.02").returncode == 0
+    embedded = load(overrides=[home, "serve.port=0", "spark.driver_memory=1g"], environment={})
+    with start_run(embedded, "fm", date(2026, 1, 2)) as found:
+        found.metrics("fine", "test", {"auc": 0.75, "log_loss": 0.5}, 10)
+    for line in ("etl results", "etl events --date 2026-01-01"):
+        done = millrace(*line.split())
+        assert done.returncode == 0, done.stderr
+    clients_agree(embedded)
+
+    on_server = {
+        "MILLRACE__METASTORE__URL": postgres.url,
+        "MILLRACE__METASTORE__USER": "shop",
+        "MILLRACE__METASTORE__PASSWORD": "secret",
+    }
+    refused = millrace("sql", "select 1", **on_server)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].endswith("run `millrace warehouse init` once")
+    for _ in range(2):  # again changes nothing
+        done = millrace("warehouse", "init", **on_server)
+        assert done.returncode == 0, done.stderr
+    moved = millrace("warehouse", "move", **on_server)
+    assert moved.returncode == 0, moved.stderr
+    assert '"partitions_there_before": 0' in moved.stdout
+    config = load(
+        overrides=[home, "serve.port=0", "spark.driver_memory=1g"],
+        environment=on_server,
+    )
+    assert "secret" not in str(config.resolved())
+    clients_agree(config)
+
+    # Two days of one stage (the second makes the first again, for late events), and another stage that writes the same quarantine table, all at once.
+    lines = ("etl events --date 2026-01-01", "etl events --date 2026-01-02", "etl weblog --date 2026-01-01")
+    environment = {**os.environ, **on_server, "MILLRACE_HOME": str(millrace.home)}
+    environment["MILLRACE__SPARK__DRIVER_MEMORY"] = "1g"
+    command = str(Path(sys.executable).parent / "millrace")
+    running = [
+        subprocess.Popen([command, *line.split()], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        for line in lines
+    ]
+    for process in running:
+        _, told = process.communicate(timeout=400)
+        assert process.returncode == 0, told
+    counted = millrace(
+        "sql",
+        "select (select count(distinct stage) from ods_quarantine where dt = '2026-01-01') stages,"
+        " (select count(distinct dt) from dwd_impression) days,"
+        " (select count(*) from ops_run where status = 'done' and stage in ('events', 'weblog')) runs",
+        "--format", "json", **on_server,
+    )  # fmt: skip
+    assert counted.stdout.strip() == '[{"stages": 2, "days": 2, "runs": 5}]', counted.stdout + counted.stderr
+
+
+def test_an_endpoint_for_others_wants_authentication() -> None:
+    with pytest.raises(UserError, match="lets others in"):
+        endpoint_options(ServeSettings(host="0.0.0.0"))
+    with pytest.raises(UserError, match=r"needs serve\.ldap_url"):
+        endpoint_options(ServeSettings(host="0.0.0.0", authentication="ldap"))
+    options = endpoint_options(
+        ServeSettings(
+            host="0.0.0.0", authentication="ldap", ldap_url="ldaps://directory", ldap_user_pattern="uid=%s,dc=example"
+        )
+    )
+    assert options["hive.server2.authentication"] == "LDAP"
