@@ -4,7 +4,7 @@ from datetime import date
 
 import typer
 
-from conf.errors import UsageError, UserError
+from conf.errors import UsageError
 from conf.settings import Config
 
 
@@ -37,12 +37,3 @@ def one_of(kind: str, name: str, choices: "dict[str, object] | tuple[str, ...]")
     if name not in choices:
         raise UsageError(f"unknown {kind} '{name}'; choose from {', '.join(choices)}")
     return name
-
-
-class NotBuiltYet(UserError):  # noqa: N818 - reads as what it says
-    """A command of the design that a later version fills; it says so instead of pretending. Exit code 2."""
-
-    exit_code = 2
-
-    def __init__(self, command: str, instead: str = "") -> None:
-        super().__init__(f"'{command}' is not built yet{'; ' + instead if instead else ''}")

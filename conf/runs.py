@@ -4,6 +4,7 @@
       settings.yaml     the resolved settings of the run (secrets masked)
       run.json          what ran, for which day, status: written last, a folder without it is not read
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
+      inputs.jsonl      what the run read: versions of data sets with their sources, other runs
       trials.jsonl, best.jsonl    one trial a line, from a search
       recommendations.parquet, predictions.parquet, model/, checkpoints/
 
@@ -22,12 +23,15 @@ from typing import Any
 import yaml
 
 from conf.atomic import write_atomically
+from conf.code import code_version
 from conf.paths import Paths
 from conf.settings import Config
 
 STARTED = "started.json"
 DONE = "run.json"
 PREDICTIONS = "predictions.parquet"
+INPUTS = "inputs.jsonl"
+PROMOTED = "promoted"
 
 
 def new_run_id() -> str:
@@ -91,6 +95,14 @@ class Run:
         """Name the best trial of a search for `ads_tuning_best`."""
         self._append("best.jsonl", values)
 
+    def uses(self, version: Mapping[str, Any]) -> None:
+        """Note that the run read a version of a data set, as `conf.versions.describe` tells of it."""
+        self._append(INPUTS, dict(version))
+
+    def uses_run(self, run_id: str) -> None:
+        """Note that the run read the model or the answers of another run."""
+        self._append(INPUTS, {"kind": "run", "run_id": run_id})
+
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
@@ -107,7 +119,9 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
     run = Run(run_id, model, day, config.get(Paths).runs / run_id)
     run.folder.mkdir(parents=True, exist_ok=True)
-    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "started_at": datetime.now(UTC).isoformat()}
+    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
+    about["started_at"] = datetime.now(UTC).isoformat()
+    (run.folder / INPUTS).unlink(missing_ok=True)
     write_atomically(run.folder / STARTED, json.dumps(about, indent=2))
     write_atomically(run.folder / "settings.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
     yield run
@@ -146,3 +160,20 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def promoted_runs(promotion: Mapping[str, Any]) -> dict[str, str]:
+    """Model -> run id of what is written in `runs/promoted/<day>.json`."""
+    return {key: value for key, value in promotion.items() if isinstance(value, str) and key != "rolled_back_at"}
+
+
+def parts_of(runs: Path) -> dict[str, str]:
+    """Run id -> champion (in the newest promotion), was champion (in an earlier one), or rolled back."""
+    found: dict[str, str] = {}
+    for number, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):
+        promotion = json.loads(path.read_text(encoding="utf-8"))
+        for run_id in promoted_runs(promotion).values():
+            found.setdefault(run_id, "was champion" if number else "champion")
+        for run_id in promotion.get("rolled_back", ()):
+            found.setdefault(run_id, "rolled back")
+    return found

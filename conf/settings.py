@@ -1,8 +1,8 @@
 """Settings as pydantic models, and `load()`, which fills them from profile, experiment, environment and `--set`.
 
 Each model stands beside the code that it configures and names its section; SECTIONS says where each is. Values come,
-later over earlier, from code, `conf/<profile>.yaml`, an experiment file, `MILLRACE__SPARK__MASTER=…`, and
-`--set spark.master=…`.
+later over earlier, from code, `conf/<profile>.yaml`, what searches found (`tuned.py`), an experiment file,
+`MILLRACE__SPARK__MASTER=…`, and `--set spark.master=…`.
 """
 
 import os
@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conf.errors import UserError
+from conf.tuned import tuned_files
 
 ENV_PREFIX = "MILLRACE__"
 
@@ -25,6 +26,7 @@ SECTIONS = {
     "paths": "conf.paths:Paths",
     "spark": "etl.settings:SparkSettings",
     "metastore": "etl.settings:MetastoreSettings",
+    "serve": "etl.serve:ServeSettings",
     "simulator": "etl.settings:SimulatorSettings",
     "weblog": "etl.settings:WeblogSettings",
     "events": "etl.settings:EventSettings",
@@ -47,7 +49,14 @@ SECTIONS = {
     "tracking": "training.settings:TrackingSettings",
     "ray": "training.settings:RaySettings",
     "tune": "tuning.settings:TuneSettings",
+    "dags": "dags.local_airflow:DagsSettings",
 }
+
+
+def secrets_of(section: str) -> set[str]:
+    """Keys of a section whose values are shown to nobody."""
+    fields = _model(section).model_fields.items()
+    return {name for name, field in fields if "SecretStr" in str(field.annotation)}
 
 
 class Settings(BaseModel):
@@ -93,12 +102,19 @@ def load(
 ) -> Config:
     """Resolve the settings; `overrides` are `section.key=value` texts as given to `--set`."""
     profile = profile or environment.get("MILLRACE_PROFILE") or "local"
-    values = _profile_values(profile)
-    if experiment is not None:
-        values = _merge(values, _read_yaml(experiment))
+    values, over = _profile_values(profile), _read_yaml(experiment) if experiment else {}
     for layer in (*_from_environment(environment), *(_from_text(text) for text in overrides)):
-        values = _merge(values, layer)
-    return _checked(Config(profile, values))
+        over = _merge(over, layer)
+    for file in tuned_files(_home(_merge(values, over))):
+        values = _merge(values, _read_yaml(file))
+    return _checked(Config(profile, _merge(values, over)))
+
+
+def _home(values: Mapping[str, Any]) -> Path:
+    """Where searches leave what they found."""
+    paths = values.get("paths")
+    home = paths.get("home") if isinstance(paths, Mapping) else None
+    return Path(str(home or ".millrace")).expanduser()
 
 
 def _checked(config: Config) -> Config:
@@ -141,7 +157,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise UserError(f"can't read experiment file {path}: {error.strerror}") from None
+        raise UserError(f"can't read {path}: {error.strerror}") from None
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:

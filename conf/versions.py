@@ -17,6 +17,8 @@ from conf.errors import UserError
 from conf.runs import new_run_id
 
 CURRENT = "current.json"
+# Of what the writer said: what tells where a version came from.
+ORIGIN = ("day", "split", "rows", "features", "examples", "sources")
 
 
 @contextmanager
@@ -47,6 +49,14 @@ def current(folder: Path, *, made_by: str) -> tuple[Path, Mapping[str, Any]]:
     if about is None:
         raise UserError(f"nothing in {folder}: run `{made_by}` first")
     return folder / str(about["version"]), about
+
+
+def describe(version: Path) -> dict[str, Any]:
+    """Kind, day and name of a version of `datasets/<kind>/dt=<day>/`, and where it came from while it is current."""
+    about = _current(version.parent) or {}
+    origin = {key: about[key] for key in ORIGIN if key in about} if about.get("version") == version.name else {}
+    day = version.parent.name.removeprefix("dt=")
+    return {"kind": version.parent.parent.name, "dt": day, "version": version.name, **origin}
 
 
 def _current(folder: Path) -> dict[str, Any] | None:

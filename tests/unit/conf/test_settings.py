@@ -23,7 +23,7 @@ def test_the_profile_gives_the_base_values() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("spark.mastr=x", r"unknown setting 'spark.mastr' \(= 'x'\); allowed here: master, driver_memory"),
+        ("spark.mastr=x", r"unknown setting 'spark.mastr' \(= 'x'\); allowed here: master, deploy_mode"),
         ("sprak.master=x", "unknown setting 'sprak'; sections are paths, spark"),
         ("fm.k=many", r"setting fm.k = 'many': Input should be a valid integer"),
         ("fm.alpha=-1", r"setting fm.alpha = -1: Input should be greater than 0"),
@@ -36,7 +36,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(override: str, message: s
 
 
 def test_an_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown profile 'mars'; choose from local"):
+    with pytest.raises(UserError, match="unknown profile 'mars'; choose from kubernetes, local, standalone, yarn"):
         load(profile="mars", environment={})
 
 

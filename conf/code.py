@@ -1,0 +1,45 @@
+"""Millrace's own code: its version, and as one archive for the processes of a cluster."""
+
+import hashlib
+import subprocess
+import zipfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
+_KINDS = (".py", ".yaml", ".sql", ".properties")  # nothing else belongs in it: no data, no settings of this machine
+
+
+def archive(folder: Path) -> Path:
+    """Write `millrace-<digest>.zip` into `folder` and return it; the same code gives the same file."""
+    files = [ROOT / "millrace.py"]
+    for package in PACKAGES:
+        files += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in _KINDS)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    target = folder / f"millrace-{digest.hexdigest()[:12]}.zip"
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = target.with_suffix(".new")
+    with zipfile.ZipFile(staged, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in files:
+            # A fixed time: archives of the same code are the same bytes.
+            out.writestr(zipfile.ZipInfo(str(path.relative_to(ROOT)), (2026, 1, 1, 0, 0, 0)), path.read_bytes())
+    staged.replace(target)
+    return target
+
+
+@cache
+def code_version() -> str:
+    """`0.1.0+1a2b3c4`: the package's version and, in a checkout, its commit."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
+        )
+    except OSError:
+        return version("millrace")
+    return version("millrace") + (f"+{found.stdout.strip()}" if found.returncode == 0 else "")
