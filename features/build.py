@@ -13,6 +13,7 @@ from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dwd
 from etl.warehouse import Warehouse
 from features import splits
+from features.catalog import index_version
 from features.counts import fit_rates
 from features.dataset import as_dataset_columns, write_dataset
 from features.engagement import with_followed
@@ -34,6 +35,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
             about: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count(rows, day)}
             with publish(paths.datasets(EXAMPLES, day), about) as folder:
                 write_splits(warehouse, settings, day, rows, folder, about)
+                about |= {"features": index_version(), "sources": warehouse.sources()}
         finally:
             rows.unpersist()
         written = sum(about["rows"].values())

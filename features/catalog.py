@@ -8,6 +8,8 @@ the functions that `online.FUNCTIONS` lists.
 To add a feature, append it here; what the row does not have yet is added in `features/counts.py`.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,3 +134,9 @@ COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 def index_of(feature: Feature) -> int:
     """The place that the feature keeps for ever."""
     return FEATURES.index(feature)
+
+
+def index_version() -> str:
+    """Identifies the definitions of all features: a model's weights fit these and no others."""
+    definitions = json.dumps([(feature.name, feature.definition) for feature in FEATURES])
+    return hashlib.sha256(definitions.encode()).hexdigest()[:12]

@@ -2,8 +2,6 @@
 
 from datetime import date
 
-from pyspark.sql import functions as F
-
 from conf import UserError
 from etl.tables import dim
 from etl.warehouse import Warehouse
@@ -40,5 +38,5 @@ def _newest(warehouse: Warehouse) -> dict[str, tuple[int, str]]:
     days = warehouse.partitions(dim.feature_index)
     if not days:
         return {}
-    rows = warehouse.read(dim.feature_index).where(F.col("dt") == max(days)).collect()
+    rows = warehouse.read(dim.feature_index, [date.fromisoformat(max(days))]).collect()
     return {row["feature"]: (row["index"], row["definition"]) for row in rows}

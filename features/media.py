@@ -20,6 +20,7 @@ from pyspark.sql.types import FloatType, StringType
 
 from conf import Config, Paths, UserError, file_url
 from conf.versions import publish
+from etl.metastore.connection import alone
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, ods
 from etl.warehouse import Warehouse
@@ -155,7 +156,6 @@ def _decoder(cover: UnischemaField) -> Any:
 
 def _quarantine(warehouse: Warehouse, refused: DataFrame, day: date) -> None:
     """Name the files that are no images; they stay where they are."""
-    kept = warehouse.read(ods.quarantine, [day]).where(F.col("stage") != COVERS)
     fresh = refused.select(
         F.lit(COVERS).alias("stage"),
         "reason",
@@ -164,4 +164,6 @@ def _quarantine(warehouse: Warehouse, refused: DataFrame, day: date) -> None:
         F.lit("").alias("line"),
         F.lit(day.isoformat()).alias("dt"),
     )
-    warehouse.write(ods.quarantine, kept.unionByName(fresh), [day])
+    with alone(warehouse.spark, ods.quarantine.name):
+        kept = warehouse.read(ods.quarantine, [day]).where(F.col("stage") != COVERS)
+        warehouse.write(ods.quarantine, kept.unionByName(fresh), [day])

@@ -30,7 +30,7 @@ from features.settings import FeatureSettings
 from features.splits import follows_time
 from recsys.recall import channel_of
 from recsys.recall.history import History
-from recsys.recall.measure import measure_channels
+from recsys.recall.measure import measure_channels, measure_lists
 from recsys.recall.merge import Weights, learn_weights
 from recsys.recall.propose import Plan, propose
 from recsys.settings import RecallSettings, RecommendSettings
@@ -58,23 +58,42 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
     with stage_run(warehouse, "recall", [day]) as counts:
         written = 0
         held: list[DataFrame] = []
+        told: dict[str, Any] = {"split": about["split"], "examples": about["version"]}
         rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
         try:
             with (
-                publish(paths.datasets(KIND, day), {"split": about["split"]}) as folder,
+                publish(paths.datasets(KIND, day), told) as folder,
                 start_run(config, "recall", day) as found,
             ):
-                maker = _Maker(warehouse, config, day, rows, about, found, held)
-                weights, fit = maker.fit()
-                sets = {"fit": fit, "holdout": maker.holdout(folder, weights)}
+                maker = _Maker(warehouse, config, day, rows, about, held)
+                weights, fit = maker.fit(found)
+                sets = {"fit": fit, "holdout": maker.holdout(folder, weights, found)}
                 if serve:
                     sets["serve"], written = maker.serve(weights)
                 maker.write(sets, folder)
+                told["sources"] = warehouse.sources()
         finally:
             for frame in (rows, *held):
                 frame.unpersist()
         counts[day] = Counts(rows_in=written, rows_out=written)
     return total_of(counts)
+
+
+def measure(spark: "SparkSession", config: Config, day: date, split: str) -> dict[str, float]:
+    """Recall, nDCG and the like, as `recall@50`, of the merged lists on `valid` or `test` rows; nothing is written.
+
+    The weights of the channels are learned from the validation rows in either case.
+    """
+    paths = config.get(Paths)
+    warehouse = Warehouse(spark, paths)
+    _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
+    held: list[DataFrame] = []
+    rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
+    try:
+        return _Maker(warehouse, config, day, rows, about, held).measured(split)
+    finally:
+        for frame in (rows, *held):
+            frame.unpersist()
 
 
 @dataclass(frozen=True)
@@ -86,12 +105,38 @@ class _Maker:
     day: date
     rows: "DataFrame"
     about: "Mapping[str, Any]"
-    found: Run
     held: "list[DataFrame]"
     """Frames that are kept until all is written."""
 
-    def fit(self) -> "tuple[Weights, DataFrame]":
+    def fit(self, found: Run) -> "tuple[Weights, DataFrame]":
         """Candidates labelled by the validation rows, and the weights that they teach."""
+        truth, labelled, weights, sampled = self._learned()
+        for name, value in zip(
+            self._settings.quota, weights.values if weights.values is not None else (), strict=False
+        ):
+            found.metric("recall", "valid", "weight", value, sampled, model=name)
+        truth.unpersist()
+        return weights, _rescored(labelled, weights, self._settings.keep).select(*KEYS, "label")
+
+    def measured(self, split: str) -> dict[str, float]:
+        """Numbers of the merged lists of the users of a split."""
+        truth, ranked, weights, _ = self._learned()
+        if split == "valid":
+            kept = _rescored(ranked, weights, self._settings.keep)
+            ranked = kept.selectExpr("user_id", "item_id", "nth as rank")
+        else:
+            known, truth = self._known_and_truth(("train", "valid"), split)
+            users = truth.select("user_id").distinct()
+            ranked = self._propose(known, users, weights, keep=self._settings.keep)[1]
+        self.held.append(truth)
+        lists = ranked.selectExpr("'merged' as list", "user_id", "item_id", "rank")
+        numbers = measure_lists(lists, truth, self.config.get(RecommendSettings).ks)
+        return {f"{metric}@{k}": value for (_, metric, k), value in numbers.items()}
+
+    def _learned(self) -> "tuple[DataFrame, DataFrame, Weights, int]":
+        """The validation rows' positives, candidates labelled by them, the weights that they teach and from how many
+        candidates.
+        """
         known, truth = self._known_and_truth(("train",), "valid")
         names = list(self._settings.quota)
         history, proposed = self._propose(known, truth.select("user_id").distinct(), Weights(None, 0), keep=None)
@@ -107,18 +152,15 @@ class _Maker:
         # Users without a history are ranked by what is hot, whatever the weights.
         sample = _some_users(labelled.where("is_warm"))
         weights = learn_weights(sample, names, self._settings.learn_at)
-        for name, value in zip(names, weights.values if weights.values is not None else (), strict=False):
-            self.found.metric("recall", "valid", "weight", value, len(sample), model=name)
-        truth.unpersist()
         history.unpersist()
-        return weights, _rescored(labelled, weights, self._settings.keep).select(*KEYS, "label")
+        return truth, labelled, weights, len(sample)
 
-    def holdout(self, folder: Path, weights: Weights) -> "DataFrame":
+    def holdout(self, folder: Path, weights: Weights, found: Run) -> "DataFrame":
         """Candidates for the users of the test rows; measures what each channel recalled."""
         known, truth = self._known_and_truth(("train", "valid"), "test")
         history, proposed = self._propose(known, truth.select("user_id").distinct(), weights, keep=self._settings.keep)
         ks = self.config.get(RecommendSettings).ks
-        measure_channels(proposed, truth, list(self._settings.quota), ks, self.found)
+        measure_channels(proposed, truth, list(self._settings.quota), ks, found)
         truth.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
         items = history.items.assign(popularity=history.popularity)
         items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder / "items.parquet")

@@ -9,6 +9,7 @@ from conf import UsageError
 from conf.cli import one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
+runs = typer.Typer(no_args_is_help=True, add_completion=False, help="Models that were trained, and the champions.")
 Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 
 
@@ -104,3 +105,31 @@ def evaluate_command(
     with spark_session(config) as spark:
         numbers = [int(seed) for seed in seeds.split(",")]
         return evaluate.run(spark, config, split=split, k=k, relevant_from=relevant_from, seeds=numbers)
+
+
+@runs.command("list")
+def list_command(
+    context: typer.Context,
+    date: Annotated[str | None, typer.Option("--date", help="only this day")] = None,
+    model: Annotated[str | None, typer.Option(help="only this model")] = None,
+) -> None:
+    """Finished runs, newest first, as JSON: which are champions, were, or were rolled back."""
+    from recsys.registry import runs_of
+
+    print(json.dumps(runs_of(settings_of(context), parse_day(date) if date else None, model), indent=2))
+
+
+@runs.command("show")
+def show_command(context: typer.Context, run_id: str) -> None:
+    """Where a run's numbers came from, as JSON: data sets, the partitions behind them, other runs, code."""
+    from recsys.registry import show
+
+    print(json.dumps(show(settings_of(context), run_id), indent=2))
+
+
+@runs.command("rollback")
+def rollback_command(context: typer.Context, date: Day) -> dict[str, Any]:
+    """Take a day's promotion back: the champions before it are champions again, and their lists are published."""
+    from recsys.registry import rollback
+
+    return rollback(settings_of(context), parse_day(date))

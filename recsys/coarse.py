@@ -1,5 +1,6 @@
 """Coarse ranking: gradient-boosted trees (LightGBM) on dense features and small categories."""
 
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.runs import start_run
+from conf.versions import describe
 from features.catalog import DENSE, SPARSE
 from recsys import calibrate
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
-from training.metrics import click_metrics
 
 MODEL = "lightgbm"
 KEYS = ["user_id", "at_s"]  # a list: what one user was shown at one moment
@@ -28,6 +29,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     """Train on the day's training set, stop early by its validation rows, and leave a run folder."""
     folder = examples_folder(config, day)
     with start_run(config, MODEL, day) as found:
+        found.uses(describe(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         model = train(parts["train"], parts["valid"], config.get(CoarseSettings))
         model.save_model(str(found.model_folder / "model.txt"))
@@ -38,13 +40,14 @@ def run(config: Config, day: date) -> dict[str, Any]:
             found.metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
         for split in ("valid", "test"):
             rows = parts[split]
-            numbers = click_metrics(rows.label, ranker.predict(rows), rows.keys["user_id"])
-            told |= found.metrics("coarse", split, numbers, len(rows.label))
+            told |= calibrate.log_clicks(found, "coarse", split, rows, ranker.predict(rows))
     return told
 
 
-def train(rows: Rows, valid: Rows, settings: CoarseSettings) -> lgb.Booster:
-    """A booster with the number of trees that suited the validation rows best."""
+def train(
+    rows: Rows, valid: Rows, settings: CoarseSettings, callbacks: Sequence[Callable[[Any], None]] = ()
+) -> lgb.Booster:
+    """A booster with the number of trees that suited the validation rows best; `callbacks` are LightGBM's, by tree."""
     ranking = settings.objective == "lambdarank"
     categorical = [SPARSE[i].name for i in CATEGORIES]
     about = {"feature_name": NAMES, "categorical_feature": categorical, "free_raw_data": False}
@@ -65,7 +68,7 @@ def train(rows: Rows, valid: Rows, settings: CoarseSettings) -> lgb.Booster:
         "verbosity": -1,
     } | ({"metric": "ndcg", "eval_at": [10]} if ranking else {})
     stop = lgb.early_stopping(settings.patience, verbose=False)
-    return lgb.train(parameters, data, settings.rounds, valid_sets=[held_out], callbacks=[stop])
+    return lgb.train(parameters, data, settings.rounds, valid_sets=[held_out], callbacks=[*callbacks, stop])
 
 
 def lists_of(rows: Rows) -> NDArray[np.int64]:

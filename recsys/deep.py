@@ -13,7 +13,7 @@ from recsys.settings import RecommendSettings
 from training.batch import Batch, Ids
 from training.inputs import Inputs
 from training.models import model_named
-from training.transfer import load_model, weights_name
+from training.saved import load_model, weights_name
 
 BATCH = 65_536
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.runs import newest_run, read_jsonl
+from conf.runs import PROMOTED, newest_run, read_jsonl
 from recsys import coarse, rank
 from recsys.dataset import examples_folder, read_rows, statistics_of
 from recsys.fine import train as fine
@@ -47,7 +47,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
                 f"the fine model is surely worse than the champion {champion}: "
                 f"log loss {change:+.2%} ({low:+.2%} to {high:+.2%})"
             )
-    path = runs / "promoted" / f"{day}.json"
+    path = runs / PROMOTED / f"{day}.json"
     if reasons:
         log.warning("not promoted: %s; the lists of the champion stay", "; ".join(reasons))
         path.unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
 
 def champion_of(runs: Path, day: date) -> str | None:
     """Run id of the fine model that was promoted last before `day`."""
-    for path in sorted((runs / "promoted").glob("*.json"), reverse=True):
+    for path in sorted((runs / PROMOTED).glob("*.json"), reverse=True):
         found = str(json.loads(path.read_text())[fine.MODEL])
         if date.fromisoformat(path.stem) < day and (runs / found / "model").exists():
             return found

@@ -14,6 +14,7 @@ from conf import Config, UserError
 from conf.atomic import write_atomically
 from conf.plugins import imported
 from conf.runs import Run, newest_run, start_run
+from conf.versions import describe
 from recsys import blend, coarse, deep
 from recsys.blend import Blend
 from recsys.dataset import Rows, candidates_folder, read_rows, statistics_of
@@ -35,6 +36,10 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as found:
+        found.uses(describe(folder))
+        for model in (coarse.MODEL, fine.MODEL, config.get(RecommendSettings).deep):
+            if used := newest_run(config, model, day):
+                found.uses_run(used.name)
         to_learn_from = scored(config, day, folder / "fit", "valid")
         steps = [name for name in to_learn_from if name not in KNOWN]
         weights = blend.fit(to_learn_from, steps, at)

@@ -7,12 +7,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
+from conf.runs import PROMOTED
 
 
 def recommend(config: Config, user: str, day: date | None = None) -> list[dict[str, Any]]:
     """Rows of ads_recommendation of the newest promoted day (or of `day`). Raises UserError for an unknown user."""
     folder = config.get(Paths).runs
-    promoted = sorted((folder / "promoted").glob(f"{day or '*'}.json"))
+    promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
         raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
     run_id = json.loads(promoted[-1].read_text())["recommend"]

@@ -209,9 +209,12 @@ tuning_trial = Table(
         ("value", "double", "the number"),
         ("seed", "bigint", "seed of the trial"),
         ("seconds", "double", "its duration"),
-        ("status", "string", "done or failed"),
+        ("status", "string", "done, stopped (behind the others, or measured on a part of the data) or failed"),
+        ("steps", "int", "times it was measured"),
+        ("metrics", "string", "all that was measured, as JSON"),
+        ("error", "string", "why it failed"),
     ),
-    checks=(OneOf("status", ("done", "failed")),),
+    checks=(OneOf("status", ("done", "stopped", "failed")),),
 )
 
 tuning_best = Table(

@@ -1,6 +1,6 @@
 """DIM: dimensions, a whole snapshot in each partition."""
 
-from etl.table import SCOPE, InRange, MinRows, NotNull, Table, columns
+from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, Table, columns
 
 user = Table(
     name="dim_user",
@@ -142,4 +142,24 @@ area = Table(
         ("remote_addr", "string", "the visitor"),
         ("area", "string", "area of the smallest network that holds the address, null for none"),
     ),
+)
+
+model = Table(
+    name="dim_model",
+    description="One row per finished run of a model of the day: what it is, what it read, how good it is",
+    key=("run_id",),
+    columns=columns(
+        ("run_id", "string", "the run: folder runs/<run_id>"),
+        ("model", "string", "fm, lightgbm, deepfm, recommend …"),
+        ("part", "string", "champion, was champion, rolled back; empty for a challenger that was not promoted"),
+        ("trained_at", "timestamp", "when the run ended, UTC"),
+        ("data_from", "string", "first partition that the model's data came from"),
+        ("data_to", "string", "last one"),
+        ("features", "string", "version of the feature index"),
+        ("dataset", "string", "version of the data set that was read"),
+        ("code_version", "string", "version of Millrace and commit"),
+        ("metrics", "string", "numbers of the test rows, or of the lists of the day, as JSON"),
+        ("inputs", "string", "all that the run read, as JSON: versions of data sets with their partitions, other runs"),
+    ),
+    checks=(NotNull(("model", "trained_at")), OneOf("part", ("", "champion", "was champion", "rolled back"))),
 )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, done_runs, start_run
+from conf.versions import describe
 from recsys import calibrate
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
@@ -77,6 +78,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     folder, statistics = examples_folder(config, day), statistics_of(config, day)
     settings = config.get(FMSettings)
     with start_run(config, MODEL, day) as found, ray_session(config) if settings.shards else nullcontext():
+        found.uses(describe(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         shards = Shards(folder, found.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
@@ -85,7 +87,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
         kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
             rows = parts[split]
-            told |= found.metrics("fine", split, measure(fine, rows), len(rows.label))
+            told |= calibrate.log_clicks(found, "fine", split, rows, fine.predict(rows))
             if split == "valid":
                 raw = fine.model.predict(fine.encoder.encode(rows))
                 fine = replace(fine, curve=calibrate.fit(kind, rows.label, raw))
@@ -96,6 +98,12 @@ def run(config: Config, day: date) -> dict[str, Any]:
     return told
 
 
+def new(rows: Rows, settings: FMSettings) -> Fine:
+    """A ranker that has learned nothing but how to encode rows like these."""
+    model = FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
+    return Fine(model, Encoder.fit(rows, settings.bins, settings.bits), calibrate.IDENTITY)
+
+
 def train(
     rows: Rows, settings: FMSettings, start: Fine | None = None, shards: Shards | None = None
 ) -> tuple[Fine, NDArray[np.float32]]:
@@ -103,9 +111,7 @@ def train(
 
     Predictions are NaN for rows that a warm start or the sub-sampling leaves out.
     """
-    encoder = start.encoder if start else Encoder.fit(rows, settings.bins, settings.bits)
-    model = start.model if start else FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
-    fine = Fine(model, encoder, calibrate.IDENTITY, start.learned_until if start else 0.0)
+    fine = replace(start, curve=calibrate.IDENTITY) if start else new(rows, settings)
     progressive = np.full(len(rows.label), np.nan, np.float32)
     for number in range(settings.epochs):
         fine, predicted = learn(fine, rows, settings, shards, "train")

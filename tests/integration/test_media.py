@@ -17,11 +17,11 @@ from etl.tables import ads, dim, ods
 from etl.warehouse import Warehouse
 from features import media
 from features.engagement import with_followed, with_history
-from training import predict
+from training.finished import predict
+from training.finished.trained import open_trained
 from training.petastorm_arrow import make_reader
+from training.saved import load_weights
 from training.train import Training, run
-from training.trained import open_trained
-from training.transfer import load_weights
 
 DAY = date(2026, 8, 1)
 TOPICS = ("cars", "food", "music")
