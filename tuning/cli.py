@@ -12,12 +12,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def tune(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="fm")],
+    model: Annotated[str, typer.Argument(help="fm, lightgbm, recall, or a deep model")],
     date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
-    search: Annotated[str, typer.Option(help="random; grid, bayes, evolution and pbt are not built yet")] = "random",
+    search: Annotated[str, typer.Option(help="grid, random, bayes, evolution or pbt")] = "random",
     trials: Annotated[int, typer.Option(help="number of trials", min=1)] = 4,
+    zoom: Annotated[bool, typer.Option("--zoom", help="wide and cheap first, then around the best")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on in the search that was broken off")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="use the best from now on: tuned/MODEL.yaml")] = False,
 ) -> dict[str, Any]:
-    """Search hyper-parameters on Ray Tune."""
-    from tuning.search import run
+    """Search settings on Ray Tune; what, how and within which limits is in the section tune."""
+    from tuning.run import Search, run
 
-    return run(settings_of(context), model, parse_day(date), search=search, trials=trials)
+    return run(settings_of(context), model, parse_day(date), Search(search, trials, zoom, resume, apply))

@@ -1,35 +1,43 @@
 """Settings of searches."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from conf import Settings
 
 
-class Range(Settings):
-    """A range of numbers; `log` draws the exponent evenly, as rates and penalties want."""
-
-    low: float
-    high: float
-    log: bool = True
-
-
 class TuneSettings(Settings):
-    """What is searched, and how it is measured."""
+    """What is searched, how it is measured, and how cheaply."""
 
     section: ClassVar[str] = "tune"
 
-    space: dict[str, Range] = Field(
-        default_factory=lambda: {
-            "fm.alpha": Range(low=0.01, high=0.3),
-            "fm.l1": Range(low=0.01, high=5.0),
-            "fm.l2": Range(low=0.01, high=10.0),
-        }
-    )
-    """Setting -> range, in the dotted paths of `--set`."""
-    metric: str = Field(default="log_loss", pattern="^(log_loss|auc)$")
-    """Measured on the validation rows; the test rows are not touched."""
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Setting -> range, over those of `conf/models/*.yaml`: {low, high, log, whole} or {values}."""
+    only: tuple[str, ...] = ()
+    """Settings to search; all that have a range when not given."""
+    metric: str | None = None
+    """What is made best, on validation rows; the model's usual one when not given."""
+    limits: tuple[str, ...] = ()
+    """What must hold besides, as latency_ms<=5: the best is chosen among trials that keep all."""
+    early_stopping: bool = True
+    """Trials that are behind the others at the same step are stopped (ASHA, Li et al. 2020)."""
+    keep_share: int = Field(default=3, gt=1)
+    """One of so many trials goes on at each of ASHA's rungs."""
+    steps: int = Field(default=8, gt=1)
+    """Times that an FM or LightGBM trial is measured; deep models are measured after each epoch."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Epochs of a deep model's trial; train.epochs when not given."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows, the newest, that FM and LightGBM trials learn."""
+    wide_trials: float = Field(default=0.6, gt=0, lt=1)
+    """With --zoom: share of the trials that look over the whole space."""
+    wide_budget: float = Field(default=0.25, gt=0, lt=1)
+    """With --zoom: share of the rows (deep models: of the epochs) that those are given."""
+    zoom_best: float = Field(default=0.25, gt=0, le=1)
+    """With --zoom: share of those trials, the best, around which the others look."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Time after which no trial is started and running ones are stopped; --trials is the most, then."""
     parallel: int = Field(default=2, gt=0)
     """Trials at a time."""
     seed: int = 7

@@ -1,0 +1,147 @@
+"""Searches on real Ray Tune over the models themselves: early stopping, a kill and going on, applying, recall."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, Millrace
+
+from conf.runs import read_jsonl
+
+DAY = "2026-01-04"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Millrace:
+    """A day with its training set."""
+    millrace = Millrace(tmp_path_factory.mktemp("tuned"))
+    for line in ("simulate --days 4 --scale 0.1", f"run --date {DAY} --since 2026-01-01 --from import --to features"):
+        done = millrace(*line.split())
+        assert done.returncode == 0, done.stderr
+    return millrace
+
+
+def told(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None:
+    line = ["tune", "fm", "--date", DAY, "--search", "bayes", "--trials", "8", "--set", "tune.limits=[memory_mb<=60]"]
+    command = [str(Path(sys.executable).parent / "millrace"), *line]
+    environment = {**os.environ, "MILLRACE_HOME": str(home.home)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    runs = home.home / "runs"
+    try:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None and not finished(runs):
+            time.sleep(0.1)
+        assert process.poll() is None, "the search ended before it could be killed"
+        before = finished(runs)
+        assert before
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+    found = told(home(*line, "--resume", "--apply"))
+    run = runs / found["run_id"]
+    rows = read_jsonl(run / "trials.jsonl")
+    assert len(list(runs.glob("tune-fm-*"))) == 1
+    assert len(rows) == found["trials"] == 8
+    kept = {row["parameters"]: json.loads(row["metrics"]) for row in rows}
+    for parameters, metrics in before.items():
+        assert kept[parameters] == metrics  # a trial that was done is not done again
+    assert {row["status"] for row in rows} == {"done", "stopped"}  # ASHA stopped some
+    done = [row for row in rows if row["status"] == "done"]
+    assert found["log_loss"] == min(row["value"] for row in done if json.loads(row["metrics"])["memory_mb"] <= 60)
+    assert found["best"]["fm.k"] in (2, 4)  # more factors break the limit
+    assert "test_auc" in found
+    assert (run / "search.html").stat().st_size > 1e6
+    assert f"alpha: {found['best']['fm.alpha']}" in told_text(home("config", "show"))
+    loaded = home("etl", "results")
+    assert loaded.returncode == 0, loaded.stderr
+    counted = home(
+        "sql",
+        "select (select count(*) from ads_tuning_trial where model = 'fm') trials,"
+        " (select count(*) from ads_tuning_best where model = 'fm') best,"
+        " (select count(distinct metric) from ads_model_metric where model = 'tune-fm' and metric like 'importance %') n",
+        "--format", "json",
+    )  # fmt: skip
+    assert counted.stdout.strip() == '[{"trials": 8, "best": 1, "n": 6}]', counted.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_zooming_and_population_based_training_and_recall(home: Millrace) -> None:
+    zoomed = told(home("tune", "lightgbm", "--date", DAY, "--search", "random", "--trials", "6", "--zoom"))
+    rows = read_jsonl(home.home / "runs" / zoomed["run_id"] / "trials.jsonl")
+    assert [row["trial"] for row in rows] == list(range(6))
+    assert zoomed["log_loss"] in [row["value"] for row in rows[4:] if row["status"] == "done"]
+
+    population = told(
+        home(
+            "tune",
+            "deepfm",
+            "--date",
+            DAY,
+            "--search",
+            "pbt",
+            "--trials",
+            "4",
+            "--set",
+            "train.epochs=4",
+            "--set",
+            "tune.only=[train.weight_decay,net.dropout]",
+            "--set",
+            "tune.parallel=4",
+        )
+    )
+    assert set(population["best"]) == {"train.weight_decay", "net.dropout"}
+    assert population["trials"] == 4
+
+    recalled = told(
+        home(
+            "tune",
+            "recall",
+            "--date",
+            DAY,
+            "--search",
+            "bayes",
+            "--trials",
+            "2",
+            "--set",
+            "recall.quota={hot: 30, ease: 30}",
+        )
+    )
+    assert recalled["trials"] == 2
+    assert 0 < recalled["test_recall@50"] < 1
+
+
+def finished(runs: Path) -> dict[str, dict[str, float]]:
+    """Trials that Tune has noted as ended: parameters -> metrics."""
+    found = {}
+    for path in runs.glob("tune-fm-*/tune/all/*/result.json"):
+        lines = read_whole_lines(path)
+        if lines and lines[-1].get("is_last"):
+            point = lines[-1]["config"]["point"]
+            found[json.dumps(dict(sorted(point.items())))] = lines[-1]["metrics"]
+    return found
+
+
+def read_whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a file that is being written."""
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def told_text(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout

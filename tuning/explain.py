@@ -1,0 +1,110 @@
+"""What a search teaches: the importance of each setting, and pictures of its history and of what went well."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from tuning.searches import new_study
+from tuning.space import Choice, Depends, Range, Space
+
+PICTURES = "search.html"
+FEWEST = 4  # trials that tell anything about importance
+
+
+def write(folder: Path, rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, float]:
+    """Write `search.html` into the run folder; returns the importance of each setting, which add up to 1."""
+    study = _study(rows, space)
+    importance = _importance(study)
+    _draw(folder / PICTURES, rows, space, metric, importance)
+    return importance
+
+
+def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
+    """The trials as a study, each with the parameters that it had."""
+    study = new_study("random")
+    measured = [row for row in rows if row["status"] != "failed" and math.isfinite(row["objective"])]
+    distributions = {
+        name: _distribution(found, [row["point"][name] for row in measured]) for name, found in space.ranges.items()
+    }
+    for row in measured:
+        study.add_trial(
+            create_trial(
+                params=row["point"], distributions=distributions, value=row["objective"], state=TrialState.COMPLETE
+            )
+        )
+    return study
+
+
+def _distribution(found: Range, values: list[Any]) -> BaseDistribution:
+    """The range, or as far as the trials went: population based training leaves it."""
+    if isinstance(found, Choice):
+        return CategoricalDistribution(found.values)
+    at = found.widest() if isinstance(found, Depends) else found
+    low, high = min([at.low, *values]), max([at.high, *values])
+    if at.whole:
+        return IntDistribution(int(low), int(high), log=at.log)
+    return FloatDistribution(low, high, log=at.log)
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    """By how much each setting explains the differences between trials (PED-ANOVA, Watanabe et al. 2023)."""
+    if len(study.trials) < FEWEST or len({trial.value for trial in study.trials}) < 2:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, importance: dict[str, float]) -> None:
+    """History, parallel coordinates and importance as one page that needs no network."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    measured = [row for row in rows if row["status"] != "failed"]
+    figure = make_subplots(
+        rows=3, cols=1, row_heights=[0.3, 0.45, 0.25], vertical_spacing=0.1,
+        specs=[[{"type": "xy"}], [{"type": "domain"}], [{"type": "xy"}]],
+        subplot_titles=[f"{metric} of each trial", "", "importance"],
+    )  # fmt: skip
+    best, value, line = math.inf, None, []
+    for row in measured:
+        if row["status"] == "done" and row["objective"] < best:
+            best, value = row["objective"], row["value"]
+        line.append(value)
+    numbers = [row["trial"] for row in measured]
+    for status in ("done", "stopped"):
+        of = [row for row in measured if row["status"] == status]
+        figure.add_scatter(
+            x=[row["trial"] for row in of], y=[row["value"] for row in of], mode="markers", name=status,
+            text=[json.dumps(row["point"], default=str) for row in of], row=1, col=1,
+        )  # fmt: skip
+    figure.add_scatter(x=numbers, y=line, mode="lines", name="best so far", row=1, col=1)
+    figure.add_trace(go.Parcoords(**_parallel(measured, space, metric)), row=2, col=1)
+    figure.add_bar(x=list(importance.values()), y=list(importance), orientation="h", showlegend=False, row=3, col=1)
+    figure.update_layout(height=1100, title="Search", template="plotly_white")
+    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+
+
+def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, Any]:
+    """Axes of the parallel coordinates: exponents for logarithmic ranges, places in the list for choices."""
+    axes = []
+    for name, found in space.ranges.items():
+        values = [row["point"][name] for row in rows]
+        if isinstance(found, Choice):
+            places = [found.values.index(value) if value in found.values else 0 for value in values]
+            axes.append(
+                {"label": name, "values": places, "tickvals": list(range(len(found.values))),
+                 "ticktext": [str(value) for value in found.values]}
+            )  # fmt: skip
+        elif isinstance(found, Depends) or found.log:
+            axes.append({"label": f"{name} (10^)", "values": [math.log10(max(value, 1e-30)) for value in values]})
+        else:
+            axes.append({"label": name, "values": values})
+    scores = [row["value"] for row in rows]
+    axes.append({"label": metric, "values": scores})
+    return {"line": {"color": scores, "colorscale": "Viridis", "showscale": True}, "dimensions": axes}

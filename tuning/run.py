@@ -1,0 +1,131 @@
+"""A search on Ray Tune: `millrace tune fm --date D --search bayes --trials 40`.
+
+Trials are judged by the validation rows. The best of those that keep the limits is trained once more and measured once
+on the test rows. The run folder holds every trial, the best, the importance of each setting and pictures.
+"""
+
+import json
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from conf import Config, Paths, UsageError, UserError
+from conf.cli import one_of
+from conf.runs import Run, resume_run, start_run
+from conf.tuned import write_tuned
+from conf.versions import describe
+from recsys.dataset import examples_folder
+from training.limits import Limit
+from training.ray_session import ray_session
+from tuning import explain
+from tuning.judge import Judge
+from tuning.rounds import Round, Row, Searching
+from tuning.searches import SEARCHES
+from tuning.settings import TuneSettings
+from tuning.space import Space, space_of
+from tuning.targets import target_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `run` is asked for, besides the model."""
+
+    search: str
+    trials: int
+    zoom: bool = False
+    resume: bool = False
+    apply: bool = False
+
+
+def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
+    """Search and leave a run folder; returns the best trial and its numbers on the test rows.
+
+    `how.resume` goes on in the newest search of the model and day that was broken off: finished trials are kept.
+    """
+    one_of("search", how.search, SEARCHES)
+    target, settings = target_of(model), config.get(TuneSettings)
+    if how.search == "pbt" and not target.can_change:
+        raise UsageError(f"{model} can't change its settings while it trains: --search pbt is for fm and deep models")
+    judge = Judge(settings.metric or target.metric, [Limit.parse(text) for text in settings.limits])
+    space = space_of(model, target.family, settings.space, settings.only)
+    data = target.data(config, day)  # before anything is started: it may not be there
+    name = f"tune-{model}".replace(":", ".")
+    unfinished = resume_run(config, name, day) if how.resume else None
+    if how.resume and unfinished is None:
+        raise UserError(f"no unfinished search of {model} for {day} to resume")
+    with (
+        start_run(config, name, day, resumed=unfinished) as found,
+        nullcontext() if target.on_spark else ray_session(config),
+    ):
+        if not target.on_spark:
+            found.uses(describe(examples_folder(config, day)))
+        searching = Searching(config, target, data, how.search, judge, found)
+        rows = _all_rounds(searching, how, space)
+        best = judge.best(rows)
+        point = best["point"]
+        numbers = target.test(config.with_values(point), day)
+        tested = int(numbers.pop("rows", 0))
+        _write(found, model, rows, best, judge)
+        found.metrics("tune", "test", numbers, tested)
+        importance = explain.write(found.folder, rows, space, judge.metric)
+        for setting, value in importance.items():
+            found.metric("tune", "valid", f"importance {setting}", value, len(rows))
+    if how.apply:
+        log.info("from now on: %s", write_tuned(config.get(Paths).root, model, point))
+    return {
+        "run_id": found.run_id,
+        "trials": len(rows),
+        "best": point,
+        judge.metric: best["value"],
+        **{f"test_{metric}": value for metric, value in numbers.items()},
+        "importance": importance,
+        "pictures": str(found.folder / explain.PICTURES),
+    }
+
+
+def _all_rounds(searching: Searching, how: Search, space: Space) -> list[Row]:
+    """One round, or a wide and cheap one and a second around its best."""
+    settings = searching.settings
+    if not how.zoom:
+        return _round(searching, Round("all", space, how.trials, 1.0, 0))
+    if how.trials < 4:
+        raise UserError("--zoom wants 4 trials or more")
+    wide = max(round(how.trials * settings.wide_trials), 2)
+    rows = _round(searching, Round("wide", space, wide, settings.wide_budget, 0))
+    good = searching.judge.ordered(rows)[: max(round(len(rows) * settings.zoom_best), 2)]
+    if not good:
+        raise UserError("every trial of the wide round failed; see trials.jsonl of the run")
+    near = space.around([row["point"] for row in good])
+    fine = _round(searching, Round("near", near, how.trials - wide, 1.0, wide))
+    # A number that was won on a part of the data is no match for one that was won on all.
+    return [{**row, "status": "stopped" if row["status"] == "done" else row["status"]} for row in rows] + fine
+
+
+def _round(searching: Searching, part: Round) -> list[Row]:
+    if searching.target.on_spark:
+        from tuning import on_spark
+
+        return on_spark.trials(searching, part)
+    from tuning import on_ray
+
+    return on_ray.trials(searching, part)
+
+
+def _write(found: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> None:
+    """The files that `etl results` loads; a run that is resumed writes them anew."""
+    for name in ("trials.jsonl", "best.jsonl", "metrics.jsonl"):
+        (found.folder / name).unlink(missing_ok=True)
+    about = {"model": model, "metric": judge.metric}
+    for row in rows:
+        told = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
+        texts = {"parameters": _json(row["point"]), "metrics": _json(row["metrics"])}
+        found.trial(**about, **told, **texts)
+    found.best(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(dict(sorted(values.items())))

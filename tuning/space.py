@@ -1,0 +1,211 @@
+"""What is searched: settings with their ranges, from `conf/models/*.yaml` and `tune.space`.
+
+fm.alpha: {low: 0.01, high: 0.3, log: true}      numbers; `log` draws the exponent evenly, as rates want
+coarse.num_leaves: {low: 7, high: 127, whole: true}
+fm.k: {values: [4, 8, 16]}                       a choice
+train.learning_rate: {by: optimizer.name, adam: {…}, sgd: {…}}      ranges that depend on another choice
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from optuna.trial import Trial
+
+from conf import UserError
+
+Point = dict[str, Any]
+"""Setting -> value."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A range of numbers."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def suggest(self, trial: Trial, name: str) -> float:
+        if self.whole:
+            return int(trial.suggest_int(name, int(self.low), int(self.high), log=self.log))
+        return float(trial.suggest_float(name, self.low, self.high, log=self.log))
+
+    def grid(self, count: int) -> list[float]:
+        """`count` numbers evenly from low to high, on the range's own scale."""
+        shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
+        numbers = [self._at(share) for share in shares]
+        return sorted({round(number) for number in numbers}) if self.whole else numbers
+
+    def around(self, found: Sequence[float]) -> "Numbers":
+        """The part of the range where the good values are, with a tenth of the range to either side."""
+        places = [self._place(float(value)) for value in found]
+        low, high = max(min(places) - 0.1, 0.0), min(max(places) + 0.1, 1.0)
+        return Numbers(self._at(low), self._at(high), self.log, self.whole)
+
+    def _at(self, share: float) -> float:
+        if not self.log:
+            return self.low + share * (self.high - self.low)
+        return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+
+    def _place(self, value: float) -> float:
+        if self.high == self.low:
+            return 0.5
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        return trial.suggest_categorical(name, self.values)
+
+    def grid(self, count: int) -> list[Any]:
+        return list(self.values)
+
+    def around(self, found: Sequence[Any]) -> "Choice":
+        return Choice(tuple(value for value in self.values if value in found))
+
+
+@dataclass(frozen=True)
+class Depends:
+    """A range for each value of another setting."""
+
+    by: str
+    ranges: Mapping[Any, Numbers]
+
+    def widest(self) -> Numbers:
+        """The range that holds all of them."""
+        parts = list(self.ranges.values())
+        low, high = min(part.low for part in parts), max(part.high for part in parts)
+        return Numbers(low, high, parts[0].log, parts[0].whole)
+
+
+Range = Numbers | Choice | Depends
+
+
+@dataclass(frozen=True)
+class Space:
+    """Setting -> range; one that depends on another stands after it."""
+
+    ranges: Mapping[str, Range]
+
+    def suggest(self, trial: Trial) -> Point:
+        """Draw a point. A range that depends on a choice is a parameter of its own for each: `rate[adam]`."""
+        point: Point = {}
+        for name, found in self.ranges.items():
+            if isinstance(found, Depends):
+                chosen = point[found.by]
+                point[name] = found.ranges[chosen].suggest(trial, f"{name}[{chosen}]")
+            else:
+                point[name] = found.suggest(trial, name)
+        return point
+
+    def grid(self, trials: int) -> list[dict[str, Any]]:
+        """Points of a grid, as parameters for `suggest`, with as many values a range as `trials` allow (at least 2).
+
+        The first `trials` points of it, in the order of the space: what does not fit is left out.
+        """
+        grids: list[dict[str, Any]] = []
+        numbers = [n for n, r in self.ranges.items() if not isinstance(r, Choice)]
+        choices = math.prod(len(r.values) for r in self.ranges.values() if isinstance(r, Choice))
+        each = max(2, int((trials / choices) ** (1 / len(numbers)) + 1e-9)) if numbers else 1
+        names = list(self.ranges)
+        plain = [n for n in names if not isinstance(self.ranges[n], Depends)]
+        for values in itertools.product(*(self.ranges[n].grid(each) for n in plain)):  # type: ignore[union-attr]
+            base = dict(zip(plain, values, strict=True))
+            dependent = {n: r for n, r in self.ranges.items() if isinstance(r, Depends)}
+            options = [
+                [(f"{n}[{base[r.by]}]", value) for value in r.ranges[base[r.by]].grid(each)]
+                for n, r in dependent.items()
+            ]
+            grids += [{**base, **dict(extra)} for extra in itertools.product(*options)]
+        return grids[:trials]
+
+    def drawn_by_tune(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For population based training: every setting as Ray Tune draws it, and those of them that may change while a
+        trial trains: numbers that are not whole, for others may change a shape.
+        """
+        from ray import tune
+
+        drawn: dict[str, Any] = {}
+        changing: dict[str, Any] = {}
+        for name, found in self.ranges.items():
+            if isinstance(found, Choice):
+                drawn[name] = tune.choice(list(found.values))
+                continue
+            at = found.widest() if isinstance(found, Depends) else found
+            if at.whole:
+                drawn[name] = (tune.lograndint if at.log else tune.randint)(int(at.low), int(at.high) + 1)
+            else:
+                drawn[name] = changing[name] = (tune.loguniform if at.log else tune.uniform)(at.low, at.high)
+        return drawn, changing
+
+    def around(self, points: Sequence[Point]) -> "Space":
+        """The part of the space that holds the good points."""
+        zoomed: dict[str, Range] = {}
+        for name, found in self.ranges.items():
+            if isinstance(found, Depends):
+                parts = {}
+                for key, part in found.ranges.items():
+                    values = [point[name] for point in points if point[found.by] == key]
+                    if values:
+                        parts[key] = part.around(values)
+                zoomed[name] = Depends(found.by, parts)
+            else:
+                zoomed[name] = found.around([point[name] for point in points])
+        return Space(zoomed)
+
+
+def space_of(model: str, family: str, over: Mapping[str, Any], only: Sequence[str] = ()) -> Space:
+    """Ranges of `conf/models/<family>.yaml`, those of `<model>.yaml` over them, then `over` (`tune.space`).
+
+    With `only`, these settings alone. Raises UserError for a range that can't be read.
+    """
+    values: dict[str, Any] = {}
+    for name in dict.fromkeys((family, model)):
+        file = files("conf").joinpath("models", f"{name}.yaml")
+        if file.is_file():
+            values |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    values |= over
+    if unknown := [name for name in only if name not in values]:
+        raise UserError(f"no range for {', '.join(unknown)}; there are ranges for {', '.join(values)}")
+    if only:
+        values = {name: value for name, value in values.items() if name in only}
+    ranges = {name: read_range(name, value) for name, value in values.items()}
+    for name, found in ranges.items():
+        if isinstance(found, Depends) and not isinstance(ranges.get(found.by), Choice):
+            raise UserError(f"range of {name}: it depends on {found.by}, which is not among the choices searched")
+    ordered = sorted(ranges.items(), key=lambda item: isinstance(item[1], Depends))
+    return Space(dict(ordered))
+
+
+def read_range(name: str, value: Any) -> Range:
+    """One range as it is written in YAML."""
+    try:
+        if "by" in value:
+            return Depends(str(value["by"]), {key: _numbers(part) for key, part in value.items() if key != "by"})
+        if "values" in value:
+            if not value["values"]:
+                raise ValueError("it has no values")
+            return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in value["values"]))
+        return _numbers(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"range of {name}, {value!r}: {error}") from None
+
+
+def _numbers(value: Mapping[str, Any]) -> Numbers:
+    found = Numbers(**value)
+    if found.low > found.high or (found.log and found.low <= 0):
+        raise ValueError("low must not be above high, and must be positive with log")
+    return found

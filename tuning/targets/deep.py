@@ -1,0 +1,83 @@
+"""Searching a deep model: the training loop itself, measured after each epoch."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from conf import Config, Paths
+from training.data import Data, open_data, write_catalogue
+from training.finished.trained import stored_mb
+from training.fit import Job, fit
+from training.models import model_named
+from training.settings import TrainSettings
+from training.tasks import NextItem
+from training.workers import LocalWorker
+from tuning.settings import TuneSettings
+from tuning.targets.trial import Trial
+
+
+@dataclass(frozen=True)
+class Deep:
+    """`millrace tune deepfm` and every other deep model; trials read the same Parquet files."""
+
+    model: str
+    family = "deep"
+    metric = "log_loss"
+    on_spark = False
+    can_change = True
+
+    def data(self, config: Config, day: date) -> Data:
+        return open_data(config, model_named(self.model).task, day)
+
+    def steps(self, config: Config, budget: float) -> int:
+        epochs = config.get(TuneSettings).epochs or config.get(TrainSettings).epochs
+        return max(round(epochs * budget), 1)
+
+    def newest(self, data: Data, share: float) -> Data:
+        return data  # a cheap trial makes fewer epochs
+
+    def run(self, config: Config, data: Data, trial: Trial) -> None:
+        job = self._job(config.with_values({"train.epochs": trial.steps}), data, trial.folder)
+        if trial.restored is not None:
+            shutil.copytree(trial.restored, trial.folder / "checkpoints", dirs_exist_ok=True)
+        fit(_Reporting(trial), job, ("valid",))
+
+    def test(self, config: Config, day: date) -> dict[str, float]:
+        folder = config.get(Paths).root / "tmp" / f"tuned-{self.model.replace(':', '.')}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            job = self._job(config, self.data(config, day), folder)
+            numbers = fit(LocalWorker(), job, ("test",))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return {name.removeprefix("test_"): value for name, value in numbers.items()}
+
+    def _job(self, config: Config, data: Data, folder: Path) -> Job:
+        for name in ("model", "checkpoints"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        if isinstance(model_named(self.model).task, NextItem):
+            write_catalogue(data, folder)
+        return Job(config, self.model, data.folder, folder, data.inputs, data.columns, data.version)
+
+
+class _Reporting(LocalWorker):
+    """One process that tells the search how each epoch went."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self._trial = trial
+        self._module: Any = None
+
+    def prepare(self, module: Any, optimizer: Any, accumulate: int) -> Any:
+        self._module = module
+        return super().prepare(module, optimizer, accumulate)
+
+    def report(self, metrics: dict[str, float]) -> None:
+        def save(folder: Path) -> None:
+            shutil.copytree(self._trial.folder / "checkpoints", folder, dirs_exist_ok=True)
+
+        told = {name: value for name, value in metrics.items() if name not in ("epoch", "started_at")}
+        told["size_mb"] = stored_mb(self._module.net.state_dict())
+        self._trial.report(told, save if self._trial.keeps_state else None)

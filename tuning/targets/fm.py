@@ -1,0 +1,83 @@
+"""Searching the online FM: a trial learns the training rows in the order of time and is measured on the way."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from conf import Config
+from recsys.dataset import Rows, examples_folder, read_rows, statistics_of
+from recsys.fine.train import KEYS, Fine, learn, load, measure, new, train
+from recsys.settings import FMSettings
+from tuning.settings import TuneSettings
+from tuning.targets.rows import newest, part_of, shared
+from tuning.targets.trial import Trial
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class FMData:
+    """Rows that all trials read, and what the training rows taught about features."""
+
+    train: Rows
+    valid: Rows
+    statistics: dict[str, Any]
+
+
+class FactorisationMachine:
+    """`millrace tune fm`."""
+
+    family = "fm"
+    metric = "log_loss"
+    on_spark = False
+    can_change = True
+
+    def data(self, config: Config, day: date) -> FMData:
+        folder = examples_folder(config, day)
+        train, valid = (shared(read_rows(folder / split, KEYS)) for split in ("train", "valid"))
+        return FMData(train, valid, dict(statistics_of(config, day)))
+
+    def steps(self, config: Config, budget: float) -> int:
+        return config.get(TuneSettings).steps
+
+    def newest(self, data: FMData, share: float) -> FMData:
+        return replace(data, train=newest(data.train, share))
+
+    def run(self, config: Config, data: FMData, trial: Trial) -> None:
+        settings = config.get(FMSettings)
+        if trial.restored is None:
+            fine, done = new(data.train, settings), 0
+        else:
+            fine = load(trial.restored, data.statistics, "test")
+            fine.model.settings = settings
+            done = int(json.loads((trial.restored / STATE).read_text())["steps"])
+        for step in range(done, trial.steps):
+            fine, _ = learn(fine, _part(data.train, step, trial.steps, settings.epochs), settings)
+
+            def save(folder: Path, fine: Fine = fine, step: int = step) -> None:
+                (folder / "model").mkdir()
+                fine.save(folder / "model/fm_test.npz", data.statistics)
+                (folder / STATE).write_text(json.dumps({"steps": step + 1}))
+
+            started = time.perf_counter()
+            numbers = measure(fine, data.valid)
+            numbers["latency_us"] = (time.perf_counter() - started) / len(data.valid.label) * 1e6
+            numbers["memory_mb"] = fine.model.memory_bytes / 2**20
+            trial.report(numbers, save)
+
+    def test(self, config: Config, day: date) -> dict[str, float]:
+        settings, folder = config.get(FMSettings), examples_folder(config, day)
+        learned, valid, test = (read_rows(folder / split, KEYS) for split in ("train", "valid", "test"))
+        fine, _ = train(learned, settings)
+        fine, _ = learn(fine, valid, settings)  # as an online learner has, when the test rows come
+        return measure(fine, test)
+
+
+def _part(rows: Rows, step: int, steps: int, epochs: int) -> Rows:
+    """What is learned at a step: a piece in the order of time, of `epochs` passes in all."""
+    first, last = step * epochs / steps, (step + 1) * epochs / steps
+    number = int(first + 1e-9)
+    return part_of(rows, first - number, min(last - number, 1.0))

@@ -1,0 +1,70 @@
+"""Searching the coarse ranker: a trial is measured every so many trees."""
+
+import time
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from conf import Config
+from recsys import coarse
+from recsys.dataset import Rows, examples_folder, read_rows
+from recsys.settings import CoarseSettings
+from training.metrics import click_metrics
+from tuning.settings import TuneSettings
+from tuning.targets.rows import newest, shared
+from tuning.targets.trial import Trial
+
+
+class LightGBM:
+    """`millrace tune lightgbm`."""
+
+    family = "lightgbm"
+    metric = "log_loss"
+    on_spark = False
+    can_change = False
+
+    def data(self, config: Config, day: date) -> tuple[Rows, Rows]:
+        folder = examples_folder(config, day)
+        train, valid = (shared(read_rows(folder / split, coarse.KEYS)) for split in ("train", "valid"))
+        return train, valid
+
+    def steps(self, config: Config, budget: float) -> int:
+        return config.get(TuneSettings).steps
+
+    def newest(self, data: tuple[Rows, Rows], share: float) -> tuple[Rows, Rows]:
+        return newest(data[0], share), data[1]
+
+    def run(self, config: Config, data: tuple[Rows, Rows], trial: Trial) -> None:
+        train, valid = data
+        settings = config.get(CoarseSettings)
+        every = max(settings.rounds // trial.steps, 1)
+        inputs = coarse.matrix(valid)
+
+        def watch(env: Any) -> None:
+            if (env.iteration + 1) % every == 0:
+                trial.report(_measure(env.model, inputs, valid, env.iteration + 1), None)
+
+        model = coarse.train(train, valid, settings, [watch])
+        trial.report(_measure(model, inputs, valid, model.best_iteration), None, last=True)
+
+    def test(self, config: Config, day: date) -> dict[str, float]:
+        folder = examples_folder(config, day)
+        train, valid, test = (read_rows(folder / split, coarse.KEYS) for split in ("train", "valid", "test"))
+        model = coarse.train(train, valid, config.get(CoarseSettings))
+        return click_metrics(test.label, _scores(model, coarse.matrix(test)), test.keys["user_id"])
+
+
+def _measure(model: Any, inputs: Any, valid: Rows, trees: int) -> dict[str, float]:
+    started = time.perf_counter()
+    scores = _scores(model, inputs, trees)
+    seconds = time.perf_counter() - started
+    numbers = click_metrics(valid.label, scores, valid.keys["user_id"])
+    return {**numbers, "trees": float(trees), "latency_us": seconds / len(valid.label) * 1e6}
+
+
+def _scores(model: Any, inputs: Any, trees: int | None = None) -> Any:
+    """Probabilities; those of a ranking objective are for their order alone."""
+    scores = np.asarray(model.predict(inputs, num_iteration=trees))
+    is_probability = (model.params.get("objective") or "binary") == "binary"
+    return scores if is_probability else 1 / (1 + np.exp(-scores))

@@ -1,0 +1,41 @@
+"""Searching what the recall channels are made with: trials run on Spark, in one session."""
+
+from datetime import date
+
+from conf import Config, Paths
+from conf.versions import current
+from features.kinds import EXAMPLES
+from tuning.targets.trial import Trial
+
+
+class Recall:
+    """`millrace tune recall`."""
+
+    family = "recall"
+    metric = "recall@50"
+    on_spark = True
+    can_change = False
+
+    def data(self, config: Config, day: date) -> date:
+        current(config.get(Paths).datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
+        return day
+
+    def steps(self, config: Config, budget: float) -> int:
+        return 1
+
+    def newest(self, data: date, share: float) -> date:
+        return data
+
+    def run(self, config: Config, data: date, trial: Trial) -> None:
+        from etl.session import spark_session
+        from recsys.candidates import measure
+
+        with spark_session(config) as spark:
+            trial.report(measure(spark, config, data, "valid"), None)
+
+    def test(self, config: Config, day: date) -> dict[str, float]:
+        from etl.session import spark_session
+        from recsys.candidates import measure
+
+        with spark_session(config) as spark:
+            return measure(spark, config, day, "test")

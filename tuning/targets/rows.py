@@ -1,0 +1,27 @@
+"""Rows as trials share them."""
+
+import numpy as np
+import pandas as pd
+
+from recsys.dataset import Rows
+
+
+def shared(rows: Rows) -> Rows:
+    """Keys as numbers, so that every array lies in Ray's shared memory and is read there, without a copy."""
+    keys = {
+        name: pd.Series(values.factorize()[0] if values.dtype == object else values.to_numpy())
+        for name, values in rows.keys.items()
+    }
+    return Rows(np.ascontiguousarray(rows.sparse), np.ascontiguousarray(rows.dense), rows.label, keys)
+
+
+def part_of(rows: Rows, first: float, last: float) -> Rows:
+    """Rows from a share to a share of them; views, not copies."""
+    chosen = slice(round(first * len(rows.label)), round(last * len(rows.label)))
+    keys = {name: values.iloc[chosen] for name, values in rows.keys.items()}
+    return Rows(rows.sparse[chosen], rows.dense[chosen], rows.label[chosen], keys)
+
+
+def newest(rows: Rows, share: float) -> Rows:
+    """The newest share of rows that are in the order of time."""
+    return part_of(rows, 1 - share, 1.0)
