@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
-from conf.runs import PREDICTIONS, done_runs, read_jsonl
+from conf.runs import INPUTS, PREDICTIONS, PROMOTED, done_runs, parts_of, read_jsonl
 from etl.stage import stage_run
 from etl.table import Table
-from etl.tables import ads
+from etl.tables import ads, dim
 from etl.warehouse import Warehouse
 
 
@@ -25,6 +25,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
     for found in runs:
         found["day"] = date.fromisoformat(found["dt"])
     days = sorted({found["day"] for found in runs})
+    parts = parts_of(config.get(Paths).runs)
     loaded = 0
     for day in days:
         of_day = [found for found in runs if found["day"] == day]
@@ -32,6 +33,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             added = _add_rows(warehouse, ads.model_metric, day, _metrics(of_day))
             added += _add_rows(warehouse, ads.tuning_trial, day, _trials(of_day))
             added += _add_rows(warehouse, ads.tuning_best, day, _best(of_day))
+            added += _register(warehouse, day, of_day, parts)
             added += _publish_recall(warehouse, day)
             added += _add_predictions(warehouse, day, of_day)
             added += _publish_lists(warehouse, config.get(Paths).runs, day)
@@ -81,6 +83,44 @@ def _best(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             yield {**row, "run_id": found["run_id"]}
 
 
+FACTS = ("dwd_impression", "dwd_interaction")  # tables whose partitions are the days that a model learned
+
+
+def _register(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]], parts: dict[str, str]) -> int:
+    """dim_model of the day, written again when a run came or a part changed."""
+    rows = [_about(found, parts) for found in runs if (found["folder"] / INPUTS).exists()]
+    held = warehouse.read(dim.model, [day]).select("run_id", "part").collect()
+    if {(row["run_id"], row["part"]) for row in rows} == {(row["run_id"], row["part"]) for row in held}:
+        return 0
+    frame = _frame(warehouse.spark, dim.model, rows).withColumn("dt", F.lit(day.isoformat()))
+    return warehouse.write(dim.model, frame, [day])[day]
+
+
+def _about(found: dict[str, Any], parts: dict[str, str]) -> dict[str, Any]:
+    inputs = read_jsonl(found["folder"] / INPUTS)
+    data: dict[str, Any] = next((row for row in inputs if row["kind"] != "run"), {})
+    days = [row["partition"] for row in data.get("sources", ()) if row["table"] in FACTS]
+    shown = [row for row in read_jsonl(found["folder"] / "metrics.jsonl") if row["split"] in ("test", "holdout")]
+    metrics = {
+        row["metric"] + (f"@{row['k']}" if row["k"] else ""): row["value"]
+        for row in shown
+        if row["model"] == found["model"] and not row["metric"].startswith("calibration_")
+    }
+    return {
+        "run_id": found["run_id"],
+        "model": found["model"],
+        "part": parts.get(found["run_id"], ""),
+        "trained_at": datetime.fromisoformat(found["ended_at"]),
+        "data_from": min(days, default=None),
+        "data_to": max(days, default=None),
+        "features": data.get("features"),
+        "dataset": f"{data['kind']}/{data['dt']}/{data['version']}" if data else None,
+        "code_version": found.get("code_version"),
+        "metrics": json.dumps(metrics),
+        "inputs": json.dumps(inputs),
+    }
+
+
 def _add_predictions(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]]) -> int:
     """The newest answers of each model take the place of its older ones."""
     newest = {found["model"]: found for found in runs if (found["folder"] / PREDICTIONS).exists()}
@@ -103,7 +143,7 @@ def _add_predictions(warehouse: Warehouse, day: date, runs: Iterable[dict[str, A
 
 def _publish_lists(warehouse: Warehouse, runs: Path, day: date) -> int:
     """The promoted ranking run of the day replaces its lists whole."""
-    promoted = runs / "promoted" / f"{day}.json"
+    promoted = runs / PROMOTED / f"{day}.json"
     if not promoted.exists():
         return 0
     file = runs / json.loads(promoted.read_text())["recommend"] / "recommendations.parquet"
