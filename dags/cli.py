@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from conf.cli import NotBuiltYet, parse_days, settings_of
+from conf.cli import one_of, parse_days, settings_of
+from dags.stages import NAMES
 
 run = typer.Typer(add_completion=False)
 demo = typer.Typer(add_completion=False)
@@ -47,24 +48,62 @@ def demo_command(
 
 
 @dags.command("up")
-def up_command() -> None:
-    """Start a local Airflow (not built yet)."""
-    raise NotBuiltYet(
-        "millrace dags up",
-        "point Airflow at the folder `dags/`: AIRFLOW__CORE__DAGS_FOLDER=$PWD/dags airflow standalone",
-    )
+def up_command(context: typer.Context) -> dict[str, Any]:
+    """Start a local Airflow with all DAGs, and tell where it is and how to log in."""
+    from dags import local_airflow
+
+    return local_airflow.up(settings_of(context))
 
 
 @dags.command("down")
-def down_command() -> None:
-    """Stop the local Airflow (not built yet)."""
-    raise NotBuiltYet("millrace dags down")
+def down_command(context: typer.Context) -> dict[str, Any]:
+    """Stop the local Airflow with all that it started."""
+    from dags import local_airflow
+
+    return local_airflow.down(settings_of(context))
 
 
-@submit.command()
-def submit_command(job: str) -> None:
-    """Send a job to a cluster (not built yet)."""
-    raise NotBuiltYet(f"millrace submit {job}", "set spark.master or ray.address and run the job's own command")
+@dags.command("backfill")
+def backfill_command(
+    context: typer.Context,
+    date: Annotated[str, typer.Option("--date", help="the last day, as 2026-01-07")],
+    since: Annotated[str | None, typer.Option("--since", help="the first day")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="this stage; may be repeated")] = None,
+    backwards: Annotated[bool, typer.Option("--backwards", help="newest day first")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also days that were run before")] = False,
+    at_once: Annotated[int, typer.Option(help="days at a time", min=1)] = 2,
+) -> dict[str, int]:
+    """Have the local Airflow run the daily DAG for past days."""
+    from dags import local_airflow
+
+    days, config, stages = parse_days(date, since), settings_of(context), only or []
+    for stage in stages:
+        one_of("stage", stage, NAMES)
+    done = local_airflow.backfill(config, days, stages=stages, backwards=backwards, again=again, at_once=at_once)
+    return {"days": done}
+
+
+@dags.command(
+    "airflow",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def airflow_command(context: typer.Context) -> None:
+    """Airflow's own command line on the local Airflow: `millrace dags airflow dags list`."""
+    from dags import local_airflow
+
+    raise typer.Exit(local_airflow.airflow(settings_of(context), context.args))
+
+
+@submit.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def submit_command(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="any other command line of millrace")],
+    on: Annotated[str | None, typer.Option("--on", help="ray or spark; by default what the command uses")] = None,
+) -> dict[str, Any]:
+    """Run a command on the Ray cluster (ray.jobs) or by spark-submit (spark.master), with its log here."""
+    from dags.submit import run
+
+    return run(settings_of(context), words, on)
 
 
 @config.callback()

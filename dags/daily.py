@@ -1,42 +1,31 @@
-"""The daily DAG: one task a stage of `dags/stages.py`, each a `millrace` command for the finished day.
+"""The day, from raw logs to recommendations: one task a stage of `dags/stages.py`.
 
-Every task has its own process, so its JVM, metastore lock and Ray end with it. The embedded metastore serves one
-process at a time: tasks that need it wait for its lock.
+Every run is for one day, the run's partition, which is the partition of every table that it writes; tables are
+assets, and DAGs that depend on one run when its partition is written. Backfill: `airflow backfill create --dag-id
+millrace_daily --from-date … --to-date …`. One stage of a past day again: start the DAG with `date` and `stages`.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronPartitionTimetable
 
 from dags.stages import STAGES, upstream
+from dags.tasks import DEFAULTS, chain, late_after, params
 
-with DAG(
-    dag_id="millrace_daily",
+DAG_ID = "millrace_daily"
+
+dag = DAG(
+    dag_id=DAG_ID,
     description="From raw logs to recommendations, every day",
-    # The plain cron text would mean the day of the run; this timetable's {{ ds }} is the finished day.
-    schedule=CronDataIntervalTimetable("15 2 * * *", timezone="UTC"),
+    # At 02:15 for the day that is over: its date is the run's partition key.
+    schedule=CronPartitionTimetable("15 2 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=2), "retry_exponential_backoff": True},
+    max_active_runs=4,
+    deadline=late_after(DAG_ID, hours=6),
+    default_args=DEFAULTS,
+    params=params(STAGES),
     tags=["millrace"],
     doc_md=__doc__,
-) as dag:
-    tasks = {
-        stage.name: BashOperator(
-            task_id=stage.name,
-            bash_command="millrace " + stage.command.format(date="{{ ds }}"),
-            append_env=True,
-            do_xcom_push=True,  # the last line: the stage's counts as JSON
-            execution_timeout=timedelta(minutes=stage.minutes),
-            outlets=[
-                Asset(name) for name in stage.outputs if name.startswith(("ods_", "dwd_", "dim_", "dws_", "ads_"))
-            ],
-            doc_md=f"{stage.about}: `millrace {stage.command}`, reads {', '.join(stage.inputs) or 'the landing zone'}",
-        )
-        for stage in STAGES
-    }
-    for stage in STAGES:
-        for before in upstream(stage):
-            tasks[before.name] >> tasks[stage.name]
+)
+chain(dag, STAGES, upstream)

@@ -22,7 +22,8 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
     day, since = str(made["last_day"]), str(made["first_day"])
     publish = NAMES.index("publish")
     with engines(config) as opened:
-        done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish]], day, since=since)
+        report = STAGES[NAMES.index("report")]
+        done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
         told = _tell(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
     log.info("the whole day took %.0f s", seconds)
@@ -48,7 +49,8 @@ def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, fl
     console.print(list_table("Lists, measured on the last day's clicks", metrics))
     paths = config.get(Paths)
     console.print(
-        f"\nTables   {paths.warehouse}\nModels   {paths.runs}\nLogs     {paths.root / 'landing'}\n\n"
+        f"\nPage     {paths.root / 'reports' / f'{day}.html'}\nTables   {paths.warehouse}\nModels   {paths.runs}\n"
+        f"Logs     {paths.root / 'landing'}\n\n"
         "Try next:\n"
         f"  .venv/bin/millrace recsys recommend u42\n"
         f'  .venv/bin/millrace sql "select hour, pvs from ads_pv_hourly order by pvs desc limit 5"\n'

@@ -3,8 +3,12 @@
 A stage is a command line. Standard library only: Airflow parses this file again and again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+POOL = "millrace_metastore"
+"""Airflow's pool of the Spark tasks: as many slots as the metastore serves sessions."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ STAGES: tuple[Stage, ...] = (
             "ads_tuning_trial",
             "ads_tuning_best",
             "ads_prediction",
+            "dim_model",
         ),
         engine="spark",
     ),
@@ -186,6 +191,67 @@ TUNE = Stage(
 )
 
 
-def upstream(stage: Stage) -> list[Stage]:
-    """The stages of the day that write what `stage` reads."""
-    return [other for other in STAGES if other is not stage and set(other.outputs) & set(stage.inputs)]
+# The last of each may not write a table that starts the DAG again.
+WEEKLY: tuple[Stage, ...] = (
+    *(
+        Stage(
+            f"tune_{model}",
+            f"tune {model} --date {{date}} --search bayes --trials {trials} --apply",
+            f"search of the settings of {model}, used from the next day on",
+            inputs=("examples",),
+            outputs=(f"runs/tune-{model}",),
+            engine="ray",
+            minutes=240,
+        )
+        for model, trials in (("fm", 40), ("lightgbm", 30))
+    ),
+    Stage(
+        "publish",
+        "etl results",
+        "trials to Hive tables",
+        inputs=("runs/tune-fm", "runs/tune-lightgbm"),
+        outputs=("ads_tuning_trial", "ads_tuning_best"),
+        engine="spark",
+    ),
+)
+
+HOURLY: tuple[Stage, ...] = tuple(
+    Stage(
+        name.replace("-", "_"),
+        f"etl stream {name} --once",
+        f"{what} named most in rolling windows",
+        outputs=(table,),
+        engine="spark",
+        minutes=50,
+    )
+    for name, what, table in (
+        ("hot-topics", "topics", "ads_hot_topic"),
+        ("hot-products", "products", "ads_hot_product"),
+    )
+)
+
+PREDICTIONS: tuple[Stage, ...] = (
+    Stage(
+        "predict",
+        "predict deepfm --date {date}",
+        "answers for the test rows",
+        inputs=("examples", "runs/deepfm"),
+        outputs=("runs/predict-deepfm",),
+    ),
+    Stage(
+        "publish",
+        "etl results",
+        "answers to ads_prediction",
+        inputs=("runs/predict-deepfm",),
+        outputs=("ads_prediction",),
+        engine="spark",
+    ),
+)
+
+
+def after(stages: tuple[Stage, ...]) -> Callable[[Stage], list[Stage]]:
+    """A function: the stages of `stages` that write what a stage reads."""
+    return lambda stage: [other for other in stages if other is not stage and set(other.outputs) & set(stage.inputs)]
+
+
+upstream = after(STAGES)

@@ -1,16 +1,13 @@
 """Fixtures that all tests share: one Spark session for the process, the real data, and the command line."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT, Millrace
 
 from conf import Config, load
 
-ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared/data"
 
 
@@ -24,7 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Settings of a home of this test session's own."""
     home = tmp_path_factory.mktemp("home")
-    return load(overrides=[f"paths.home={home}", "features.files=4", "spark.driver_memory=2g"], environment={})
+    return load(
+        overrides=[f"paths.home={home}", "features.files=4", "spark.driver_memory=2g", "spark.compile_little=true"],
+        environment={},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -42,21 +42,6 @@ def real_data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}")
     return DATA
-
-
-class Millrace:
-    """Runs `millrace …` as a user does, in its own process and home."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def __call__(self, *arguments: str, timeout: float = 540, **environment: str) -> subprocess.CompletedProcess[str]:
-        found = {"MILLRACE_HOME": str(self.home), **os.environ, "MILLRACE__SPARK__DRIVER_MEMORY": "2g", **environment}
-        found["MILLRACE_HOME"] = str(self.home)
-        command = [str(Path(sys.executable).parent / "millrace"), *arguments]
-        return subprocess.run(
-            command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False
-        )
 
 
 @pytest.fixture

@@ -3,11 +3,20 @@
 import contextlib
 import io
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+
+import typer
 
 import millrace as front
 
 ROOT = Path(__file__).resolve().parent.parent
+# For days of some thousand rows.
+SMALL = {"MILLRACE__SPARK__DRIVER_MEMORY": "2g", "MILLRACE__SPARK__COMPILE_LITTLE": "true"}
+FEW_CHANNELS = {"MILLRACE__RECALL__QUOTA": "{ease: 30, item_cf: 30, hot: 30, new: 10}"}
 
 
 def run_front_door(*arguments: str, home: object = None) -> tuple[int, str, str]:
@@ -28,3 +37,28 @@ def run_front_door(*arguments: str, home: object = None) -> tuple[int, str, str]
             if before is not None:
                 os.environ["MILLRACE_HOME"] = before
     return code, out.getvalue(), err.getvalue()
+
+
+def parse_command(words: Sequence[str]) -> None:
+    """Read a command line of `millrace` as the front door does, and run nothing. Raises Click's error for a mistake."""
+    arguments, _ = front.split_common(list(words))
+    area, *rest = arguments
+    module, name = front.AREAS[area][0].split(":")
+    command = typer.main.get_command(getattr(import_module(module), name))
+    if hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    command.make_context(area, rest)
+
+
+class Millrace:
+    """Runs `millrace …` as a user does, in its own process and home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *arguments: str, timeout: float = 540, **environment: str) -> subprocess.CompletedProcess[str]:
+        found = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
+        command = [str(Path(sys.executable).parent / "millrace"), *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False
+        )

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from etl.jobs.page import CHARTS
 from recsys.recall import CHANNELS
 
 
@@ -21,6 +23,7 @@ def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -
     assert 0.55 < told["fm_auc"] < told["best_possible_auc"] < 0.95
     assert 0.55 < told["lightgbm_auc"] < told["best_possible_auc"]
     assert 0.55 < told["deepfm_auc"] < told["best_possible_auc"]
+    _draws(millrace.home / "reports/2026-01-04.html")  # type: ignore[attr-defined]
     done = millrace("run", "--date", "2026-01-04", "--from", "features", "--to", "publish", *few)  # type: ignore[operator]
     assert done.returncode == 0, done.stderr[-3000:]
     done = millrace("sql", _NUMBERS, "--format", "json")  # type: ignore[operator]
@@ -37,7 +40,8 @@ def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -
     assert all((row["runs"], row["different"]) == (2, 1) for row in numbers), numbers
     done = millrace("sql", _COUNTS, "--format", "json")  # type: ignore[operator]
     counts = json.loads(done.stdout)[0]
-    assert counts["runs"] == 8 + 7  # each run of both, once; only the demo searches
+    assert counts["runs"] == 9 + 7  # each run of both, once; only the demo searches, with metrics and trials
+    assert counts["champions"] == 3
     assert counts["trials"] == 4
     assert counts["lists"] == counts["users"] * 20
     assert counts["unaccounted"] == 0
@@ -48,18 +52,45 @@ def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -
     assert [row["rank"] for row in json.loads(listed.stdout)] == list(range(1, 21))
     unknown = millrace("recsys", "recommend", "nobody")  # type: ignore[operator]
     assert (unknown.returncode, "no list for user 'nobody'" in unknown.stderr) == (1, True)
+    champion = next(
+        row
+        for row in json.loads(millrace("runs", "list").stdout)
+        if (row["model"], row["part"]) == ("fm", "champion")  # type: ignore[operator]
+    )
+    shown = json.loads(millrace("runs", "show", champion["run_id"]).stdout)  # type: ignore[operator]
+    sources = {(row["table"], row["partition"]): row["location"] for row in shown["inputs"][0]["sources"]}
+    for day in ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"):
+        assert list(Path(sources["dwd_impression", day].removeprefix("file:")).glob("*.parquet"))
+    assert ("dim_item", "2026-01-04") in sources
+
+
+def _draws(page: Path) -> None:
+    """Every chart of the page has drawn in a real browser, and nothing was complained of."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed (`make test` as root installs it)")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000"]
+    command += ["--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+    sections = done.stdout.split("<section>")[1:]
+    assert len(sections) == len(CHARTS)
+    for section, (title, _, _) in zip(sections, CHARTS, strict=True):
+        assert f"<h2>{title}</h2>" in section
+        assert 'class="main-svg"' in section, f"{title} did not draw"
 
 
 _NUMBERS = """
 select model, metric, count(distinct run_id) runs, count(distinct value) different
 from ads_model_metric
-where split = 'test' and metric in ('auc', 'log_loss') or split = 'holdout' and metric = 'recall' and k = 10
+where stage <> 'tune' and (split = 'test' and metric in ('auc', 'log_loss') or split = 'holdout' and metric = 'recall' and k = 10)
 group by model, metric, stage
 """
 
 _COUNTS = """
 select (select count(distinct run_id) from ads_model_metric) + (select count(distinct run_id) from ads_tuning_trial) runs,
        (select count(*) from ads_tuning_trial) trials,
+       (select count(*) from dim_model where part = 'champion') champions,
        (select count(*) from ads_recommendation) lists,
        (select count(*) from dim_user) users,
        (select count(distinct channel) from ads_recall_daily) channels,

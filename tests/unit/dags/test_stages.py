@@ -4,7 +4,7 @@ import pytest
 from support import ROOT
 
 from conf import UsageError
-from dags.stages import NAMES, STAGES, TUNE, upstream
+from dags.stages import HOURLY, NAMES, PREDICTIONS, STAGES, TUNE, WEEKLY, upstream
 from dags.walk import chosen
 from etl.tables import ALL
 
@@ -14,7 +14,7 @@ def test_what_a_stage_reads_is_written_before_it() -> None:
         assert all(NAMES.index(before.name) < NAMES.index(stage.name) for before in upstream(stage))
 
 
-@pytest.mark.parametrize("stage", [*STAGES, TUNE], ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", [*STAGES, TUNE, *WEEKLY, *HOURLY, *PREDICTIONS], ids=lambda stage: stage.name)
 def test_inputs_and_outputs_that_look_like_tables_are_tables(stage: object) -> None:
     for name in (*stage.inputs, *stage.outputs):  # type: ignore[attr-defined]
         if name.split("_")[0] in ("ods", "dwd", "dim", "dws", "ads", "ops"):
@@ -29,8 +29,11 @@ def test_a_part_of_the_day_can_be_chosen() -> None:
         chosen("coarse", None, "fine")
 
 
-@pytest.mark.parametrize("name", ["stages.py", "daily.py"])
+DAG_FILES = ["daily.py", "weekly_tune.py", "hourly_hot_topics.py", "predictions.py"]
+
+
+@pytest.mark.parametrize("name", ["stages.py", "tasks.py", "alerts.py", *DAG_FILES])
 def test_a_dag_file_imports_airflow_and_the_standard_library_only(name: str) -> None:
     tree = ast.parse((ROOT / "dags" / name).read_text())
     roots = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert roots <= {"airflow", "dags", "dataclasses", "datetime", "typing"}
+    assert roots <= {"airflow", "collections", "dags", "dataclasses", "datetime", "pathlib", "typing"}

@@ -1,0 +1,41 @@
+"""What happens when a task failed for good or a day is late: an error in Airflow's log, and a line to a webhook.
+
+`MILLRACE_ALERT_URL` is posted a JSON object with `text`, as Slack, Mattermost and Teams take it.
+"""
+
+import json
+import logging
+import os
+import urllib.request
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+URL = "MILLRACE_ALERT_URL"
+
+
+def task_failed(context: Any) -> None:
+    """Airflow calls it when a task has no retry left."""
+    task = context["ti"]
+    told = str(context.get("exception") or "").splitlines()
+    send(f"{task.dag_id}, run {task.run_id}: {task.task_id} failed after {task.try_number} tries. {told[:1]}")
+
+
+async def day_late(context: Any = None, dag: str = "", hours: int = 0, **_: Any) -> None:
+    """Airflow's triggerer calls it when a run is not done in time."""
+    run = (context or {}).get("dag_run") or {}
+    name = run.get("dag_run_id") or run.get("run_id") or "" if isinstance(run, dict) else getattr(run, "run_id", "")
+    send(f"{dag}, run {name}: not done {hours} hours after it was due")
+
+
+def send(text: str) -> None:
+    """A failing webhook is told in the log and stops nothing."""
+    log.error("ALERT %s", text)
+    url = os.environ.get(URL)
+    if not url:
+        return
+    request = urllib.request.Request(url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(request, timeout=10).close()
+    except OSError as error:
+        log.error("the alert could not be posted: %s", error)

@@ -1,0 +1,212 @@
+"""`millrace dags up` and `down`: an Airflow of this machine's own, with SQLite, under `<home>/airflow`."""
+
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+from pydantic import Field
+
+from conf import Config, Paths, Settings, UserError
+from conf.atomic import write_atomically
+from conf.processes import free_port
+from dags.stages import POOL
+from etl.settings import MetastoreSettings
+
+log = logging.getLogger(__name__)
+
+BIN = Path(sys.executable).parent
+STARTS_WITHIN_S = 240.0
+STOPS_WITHIN_S = 30.0
+NOTE = "up.json"
+PASSWORDS = "simple_auth_manager_passwords.json.generated"
+
+
+class DagsSettings(Settings):
+    """The local Airflow."""
+
+    section: ClassVar[str] = "dags"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0 takes a free one."""
+    parallel: int | None = Field(default=None, gt=0)
+    """Tasks at a time; as many as the machine has cores, 2 at least, when not given."""
+    metastore_slots: int = Field(default=4, gt=0)
+    """Spark tasks at a time on a metastore on PostgreSQL; the embedded one serves one."""
+
+
+def up(config: Config) -> dict[str, Any]:
+    """Start it unless it runs; returns when it answers. Raises UserError when it does not start."""
+    home = _home(config)
+    if process := _running(home):
+        raise UserError(f"Airflow runs already (process {process.pid}): see `millrace dags down`")
+    settings = config.get(DagsSettings)
+    port = free_port(settings.host, settings.port, setting="dags.port")
+    home.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
+    _note(home, about)
+    environment = environment_of(config)
+    log.info("preparing Airflow's database in %s", home)
+    for words in (("db", "migrate"), ("pools", "set", POOL, str(_slots(config)), "Spark tasks on the metastore")):
+        _run(words, environment)
+    with (home / "airflow.log").open("ab") as out:
+        process = subprocess.Popen(
+            [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    _note(home, {**about, "pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+    try:
+        _wait_until_healthy(settings.host, port, process, home)
+    except BaseException:
+        down(config)
+        raise
+    told: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
+    passwords = home / PASSWORDS
+    if passwords.exists():
+        told |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
+    return told
+
+
+def down(config: Config) -> dict[str, Any]:
+    """End it with all that it started; nothing happens when it does not run."""
+    home = _home(config)
+    root = _running(home)
+    tree = [root, *root.children(recursive=True)] if root else []
+    # Tasks lead sessions of their own, and outlive a root that was killed: the environment tells whose they are.
+    tree += [process for process in psutil.process_iter() if process not in tree and _is_of(process, home)]
+    for one in tree:
+        _signal(one, signal.SIGTERM)
+    _, alive = psutil.wait_procs(tree, timeout=STOPS_WITHIN_S)
+    for one in alive:
+        _signal(one, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=10)
+    (home / NOTE).unlink(missing_ok=True)
+    return {"stopped": len(tree)}
+
+
+def airflow(config: Config, words: Sequence[str]) -> int:
+    """Airflow's own command line on this Airflow; returns its exit code."""
+    return subprocess.run([str(BIN / "airflow"), *words], env=environment_of(config), check=False).returncode
+
+
+def backfill(
+    config: Config, days: Sequence[date], *, stages: Sequence[str], backwards: bool, again: bool, at_once: int
+) -> int:
+    """Have the daily DAG run for past days, `stages` alone when given; with `again` also for days it has run for."""
+    words = ["backfill", "create", "--dag-id", "millrace_daily", "--from-date", str(days[0])]
+    # The partitions' moments lie within their days.
+    words += ["--to-date", f"{days[-1]}T23:59:59", "--max-active-runs", str(at_once)]
+    words += ["--dag-run-conf", json.dumps({"stages": list(stages)})] if stages else []
+    words += ["--run-backwards"] if backwards else []
+    words += ["--reprocess-behavior", "completed"] if again else []
+    _run(words, environment_of(config))
+    _run(["dags", "unpause", "millrace_daily", "-y"], environment_of(config))
+    return len(days)
+
+
+def environment_of(config: Config) -> dict[str, str]:
+    """The environment of every Airflow process, and so of the tasks."""
+    settings, home = config.get(DagsSettings), _home(config)
+    about = json.loads((home / NOTE).read_text()) if (home / NOTE).exists() else {}
+    port, secret = about.get("port", settings.port), about.get("secret", "")
+    url = f"http://{settings.host}:{port}"
+    dags = Path(__file__).resolve().parent
+    return {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "MILLRACE_HOME": str(config.get(Paths).root),
+        "MILLRACE_PROFILE": config.profile,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(settings.parallel or max(os.cpu_count() or 2, 2)),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API__HOST": settings.host,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secret,
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret,
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+    }
+
+
+def _note(home: Path, about: dict[str, Any]) -> None:
+    """What `down` and the command line have to know; for this user's eyes."""
+    write_atomically(home / NOTE, json.dumps(about))
+    (home / NOTE).chmod(0o600)
+
+
+def _home(config: Config) -> Path:
+    return config.get(Paths).root / "airflow"
+
+
+def _slots(config: Config) -> int:
+    return 1 if config.get(MetastoreSettings).url is None else config.get(DagsSettings).metastore_slots
+
+
+def _is_of(process: psutil.Process, home: Path) -> bool:
+    try:
+        return bool(process.pid != os.getpid() and process.environ().get("AIRFLOW_HOME") == str(home))
+    except psutil.Error:
+        return False
+
+
+def _running(home: Path) -> psutil.Process | None:
+    """The process that `up` started, when it is still that one."""
+    try:
+        about = json.loads((home / NOTE).read_text())
+        process = psutil.Process(about["pid"])
+        same = abs(process.create_time() - about["started"]) < 1
+    except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+        return None
+    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+def _run(words: Sequence[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [str(BIN / "airflow"), *words], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode:
+        told = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise UserError(f"`airflow {' '.join(words)}` failed: {told[-1] if told else done.returncode}")
+
+
+def _wait_until_healthy(host: str, port: int, process: "subprocess.Popen[bytes]", home: Path) -> None:
+    """Until the API answers that scheduler, DAG processor and triggerer are alive."""
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"Airflow ended at once, with {process.returncode}; see {home / 'airflow.log'}")
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}/api/v2/monitor/health", timeout=5) as answer:
+                health = json.load(answer)
+        except (OSError, urllib.error.URLError, ValueError):
+            time.sleep(0.5)
+            continue
+        parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+        if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
+            return
+        time.sleep(0.5)
+    raise UserError(f"Airflow did not come up within {STARTS_WITHIN_S:.0f} s; see {home / 'airflow.log'}")
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

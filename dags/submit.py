@@ -1,0 +1,160 @@
+"""`millrace submit COMMAND …`: the same command line, run on a Ray cluster as a job or by spark-submit.
+
+The code travels as one archive, the settings as environment variables. Secrets travel in neither: the cluster's own
+environment has them (`MILLRACE__METASTORE__PASSWORD` …). The home must be a place that the cluster sees.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from conf import Config, Paths, UsageError, UserError, code
+from conf.settings import SECTIONS, secrets_of
+from conf.stopping import until_stopped
+from etl.settings import SparkSettings
+from etl.spark_options import options_file, spark_options, spark_program
+from training.settings import RaySettings
+
+log = logging.getLogger(__name__)
+
+ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report")
+SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
+POLL_S = 0.5
+LOG_WITHIN_S = 30.0  # after the job has ended
+
+
+def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
+    """Run a command line there and stream its log here; returns its counts. Stopped here, it is stopped there."""
+    if not words:
+        raise UsageError("name the command to run there: millrace submit train deepfm --date D")
+    where = on or ("spark" if words[0] in ON_SPARK or list(words[:2]) == ["recsys", "recall"] else "ray")
+    if where not in ("ray", "spark"):
+        raise UsageError(f"--on is ray or spark, not '{on}'")
+    return (_on_ray if where == "ray" else _on_spark)(config, words)
+
+
+def settings_to_send(config: Config) -> dict[str, str]:
+    """Every value that was set, as environment variables, but for secrets."""
+    found = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
+    for section in SECTIONS:
+        for key, value in (config.values.get(section) or {}).items():
+            if key in secrets_of(section) or (section, key) == ("paths", "home"):
+                continue
+            if isinstance(value, dict):
+                value = {name: inner for name, inner in value.items() if not SECRET.search(str(name))}
+            found[f"MILLRACE__{section}__{key}".upper()] = json.dumps(value, default=str)
+    return found
+
+
+def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    address = config.get(RaySettings).jobs
+    if address is None:
+        raise UserError("set ray.jobs to the job server of the Ray cluster, as http://head:8265")
+    archive = code.archive(config.get(Paths).root / "tmp")
+    environment = {**settings_to_send(config), "MILLRACE__RAY__ADDRESS": "auto"}
+    environment.pop("MILLRACE__RAY__JOBS", None)
+    try:
+        client = JobSubmissionClient(address)
+        job = client.submit_job(
+            entrypoint=f"{config.get(RaySettings).python or sys.executable} millrace.py {shlex.join(words)}",
+            runtime_env={"working_dir": str(archive), "env_vars": environment},
+        )
+    except Exception as error:
+        raise UserError(f"the Ray cluster at {address} took no job: {_first_line(error)}") from None
+    log.info("job %s on %s: %s", job, address, shlex.join(words))
+    following = _RayLog(client, job)
+    following.start()
+    with until_stopped() as stopped:
+        asked = False
+        while not (status := client.get_job_status(job)).is_terminal():
+            if stopped and not asked:
+                asked = True
+                log.info("stopping job %s", job)
+                client.stop_job(job)
+            time.sleep(POLL_S)
+    following.join(LOG_WITHIN_S)
+    if status == JobStatus.STOPPED:
+        raise UserError(f"job {job} was stopped")
+    if status != JobStatus.SUCCEEDED:
+        raise UserError(f"job {job} failed: {following.last or client.get_job_info(job).message}")
+    return {"job": job, **_counts(following.last)}
+
+
+class _RayLog(threading.Thread):
+    """Writes the log of a job to standard error while it runs; `last` is its last line so far."""
+
+    def __init__(self, client: Any, job: str) -> None:
+        super().__init__(daemon=True)
+        self.last = ""
+        self._client, self._job = client, job
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._follow())
+        except Exception as error:
+            log.warning("the job's log can't be followed: %s", _first_line(error))
+
+    async def _follow(self) -> None:
+        async for text in self._client.tail_job_logs(self._job):
+            sys.stderr.write(text)
+            self.last = next((line for line in reversed(text.splitlines()) if line.strip()), self.last)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
+    settings = config.get(SparkSettings)
+    if settings.is_local:
+        raise UserError("set spark.master to the cluster: spark://host:7077, yarn, k8s://…")
+    archive = code.archive(config.get(Paths).root / "tmp")
+    options = spark_options(config)
+    sent = settings_to_send(config)
+    if settings.deploy_mode == "cluster":  # the options lie open to the cluster, its own environment has the secrets
+        options = {key: value for key, value in options.items() if not SECRET.search(key)}
+        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in sent.items()}
+        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in sent.items()}
+    with options_file(options) as file, until_stopped() as stopped:
+        command = [
+            str(spark_program("spark-submit")),
+            *("--properties-file", str(file), "--deploy-mode", settings.deploy_mode, "--py-files", str(archive)),
+            *(str(code.ROOT / "millrace.py"), *words),
+        ]
+        python = settings.python or sys.executable
+        environment = {**os.environ, **sent, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        lines: list[str] = []
+        reader = threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip()))
+        reader.start()
+        while process.poll() is None:
+            if stopped:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(timeout=60)
+                raise UserError("stopped")
+            time.sleep(POLL_S)
+        reader.join()
+    if process.returncode:
+        raise UserError(f"spark-submit ended with {process.returncode}: its log above says why")
+    return _counts(lines[-1] if lines else "")
+
+
+def _counts(line: str) -> dict[str, Any]:
+    """The JSON object that a command ends with."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

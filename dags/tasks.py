@@ -1,0 +1,115 @@
+"""Stages as Airflow tasks: each a `millrace` command in a process of its own, so its JVM, lock and Ray end with it.
+
+Where a task runs is said by the environment of Airflow, for it is read when the DAG is parsed:
+  MILLRACE_SPARK_CONN    id of an Airflow connection of type spark: Spark stages go there by spark-submit
+  MILLRACE__RAY__JOBS    http://head:8265: Ray stages are sent there as jobs; logs stream back, cancelling stops the job
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, Asset, BaseOperator, Param
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dags.alerts import day_late, task_failed
+from dags.stages import POOL, Stage
+
+ROOT = Path(__file__).resolve().parent.parent
+SPARK_CONN = "MILLRACE_SPARK_CONN"
+RAY_JOBS = "MILLRACE__RAY__JOBS"
+# The day that was asked for, or the run's partition, or the day of a run that was started by hand.
+DAY = "{{ params.date or partition_key or (ds if ds is defined else dag_run.run_after | ds) }}"
+DAY_BEFORE = "{{ params.date or macros.ds_add(dag_run.run_after | ds, -1) }}"
+TABLES = ("ods_", "dwd_", "dim_", "dws_", "ads_")
+
+DEFAULTS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(minutes=float(os.environ.get("MILLRACE_RETRY_MINUTES", "2"))),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=30),
+    "on_failure_callback": task_failed,
+}
+
+
+def params(stages: tuple[Stage, ...]) -> dict[str, Param]:
+    """What a run that is started by hand can be asked for."""
+    names = [stage.name for stage in stages]
+    return {
+        "date": Param("", type="string", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="the day; else the run's own"),
+        "stages": Param(
+            [], type="array", items={"type": "string", "enum": names}, examples=names,
+            description="run these stages alone; all when empty",
+        ),
+    }  # fmt: skip
+
+
+def late_after(dag_id: str, hours: int) -> DeadlineAlert:
+    """Says that a run is late, through `dags/alerts.py`."""
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=hours),
+        callback=AsyncCallback(day_late, kwargs={"dag": dag_id, "hours": hours}),
+    )
+
+
+def task(stage: Stage, day: str) -> BaseOperator:
+    """The stage as a task for `day`, a template; tables that it writes are assets, of the run's partition."""
+    common: dict[str, Any] = {
+        "task_id": stage.name,
+        "execution_timeout": timedelta(minutes=stage.minutes),
+        "outlets": [Asset(name) for name in stage.outputs if name.startswith(TABLES)],
+        "doc_md": _about(stage),
+        "trigger_rule": "none_failed",  # a stage that was not asked for is skipped, what follows it is not
+        "pre_execute": skip_unless_chosen,
+    }
+    words = [word.format(date=day) for word in stage.command.split()]
+    if stage.engine == "spark":
+        common["pool"] = POOL
+        if conn := os.environ.get(SPARK_CONN):
+            return _spark_submit(stage, conn, words, common)
+    sent = "submit --on ray " if stage.engine == "ray" and os.environ.get(RAY_JOBS) else ""
+    # `exec`: the command is the process that Airflow ends. The last line, the stage's counts, becomes its XCom.
+    return BashOperator(
+        bash_command=f"exec millrace {sent}{' '.join(words)}", append_env=True, do_xcom_push=True, **common
+    )
+
+
+def skip_unless_chosen(context: Any) -> None:
+    """With the parameter `stages`, only these run."""
+    chosen = context["params"].get("stages")
+    if chosen and context["ti"].task_id not in chosen:
+        raise AirflowSkipException("not among the stages that were asked for")
+
+
+def chain(dag: DAG, stages: tuple[Stage, ...], upstream: Any, day: str = DAY) -> None:
+    """Make the tasks of `dag`; one that reads what another writes comes after it."""
+    with dag:
+        tasks = {stage.name: task(stage, day) for stage in stages}
+    for stage in stages:
+        for before in upstream(stage):
+            tasks[before.name] >> tasks[stage.name]
+
+
+def _spark_submit(stage: Stage, conn: str, words: list[str], common: dict[str, Any]) -> BaseOperator:
+    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+    return SparkSubmitOperator(
+        conn_id=conn,
+        application=str(ROOT / "millrace.py"),
+        application_args=words,
+        name=f"millrace-{stage.name}",
+        driver_memory=os.environ.get("MILLRACE__SPARK__DRIVER_MEMORY", "4g"),
+        conf={"spark.ui.enabled": "false"},
+        **common,
+    )
+
+
+def _about(stage: Stage) -> str:
+    reads = ", ".join(f"`{name}`" for name in stage.inputs) or "the landing zone"
+    writes = ", ".join(f"`{name}`" for name in stage.outputs) or "nothing in the warehouse"
+    return f"**{stage.about}**\n\nBy hand: `millrace {stage.command}`\n\nReads {reads}.\n\nWrites {writes}."
