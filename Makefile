@@ -14,6 +14,7 @@ demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
 test: setup  ## all tests
+	@$(PYTHON) tools/setup.py browser
 	@$(BIN)/python -m pytest
 
 check: setup  ## lint, format, types, import layers

@@ -41,6 +41,9 @@ HOROVOD_BUILD = (
 
 
 def main() -> None:
+    if sys.argv[1:] == ["browser"]:
+        ensure_chromium()
+        return
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return
     started = time.monotonic()
@@ -92,6 +95,20 @@ def ensure_postgres() -> None:
     say(f"installing {' and '.join(missing)}")
     try:
         apt_install(*missing, why="imports from PostgreSQL need its driver, their tests the server")
+    except SystemExit as refused:  # all else works without
+        say(str(refused))
+
+
+def ensure_chromium() -> None:
+    """The browser in which a test opens the day's page; not needed for the rest."""
+    if shutil.which("chromium"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        say("without chromium (apt), the test that opens the day's page in a browser is skipped")
+        return
+    say("installing chromium")
+    try:
+        apt_install("chromium", why="a test opens the day's page in a browser")
     except SystemExit as refused:  # all else works without
         say(str(refused))
 
