@@ -26,10 +26,10 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     wait_or_kill(process)
 
 
-def wait_or_kill(process: "subprocess.Popen[bytes]") -> None:
-    """Give a process that is ending half a minute."""
+def wait_or_kill(process: "subprocess.Popen[bytes]", within_s: float = ENDS_WITHIN_S) -> None:
+    """Give a process that is ending half a minute, or `within_s`."""
     try:
-        process.wait(timeout=ENDS_WITHIN_S)
+        process.wait(timeout=within_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _open: SparkSession | None = None
 
+_JAVA_ENDS_WITHIN_S = 180.0  # one that writes the archive of its classes takes a while
+
 SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
 
 
@@ -148,7 +150,7 @@ def _end_java() -> None:
     SparkContext._gateway = SparkContext._jvm = None
     if process is not None:
         process.stdin.close()
-        wait_or_kill(process)
+        wait_or_kill(process, within_s=_JAVA_ENDS_WITHIN_S)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """`make setup`: bring a machine that has Python 3.11 and git to where Millrace runs. Does nothing when nothing changed.
 
 Java (by apt if there is none), `.venv`, uv, the two wheels that we make ourselves (kept in the user's cache folder),
-every package at its pinned version, and Millrace itself, editable. Standard library only.
+every package at its pinned version, Millrace itself, editable, and Spark's classes as Java likes to read them. Standard
+library only.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin/python"
 STAMP = VENV / "millrace-setup"
+CLASS_ARCHIVE = VENV / "spark-classes.jsa"  # where etl/spark_options.py looks for it
 # What each of our own wheels is made from: a change makes it anew.
 HOROVOD = ("tools/wheel_parts.py", "tools/wheel_horovod.py")
 PETASTORM = (
@@ -56,12 +59,14 @@ def main() -> None:
     # Ours keep their version when their recipe changes, so they are always put in anew.
     anew = ("--reinstall-package", "petastorm", "--reinstall-package", "horovod")
     uv("install", "-e", ".", "--group", "dev", "-c", "constraints.txt", *links, *anew)
+    archive_classes()
     STAMP.write_text(fingerprint())
     say(f"ready after {time.monotonic() - started:.0f} s")
 
 
 def fingerprint() -> str:
-    digest = hashlib.sha256(str(VENV).encode())
+    javas = [(java.resolve(), java.stat().st_mtime_ns) for java in java_programs()]
+    digest = hashlib.sha256(f"{VENV} {javas}".encode())
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -114,9 +119,7 @@ def ensure_chromium() -> None:
 
 
 def find_java() -> bool:
-    candidates = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
-    candidates += [Path(found)] if (found := shutil.which("java")) else []
-    for java in candidates:
+    for java in java_programs():
         try:
             told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
         except (OSError, subprocess.SubprocessError):
@@ -124,6 +127,13 @@ def find_java() -> bool:
         if any(f'version "{major}' in told for major in ("17", "21")):
             return True
     return False
+
+
+def java_programs() -> list[Path]:
+    """Where `java` may be, JAVA_HOME first."""
+    candidates = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
+    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    return [java for java in candidates if java.exists()]
 
 
 def create_venv() -> None:
@@ -169,6 +179,32 @@ def wheel_cache(name: str, recipe: tuple[str, ...]) -> Path:
 def pinned(package: str) -> str:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
+
+
+def archive_classes() -> None:
+    """Let Java write the classes that a tiny day loads to one file, which later JVMs of this `.venv` map.
+
+    Without it all works, and each start of Spark takes some seconds more.
+    """
+    say("archiving Spark's classes: every later start is quicker")
+    CLASS_ARCHIVE.unlink(missing_ok=True)
+    fresh = CLASS_ARCHIVE.with_suffix(".new")
+    with tempfile.TemporaryDirectory() as home:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MILLRACE")},
+            "MILLRACE_HOME": home,
+            "MILLRACE__SPARK__DRIVER_MEMORY": "1g",
+            "MILLRACE__SPARK__COMPILE_LITTLE": "true",
+            "SPARK_SUBMIT_OPTS": f"-XX:ArchiveClassesAtExit={fresh} -Xlog:disable",
+        }
+        for line in ("simulate --days 1 --scale 0.02", "run --date 2026-01-01 --from import --to events"):
+            command = [str(VENV / "bin/millrace"), *line.split()]
+            done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                say(f"left out: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+                return
+    if fresh.exists():  # not every Java has the archive of its own that ours builds on
+        fresh.replace(CLASS_ARCHIVE)  # a JVM that maps the old one keeps it
 
 
 def uv(command: str, *arguments: str | Path) -> None:
