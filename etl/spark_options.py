@@ -28,12 +28,15 @@ def spark_options(config: Config) -> dict[str, str]:
         "-Xss16m"  # a log line full of escapes recurses deep in Java's regular expressions
     )
     java = [
-        f"-XX:SharedArchiveFile={CLASS_ARCHIVE} -Xlog:cds*=off" if CLASS_ARCHIVE.exists() else "",
+        f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_file}",
         f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
         "-XX:+UseParallelGC",
+        # What the machine itself has to say does not belong among a command's results.
+        "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
         everywhere,
-        *(["-XX:TieredStopAtLevel=1"] if settings.compile_little else []),
+        # Java would keep 48 MB of compiled code then, and compile nothing more once they are full, after some minutes.
+        *(["-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"] if settings.compile_little else []),
     ]
     found = {
         "spark.master": settings.master,

@@ -1,8 +1,11 @@
 """Fixtures that all tests share: one Spark session for the process, the real data, and the command line."""
 
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support import ROOT, Millrace
 
@@ -15,6 +18,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test tells what the machine was like."""
+    report = yield
+    if report.failed:
+        free, room = psutil.virtual_memory().available >> 20, shutil.disk_usage("/tmp").free >> 20
+        told = f"{free} MB of memory free, {room} MB of /tmp, {len(psutil.pids())} processes"
+        if "pyspark" in sys.modules and (gateway := sys.modules["pyspark"].SparkContext._gateway) is not None:
+            told += f", the shared JVM's exit code: {gateway.proc.poll()}"
+        report.sections.append(("machine", told))
+    return report
 
 
 @pytest.fixture(scope="session")

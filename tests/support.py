@@ -56,7 +56,7 @@ class Millrace:
     def __init__(self, home: Path) -> None:
         self.home = home
 
-    def __call__(self, *arguments: str, timeout: float = 540, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, timeout: float = 1000, **environment: str) -> subprocess.CompletedProcess[str]:
         found = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
         command = [str(Path(sys.executable).parent / "millrace"), *arguments]
         return subprocess.run(

@@ -47,7 +47,7 @@ class Clusters:
     environment: dict[str, str] = field(default_factory=dict)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ray_node: tuple[str, ...] = ()
-    """Command line of a node that does work; the head does none."""
+    """How a node is started that does work; the head does none."""
 
     def start(self, name: str, *command: str, **environment: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as out:
@@ -55,6 +55,17 @@ class Clusters:
                 command, cwd=self.folder, env={**os.environ, **self.environment, **environment}, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+
+    def start_ray(self, name: str, *command: str) -> None:
+        """`ray start --block`, which gives up after half a minute on a machine that is slow at that moment."""
+        log = self.folder / f"{name}.log"
+        for _ in range(3):
+            self.start(name, str(BIN / "ray"), "start", "--block", "--object-store-memory=100000000", *command)
+            while self.processes[name].poll() is None:
+                if "Ray runtime started" in log.read_text():
+                    return
+                time.sleep(0.3)
+        raise AssertionError(f"{name} did not start: {log.read_text()[-2000:]}")
 
     def wait_for(self, what: str, url: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
@@ -81,27 +92,24 @@ def clusters(folder: Path) -> Iterator[Clusters]:
     spark_class = spark_program("spark-class")
     spark, spark_home = str(spark_class), str(spark_class.parent.parent)
     deploy = "org.apache.spark.deploy"
-    common = ("--object-store-memory=100000000", "--block")
     try:
         found.start(
             "master", spark, f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(master),
             "--webui-port", str(ui), SPARK_HOME=spark_home,
         )  # fmt: skip
-        found.start(
-            "head", str(BIN / "ray"), "start", "--head", f"--port={head}", f"--dashboard-port={jobs}", *common,
-            "--num-cpus=0", f"--temp-dir={folder}/ray",
-        )  # fmt: skip
         found.wait_for("master", f"http://127.0.0.1:{ui}")
-        found.wait_for("head", f"http://127.0.0.1:{jobs}/api/version")
-        assert found.processes["head"].poll() is None, (folder / "head.log").read_text()[-2000:]
         for number in (1, 2):
             found.start(
                 f"worker{number}", spark, f"{deploy}.worker.Worker", "--host", "127.0.0.1", "--cores", "1",
                 "--memory", "1g", "--webui-port", "0", "--work-dir", f"{folder}/worker{number}",
                 f"spark://127.0.0.1:{master}", SPARK_HOME=spark_home,
             )  # fmt: skip
-        found.ray_node = (str(BIN / "ray"), "start", f"--address=127.0.0.1:{head}", "--num-cpus=2", *common)
-        found.start("node", *found.ray_node)
+        found.start_ray(
+            "head", "--head", f"--port={head}", f"--dashboard-port={jobs}", "--num-cpus=0", f"--temp-dir={folder}/ray"
+        )
+        found.wait_for("head", f"http://127.0.0.1:{jobs}/api/version")
+        found.ray_node = (f"--address=127.0.0.1:{head}", "--num-cpus=2")
+        found.start_ray("node", *found.ray_node)
         found.environment |= {
             **SMALL,
             **FEW_CHANNELS,
@@ -122,7 +130,7 @@ def clusters(folder: Path) -> Iterator[Clusters]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_a_day_on_both_clusters_with_a_worker_and_a_node_killed(tmp_path: Path, millrace: Millrace) -> None:
     short = Path("/tmp") / f"millrace-{os.getpid()}"  # Ray's sockets have short names
     short.mkdir()
@@ -161,12 +169,12 @@ def _the_day(found: Clusters, millrace: Millrace) -> None:
         while process.poll() is None and not list(millrace.home.glob("runs/deepfm-*/checkpoints/*")):
             time.sleep(0.05)
         killed["node"] = kill_tree(found.processes["node"].pid)
-        found.start("another", *found.ray_node)
+        found.start_ray("another", *found.ray_node)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        process.wait(timeout=1200)
+        process.wait(timeout=1800)
     finally:
         process.kill()
         watcher.join(timeout=30)
@@ -217,7 +225,8 @@ def _submitted(found: Clusters, millrace: Millrace) -> None:
     assert not [p for p in psutil.process_iter(["cmdline"]) if "train lr --date" in " ".join(p.info["cmdline"] or ())]
     told = _jobs(found)
     assert SECRET not in json.dumps(told)
-    assert sorted(job["status"] for job in told) == ["STOPPED", "SUCCEEDED"]
+    submitted = [job for job in told if job["type"] == "SUBMISSION"]  # the others are drivers that connected
+    assert sorted(str(job["status"]) for job in submitted) == ["STOPPED", "SUCCEEDED"]
 
 
 def _jobs(found: Clusters) -> list[dict[str, object]]:

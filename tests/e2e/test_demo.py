@@ -13,7 +13,7 @@ from recsys.recall import CHANNELS
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -> None:
     few = ["--set", "train.epochs=1"]
     done = millrace("demo", "--days", "4", "--scale", "0.2", *few)  # type: ignore[operator]
@@ -104,7 +104,7 @@ FEW = "recall.quota={ease: 60, user_ease: 60, als: 60, user_cf: 30, hot: 10}"  #
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_movielens_goes_through_recall_ranking_and_evaluation(millrace: object, real_data: Path) -> None:
     folder = real_data / "ml-100k"
     files = [

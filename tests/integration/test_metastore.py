@@ -54,7 +54,7 @@ def clients_agree(config: Config) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
     tmp_path: Path, millrace: Millrace, postgres: Postgres
 ) -> None:

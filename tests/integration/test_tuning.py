@@ -34,7 +34,7 @@ def told(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None:
     line = ["tune", "fm", "--date", DAY, "--search", "bayes", "--trials", "8", "--set", "tune.limits=[memory_mb<=60]"]
     command = [str(Path(sys.executable).parent / "millrace"), *line]
@@ -79,7 +79,7 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_zooming_and_population_based_training_and_recall(home: Millrace) -> None:
     zoomed = told(home("tune", "lightgbm", "--date", DAY, "--search", "random", "--trials", "6", "--zoom"))
     rows = read_jsonl(home.home / "runs" / zoomed["run_id"] / "trials.jsonl")
