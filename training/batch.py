@@ -1,6 +1,6 @@
 """What a model is fed: a few contiguous tensors, whatever the number of columns."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -139,10 +139,6 @@ class Batch:
         lists = tuple(Ids.joined([part.lists[i] for part in parts]) for i in range(len(first.lists)))
         image = None if first.image is None else torch.cat([part.image for part in parts if part.image is not None])
         return Batch(**tensors, lists=lists, image=image)
-
-    def with_label(self, label: torch.Tensor) -> "Batch":
-        """The same rows with another label."""
-        return replace(self, label=label)
 
 
 _ALWAYS = ("sparse", "dense", "label", "weight")

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_checks_pass_for_a_good_model_and_name_what_is_wrong_with_a_bad_one(tmp_
     wrong = make_job(
         tmp_path / "wrong", "deepfm", "train.learning_rate=0.002", "loss.name=exponential", "net.hidden=[]"
     )
-    assert check(wrong, batch.with_label(batch.label * 1e6))["failed"]
+    assert check(wrong, replace(batch, label=batch.label * 1e6))["failed"]
 
 
 def test_watched_updates_are_in_the_history(tmp_path: Path) -> None:
