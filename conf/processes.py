@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+from typing import Any
 
 from conf.errors import UserError
 
@@ -26,7 +27,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     wait_or_kill(process)
 
 
-def wait_or_kill(process: "subprocess.Popen[bytes]", within_s: float = ENDS_WITHIN_S) -> None:
+def wait_or_kill(process: "subprocess.Popen[Any]", within_s: float = ENDS_WITHIN_S) -> None:
     """Give a process that is ending half a minute, or `within_s`."""
     try:
         process.wait(timeout=within_s)

@@ -114,7 +114,7 @@ def _home(values: Mapping[str, Any]) -> Path:
     """Where searches leave what they found."""
     paths = values.get("paths")
     home = paths.get("home") if isinstance(paths, Mapping) else None
-    return Path(str(home or ".millrace")).expanduser()
+    return Path(str(home or _model("paths").model_fields["home"].default)).expanduser()
 
 
 def _checked(config: Config) -> Config:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
+from conf.processes import wait_or_kill
 from conf.settings import SECTIONS, secrets_of
 from conf.stopping import until_stopped
 from etl.settings import SparkSettings
@@ -142,7 +143,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         while process.poll() is None:
             if stopped:
                 os.killpg(process.pid, signal.SIGTERM)
-                process.wait(timeout=60)
+                wait_or_kill(process, within_s=60)
                 raise UserError("stopped")
             time.sleep(POLL_S)
         reader.join()

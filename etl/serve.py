@@ -97,7 +97,7 @@ def endpoint_options(settings: ServeSettings) -> dict[str, str]:
     if settings.authentication == "none" and not _is_loopback(settings.host):
         raise UserError(
             f"serve.host {settings.host} lets others in: set serve.authentication to ldap or kerberos "
-            "(docs/operating.md), or listen on 127.0.0.1"
+            "(docs/server.md), or listen on 127.0.0.1"
         )
     wanted: dict[str, tuple[str, object]] = {}
     if settings.authentication == "ldap":
