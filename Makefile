@@ -1,6 +1,7 @@
 # Two commands: `make demo` runs a whole day, `make test` runs the tests. Both set everything up first.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 
 .PHONY: help setup demo test check fmt lock docs
 
@@ -13,9 +14,9 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## all tests
+test: setup  ## all tests, JOBS=2 files at a time (each may take 5 GiB)
 	@$(PYTHON) tools/setup.py browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
@@ -24,6 +24,8 @@ from etl.settings import MetastoreSettings, SparkSettings
 from etl.spark_options import options_file, spark_options
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _open: SparkSession | None = None
 
@@ -85,11 +87,13 @@ def java_machine(config: Config) -> Iterator[Any]:
         yield jvm
 
 
-def at_once(*works: Callable[[], object]) -> None:
-    """Run Spark work side by side: the driver plans one job while another runs. All end; then the first error rises."""
+def at_once(*works: Callable[[], Result]) -> list[Result]:
+    """What each of `works` gives, run side by side: the driver plans one job while another runs.
+
+    All end; then the first error rises.
+    """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for future in [pool.submit(work) for work in works]:
-            future.result()
+        return [future.result() for future in [pool.submit(work) for work in works]]
 
 
 def require_java() -> None:

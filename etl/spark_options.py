@@ -17,6 +17,13 @@ from etl.settings import SparkSettings, existing_jars
 # job's CPU time. `make setup` writes the file; a JVM that it does not fit leaves it aside.
 CLASS_ARCHIVE = Path(get_path("data")) / "spark-classes.jsa"
 
+# Most code of a day runs some thousand times: compiling it as well as Java can takes more CPU time than running it.
+# Tenfold the usual counts; what a large day repeats by the million reaches them within moments.
+COMPILE_WELL_LATER = (
+    "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
+    "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
+)
+
 
 def spark_options(config: Config) -> dict[str, str]:
     """Every option that Millrace sets, `spark.extra` last."""
@@ -36,7 +43,7 @@ def spark_options(config: Config) -> dict[str, str]:
         "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
         everywhere,
         # Java would keep 48 MB of compiled code then, and compile nothing more once they are full, after some minutes.
-        *(["-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"] if settings.compile_little else []),
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
     ]
     found = {
         "spark.master": settings.master,
@@ -59,7 +66,7 @@ def spark_options(config: Config) -> dict[str, str]:
     if drivers := ":".join(existing_jars(settings)):
         found |= {"spark.driver.extraClassPath": drivers, "spark.executor.extraClassPath": drivers}
     if settings.compile_little:
-        found["spark.sql.codegen.wholeStage"] = "false"
+        found |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     if settings.is_local:
         found["spark.driver.host"] = found["spark.driver.bindAddress"] = "127.0.0.1"
     return found | settings.extra

@@ -10,7 +10,7 @@ Three sets are published under `datasets/candidates/dt=…/`:
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
 from conf.versions import current, publish
+from etl.session import at_once
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
 from etl.warehouse import Warehouse
@@ -220,9 +221,9 @@ class _Maker:
         settings = self._settings
         now = known.selectExpr("max(cast(at as double))").collect()[0][0]
         history = History(known, self.warehouse.newest(dim.item, self.day), now or 0.0, settings)
-        scorers = {name: channel_of(name)(history, settings) for name in settings.quota}
+        scorers = at_once(*[partial(channel_of(name), history, settings) for name in settings.quota])
         plan = Plan(
-            scorers,
+            dict(zip(settings.quota, scorers, strict=True)),
             settings.quota,
             weights,
             history.items["item_id"].to_numpy(dtype=object),

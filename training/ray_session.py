@@ -34,7 +34,7 @@ def ray_session(config: Config) -> Iterator[None]:
         }
     )
     ray.init(
-        address=settings.address,
+        address=settings.address or "local",  # with None Ray joins whatever was started on this machine
         logging_level=logging.ERROR,
         log_to_driver="--debug" in sys.argv,
         runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},

@@ -2,7 +2,7 @@
 
 A channel is a function `fit(history, settings) -> Scorer`: it learns from `History` (on Spark, or on the driver from
 what grows with items only) and returns something small that scores every item for a batch of users in Spark's workers.
-A name with a colon, `my_pkg.mod:fit`, is imported.
+A name with a colon, `my_pkg.mod:fit`, is imported. Channels are fitted side by side, each in a thread.
 """
 
 from collections.abc import Callable

@@ -93,7 +93,7 @@ def test_a_killed_worker_of_ray_train_is_replaced_and_the_run_ends_as_an_unbroke
     process = launched(broken, "ray")
     try:
         wait_for(lambda: checkpoint_within_an_epoch(broken), process)
-        workers = [pid for pid in _everybody() if _command(pid).startswith("ray::RayTrainWorker")]
+        workers = [pid for pid in _children(process.pid) if _command(pid).startswith("ray::RayTrainWorker")]
         assert len(workers) >= 2
         os.kill(workers[-1], signal.SIGKILL)
         _, told = process.communicate(timeout=LIMIT_S)
