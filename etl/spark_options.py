@@ -30,26 +30,25 @@ def spark_options(config: Config) -> dict[str, str]:
     paths, settings = config.get(Paths), config.get(SparkSettings)
     with as_file(files("etl") / "log4j2.properties") as log4j:
         log4j_file = log4j.as_uri()
-    everywhere = (
-        "-XX:-DontCompileHugeMethods "  # else the long method that Spark generates for a wide row stays interpreted
-        "-Xss16m"  # a log line full of escapes recurses deep in Java's regular expressions
-    )
-    java = [
+    everywhere = [
+        "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
+        "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+        # Java would keep 48 MB of compiled code then, and compile nothing more once they are full, after some minutes.
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
+    ]
+    driver = [
         f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_file}",
         f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
         "-XX:+UseParallelGC",
         # What the machine itself has to say does not belong among a command's results.
         "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
-        everywhere,
-        # Java would keep 48 MB of compiled code then, and compile nothing more once they are full, after some minutes.
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
     ]
     found = {
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": " ".join(java),
-        "spark.executor.extraJavaOptions": everywhere,
+        "spark.driver.extraJavaOptions": " ".join([*driver, *everywhere]),
+        "spark.executor.extraJavaOptions": " ".join(everywhere),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from conf import Paths, UserError
 from conf.runs import new_run_id
-from etl.metastore.partitions import locations
+from etl.metastore import catalog
 from etl.quality import check_rows
 from etl.table import Table, quote
 from etl.tables import ALL
@@ -86,21 +86,18 @@ class Warehouse:
         """
         if table in self._known:
             return
-        if self.spark.catalog.tableExists(table.name):
-            known = [column.name for column in self.spark.catalog.listColumns(table.name) if not column.isPartition]
-            wanted = [name.lower() for name in table.column_names]
-            if [name.lower() for name in known] == wanted[: len(known)] and len(known) < len(wanted):
-                added = ", ".join(
-                    f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in table.columns[len(known) :]
-                )
-                self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({added})")
-            elif [name.lower() for name in known] != wanted:
-                raise UserError(
-                    f"{table.name} in the metastore has columns {known}, its description has {table.column_names}: "
-                    f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
-                )
-        else:
+        known = catalog.columns(self.spark, table.name)
+        wanted = [name.lower() for name in table.column_names]
+        if known is None:
             self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
+        elif [name.lower() for name in known] == wanted[: len(known)] and len(known) < len(wanted):
+            added = ", ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in table.columns[len(known) :])
+            self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({added})")
+        elif [name.lower() for name in known] != wanted:
+            raise UserError(
+                f"{table.name} in the metastore has columns {known}, its description has {table.column_names}: "
+                f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
+            )
         self._known.add(table)
 
     # --- writing ---
@@ -217,7 +214,7 @@ class Warehouse:
     def locations(self, table: Table) -> dict[str, str]:
         """Folder of each partition, by its value."""
         self.ensure(table)
-        return {values[table.partition]: _plain(at) for values, at in locations(self.spark, table.name)}
+        return {values[table.partition]: _plain(at) for values, at in catalog.locations(self.spark, table.name)}
 
     def _delete(self, folder: str) -> None:
         self._file_system(folder).delete(self._path(folder), True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from conf import Config, UserError
+from etl.metastore.catalog import locations
 from etl.metastore.connection import alone
-from etl.metastore.partitions import locations
 from etl.session import spark_session
 from etl.settings import MetastoreSettings
 from etl.table import quote

@@ -24,7 +24,7 @@ from etl.tables import ALL
 _LAST = (datetime.now(UTC) - timedelta(hours=2, minutes=15)).date() - timedelta(days=1)
 FIRST, *PAST, DAY = [str(_LAST - timedelta(days=back)) for back in (4, 3, 2, 1, 0)]
 KILLED = PAST[1]
-LOADED = ("collect", "import", "events")  # stages of the past days
+LOADED = ("events",)  # stages of the past days
 # What a day's own logs determine, whatever other days are there; and what tells that the day went all the way.
 TABLES = {
     "dwd_impression": "dt", "dwd_interaction": "dt",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import Postgres, postgres_server
-from support import ROOT, Millrace
+from support import ROOT, SMALL, Millrace
 
 from conf import Config, UserError, load
 from conf.runs import start_run
@@ -40,14 +40,14 @@ def clients_agree(config: Config) -> None:
         assert str(process.pid) in commands
         assert "secret" not in commands
         done = subprocess.run(
-            [sys.executable, "-c", CLIENT, str(port), QUERY], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", CLIENT, str(port), QUERY], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.stdout.strip() == str(ROWS), done.stderr
         beeline = spark_program("beeline")
         url = f"jdbc:hive2://127.0.0.1:{port}/default"
         done = subprocess.run(
             [str(beeline), "-u", url, "-n", "me", "--outputformat=csv2", "--silent=true", "-e", QUERY],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         assert lines[-2:] == ["fm,auc,0.75", "fm,log_loss,0.5"], done.stdout + done.stderr
@@ -60,7 +60,9 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
 ) -> None:
     home = f"paths.home={millrace.home}"
     assert millrace("simulate", "--days", "2", "--scale", "0.02").returncode == 0
-    embedded = load(overrides=[home, "serve.port=0", "spark.driver_memory=1g"], environment={})
+    embedded = load(
+        overrides=[home, "serve.port=0", "spark.driver_memory=1g", "spark.compile_little=true"], environment={}
+    )
     with start_run(embedded, "fm", date(2026, 1, 2)) as found:
         found.metrics("fine", "test", {"auc": 0.75, "log_loss": 0.5}, 10)
     for line in ("etl results", "etl events --date 2026-01-01"):
@@ -83,7 +85,7 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
     assert moved.returncode == 0, moved.stderr
     assert '"partitions_there_before": 0' in moved.stdout
     config = load(
-        overrides=[home, "serve.port=0", "spark.driver_memory=1g"],
+        overrides=[home, "serve.port=0", "spark.driver_memory=1g", "spark.compile_little=true"],
         environment=on_server,
     )
     assert "secret" not in str(config.resolved())
@@ -91,7 +93,7 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
 
     # Two days of one stage (the second makes the first again, for late events), and another stage that writes the same quarantine table, all at once.
     lines = ("etl events --date 2026-01-01", "etl events --date 2026-01-02", "etl weblog --date 2026-01-01")
-    environment = {**os.environ, **on_server, "MILLRACE_HOME": str(millrace.home)}
+    environment = {**os.environ, **SMALL, **on_server, "MILLRACE_HOME": str(millrace.home)}
     environment["MILLRACE__SPARK__DRIVER_MEMORY"] = "1g"
     command = str(Path(sys.executable).parent / "millrace")
     running = [

@@ -145,13 +145,13 @@ from etl.session import spark_session
 from etl.tables import ads
 from etl.warehouse import Warehouse
 
-config = load(overrides=[f"paths.home={sys.argv[1]}"], environment={})
+config = load(overrides=[f"paths.home={sys.argv[1]}", "spark.compile_little=true"], environment={})
 pvs, marker = int(sys.argv[2]), sys.argv[3]
 with spark_session(config) as spark:
     def slow(row):
         if marker != "-":
             Path(marker).touch()
-            time.sleep(120)
+            time.sleep(600)
         return row
     rows = spark.createDataFrame([("02", "01", "07", pvs, 0, "20260201")], "month string, day string, hour string, pvs long, pvs_human long, datestr string")
     rows = spark.createDataFrame(rows.rdd.map(slow), rows.schema)
@@ -170,11 +170,11 @@ def run_writer(home: Path, pvs: int, marker: str = "-") -> "subprocess.Popen[str
 
 def test_kill_9_during_a_write_leaves_the_old_partition_and_a_rerun_repairs(tmp_path: Path, millrace: object) -> None:
     first = run_writer(tmp_path / "home", 1)
-    assert first.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 1, 0, '20260201')]")
+    assert first.communicate(timeout=400)[0].strip().endswith("[('02', '01', '07', 1, 0, '20260201')]")
     marker = tmp_path / "writing"
     killed = run_writer(tmp_path / "home", 2, str(marker))
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not marker.exists() and time.monotonic() < deadline and killed.poll() is None:
             time.sleep(0.1)
         assert marker.exists(), killed.communicate(timeout=5)
@@ -184,4 +184,4 @@ def test_kill_9_during_a_write_leaves_the_old_partition_and_a_rerun_repairs(tmp_
     done = millrace("sql", "select pvs from ads_pv_hourly", "--format", "json")  # type: ignore[operator]
     assert (done.returncode, done.stdout.strip()) == (0, '[{"pvs": 1}]'), done.stderr
     again = run_writer(tmp_path / "home", 2)
-    assert again.communicate(timeout=180)[0].strip().endswith("[('02', '01', '07', 2, 0, '20260201')]")
+    assert again.communicate(timeout=400)[0].strip().endswith("[('02', '01', '07', 2, 0, '20260201')]")

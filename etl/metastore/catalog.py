@@ -1,0 +1,30 @@
+"""What the metastore knows of a table of the default database, by its own calls: `spark.catalog` takes five times as
+long, and a stage asks of each of its tables.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+def columns(spark: SparkSession, table: str) -> list[str] | None:
+    """Names of a table's columns but those that it is partitioned by; None when there is no such table."""
+    catalog = _catalog(spark)
+    if not catalog.tableExists("default", table):
+        return None
+    return list(catalog.getTable("default", table).dataSchema().fieldNames())
+
+
+def locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
+    """The columns' values and the folder of each partition of a table; one call for all."""
+    jvm: Any = spark._jvm
+    java = jvm.scala.jdk.javaapi.CollectionConverters
+    for partition in java.asJava(_catalog(spark).listPartitions("default", table, jvm.scala.Option.empty())):
+        values = {str(key): str(value) for key, value in java.asJava(partition.spec()).items()}
+        # As a Path, for a URI writes a space as %20.
+        yield values, str(jvm.org.apache.hadoop.fs.Path(partition.storage().locationUri().get()).toString())
+
+
+def _catalog(spark: SparkSession) -> Any:
+    return spark._jsparkSession.sessionState().catalog().externalCatalog()
