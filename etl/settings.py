@@ -22,8 +22,9 @@ class SparkSettings(Settings):
     driver_memory: str = "4g"
     """Heap of the driver; in local mode all work happens there."""
     compile_little: bool = False
-    """Spark makes no code of whole plans and the JVM compiles fast and not thoroughly: less work for small days, where
-    compiling costs more than it saves, and more for large ones."""
+    """Spark makes no code of plans, and the JVM compiles fast and not thoroughly: less work for small days, where
+    compiling costs more than it saves, and more for large ones. Spark's `catalog.listTables()` fails without that code;
+    `SHOW TABLES` works."""
     python: str | None = None
     """Python of the executors, with Millrace's packages; the driver's own path when not given."""
     shuffle_partitions: int = Field(default=4, gt=0)

@@ -8,6 +8,11 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 
+def tables(spark: SparkSession) -> list[str]:
+    """Names of all tables and views."""
+    return list(_java(spark).asJava(_catalog(spark).listTables("default")))
+
+
 def columns(spark: SparkSession, table: str) -> list[str] | None:
     """Names of a table's columns but those that it is partitioned by; None when there is no such table."""
     catalog = _catalog(spark)
@@ -19,7 +24,7 @@ def columns(spark: SparkSession, table: str) -> list[str] | None:
 def locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
     """The columns' values and the folder of each partition of a table; one call for all."""
     jvm: Any = spark._jvm
-    java = jvm.scala.jdk.javaapi.CollectionConverters
+    java = _java(spark)
     for partition in java.asJava(_catalog(spark).listPartitions("default", table, jvm.scala.Option.empty())):
         values = {str(key): str(value) for key, value in java.asJava(partition.spec()).items()}
         # As a Path, for a URI writes a space as %20.
@@ -28,3 +33,9 @@ def locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str],
 
 def _catalog(spark: SparkSession) -> Any:
     return spark._jsparkSession.sessionState().catalog().externalCatalog()
+
+
+def _java(spark: SparkSession) -> Any:
+    """Turns Scala's collections into Java's, which Python can walk."""
+    jvm: Any = spark._jvm
+    return jvm.scala.jdk.javaapi.CollectionConverters

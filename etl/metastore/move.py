@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from conf import Config, UserError
-from etl.metastore.catalog import locations
+from etl.metastore.catalog import locations, tables
 from etl.metastore.connection import alone
 from etl.session import spark_session
 from etl.settings import MetastoreSettings
@@ -43,10 +43,7 @@ def run(config: Config) -> dict[str, int]:
 
 def definitions(spark: SparkSession) -> list[Definition]:
     """Every table of the default database, views last: they refer to tables."""
-    found = []
-    for table in spark.catalog.listTables("default"):
-        if not table.isTemporary:
-            found.append(_definition(spark, table.name))
+    found = [_definition(spark, name) for name in tables(spark)]
     return sorted(found, key=lambda definition: (definition.is_view, definition.name))
 
 
