@@ -233,9 +233,8 @@ def test_visits_cross_midnights_and_belong_to_the_day_they_began(
     assert steps == {"step1": 3, "step2": 1, "other.step1": 1}  # the owl's second page is of the next day
     assert set(rows(warehouse, dwd.weblog_request, MADE[0], "host")) == {("web7",)}
     one_by_one = everything(warehouse, MADE[:3])
-    for again in (MADE[0:3:2], MADE[:3]):  # with a hole, and as a whole
-        weblog.run(spark, config, again)
-        assert everything(warehouse, MADE[:3]) == one_by_one
+    weblog.run(spark, config, MADE[0:3:2])  # with a hole
+    assert everything(warehouse, MADE[:3]) == one_by_one
 
 
 def test_a_hot_address_is_put_in_order_by_the_hour(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
@@ -356,10 +355,9 @@ def test_tables_can_be_made_in_hives_four_ways(spark: SparkSession, warehouse: W
         assert sorted(map(tuple, spark.table(name).collect())) == [(1, "x"), (2, "y")]
     managed = Table("ads_managed", "One row per a", ads.new_visitor.columns, partition="datestr", is_managed=True)
     warehouse.write(managed, spark.sql("select 'x' as remote_addr, '20140101' as datestr"), [date(2014, 1, 1)])
-    kinds = {table.name: table.tableType for table in spark.catalog.listTables()}
-    assert (kinds["ads_managed"], kinds["way_external"], kinds["ads_new_visitor"]) == (
-        "MANAGED",
-        "EXTERNAL",
-        "EXTERNAL",
-    )
+    kinds = [
+        spark.sql(f"describe extended {name}").where("col_name = 'Type'").collect()[0]["data_type"]
+        for name in ("ads_managed", "way_external", "ads_new_visitor")
+    ]
+    assert kinds == ["MANAGED", "EXTERNAL", "EXTERNAL"]
     assert (managed.kind, ads.new_visitor.kind) == ("managed", "external")
