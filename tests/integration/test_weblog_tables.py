@@ -355,6 +355,7 @@ def test_tables_can_be_made_in_hives_four_ways(spark: SparkSession, warehouse: W
         assert sorted(map(tuple, spark.table(name).collect())) == [(1, "x"), (2, "y")]
     managed = Table("ads_managed", "One row per a", ads.new_visitor.columns, partition="datestr", is_managed=True)
     warehouse.write(managed, spark.sql("select 'x' as remote_addr, '20140101' as datestr"), [date(2014, 1, 1)])
+    warehouse.ensure(ads.new_visitor)
     kinds = [
         spark.sql(f"describe extended {name}").where("col_name = 'Type'").collect()[0]["data_type"]
         for name in ("ads_managed", "way_external", "ads_new_visitor")
