@@ -1,4 +1,4 @@
-"""What the metastore knows of a table of the default database, by its own calls: `spark.catalog` takes five times as
+"""What the metastore knows of a table of the default database, by its own calls: `spark.catalog` takes three times as
 long, and a stage asks of each of its tables.
 """
 
