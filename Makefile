@@ -14,9 +14,10 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## all tests, JOBS=2 files at a time (each may take 5 GiB)
+test: setup  ## all tests: whole days one after the other, then the others, JOBS=2 files at a time
 	@$(PYTHON) tools/setup.py browser
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/integration tests/unit
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
 
+_TRIES = 3  # Ray waits 30 s for its own processes, which is not enough on a machine that is busy at that moment
+
 
 @contextmanager
 def ray_session(config: Config) -> Iterator[None]:
@@ -33,13 +35,20 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
         }
     )
-    ray.init(
-        address=settings.address or "local",  # with None Ray joins whatever was started on this machine
-        logging_level=logging.ERROR,
-        log_to_driver="--debug" in sys.argv,
-        runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
-        **local,
-    )
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            ray.init(
+                address=settings.address or "local",  # with None Ray joins whatever was started on this machine
+                logging_level=logging.ERROR,
+                log_to_driver="--debug" in sys.argv,
+                runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
+                **local,
+            )
+            break
+        except Exception as error:  # Ray has no class of its own for it
+            if "timed out during startup" not in str(error) or not tries_left:
+                raise
+            log.warning("Ray did not start within its 30 s: trying again")
     try:
         yield
     finally:
