@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from conf import Config, UserError
-from etl.metastore.catalog import locations, tables
+from etl.metastore.catalog import external, locations, tables
 from etl.metastore.connection import alone
 from etl.session import spark_session
 from etl.settings import MetastoreSettings
@@ -48,8 +48,7 @@ def definitions(spark: SparkSession) -> list[Definition]:
 
 
 def _definition(spark: SparkSession, name: str) -> Definition:
-    catalog = spark._jsparkSession.sessionState().catalog().externalCatalog()
-    about = catalog.getTable("default", name)
+    about = external(spark).getTable("default", name)
     is_view = about.tableType().name() == "VIEW"
     as_hive = " AS SERDE" if about.provider().isDefined() and about.provider().get() == "hive" else ""
     statement = spark.sql(f"SHOW CREATE TABLE `{name}`{as_hive}").collect()[0][0]
