@@ -59,6 +59,8 @@ def main() -> None:
     # Ours keep their version when their recipe changes, so they are always put in anew.
     anew = ("--reinstall-package", "petastorm", "--reinstall-package", "horovod")
     uv("install", "-e", ".", "--group", "dev", "-c", "constraints.txt", *links, *anew)
+    if sys.dont_write_bytecode:
+        compile_packages()
     archive_classes()
     STAMP.write_text(fingerprint())
     say(f"ready after {time.monotonic() - started:.0f} s")
@@ -179,6 +181,17 @@ def wheel_cache(name: str, recipe: tuple[str, ...]) -> Path:
 def pinned(package: str) -> str:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
+
+
+def compile_packages() -> None:
+    """Keep the bytecode of the packages where PYTHONDONTWRITEBYTECODE, as in many containers, forbids Python to.
+
+    Without it every process compiles all that it imports, torch and Ray for seconds each.
+    """
+    say("compiling the packages, which PYTHONDONTWRITEBYTECODE would make every process do")
+    packages = VENV / "lib/python3.11/site-packages"
+    command = [str(PYTHON), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", str(packages)]
+    subprocess.run(command, check=False)  # some packages hold templates that are no Python yet
 
 
 def archive_classes() -> None:
