@@ -143,6 +143,7 @@ def environment_of(config: Config) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": secret,
         "AIRFLOW__API_AUTH__JWT_SECRET": secret,
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # a task that has ended is often seen a whole interval later
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
 
