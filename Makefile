@@ -14,10 +14,9 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## all tests: whole days one after the other, then the others, JOBS=2 files at a time
+test: setup  ## all tests, in JOBS=2 processes: whole days one after the other in one, the others beside them
 	@$(PYTHON) tools/setup.py browser
-	@$(BIN)/python -m pytest tests/e2e
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/integration tests/unit
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
+        # Of two processes one runs the whole days, one after the other, while the other runs all else file by file.
+        item.add_marker(pytest.mark.xdist_group("days" if "e2e" in item.path.parts else item.path.name))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,7 +16,7 @@ import millrace as front
 ROOT = Path(__file__).resolve().parent.parent
 # For days of some thousand rows.
 SMALL = {"MILLRACE__SPARK__DRIVER_MEMORY": "2g", "MILLRACE__SPARK__COMPILE_LITTLE": "true"}
-FEW_CHANNELS = {"MILLRACE__RECALL__QUOTA": "{ease: 30, item_cf: 30, hot: 30, new: 10}"}
+FEW_CHANNELS = {"MILLRACE__RECALL__QUOTA": "{ease: 40, hot: 40}"}
 
 
 def run_front_door(*arguments: str, home: object = None) -> tuple[int, str, str]:

@@ -61,7 +61,7 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
 
 def test_a_killed_rank_of_horovodrun_stops_the_job_and_resume_ends_as_an_unbroken_run(tmp_path: Path) -> None:
     overrides = [*OVERRIDES, "train.hosts=localhost:2"]
-    whole, broken = (make_job(tmp_path / name, "deepfm", *overrides, rows=4000) for name in ("whole", "broken"))
+    whole, broken = (make_job(tmp_path / name, "deepfm", *overrides, rows=2000) for name in ("whole", "broken"))
     process = launched(broken, "horovod")
     try:
         wait_for(lambda: checkpoint_within_an_epoch(broken), process)
@@ -89,7 +89,7 @@ def test_a_killed_rank_of_horovodrun_stops_the_job_and_resume_ends_as_an_unbroke
 
 
 def test_a_killed_worker_of_ray_train_is_replaced_and_the_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    whole, broken = (make_job(tmp_path / name, "deepfm", *OVERRIDES, rows=4000) for name in ("whole", "broken"))
+    whole, broken = (make_job(tmp_path / name, "deepfm", *OVERRIDES, rows=2000) for name in ("whole", "broken"))
     process = launched(broken, "ray")
     try:
         wait_for(lambda: checkpoint_within_an_epoch(broken), process)

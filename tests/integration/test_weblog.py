@@ -47,6 +47,12 @@ def warehouse(spark: SparkSession, config: Config) -> Warehouse:
     return Warehouse(spark, config.get(Paths))
 
 
+@pytest.fixture(autouse=True)
+def loading_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from the loaded requests is looked at in test_weblog_tables.py, and takes most of a run's time."""
+    monkeypatch.setattr(weblog, "_rebuild", lambda *_: None)
+
+
 def load_lines(spark: SparkSession, config: Config, folder: Path, day: date, lines: list[bytes]) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "access.log").write_bytes(b"\n".join(lines) + b"\n")
