@@ -16,7 +16,7 @@ demo: setup  ## the whole day on generated data
 
 test: setup  ## all tests, in JOBS=2 processes: whole days one after the other in one, the others beside them
 	@$(PYTHON) tools/setup.py browser
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -8,19 +8,29 @@ from pathlib import Path
 import psutil
 import pytest
 from support import ROOT, Millrace
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from conf import Config, load
 
 DATA = ROOT.parent / "shared/data"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
-        # Of two processes one runs the whole days, one after the other, while the other runs all else file by file.
-        item.add_marker(pytest.mark.xdist_group("days" if "e2e" in item.path.parts else item.path.name))
+
+
+class DaysAndFiles(LoadFileScheduling):
+    """Of several processes one runs the whole days, one after the other, while the others run all else file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "days" if "/e2e/" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> DaysAndFiles:
+    return DaysAndFiles(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
