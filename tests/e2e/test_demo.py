@@ -15,7 +15,7 @@ from recsys.recall import CHANNELS
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -> None:
-    few = ["--set", "train.epochs=3", "--set", "recall.als_rank=16"]
+    few = ["--set", "train.epochs=6", "--set", "train.batch_size=256", "--set", "recall.als_rank=16"]
     done = millrace("demo", "--days", "4", "--scale", "0.1", *few)  # type: ignore[operator]
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(done.stdout.strip().splitlines()) == 1
