@@ -25,15 +25,9 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("silent", "more"),
-    [(DAYS[-2:], {"recall.quota": {"ease": 8, "als": 8, "hot": 8}}), (DAYS, {})],
-    ids=["no held-out clicks", "none at all, all channels"],
-)
-def test_a_day_without_clicks_still_gets_its_lists(
-    spark: SparkSession, config: Config, silent: list[date], more: dict[str, dict[str, int]]
-) -> None:
-    config = config.with_values(SMALL | more)
+@pytest.mark.parametrize("silent", [DAYS[-2:], DAYS], ids=["no held-out clicks", "none at all"])
+def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
+    config = config.with_values(SMALL)
     warehouse = Warehouse(spark, config.get(Paths))
     write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4)
     day = DAYS[-1]
