@@ -47,7 +47,7 @@ def warehouse(spark: SparkSession, config: Config) -> Warehouse:
     return Warehouse(spark, config.get(Paths))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def loading_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows from the loaded requests is looked at in test_weblog_tables.py, and takes most of a run's time."""
     monkeypatch.setattr(weblog, "_rebuild", lambda *_: None)
@@ -120,6 +120,7 @@ def test_hostile_lines_are_kept_or_quarantined_with_reason_and_place(
     assert (kept["-"], kept["/x.PNG?v=1"], kept['/say\\"hi\\"']) == ("false", "false", "true")
 
 
+@pytest.mark.usefixtures("loading_alone")
 def test_line_numbers_hold_across_the_splits_of_a_large_file(
     spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_line_numbers_hold_across_the_splits_of_a_large_file(
     assert sorted(row["line_number"] for row in warehouse.read(ods.quarantine, [day]).collect()) == bad
 
 
+@pytest.mark.usefixtures("loading_alone")
 def test_a_corrupt_gz_is_named_and_nothing_is_changed(
     spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_any_bytes_are_accounted_for(
             assert (row[1], row[2], row[3], row[4], int(row[5])) == expected
 
 
+@pytest.mark.usefixtures("loading_alone")
 def test_referrers_are_taken_apart_as_hive_does(spark: SparkSession, config: Config, tmp_path: Path) -> None:
     """W4: the wide table holds what `LATERAL VIEW parse_url_tuple` says of the narrow one, also for random URLs."""
     day = date(2026, 2, 12)
@@ -233,6 +236,7 @@ def test_referrers_are_taken_apart_as_hive_does(spark: SparkSession, config: Con
     assertDataFrameEqual(ours, by_hive)
 
 
+@pytest.mark.usefixtures("loading_alone")
 def test_a_file_that_grew_adds_nothing_twice(spark: SparkSession, config: Config, tmp_path: Path) -> None:
     day, line = date(2026, 2, 13), GOOD.replace("05/Feb", "13/Feb").encode()
     for grown in (20, 30):
