@@ -190,7 +190,7 @@ def compile_packages() -> None:
     """
     say("compiling the packages, which PYTHONDONTWRITEBYTECODE would make every process do")
     packages = VENV / "lib/python3.11/site-packages"
-    command = [str(PYTHON), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", str(packages)]
+    command = [str(PYTHON), "-m", "compileall", "-qq", "-j", "0", "-x", "site-packages/.*/tests?/", str(packages)]
     subprocess.run(command, check=False)  # some packages hold templates that are no Python yet
 
 
