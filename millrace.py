@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conf import Config
 
 # area -> (module with its Typer `app`, what it does). An area with one verb is a Typer app of one command.
 AREAS = {
@@ -116,9 +119,14 @@ def invoke(area: str, arguments: Sequence[str]) -> Any:
 
     rest, common = split_common(arguments)
     config = load(profile=common.profile, experiment=common.experiment, overrides=common.overrides)
+    return invoke_with(config, area, rest)
+
+
+def invoke_with(config: "Config", area: str, arguments: Sequence[str]) -> Any:
+    """Run `millrace AREA ARGUMENTS` with settings that are resolved: `arguments` holds no option of every command."""
     module, name = AREAS[area][0].split(":")
     app: Callable[..., Any] = getattr(import_module(module), name)
-    outcome = app(rest, prog_name=f"millrace {area}", obj=config, standalone_mode=False)
+    outcome = app(list(arguments), prog_name=f"millrace {area}", obj=config, standalone_mode=False)
     if isinstance(outcome, int) and outcome:  # `typer.Exit(code)` comes back as its code
         raise SystemExit(outcome)
     return outcome

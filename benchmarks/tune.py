@@ -106,8 +106,7 @@ if __name__ == "__main__":
         made = simulate.run(CONFIG, days=7, scale=scale, seed=7)
         DAY = date.fromisoformat(str(made["last_day"]))
         with engines(CONFIG) as opened:
-            common = ["--set", f"paths.home={scratch}"]
-            walk(opened, chosen("import", "features", None), str(DAY), since=str(made["first_day"]), common=common)
+            walk(opened, chosen("import", "features", None), str(DAY), since=str(made["first_day"]))
         with ray_session(CONFIG):
             print(f"the FM's validation log loss after {SECONDS} s of search, Ray running\n")
             for name, search, early in (("random", "random", False), ("bayes_asha", "bayes", True)):

@@ -59,10 +59,8 @@ def chosen(first: str | None, last: str | None, only: str | None) -> list[Stage]
     return list(STAGES[start:stop])
 
 
-def walk(
-    opened: Engines, stages: Sequence[Stage], date: str, *, since: str | None = None, common: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """Run each stage's command line in this process; returns name, seconds and counts of each."""
+def walk(opened: Engines, stages: Sequence[Stage], date: str, *, since: str | None = None) -> list[dict[str, Any]]:
+    """Run each stage's command line in this process with the walk's settings; returns name, seconds, counts of each."""
     import millrace
 
     done = []
@@ -71,6 +69,6 @@ def walk(
         log.info("── %s: %s", stage.name, stage.about)
         started = time.monotonic()
         area, *arguments = stage.arguments(date, since)
-        counts = millrace.invoke(area, [*arguments, *common])
+        counts = millrace.invoke_with(opened.config, area, arguments)
         done.append({"stage": stage.name, "seconds": round(time.monotonic() - started, 1), "counts": counts})
     return done

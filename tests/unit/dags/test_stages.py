@@ -1,11 +1,13 @@
 import ast
+from pathlib import Path
 
 import pytest
+import yaml
 from support import ROOT
 
-from conf import UsageError
-from dags.stages import HOURLY, NAMES, PREDICTIONS, STAGES, TUNE, WEEKLY, upstream
-from dags.walk import chosen
+from conf import UsageError, load
+from dags.stages import HOURLY, NAMES, PREDICTIONS, STAGES, TUNE, WEEKLY, Stage, upstream
+from dags.walk import chosen, engines, walk
 from etl.tables import ALL
 
 
@@ -37,3 +39,11 @@ def test_a_dag_file_imports_airflow_and_the_standard_library_only(name: str) -> 
     tree = ast.parse((ROOT / "dags" / name).read_text())
     roots = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     assert roots <= {"airflow", "collections", "dags", "dataclasses", "datetime", "pathlib", "typing"}
+
+
+def test_a_walk_runs_its_stages_with_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(overrides=["train.epochs=37", f"paths.home={tmp_path}"], environment={})
+    with engines(config) as opened:
+        walk(opened, [Stage("show", "config show", "every setting")], "2026-01-07")
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["train"]["epochs"], shown["paths"]["home"]) == (37, str(tmp_path))
