@@ -5,6 +5,7 @@ later over earlier, from code, `conf/<profile>.yaml`, what searches found (`tune
 `MILLRACE__SPARK__MASTER=…`, and `--set spark.master=…`.
 """
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ class Config:
 
     profile: str
     values: Mapping[str, Any] = field(repr=False)  # holds secrets
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Those of `values` that an experiment file, the environment, the command line or a search set."""
 
     def get(self, model: type[S]) -> S:
         """The settings of `model`'s section. Raises UserError that names key, value and what is allowed."""
@@ -87,10 +90,10 @@ class Config:
 
     def with_values(self, overrides: Mapping[str, Any]) -> "Config":
         """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run."""
-        values = _merge({}, self.values)
+        values, given = self.values, self.given
         for path, value in overrides.items():
-            values = _merge(values, _nested(path, value))
-        return _checked(Config(self.profile, values))
+            values, given = _merge(values, _nested(path, value)), _merge(given, _nested(path, value))
+        return _checked(Config(self.profile, values, given))
 
 
 def load(
@@ -102,12 +105,17 @@ def load(
 ) -> Config:
     """Resolve the settings; `overrides` are `section.key=value` texts as given to `--set`."""
     profile = profile or environment.get("MILLRACE_PROFILE") or "local"
-    values, over = _profile_values(profile), _read_yaml(experiment) if experiment else {}
+    values, given = _profile_values(profile), _read_yaml(experiment) if experiment else {}
     for layer in (*_from_environment(environment), *(_from_text(text) for text in overrides)):
-        over = _merge(over, layer)
-    for file in tuned_files(_home(_merge(values, over))):
+        given = _merge(given, layer)
+    for file in tuned_files(_home(_merge(values, given))):
         values = _merge(values, _read_yaml(file))
-    return _checked(Config(profile, _merge(values, over)))
+    return _checked(Config(profile, _merge(values, given), given))
+
+
+def as_variable(section: str, key: str, value: Any) -> tuple[str, str]:
+    """Name and text of an environment variable that `load` reads."""
+    return f"{ENV_PREFIX}{section}__{key}".upper(), json.dumps(value, default=str)
 
 
 def _home(values: Mapping[str, Any]) -> Path:

@@ -22,6 +22,7 @@ from pydantic import Field
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
 from conf.processes import free_port
+from conf.settings import as_variable
 from dags.stages import POOL
 from etl.settings import MetastoreSettings
 
@@ -124,11 +125,14 @@ def environment_of(config: Config) -> dict[str, str]:
     port, secret = about.get("port", settings.port), about.get("secret", "")
     url = f"http://{settings.host}:{port}"
     dags = Path(__file__).resolve().parent
+    root = str(config.get(Paths).root)
+    given = config.with_values({"paths.home": root}).given  # absolute: tasks run in folders of their own
     return {
         **os.environ,
+        **dict(as_variable(section, *item) for section, values in given.items() for item in (values or {}).items()),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "MILLRACE_HOME": str(config.get(Paths).root),
+        "MILLRACE_HOME": root,
         "MILLRACE_PROFILE": config.profile,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

@@ -20,7 +20,7 @@ from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
 from conf.processes import wait_or_kill
-from conf.settings import SECTIONS, secrets_of
+from conf.settings import SECTIONS, as_variable, secrets_of
 from conf.stopping import until_stopped
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options, spark_program
@@ -53,7 +53,8 @@ def settings_to_send(config: Config) -> dict[str, str]:
                 continue
             if isinstance(value, dict):
                 value = {name: inner for name, inner in value.items() if not SECRET.search(str(name))}
-            found[f"MILLRACE__{section}__{key}".upper()] = json.dumps(value, default=str)
+            name, text = as_variable(section, key, value)
+            found[name] = text
     return found
 
 

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from support import ROOT, parse_command
 
+from conf import load
+from dags.local_airflow import environment_of
+from etl.settings import BusinessSettings
 from etl.tables import ALL
 
 LOAD = """
@@ -125,3 +128,20 @@ def test_alerts_reach_the_webhook_and_a_dead_one_stops_nothing(monkeypatch: pyte
     assert got[0]["text"] == "millrace_daily, run r1: weblog failed after 3 tries. ['no logs']"
     assert got[1]["text"] == "millrace_daily, run r1: not done 6 hours after it was due"
     alerts.send("nobody listens now")
+
+
+def test_tasks_have_the_settings_that_airflow_was_started_with(tmp_path: Path) -> None:
+    experiment = tmp_path / "wide.yaml"
+    experiment.write_text("train:\n  epochs: 5\n  batch_size: 64\nrecall:\n  quota: {ease: 9}\n")
+    variables = {"MILLRACE__TRAIN__EPOCHS": "6", "MILLRACE__BUSINESS__PASSWORD": "hunter2"}
+    config = load(
+        profile="standalone",
+        experiment=experiment,
+        environment=variables,
+        overrides=[f"paths.home={tmp_path}", "fm.k=3", "train.metrics=[ece]", "spark.driver_memory=900m"],
+    )
+    found = load(environment=environment_of(config))
+    assert (found.profile, found.resolved()) == ("standalone", config.resolved())
+    secret = found.get(BusinessSettings).password
+    assert secret is not None
+    assert secret.get_secret_value() == "hunter2"
