@@ -59,20 +59,27 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
     return any((job.run_folder / "checkpoints").glob("step.0[1-9]-*"))
 
 
-def test_a_killed_rank_of_horovodrun_stops_the_job_and_resume_ends_as_an_unbroken_run(tmp_path: Path) -> None:
-    overrides = [*OVERRIDES, "train.hosts=localhost:2"]
-    whole, broken = (make_job(tmp_path / name, "deepfm", *overrides, rows=2000) for name in ("whole", "broken"))
-    process = launched(broken, "horovod")
+@pytest.mark.parametrize(
+    ("backend", "overrides", "program"),
+    [("horovod", ["train.hosts=localhost:2"], "job_file"), ("spark", [], "train.py")],
+)
+def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
+    tmp_path: Path, backend: str, overrides: list[str], program: str
+) -> None:
+    whole, broken = (
+        make_job(tmp_path / name, "deepfm", *OVERRIDES, *overrides, rows=2000) for name in ("whole", "broken")
+    )
+    process = launched(broken, backend)
     try:
         wait_for(lambda: checkpoint_within_an_epoch(broken), process)
-        ranks = [
+        workers = [
             pid
             for pid in _children(process.pid)
-            if _command(pid).startswith(sys.executable) and "job_file" in _command(pid)
+            if _command(pid).startswith(sys.executable) and program in _command(pid)
         ]
-        assert ranks
+        assert workers
         killed_at = time.monotonic()
-        os.kill(ranks[-1], signal.SIGKILL)
+        os.kill(workers[-1], signal.SIGKILL)
         _, told = process.communicate(timeout=60)
         assert time.monotonic() - killed_at < 60
         assert process.returncode == 1
@@ -82,7 +89,7 @@ def test_a_killed_rank_of_horovodrun_stops_the_job_and_resume_ends_as_an_unbroke
         process.kill()
     assert not (broken.run_folder / "final.json").exists()
     for job in (broken, whole):
-        again = launched(job, "horovod")
+        again = launched(job, backend)
         assert again.wait(timeout=LIMIT_S) == 0
     assert are_equal(whole, broken)
     assert [row["epoch"] for row in read_jsonl(broken.run_folder / HISTORY)] == list(range(6))
