@@ -57,8 +57,9 @@ def up(config: Config) -> dict[str, Any]:
     settings = config.get(DagsSettings)
     port = free_port(settings.host, settings.port, setting="dags.port")
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # for this user's eyes: Airflow writes its password here, and NOTE has a secret
     about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
-    _note(home, about)
+    write_atomically(home / NOTE, json.dumps(about))
     environment = environment_of(config)
     log.info("preparing Airflow's database in %s", home)
     for words in (("db", "migrate"), ("pools", "set", POOL, str(_slots(config)), "Spark tasks on the metastore")):
@@ -68,7 +69,8 @@ def up(config: Config) -> dict[str, Any]:
             [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    _note(home, {**about, "pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+    about |= {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+    write_atomically(home / NOTE, json.dumps(about))
     try:
         _wait_until_healthy(settings.host, port, process, home)
     except BaseException:
@@ -150,12 +152,6 @@ def environment_of(config: Config) -> dict[str, str]:
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # a task that has ended is often seen a whole interval later
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
-
-
-def _note(home: Path, about: dict[str, Any]) -> None:
-    """What `down` and the command line have to know; for this user's eyes."""
-    write_atomically(home / NOTE, json.dumps(about))
-    (home / NOTE).chmod(0o600)
 
 
 def _home(config: Config) -> Path:

@@ -130,6 +130,7 @@ def _four_days(millrace: Millrace, settings: dict[str, str], told: dict[str, Any
     with urllib.request.urlopen(f"{told['url']}/api/v2/version", timeout=30) as answer:
         assert json.load(answer)["version"].startswith("3.")
     assert len(told["password"]) >= 8
+    assert (millrace.home / "airflow").stat().st_mode & 0o077 == 0
     listed = airflow.wait("four DAGs", lambda: len(airflow.rows("select dag_id from dag")) == 4, 120)
     assert listed
     assert airflow.rows("select * from import_error") == []
