@@ -22,7 +22,7 @@ from pydantic import Field
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
 from conf.processes import free_port
-from conf.settings import as_variable
+from conf.settings import ENV_PREFIX, as_variable
 from dags.stages import POOL
 from etl.settings import MetastoreSettings
 
@@ -129,8 +129,10 @@ def environment_of(config: Config) -> dict[str, str]:
     dags = Path(__file__).resolve().parent
     root = str(config.get(Paths).root)
     given = config.with_values({"paths.home": root}).given  # absolute: tasks run in folders of their own
+    # The environment's settings are in `given`, unless something came over them.
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return {
-        **os.environ,
+        **inherited,
         **dict(as_variable(section, *item) for section, values in given.items() for item in (values or {}).items()),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),

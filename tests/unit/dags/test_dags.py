@@ -130,15 +130,22 @@ def test_alerts_reach_the_webhook_and_a_dead_one_stops_nothing(monkeypatch: pyte
     alerts.send("nobody listens now")
 
 
-def test_tasks_have_the_settings_that_airflow_was_started_with(tmp_path: Path) -> None:
+def test_tasks_have_the_settings_that_airflow_was_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = tmp_path / "wide.yaml"
     experiment.write_text("train:\n  epochs: 5\n  batch_size: 64\nrecall:\n  quota: {ease: 9}\n")
-    variables = {"MILLRACE__TRAIN__EPOCHS": "6", "MILLRACE__BUSINESS__PASSWORD": "hunter2"}
+    monkeypatch.setenv("MILLRACE__TRAIN__EPOCHS", "6")
+    monkeypatch.setenv("MILLRACE__BUSINESS__PASSWORD", "hunter2")
+    monkeypatch.setenv("MILLRACE__RECALL__QUOTA__EASE", "7")
     config = load(
         profile="standalone",
         experiment=experiment,
-        environment=variables,
-        overrides=[f"paths.home={tmp_path}", "fm.k=3", "train.metrics=[ece]", "spark.driver_memory=900m"],
+        overrides=[
+            f"paths.home={tmp_path}",
+            "fm.k=3",
+            "recall.quota.ease=8",
+            "train.metrics=[ece]",
+            "spark.driver_memory=900m",
+        ],
     )
     found = load(environment=environment_of(config))
     assert (found.profile, found.resolved()) == ("standalone", config.resolved())
