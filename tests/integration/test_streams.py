@@ -105,6 +105,7 @@ def test_hot_products_come_from_acts(spark: SparkSession, streaming: Config, tmp
     rows.append(
         {"event_id": "later", "type": "click", "ts": (START + timedelta(minutes=5)).isoformat(), "item_id": "z"}
     )
+    rows.append({"event_id": "of nothing", "type": "click", "ts": START.isoformat()})
     land(tmp_path / "landing/events/dt=2026-04-01", "a.jsonl", rows)
     hot.run(spark, streaming, "hot-products", once=True)
     whole = Warehouse(spark, streaming.get(Paths)).read(ads.hot_product).where("window_start = '2026-04-01 23:55:00'")
