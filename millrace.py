@@ -40,7 +40,7 @@ AREAS = {
 # How the file system, and Derby's log, say that there is no room.
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "XSLA4", "most likely the log is full")
 COMMON = """Options of every command:
-  --profile NAME          values of conf/NAME.yaml (MILLRACE_PROFILE; local by default)
+  --profile NAME          values of conf/profiles/NAME.yaml (MILLRACE_PROFILE; local by default)
   --experiment FILE       a YAML file with values over the profile's
   --set SECTION.KEY=VALUE one value, over all else; may be repeated
   --debug                 show the stack of an error

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from benchmarks.harness import report, scale_option
 from conf import Config, load
-from etl.jobs import weblog
 from etl.session import spark_session
+from etl.weblog import job as weblog
 
 DAY = date(2026, 1, 7)
 NAMES = ("addr", "ident", "user", "time", "request", "status", "bytes", "referer", "agent")

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import best_seconds, report, scale_option
 from conf import load
-from training.batch import Columns
-from training.feed import FeedSpec, epoch
-from training.petastorm_arrow import make_batch_reader
-from training.ray_session import ray_session
+from training.inputs.batch import Columns
+from training.inputs.feed import FeedSpec, epoch
+from training.inputs.petastorm_arrow import make_batch_reader
+from training.launch.ray_session import ray_session
 
 DENSE = tuple(f"d{i}" for i in range(13))
 SPARSE = tuple(f"s{i}" for i in range(26))

@@ -19,13 +19,13 @@ import torch
 from benchmarks.harness import report, scale_option
 from conf import Config, load
 from conf.runs import read_jsonl
-from training.batch import Batch, Columns
-from training.feed import epoch
-from training.fit import HISTORY, Job, build_objective, fit
-from training.inputs import Inputs
-from training.launch import BACKENDS
-from training.optimizers import make_optimizer
-from training.ray_session import ray_session
+from training.inputs.batch import Batch, Columns
+from training.inputs.feed import epoch
+from training.inputs.schema import Inputs
+from training.launch.backends import BACKENDS
+from training.launch.ray_session import ray_session
+from training.loop import HISTORY, Job, build_objective, fit
+from training.optim.optimizers import make_optimizer
 from training.settings import OptimizerSettings, TrainSettings
 from training.workers import LocalWorker
 

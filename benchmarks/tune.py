@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.harness import scale_option
 from conf import load
-from tuning.searches import OBJECTIVE, point_of, searcher
-from tuning.space import Choice, Numbers, Point, Space
+from tuning.searches.samplers import OBJECTIVE, point_of, searcher
+from tuning.searches.space import Choice, Numbers, Point, Space
 
 SPACE = Space(
     {
@@ -86,7 +86,7 @@ if __name__ == "__main__":
     from conf import Paths
     from dags.walk import chosen, engines, walk
     from etl.simulator import simulate
-    from training.ray_session import ray_session
+    from training.launch.ray_session import ray_session
 
     warnings.simplefilter("ignore")
     scale = scale_option(__doc__)

@@ -1,7 +1,7 @@
 """Settings as pydantic models, and `load()`, which fills them from profile, experiment, environment and `--set`.
 
 Each model stands beside the code that it configures and names its section; SECTIONS says where each is. Values come,
-later over earlier, from code, `conf/<profile>.yaml`, what searches found (`tuned.py`), an experiment file,
+later over earlier, from code, `conf/profiles/<profile>.yaml`, what searches found (`tuned.py`), an experiment file,
 `MILLRACE__SPARK__MASTER=…`, and `--set spark.master=…`.
 """
 
@@ -27,7 +27,7 @@ SECTIONS = {
     "paths": "conf.paths:Paths",
     "spark": "etl.settings:SparkSettings",
     "metastore": "etl.settings:MetastoreSettings",
-    "serve": "etl.serve:ServeSettings",
+    "serve": "etl.warehouse.serve:ServeSettings",
     "simulator": "etl.settings:SimulatorSettings",
     "weblog": "etl.settings:WeblogSettings",
     "events": "etl.settings:EventSettings",
@@ -46,7 +46,7 @@ SECTIONS = {
     "loss": "training.settings:LossSettings",
     "augment": "training.settings:AugmentSettings",
     "transfer": "training.settings:TransferSettings",
-    "net": "training.net_settings:NetSettings",
+    "net": "training.nn.net_settings:NetSettings",
     "tracking": "training.settings:TrackingSettings",
     "ray": "training.settings:RaySettings",
     "tune": "tuning.settings:TuneSettings",
@@ -154,7 +154,7 @@ def _explain(model: type[Settings], problem: Any) -> str:
 
 
 def _profile_values(profile: str) -> dict[str, Any]:
-    folder = files("conf")
+    folder = files("conf") / "profiles"
     names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     if profile not in names:
         raise UserError(f"unknown profile '{profile}'; choose from {', '.join(names)}")

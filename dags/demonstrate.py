@@ -37,7 +37,7 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
 
 def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
     """The summary; returns the metrics that it shows."""
-    from etl.jobs.report import list_table, metric_table, newest_metrics, rows_table, wide_console
+    from etl.report.job import list_table, metric_table, newest_metrics, rows_table, wide_console
     from etl.session import spark_session
 
     console = wide_console()

@@ -30,7 +30,7 @@ class Engines:
 
             self.stack.enter_context(spark_session(self.config))
         else:
-            from training.ray_session import ray_session
+            from training.launch.ray_session import ray_session
 
             self.stack.enter_context(ray_session(self.config))
         self.opened.add(engine)

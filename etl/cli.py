@@ -59,8 +59,8 @@ def weblog_command(
     all_dates: Annotated[bool, typer.Option("--all-dates", help="every day found in the files of --source")] = False,
 ) -> dict[str, int]:
     """Web logs of nginx or Apache -> requests, dimensions, visits, and the page views, visitors and funnels of days."""
-    from etl.jobs import weblog
     from etl.session import spark_session
+    from etl.weblog import job as weblog
     from etl.weblog.source import find_files
 
     if (date is None) != all_dates:
@@ -74,7 +74,7 @@ def weblog_command(
 @etl.command("events")
 def events_command(context: typer.Context, date: Day, since: Since = None) -> dict[str, int]:
     """Events of the site -> dwd_impression, dwd_interaction, ads_ctr_daily."""
-    from etl.jobs import events
+    from etl.events import job as events
     from etl.session import spark_session
 
     days, config = parse_days(date, since), settings_of(context)
@@ -91,7 +91,7 @@ def import_command(
     ] = None,
 ) -> dict[str, int]:
     """Tables of relational databases -> dim_user, dim_item, and ods_NAME for those of relational.imports."""
-    from etl.jobs import imports
+    from etl.relational import imports
     from etl.session import spark_session
 
     day, config = parse_day(date), settings_of(context)
@@ -104,7 +104,7 @@ def import_command(
 @etl.command("results")
 def results_command(context: typer.Context) -> dict[str, int]:
     """Finished run folders -> ads_model_metric, ads_tuning_trial, ads_recommendation, each run once."""
-    from etl.jobs import results
+    from etl.results import job as results
     from etl.session import spark_session
 
     config = settings_of(context)
@@ -134,7 +134,7 @@ def export_command(
     run_id: Annotated[str | None, typer.Option(help="a run that the target holds is not exported again")] = None,
 ) -> dict[str, int]:
     """A day of result tables to a relational database or text files, as relational.exports says."""
-    from etl.jobs import exports
+    from etl.relational import exports
     from etl.session import spark_session
     from etl.stage import total_of
 
@@ -176,7 +176,7 @@ def interactions_command(
     users: Annotated[Path | None, typer.Option(help="file of users")] = None,
 ) -> dict[str, object]:
     """Ratings or interactions of another system -> dwd_interaction, dim_user, dim_item."""
-    from etl.jobs import ingest as job
+    from etl.ingest import job
     from etl.session import spark_session
 
     job.check_files(format, ratings, items, users)
@@ -190,7 +190,7 @@ def sql_command(context: typer.Context, statement: str, format: OutputOption = O
     """Query the warehouse."""
     from etl.session import spark_session
     from etl.tables import ALL
-    from etl.warehouse import query
+    from etl.warehouse.store import query
 
     with spark_session(settings_of(context)) as spark:
         frame = query(spark, statement, list(ALL))
@@ -204,7 +204,7 @@ def metrics_command(
     format: OutputOption = Output.table,
 ) -> None:
     """Newest numbers of every model."""
-    from etl.jobs.report import newest_metrics
+    from etl.report.job import newest_metrics
     from etl.session import spark_session
 
     day, config = parse_day(date) if date else None, settings_of(context)
@@ -216,7 +216,8 @@ def metrics_command(
 @report.command()
 def report_command(context: typer.Context, date: Day) -> dict[str, object]:
     """The stages, rows and metrics of a day, and a page with pictures: reports/DAY.html."""
-    from etl.jobs import page, report
+    from etl.report import job as report
+    from etl.report import page
     from etl.session import spark_session
 
     day, config = parse_day(date), settings_of(context)
@@ -255,7 +256,7 @@ def check_command(context: typer.Context, table: str) -> dict[str, int]:
     """Run a table's checks on all its partitions."""
     from etl.session import spark_session
     from etl.tables import table_named
-    from etl.warehouse import Warehouse
+    from etl.warehouse.store import Warehouse
 
     found, config = table_named(table), settings_of(context)
     with spark_session(config) as spark:
@@ -270,7 +271,7 @@ def vacuum_command(
     """Remove files of replaced partitions."""
     from etl.session import spark_session
     from etl.tables import ALL
-    from etl.warehouse import Warehouse
+    from etl.warehouse.store import Warehouse
 
     config = settings_of(context)
     with spark_session(config) as spark:
@@ -298,7 +299,7 @@ def move_command(context: typer.Context) -> dict[str, int]:
 @warehouse.command("serve")
 def serve_command(context: typer.Context) -> dict[str, object]:
     """A HiveServer2 endpoint, until stopped; where: serve.host and serve.port."""
-    from etl import serve
+    from etl.warehouse import serve
 
     return serve.run(settings_of(context))
 

@@ -15,7 +15,7 @@ from conf.runs import new_run_id
 from etl.metastore.connection import alone
 from etl.table import quote
 from etl.tables import ops
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,11 @@
 """The features, in the order of their index. New ones are appended; an index is never changed or used again.
 
 `source` is an expression over a row that has the example (user_id, item_id, position, device, at), the columns of
-dim_user and dim_item, and what was known before the example's day (`features/counts.py`). It is written in what Spark
-SQL and Python's grammar have in common: Spark computes it for training sets, `features/online.py` for one request, with
-the functions that `online.FUNCTIONS` lists.
+dim_user and dim_item, and what was known before the example's day (`features/counts/known.py`). It is written in what
+Spark SQL and Python's grammar have in common: Spark computes it for training sets, `features/transforms/online.py` for
+one request, with the functions that `online.FUNCTIONS` lists.
 
-To add a feature, append it here; what the row does not have yet is added in `features/counts.py`.
+To add a feature, append it here; what the row does not have yet is added in `features/counts/known.py`.
 """
 
 import hashlib

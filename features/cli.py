@@ -18,8 +18,8 @@ def build_command(
 ) -> dict[str, Any]:
     """Training set of a day, as Parquet with Petastorm's metadata."""
     from etl.session import spark_session
-    from features import build
-    from features.splits import SPLITS
+    from features.dataset import build
+    from features.dataset.splits import SPLITS
 
     one_of("split", split, ("day", *SPLITS))
     day, config = parse_day(date), settings_of(context)
@@ -34,7 +34,7 @@ def oracle_command(
 ) -> dict[str, float]:
     """Best possible AUC and log loss of a generated day, for comparison; nothing on real data."""
     from etl.session import spark_session
-    from features import oracle
+    from features.inspect import oracle
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
@@ -62,7 +62,7 @@ def covers_command(
 ) -> dict[str, Any]:
     """Covers of the items with their topic, for image models."""
     from etl.session import spark_session
-    from features import media
+    from features.dataset import media
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
@@ -76,7 +76,7 @@ def titles_command(
 ) -> dict[str, Any]:
     """Words of the items' titles with their topic, for text models."""
     from etl.session import spark_session
-    from features import media
+    from features.dataset import media
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
@@ -89,6 +89,6 @@ def report_command(
     date: Day,
 ) -> dict[str, Any]:
     """Missing values, drift, collinearity and worth of the features of a day's training set."""
-    from features import report
+    from features.inspect import report
 
     return report.run(settings_of(context), parse_day(date))

@@ -4,7 +4,7 @@ from datetime import date
 
 from conf import UserError
 from etl.tables import dim
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 from features.catalog import FEATURES
 
 

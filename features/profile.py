@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 from conf import Config, Paths
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import dim, dws
-from etl.warehouse import Warehouse
-from features.examples import load_examples
+from etl.warehouse.store import Warehouse
+from features.dataset.examples import load_examples
 from features.settings import FeatureSettings
 from features.transforms import SmoothedRate
 

@@ -17,7 +17,7 @@ Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 def recall_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Candidates of every user from all channels, with their features."""
     from etl.session import spark_session
-    from recsys import candidates
+    from recsys.recall import candidates
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
@@ -27,7 +27,7 @@ def recall_command(context: typer.Context, date: Day) -> dict[str, Any]:
 @app.command("coarse")
 def coarse_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Train the coarse ranker (LightGBM)."""
-    from recsys import coarse
+    from recsys.coarse import train as coarse
 
     return coarse.run(settings_of(context), parse_day(date))
 
@@ -43,7 +43,7 @@ def fine_command(context: typer.Context, date: Day) -> dict[str, Any]:
 @app.command("rank")
 def rank_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Rank the candidates with the day's models, and measure the held-out lists."""
-    from recsys import rank
+    from recsys.blend import rank
 
     return rank.run(settings_of(context), parse_day(date))
 
@@ -51,7 +51,7 @@ def rank_command(context: typer.Context, date: Day) -> dict[str, Any]:
 @app.command("promote")
 def promote_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Let the day's lists be published, if the models are good for anything."""
-    from recsys import promote
+    from recsys.registry import promote
 
     return promote.run(settings_of(context), parse_day(date))
 
@@ -60,8 +60,11 @@ def promote_command(context: typer.Context, date: Day) -> dict[str, Any]:
 def run_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Recall, coarse, fine, rank and promote, one after the other."""
     from etl.session import spark_session
-    from recsys import candidates, coarse, promote, rank
+    from recsys.blend import rank
+    from recsys.coarse import train as coarse
     from recsys.fine import train
+    from recsys.recall import candidates
+    from recsys.registry import promote
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
@@ -80,7 +83,7 @@ def recommend_command(
     date: Annotated[str | None, typer.Option("--date", help="the day; default: the newest")] = None,
 ) -> None:
     """The list of one user, as JSON."""
-    from recsys.recommend import recommend
+    from recsys.serve.recommend import recommend
 
     print(json.dumps(recommend(settings_of(context), user, parse_day(date) if date else None)))
 
@@ -95,8 +98,8 @@ def evaluate_command(
 ) -> dict[str, Any]:
     """Precision, recall, nDCG and MAP of every channel and step over all that the warehouse holds."""
     from etl.session import spark_session
-    from features.splits import SPLITS
-    from recsys import evaluate
+    from features.dataset.splits import SPLITS
+    from recsys.evaluation import evaluate
 
     one_of("split", split, SPLITS)
     if not all(seed.strip().isdigit() for seed in seeds.split(",")):
@@ -114,7 +117,7 @@ def list_command(
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
 ) -> None:
     """Finished runs, newest first, as JSON: which are champions, were, or were rolled back."""
-    from recsys.registry import runs_of
+    from recsys.registry.registry import runs_of
 
     print(json.dumps(runs_of(settings_of(context), parse_day(date) if date else None, model), indent=2))
 
@@ -122,7 +125,7 @@ def list_command(
 @runs.command("show")
 def show_command(context: typer.Context, run_id: str) -> None:
     """Where a run's numbers came from, as JSON: data sets, the partitions behind them, other runs, code."""
-    from recsys.registry import show
+    from recsys.registry.registry import show
 
     print(json.dumps(show(settings_of(context), run_id), indent=2))
 
@@ -130,6 +133,6 @@ def show_command(context: typer.Context, run_id: str) -> None:
 @runs.command("rollback")
 def rollback_command(context: typer.Context, date: Day) -> dict[str, Any]:
     """Take a day's promotion back: the champions before it are champions again, and their lists are published."""
-    from recsys.registry import rollback
+    from recsys.registry.registry import rollback
 
     return rollback(settings_of(context), parse_day(date))

@@ -8,7 +8,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from etl.tables import dim, dwd
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 IMPRESSIONS = (
     "impression_id string, request_id string, user_id string, item_id string, position int, device string, "

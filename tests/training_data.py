@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from conf import Config, load
-from training.batch import Columns
-from training.data import Data, write_catalogue
-from training.fit import Job
-from training.inputs import Inputs
+from training.inputs.batch import Columns
+from training.inputs.data import Data, write_catalogue
+from training.inputs.schema import Inputs
+from training.loop import Job
 from training.models import model_named
-from training.tasks import NextItem, Task
+from training.tasks.tasks import NextItem, Task
 
 FIELDS = ("user_id", "item_id", "category", "author", "device", "position")
 BUCKETS = (32, 24, 8, 8, 4, 16)

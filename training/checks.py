@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from conf import Config, UserError
-from training.batch import Batch
-from training.data import open_data, write_catalogue
 from training.diagnose import USUAL, UpdateRatios
-from training.feed import epoch
-from training.fit import Job, build_objective
+from training.inputs.batch import Batch
+from training.inputs.data import open_data, write_catalogue
+from training.inputs.feed import epoch
+from training.loop import Job, build_objective
 from training.models import model_named
-from training.objective import Objective
-from training.optimizers import make_optimizer
+from training.optim.optimizers import make_optimizer
 from training.settings import OptimizerSettings, TrainSettings
-from training.tasks import Classes, NextItem
+from training.tasks.objective import Objective
+from training.tasks.tasks import Classes, NextItem
 from training.workers import LocalWorker
 
 log = logging.getLogger(__name__)

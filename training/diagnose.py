@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.batch import Batch
+from training.inputs.batch import Batch
 
 log = logging.getLogger(__name__)
 

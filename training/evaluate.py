@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.plugins import imported
-from training.feed import FeedSpec, epoch, in_order
-from training.objective import Objective
+from training.inputs.feed import FeedSpec, epoch, in_order
+from training.tasks.objective import Objective
 from training.workers import Worker
 
 Floats = NDArray[np.float32]

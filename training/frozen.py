@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, UserError
-from training.batch import Batch, Columns
-from training.feed import epoch
-from training.fit import Job, build_objective
-from training.inputs import Inputs
+from training.inputs.batch import Batch, Columns
+from training.inputs.feed import epoch
+from training.inputs.schema import Inputs
+from training.loop import Job, build_objective
 from training.models import model_named
 from training.saved import load_weights, save_model
 from training.settings import TransferSettings
-from training.tasks import Classes
+from training.tasks.tasks import Classes
 from training.workers import LocalWorker
 
 HEAD = "training.frozen:build_head"

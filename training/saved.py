@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
-from training.inputs import Inputs
+from training.inputs.schema import Inputs
 from training.models import model_named
-from training.net_settings import NetSettings
+from training.nn.net_settings import NetSettings
 
 NET = "net.json"
 

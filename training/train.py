@@ -13,12 +13,12 @@ from conf.cli import one_of
 from conf.runs import Run, resume_run, start_run
 from conf.versions import describe
 from training import frozen, tracking
-from training.data import Data, open_data, write_catalogue
-from training.fit import Job
-from training.launch import ANSWER, BACKENDS, ERROR
+from training.inputs.data import Data, open_data, write_catalogue
+from training.launch.backends import ANSWER, BACKENDS, ERROR
+from training.loop import Job
 from training.models import Model, model_named
 from training.settings import TransferSettings
-from training.tasks import NextItem
+from training.tasks.tasks import NextItem
 
 log = logging.getLogger(__name__)
 

@@ -95,7 +95,7 @@ class TorchWorker:
         self._objects = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        from training.sharded_embedding import mark_for_ddp
+        from training.nn.sharded_embedding import mark_for_ddp
 
         if self.world_size == 1:
             return module, optimizer
@@ -165,7 +165,7 @@ class HorovodWorker:
         self.device = local_device(hvd.local_rank())
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        from training.sharded_embedding import refuse_on_horovod
+        from training.nn.sharded_embedding import refuse_on_horovod
 
         refuse_on_horovod(module)
         # Horovod sends no truth values; those of items that are known come from a file that every rank reads.

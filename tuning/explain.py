@@ -9,8 +9,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from tuning.searches import new_study
-from tuning.space import Choice, Depends, Range, Space
+from tuning.searches.samplers import new_study
+from tuning.searches.space import Choice, Depends, Range, Space
 
 PICTURES = "search.html"
 FEWEST = 4  # trials that tell anything about importance

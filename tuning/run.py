@@ -17,14 +17,14 @@ from conf.runs import Run, resume_run, start_run
 from conf.tuned import write_tuned
 from conf.versions import describe
 from recsys.dataset import examples_folder
+from training.launch.ray_session import ray_session
 from training.limits import Limit
-from training.ray_session import ray_session
 from tuning import explain
-from tuning.judge import Judge
-from tuning.rounds import Round, Row, Searching
-from tuning.searches import SEARCHES
+from tuning.searches.judge import Judge
+from tuning.searches.rounds import Round, Row, Searching
+from tuning.searches.samplers import SEARCHES
+from tuning.searches.space import Space, space_of
 from tuning.settings import TuneSettings
-from tuning.space import Space, space_of
 from tuning.targets import target_of
 
 log = logging.getLogger(__name__)
@@ -107,10 +107,10 @@ def _all_rounds(searching: Searching, how: Search, space: Space) -> list[Row]:
 
 def _round(searching: Searching, part: Round) -> list[Row]:
     if searching.target.on_spark:
-        from tuning import on_spark
+        from tuning.launch import on_spark
 
         return on_spark.trials(searching, part)
-    from tuning import on_ray
+    from tuning.launch import on_ray
 
     return on_ray.trials(searching, part)
 

@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, int]:
     """Make the schema, then every table, so that processes that begin at once find them made."""
     from etl.session import java_machine, spark_session
     from etl.tables import ALL
-    from etl.warehouse import Warehouse
+    from etl.warehouse.store import Warehouse
 
     if config.get(MetastoreSettings).url is None:
         raise UserError("the embedded metastore needs no init; set metastore.url for one on PostgreSQL")

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from etl.table import Table
 from etl.tables import ops
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 _PARSE: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat,

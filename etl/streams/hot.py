@@ -24,7 +24,7 @@ from etl.stage import Counts, stage_run, total_of
 from etl.streams.settings import StreamSettings
 from etl.table import Table
 from etl.tables import ads
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The analysts' tables, each by its SQL file in `etl/sql/`, for a run of days."""
+"""The analysts' tables, each by its SQL file in `etl/weblog/sql/`, for a run of days."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from etl.table import Table
 from etl.tables import ads
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 # Rows of tables that follow one another: each reads the one before it, and page views or visits.
 PAGE_VIEWS: tuple[tuple[Table, ...], ...] = (
@@ -25,4 +25,4 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
 
 def statement(table: Table) -> str:
     """The SQL of a report; `:first` and `:last` are its days, as datestr."""
-    return (files("etl") / "sql" / f"{table.name}.sql").read_text(encoding="utf-8")
+    return (files("etl.weblog") / "sql" / f"{table.name}.sql").read_text(encoding="utf-8")

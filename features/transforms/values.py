@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from features.hashing import bucket
+from features.transforms.hashing import bucket
 
 MISSING, UNKNOWN = 0, 1  # ids that stand for no value, and for one that a vocabulary does not hold
 

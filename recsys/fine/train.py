@@ -21,15 +21,15 @@ from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, done_runs, start_run
 from conf.versions import describe
-from recsys import calibrate
+from recsys.blend import calibrate
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
 from recsys.fine.fm import FM
 from recsys.fine.sampling import sample_weights
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings, RecommendSettings
-from training.metrics import click_metrics, log_loss, row_losses
-from training.ray_session import ray_session
+from training.launch.ray_session import ray_session
+from training.tasks.metrics import click_metrics, log_loss, row_losses
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.plugins import imported
-from recsys.recall import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
+from recsys.recall.channels import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
 

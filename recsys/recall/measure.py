@@ -1,4 +1,4 @@
-"""Quality of ranked lists on Spark: as `recsys/lists.py`, for sets of any size; what each channel adds."""
+"""Quality of ranked lists on Spark: as `recsys/evaluation/lists.py`, for sets of any size; what each channel adds."""
 
 import math
 from collections.abc import Sequence

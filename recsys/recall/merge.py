@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys import ascent
+from recsys.blend import ascent
 
 RRF = 60.0
 

@@ -10,10 +10,10 @@ from training_data import make_job, small_config
 
 from conf import UserError
 from conf.runs import read_jsonl
-from training.fit import HISTORY, Job
-from training.launch import BACKENDS
+from training.launch.backends import BACKENDS
+from training.launch.ray_session import ray_session
+from training.loop import HISTORY, Job
 from training.models import MODELS
-from training.ray_session import ray_session
 
 pytestmark = pytest.mark.slow
 

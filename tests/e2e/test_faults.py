@@ -13,8 +13,8 @@ import torch
 from training_data import make_job
 
 from conf.runs import read_jsonl
-from training import job_file
-from training.fit import HISTORY, Job
+from training.launch import job_file
+from training.loop import HISTORY, Job
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 240
@@ -34,7 +34,7 @@ def launched(job: Job, backend: str) -> "subprocess.Popen[str]":
     """`BACKENDS[backend]` on two workers, in a process of its own."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from conf import UserError; from training import job_file; from training.launch import BACKENDS\n"
+        "from conf import UserError; from training import job_file; from training.launch.backends import BACKENDS\n"
         "try: BACKENDS[sys.argv[1]]([job_file.load(Path(sys.argv[2]))], 2)\n"
         "except UserError as error: sys.exit(str(error))\n"
     )

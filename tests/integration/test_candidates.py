@@ -12,11 +12,14 @@ from conf import Config, Paths
 from conf.runs import start_run
 from conf.versions import current
 from etl.tables import dws
-from etl.warehouse import Warehouse
-from features.build import run as build
-from recsys import candidates, coarse, promote, rank
+from etl.warehouse.store import Warehouse
+from features.dataset.build import run as build
+from recsys.blend import rank
+from recsys.coarse import train as coarse
 from recsys.fine import train as fine
+from recsys.recall import candidates
 from recsys.recall.measure import measure_channels
+from recsys.registry import promote
 
 DAYS = [date(2026, 7, day) for day in range(1, 7)]
 SMALL = {

@@ -13,16 +13,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
-from etl.warehouse import Warehouse
-from features import splits
-from features.audit import find_leaks
-from features.build import run as build
+from etl.warehouse.store import Warehouse
 from features.catalog import COLUMNS, DENSE, Dense
-from features.counts import Rates, fit_rates, with_counts
-from features.examples import from_interactions
-from features.online import Known, OnlineFeatures
+from features.counts.known import Rates, fit_rates, with_counts
+from features.dataset import splits
+from features.dataset.build import run as build
+from features.dataset.examples import from_interactions
+from features.inspect.audit import find_leaks
 from features.settings import FeatureSettings
-from features.transform import fit, raw_features, standardise
+from features.transforms.offline import fit, raw_features, standardise
+from features.transforms.online import Known, OnlineFeatures
 
 EXAMPLES = "user_id string, item_id string, day date, label int, category string, position int"
 SHOWN = (

@@ -9,12 +9,15 @@ from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, load
 from conf.runs import start_run
-from etl.jobs import events, imports, ingest, results
+from etl.events import job as events
+from etl.ingest import job as ingest
+from etl.relational import imports
+from etl.results import job as results
 from etl.settings import SimulatorSettings
 from etl.simulator.business import fill_database
 from etl.simulator.world import World
 from etl.tables import ads, dim, dwd, ods
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 DAY = date(2026, 3, 2)
 EVE = date(2026, 3, 1)

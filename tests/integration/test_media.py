@@ -12,14 +12,14 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from conf.versions import current
-from etl.jobs import results
+from etl.results import job as results
 from etl.tables import ads, dim, ods
-from etl.warehouse import Warehouse
-from features import media
-from features.engagement import with_followed, with_history
+from etl.warehouse.store import Warehouse
+from features.counts.engagement import with_followed, with_history
+from features.dataset import media
 from training.finished import predict
 from training.finished.trained import open_trained
-from training.petastorm_arrow import make_reader
+from training.inputs.petastorm_arrow import make_reader
 from training.saved import load_weights
 from training.train import Training, run
 

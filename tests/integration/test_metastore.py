@@ -13,8 +13,8 @@ from support import ROOT, SMALL, Millrace
 
 from conf import Config, UserError, load
 from conf.runs import start_run
-from etl.serve import ServeSettings, endpoint_options, started
 from etl.spark_options import spark_program
+from etl.warehouse.serve import ServeSettings, endpoint_options, started
 
 QUERY = "select model, metric, value from ads_model_metric where dt = '2026-01-02' order by metric"
 CLIENT = """

@@ -31,7 +31,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, IntegerType, LongType, StringType, StructField, StructType
 
 from conf import UserError
-from training.petastorm_arrow import make_batch_reader, make_reader
+from training.inputs.petastorm_arrow import make_batch_reader, make_reader
 
 ROWS = 60
 SCHEMA = Unischema(

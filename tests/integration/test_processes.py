@@ -13,10 +13,10 @@ from training_data import make_job
 
 from conf.processes import free_port
 from conf.runs import read_jsonl
-from training import fit as loop
-from training import job_file
-from training.fit import HISTORY, Job, fit
-from training.sharded_embedding import ShardedEmbedding
+from training import loop
+from training.launch import job_file
+from training.loop import HISTORY, Job, fit
+from training.nn.sharded_embedding import ShardedEmbedding
 from training.workers import LocalWorker, TorchWorker
 
 OVERRIDES = ["net.dropout=0.2", "train.epochs=2"]

@@ -13,9 +13,11 @@ import pytest
 from conf import Config, Paths, UserError, load
 from conf.versions import publish
 from features.catalog import DENSE, SPARSE
-from recsys import coarse, promote, rank
+from recsys.blend import rank
+from recsys.coarse import train as coarse
 from recsys.dataset import examples_folder, read_rows
 from recsys.fine import train as fine
+from recsys.registry import promote
 
 USERS, ITEMS = 40, 30
 STATISTICS = {

@@ -13,15 +13,16 @@ from ranx import Run as RanxRun
 from scipy import sparse
 
 from conf import UserError
-from features.measures import click_metrics
-from recsys.lists import measure_lists as measure_with_numpy
-from recsys.recall import CHANNELS, Scorer, channel_of, ease, item_cf
+from features.inspect.measures import click_metrics
+from recsys.evaluation.lists import measure_lists as measure_with_numpy
+from recsys.recall import CHANNELS, Scorer, channel_of
+from recsys.recall.channels import ease, item_cf
 from recsys.recall.history import Batch, History, batch_of
 from recsys.recall.measure import measure_lists as measure_on_spark
 from recsys.recall.merge import Weights
 from recsys.recall.propose import Plan, candidates, propose, standardised, unseen
 from recsys.settings import RecallSettings
-from training.metrics import click_metrics as click_metrics_with_numpy
+from training.tasks.metrics import click_metrics as click_metrics_with_numpy
 
 NOW = datetime(2026, 4, 10).timestamp()
 SETTINGS = RecallSettings(als_rank=4, als_iterations=3, tower_dim=4, ease_l2=1.0, user_ease_l2=1.0, shrink=0.5)

@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.jobs import exports, imports
+from etl.relational import exports, imports
 from etl.relational.jdbc import connection, database
 from etl.tables import ads, dim, ops
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 DAYS = [date(2026, 5, day) for day in range(1, 6)]
 DRIVER = Path("/usr/share/java/postgresql.jar")

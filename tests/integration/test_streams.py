@@ -18,7 +18,7 @@ from support import ROOT
 from conf import Config, Paths, UserError
 from etl.streams import hot
 from etl.tables import ads
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 START = datetime(2026, 4, 1, 23, 55, tzinfo=UTC)
 WINDOW, SLIDE = timedelta(seconds=9), timedelta(seconds=3)

@@ -9,15 +9,13 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-import features.online
-import features.transform
+import features.transforms.offline
+import features.transforms.online
 from features.catalog import COLUMNS, SPARSE, Dense, Sparse
-from features.counts import Rates
-from features.imbalance import class_weights, over_sample, under_sample
-from features.online import Known, OnlineFeatures
+from features.counts.known import Rates
+from features.dataset.imbalance import class_weights, over_sample, under_sample
 from features.profile import interests
 from features.settings import FeatureSettings
-from features.transform import Statistics, fit, raw_features, standardise
 from features.transforms import (
     Arctan,
     LastItems,
@@ -33,6 +31,8 @@ from features.transforms import (
     Whiten,
     on_spark,
 )
+from features.transforms.offline import Statistics, fit, raw_features, standardise
+from features.transforms.online import Known, OnlineFeatures
 
 NUMBERS = np.random.default_rng(0).lognormal(size=1000)
 
@@ -170,10 +170,10 @@ NEW = (
 
 def test_a_new_feature_is_the_same_offline_and_online(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     dense = [feature for feature in (*COLUMNS, *NEW) if isinstance(feature, Dense)]
-    for module in (features.transform, features.online):
+    for module in (features.transforms.offline, features.transforms.online):
         monkeypatch.setattr(module, "COLUMNS", (*SPARSE, NEW[2], *dense))
-    monkeypatch.setattr(features.transform, "DENSE", dense)
-    monkeypatch.setattr(features.transform, "VOCABULARIES", [NEW[2]])
+    monkeypatch.setattr(features.transforms.offline, "DENSE", dense)
+    monkeypatch.setattr(features.transforms.offline, "VOCABULARIES", [NEW[2]])
     days = [datetime(2026, 4, day, 12) for day in (1, 2, 3)]
     shown = [
         (f"e{day.day}{u}", f"u{u}", "i", day, day.date(), 1, "phone", int(u == 0)) for day in days for u in range(4)

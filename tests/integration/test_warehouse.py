@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from support import ROOT
 
 from conf import Config, Paths, UserError
-from etl.quality import QualityError
 from etl.stage import Counts, stage_run
 from etl.table import InRange, OneOf, Table, columns
 from etl.tables import ops
-from etl.warehouse import Warehouse, query
+from etl.warehouse.quality import QualityError
+from etl.warehouse.store import Warehouse, query
 
 DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
 

@@ -13,10 +13,10 @@ from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
 from conf import Config, Paths, UserError
-from etl.jobs import weblog
-from etl.lines import read_lines
+from etl.sources.lines import read_lines
 from etl.tables import ods, ops
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
+from etl.weblog import job as weblog
 from etl.weblog.parse import parse
 
 GOOD = '1.2.3.4 - bob [05/Feb/2026:07:08:09 +0800] "GET /a?b=1 HTTP/1.1" 200 12 "http://x.org/p/q?id=7&z=1" "Mozilla/5.0 (A B)"'

@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from support import ROOT
 
 from conf import Config, Paths
-from etl.jobs import weblog
-from etl.quality import QualityError
 from etl.table import Table
 from etl.tables import ALL, ads, dim, dwd, dws, ods
-from etl.warehouse import Warehouse, query
+from etl.warehouse.quality import QualityError
+from etl.warehouse.store import Warehouse, query
+from etl.weblog import job as weblog
 from etl.weblog.dimensions import describe_agent
 
 STEPS = ["^/$", "^/[^/]+/$", "cf_action=sync_comments"]

@@ -5,10 +5,10 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.runs import done_runs, read_jsonl
-from training.batch import Batch
 from training.finished.trained import Trained, in_batches, latency_ms, open_trained, size_mb
+from training.inputs.batch import Batch
+from training.inputs.sampling import kept_aside
 from training.limits import Limit, sign_of
-from training.sampling import kept_aside
 from training.saved import NET
 from training.settings import TrainSettings
 

@@ -17,7 +17,7 @@ from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
 from training.finished.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
 from training.saved import save_model
-from training.tasks import NextItem
+from training.tasks.tasks import NextItem
 
 HOWS = ("prune", "factorise", "float16", "int8")
 

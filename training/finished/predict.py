@@ -16,9 +16,9 @@ import torch
 
 from conf import Config, UserError
 from conf.runs import start_run
-from training.data import item_names
 from training.finished.trained import Trained, in_batches, newest_trained, open_trained
-from training.tasks import Classes, NextItem
+from training.inputs.data import item_names
+from training.tasks.tasks import Classes, NextItem
 
 SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.string()), ("score", pa.float64())])
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
 from conf.runs import DONE, newest_run
-from training.batch import Batch
-from training.data import Data, open_data
 from training.evaluate import Floats, answers_of
-from training.feed import FeedSpec, epoch
+from training.inputs.batch import Batch
+from training.inputs.data import Data, open_data
+from training.inputs.feed import FeedSpec, epoch
 from training.models import model_named
-from training.objective import Objective
 from training.saved import NET, load_model
 from training.settings import TrainSettings
-from training.tasks import Task
+from training.tasks.objective import Objective
+from training.tasks.tasks import Task
 
 
 @dataclass(frozen=True)

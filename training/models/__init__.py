@@ -12,36 +12,14 @@ from torch import nn
 
 from conf import Config, UsageError
 from conf.plugins import imported
-from training.inputs import Inputs
-from training.models import (
-    alexnet,
-    autoint,
-    dcn,
-    deepfm,
-    densenet,
-    din,
-    dlrm,
-    esmm,
-    finalmlp,
-    fm,
-    googlenet,
-    gru4rec,
-    lenet,
-    lr,
-    mmoe,
-    ple,
-    resnet,
-    sasrec,
-    shared_bottom,
-    text_rnn,
-    two_tower,
-    vgg,
-    wide_deep,
-    xdeepfm,
-    youtube_candidates,
-    youtube_ranking,
-)
-from training.tasks import Classes, Click, EngagedClick, EntireSpace, Many, NextItem, Task
+from training.inputs.schema import Inputs
+from training.models.ctr import autoint, dcn, deepfm, din, dlrm, finalmlp, fm, lr, wide_deep, xdeepfm, youtube_ranking
+from training.models.image import alexnet, densenet, googlenet, lenet, resnet, vgg
+from training.models.multitask import esmm, mmoe, ple, shared_bottom
+from training.models.retrieval import two_tower, youtube_candidates
+from training.models.sequence import gru4rec, sasrec
+from training.models.text import text_rnn
+from training.tasks.tasks import Classes, Click, EngagedClick, EntireSpace, Many, NextItem, Task
 
 Builder = Callable[[Config, Inputs], nn.Module]
 

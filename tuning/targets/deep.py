@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config, Paths
-from training.data import Data, open_data, write_catalogue
 from training.finished.trained import stored_mb
-from training.fit import Job, fit
+from training.inputs.data import Data, open_data, write_catalogue
+from training.loop import Job, fit
 from training.models import model_named
 from training.settings import TrainSettings
-from training.tasks import NextItem
+from training.tasks.tasks import NextItem
 from training.workers import LocalWorker
 from tuning.settings import TuneSettings
 from tuning.targets.trial import Trial

@@ -4,7 +4,7 @@ from datetime import date
 
 from conf import Config, Paths
 from conf.versions import current
-from features.kinds import EXAMPLES
+from features.dataset.kinds import EXAMPLES
 from tuning.targets.trial import Trial
 
 
@@ -28,14 +28,14 @@ class Recall:
 
     def run(self, config: Config, data: date, trial: Trial) -> None:
         from etl.session import spark_session
-        from recsys.candidates import measure
+        from recsys.recall.candidates import measure
 
         with spark_session(config) as spark:
             trial.report(measure(spark, config, data, "valid"), None)
 
     def test(self, config: Config, day: date) -> dict[str, float]:
         from etl.session import spark_session
-        from recsys.candidates import measure
+        from recsys.recall.candidates import measure
 
         with spark_session(config) as spark:
             return measure(spark, config, day, "test")

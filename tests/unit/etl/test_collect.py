@@ -16,7 +16,7 @@ from support import ROOT
 
 from conf import Config, UsageError, UserError, load
 from etl.collect import collector
-from etl.lines import landed_files
+from etl.sources.lines import landed_files
 
 
 def line(number: int, *, hour: int = 6, day: int = 18) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conf import UserError
-from etl.lines import given_files, landed_files
+from etl.sources.lines import given_files, landed_files
 
 LINES = [f"line {number}\n" for number in range(3000)]
 

@@ -5,9 +5,9 @@ import pytest
 from support import ROOT
 
 from conf import UsageError
-from etl.dictionary import render
 from etl.table import InRange, NotNull, OneOf, Table, Unique, columns, quote
 from etl.tables import ALL, ods, table_named
+from etl.warehouse.dictionary import render
 
 LAYERS = ("ods_", "dwd_", "dim_", "dws_", "ads_", "ops_", "dw_")  # dw_oute_nums has its name from the requirements
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from features.report import condition_number, correlated, counted, information, psi, vif
-from features.selection import by_correlation, by_importance, by_variance, forward, without_copies
+from features.inspect.report import condition_number, correlated, counted, information, psi, vif
+from features.inspect.selection import by_correlation, by_importance, by_variance, forward, without_copies
 
 
 def related() -> np.ndarray:

@@ -16,7 +16,7 @@ from recsys.fine.parallel import frequent
 from recsys.fine.sampling import sample_weights
 from recsys.fine.variants import Variant, Variants, field_importance
 from recsys.settings import FMSettings
-from training.metrics import auc, log_loss
+from training.tasks.metrics import auc, log_loss
 
 SMALL = FMSettings(bits=10, k=3, alpha=0.1, l1=0.05, l2=0.5, alpha_v=0.1, l2_v=0.3, sigma=0.1)
 

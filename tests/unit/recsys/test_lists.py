@@ -3,9 +3,9 @@ import math
 import pandas as pd
 import pytest
 
-from recsys.blend import Blend
-from recsys.lists import beyond_accuracy, intervals, measure_lists
-from recsys.rank import ordered
+from recsys.blend.blend import Blend
+from recsys.blend.rank import ordered
+from recsys.evaluation.lists import beyond_accuracy, intervals, measure_lists
 
 
 def test_metrics_of_a_known_list() -> None:

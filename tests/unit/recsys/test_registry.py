@@ -9,7 +9,7 @@ import pytest
 from conf import Config, Paths, UserError, load
 from conf.runs import parts_of, start_run
 from conf.versions import describe, publish
-from recsys.registry import rollback, runs_of, show
+from recsys.registry.registry import rollback, runs_of, show
 
 DAYS = [date(2026, 1, day) for day in (1, 2, 3)]
 

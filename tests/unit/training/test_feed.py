@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conf import UserError
-from training import petastorm_arrow
-from training.batch import Columns, Ids
-from training.feed import FeedSpec, epoch
-from training.petastorm_arrow import make_batch_reader
-from training.plan import Done
-from training.row_groups import LocalCache
+from training.inputs import petastorm_arrow
+from training.inputs.batch import Columns, Ids
+from training.inputs.feed import FeedSpec, epoch
+from training.inputs.petastorm_arrow import make_batch_reader
+from training.inputs.plan import Done
+from training.inputs.row_groups import LocalCache
 
 COLUMNS = Columns(("s", "t"), ("d",), ("l",))
 

@@ -16,12 +16,12 @@ from conf import Config, Paths, UserError
 from conf.runs import newest_run, read_jsonl
 from conf.versions import publish
 from features.catalog import DENSE, SPARSE
-from features.kinds import EXAMPLES
+from features.dataset.kinds import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
 from training.finished.trained import open_trained
-from training.sampling import kept_aside, row_draws
+from training.inputs.sampling import kept_aside, row_draws
 from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tracking import tracking_uri

@@ -15,14 +15,13 @@ from training_data import make_job
 
 from conf import UserError
 from conf.runs import read_jsonl
-from training import checkpoint
-from training import fit as loop
-from training.batch import Batch
+from training import checkpoint, loop
 from training.checks import check
-from training.feed import epoch
-from training.fit import HISTORY, Job, build_objective, fit
-from training.models.deepfm import DeepFM
-from training.net_settings import NetSettings
+from training.inputs.batch import Batch
+from training.inputs.feed import epoch
+from training.loop import HISTORY, Job, build_objective, fit
+from training.models.ctr.deepfm import DeepFM
+from training.nn.net_settings import NetSettings
 from training.workers import LocalWorker
 
 

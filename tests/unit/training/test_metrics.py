@@ -6,7 +6,7 @@ from sklearn import metrics as sklearn
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from training.metrics import (
+from training.tasks.metrics import (
     auc,
     average_precision,
     bootstrap_means,

@@ -8,14 +8,14 @@ import torch
 from training_data import make_job
 
 from conf import UsageError
-from training.batch import Batch
 from training.checks import gradient_error, learned_by_heart
-from training.feed import epoch
 from training.finished.export import OnnxNet, onnx_bytes
-from training.fit import Job, build_objective, fit
+from training.inputs.batch import Batch
+from training.inputs.feed import epoch
+from training.loop import Job, build_objective, fit
 from training.models import MODELS, model_named
-from training.objective import Objective
 from training.saved import load_model
+from training.tasks.objective import Objective
 from training.workers import LocalWorker
 
 

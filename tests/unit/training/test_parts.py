@@ -14,15 +14,15 @@ from torch.nn import functional
 from training_data import make_job, small_config
 
 from conf import UserError
-from training import augment, losses
-from training.batch import Batch
-from training.feed import epoch
-from training.fit import build_objective, fit
-from training.optimizers import LARS, OPTIMIZERS, make_optimizer
-from training.sampling import learned_from
+from training.inputs.batch import Batch
+from training.inputs.feed import epoch
+from training.inputs.sampling import learned_from
+from training.loop import build_objective, fit
+from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer
+from training.optim.schedules import epochs_without_gain, share_of_rate
 from training.saved import load_model
-from training.schedules import epochs_without_gain, share_of_rate
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
+from training.tasks import augment, losses
 from training.workers import LocalWorker
 
 DEFAULT = LossSettings()

@@ -11,9 +11,9 @@ from conf import UserError, load
 from conf.tuned import write_tuned
 from training.limits import Limit
 from tuning import explain
-from tuning.judge import Judge
-from tuning.searches import OBJECTIVE, point_of, searcher
-from tuning.space import Choice, Depends, Numbers, Space, read_range, space_of
+from tuning.searches.judge import Judge
+from tuning.searches.samplers import OBJECTIVE, point_of, searcher
+from tuning.searches.space import Choice, Depends, Numbers, Space, read_range, space_of
 from tuning.targets import TARGETS, target_of
 
 SPACE = Space(

@@ -1,0 +1,185 @@
+"""Backends: four ways to start workers that all run the same `fit`."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from conf import UsageError, UserError
+from conf.atomic import write_atomically
+from training.launch import job_file
+from training.launch.ray_session import ray_session
+from training.loop import Job, fit
+from training.settings import RaySettings, TrainSettings
+
+log = logging.getLogger(__name__)
+
+Numbers = dict[str, float]
+Launcher = Callable[[Sequence[Job], int], list[Numbers]]
+"""Trains jobs, one after the other, in workers that are started once; numbers of each."""
+
+ANSWER = "final.json"
+ERROR = "error.json"
+
+
+def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """In this process."""
+    from training.workers import LocalWorker
+
+    if num_workers != 1:
+        raise UsageError(f"--backend local trains in this process: --workers {num_workers} needs ray, horovod or spark")
+    return [fit(LocalWorker(), job) for job in jobs]
+
+
+def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """Ray Train: after a worker's death the group goes on from the last checkpoint, with fewer if it has to."""
+    from training.launch import on_ray
+
+    settings, folder = jobs[0].config.get(TrainSettings), jobs[0].run_folder
+    fewest = settings.min_workers or num_workers
+    with ray_session(jobs[0].config):
+        try:
+            on_ray.train(
+                [job_file.save(job) for job in jobs],
+                num_workers if fewest >= num_workers else (fewest, num_workers),
+                use_gpu=_has_gpu(),
+                storage=folder,
+                max_failures=settings.max_failures,
+                outlives_us=jobs[0].config.get(RaySettings).address is not None,
+            )
+        except Exception as error:
+            raise _cause(jobs, error) from error
+    if not all((job.run_folder / ANSWER).exists() for job in jobs):
+        raise _cause(jobs, RuntimeError("its workers ended without an answer"))
+    return _told(jobs)
+
+
+def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts.
+
+    On Ray the group starts anew from the last checkpoint when a worker or its machine dies, `train.max_failures` times.
+    """
+    if jobs[0].config.get(TrainSettings).hosts:
+        return _horovodrun(jobs, num_workers)
+    from horovod.ray import RayExecutor
+
+    left = jobs[0].config.get(TrainSettings).max_failures
+    with ray_session(jobs[0].config):
+        while True:
+            settings = RayExecutor.create_settings(timeout_s=120)
+            executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
+            try:
+                executor.start()
+                executor.run(run_horovod_worker, args=[list(jobs)])
+                return _told(jobs)
+            except Exception as error:
+                cause = _cause(jobs, error)
+                if not left or any((job.run_folder / ERROR).exists() for job in jobs):
+                    raise cause from error
+                left -= 1
+                log.warning("workers start again from the last checkpoint: %s", cause)
+            finally:
+                executor.shutdown()
+
+
+def run_horovod_worker(jobs: Sequence[Job]) -> None:
+    """One Horovod process."""
+    from training.workers import HorovodWorker
+
+    run_jobs(jobs, HorovodWorker)
+
+
+def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """One `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
+    hosts = str(jobs[0].config.get(TrainSettings).hosts)
+    command = [
+        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
+        *(sys.executable, "-m", "training.launch.job_file", *(str(job_file.save(job)) for job in jobs)),
+    ]
+    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise
+    if code:
+        raise _cause(jobs, RuntimeError(f"horovodrun ended with {code}"))
+    return _told(jobs)
+
+
+def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+    """On Spark's executors, as one barrier stage; data goes from files to workers, not through the driver."""
+    from training.launch.on_spark import distribute
+
+    try:
+        distribute(_fit_on_spark, jobs, num_workers, use_gpu=_has_gpu())
+    except UserError:
+        raise
+    except Exception as error:
+        raise _cause(jobs, error) from error
+    return _told(jobs)
+
+
+def _fit_on_spark(jobs: Sequence[Job]) -> None:
+    from training.workers import SparkWorker
+
+    run_jobs(jobs, SparkWorker)
+
+
+BACKENDS: dict[str, Launcher] = {
+    "local": launch_local,
+    "ray": launch_ray,
+    "horovod": launch_horovod,
+    "spark": launch_spark,
+}
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def run_jobs(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
+    """What every process of every backend does. Its numbers, or what the user has to mend, go to the run folder, the
+    one place that every backend's driver can read. A job that is done is not done again when workers are started anew.
+    """
+    worker = None
+    for job in jobs:
+        if (job.run_folder / ERROR).exists():
+            raise _cause(jobs, RuntimeError("it was wrong before the workers were started anew"))
+        try:
+            worker = worker or worker_of()
+            if worker.share((job.run_folder / ANSWER).exists()):
+                continue
+            numbers = fit(worker, job)
+            if worker.rank == 0:
+                write_atomically(job.run_folder / ANSWER, json.dumps(numbers))
+        except UserError as error:
+            write_atomically(job.run_folder / ERROR, json.dumps({"error": str(error)}))
+            raise
+
+
+def _cause(jobs: Sequence[Job], error: Exception) -> Exception:
+    """What a worker said was wrong, or else that one died, and how to go on."""
+    for job in jobs:
+        path = job.run_folder / ERROR
+        if path.exists():
+            return UserError(json.loads(path.read_text(encoding="utf-8"))["error"])
+    ended = next((job for job in jobs if not (job.run_folder / ANSWER).exists()), jobs[0])
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
+    told = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    log.debug("workers failed", exc_info=error)
+    return UserError(
+        f"a worker of {ended.run_folder.name} ended before its time ({told}); its checkpoints are kept: "
+        "go on with --resume"
+    )
+
+
+def _told(jobs: Sequence[Job]) -> list[Numbers]:
+    return [json.loads((job.run_folder / ANSWER).read_text()) for job in jobs]

@@ -1,0 +1,97 @@
+"""A job as a file in its run folder, for workers that start by `python -m training.launch.job_file FILES`.
+
+Holds the settings of training alone: no other section, and so no password, leaves the process that has it.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from conf import Config, UserError
+from conf.atomic import write_atomically
+from training.inputs.batch import Columns
+from training.inputs.schema import Inputs
+from training.loop import Job
+from training.nn.net_settings import NetSettings
+from training.settings import (
+    AugmentSettings,
+    LossSettings,
+    OptimizerSettings,
+    RaySettings,
+    ScheduleSettings,
+    TrainSettings,
+    TransferSettings,
+)
+
+FILE = "job.json"
+PARTS = (
+    TrainSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    LossSettings,
+    AugmentSettings,
+    TransferSettings,
+    NetSettings,
+    RaySettings,
+)
+
+
+def save(job: Job) -> Path:
+    """Write the job into its run folder; returns the file."""
+    values = {model.section: job.config.get(model).model_dump(mode="json") for model in PARTS}
+    about = {
+        "profile": job.config.profile,
+        "settings": values,
+        "model": job.model,
+        "dataset": job.dataset,
+        "run_folder": job.run_folder,
+        "inputs": asdict(job.inputs),
+        "columns": asdict(job.columns),
+        "version": job.version,
+        "start_from": job.start_from,
+        "teacher": job.teacher,
+    }
+    path = job.run_folder / FILE
+    write_atomically(path, json.dumps(about, indent=2, default=str))
+    return path
+
+
+def load(path: Path) -> Job:
+    """The job that `save` wrote."""
+    about = json.loads(path.read_text(encoding="utf-8"))
+    return Job(
+        Config(about["profile"], about["settings"]),
+        about["model"],
+        Path(about["dataset"]),
+        Path(about["run_folder"]),
+        Inputs.from_dict(about["inputs"]),
+        _columns(about["columns"]),
+        about["version"],
+        _path(about["start_from"]),
+        _path(about["teacher"]),
+    )
+
+
+def _columns(values: dict[str, Any]) -> Columns:
+    arguments: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+    return Columns(**arguments)
+
+
+def _path(text: Any) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def main() -> None:
+    """One Horovod process of `horovodrun`."""
+    from training.launch.backends import run_horovod_worker
+
+    try:
+        run_horovod_worker([load(Path(file)) for file in sys.argv[1:]])
+    except UserError:  # what it says is in the run folder, where the launcher tells it from
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

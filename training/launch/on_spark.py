@@ -1,0 +1,21 @@
+"""Training on Spark's executors by TorchDistributor: the one place of training that opens Spark, to start workers."""
+
+from collections.abc import Callable, Sequence
+
+from conf import UserError
+from etl.session import spark_session
+from training.loop import Job
+
+
+def distribute(work: Callable[[Sequence[Job]], None], jobs: Sequence[Job], num_workers: int, *, use_gpu: bool) -> None:
+    """Run `work(jobs)` in `num_workers` processes, one in a task slot each; all start together."""
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    with spark_session(jobs[0].config) as spark:
+        slots = spark.sparkContext.defaultParallelism
+        if slots < num_workers:
+            raise UserError(
+                f"--workers {num_workers} needs as many task slots at once, Spark has {slots}: "
+                f"set spark.master=local[{num_workers}] or give it more executors"
+            )
+        TorchDistributor(num_processes=num_workers, local_mode=False, use_gpu=use_gpu).run(work, list(jobs))

@@ -1,0 +1,32 @@
+"""GRU4Rec (Hidasi et al. 2016): a recurrent network reads what a user chose; its last state asks for the next item."""
+
+from torch import Tensor, nn
+
+from conf import Config
+from training.inputs.catalogue import Catalogue
+from training.inputs.schema import Inputs
+from training.nn.net_settings import NetSettings
+
+
+class GRU4Rec(nn.Module):
+    def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
+        super().__init__()
+        self.catalog = Catalogue(inputs.num_items, len(inputs.item_places))
+        self.num_sampled = settings.sampled
+        self.item = nn.Embedding(inputs.num_items, settings.attention_dim, padding_idx=0)
+        nn.init.normal_(self.item.weight, std=0.05)
+        self.gru = nn.GRU(settings.attention_dim, settings.attention_dim, settings.blocks, batch_first=True)
+
+    def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
+        """(B, D): what is wanted next."""
+        states, _ = self.gru(self.item(history))
+        wanted: Tensor = states[:, -1]
+        return wanted
+
+    def items(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.item(ids)
+        return found
+
+
+def build(config: Config, inputs: Inputs) -> nn.Module:
+    return GRU4Rec(inputs, config.get(NetSettings))
