@@ -1,5 +1,6 @@
 """Which databases there are, and which tables come from and go to them."""
 
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -94,3 +95,8 @@ class RelationalSettings(Settings):
     databases: dict[str, DatabaseSettings] = Field(default_factory=dict)
     imports: dict[str, ImportSettings] = Field(default_factory=dict)
     exports: dict[str, ExportSettings] = Field(default_factory=dict)
+
+
+def derby_url(folder: Path) -> str:
+    """JDBC URL of the embedded Derby database in a folder, which one process at a time can open."""
+    return f"jdbc:derby:{folder}"

@@ -1,0 +1,1 @@
+"""A generated site with known click probabilities: users, items, events, texts, web logs, images and a database."""

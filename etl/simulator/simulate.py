@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from datetime import date, timedelta
 
 from conf import Config, Paths, UserError
@@ -13,15 +14,27 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, object]:
-    """Write `days` days; what an earlier simulation wrote for them is replaced. Same arguments, same bytes."""
+    """Generate a site and write its landing zone, truth and business database, in place of an earlier simulation.
+
+    Args:
+        config: `simulator.*` gives the sizes at scale 1 and the first day.
+        days: number of days.
+        scale: 1 is some 200,000 impressions in 7 days.
+        seed: the same arguments and seed give the same bytes.
+
+    Returns:
+        First and last day, users, items, and counts of what was written.
+
+    Raises:
+        UserError: if the landing zone holds data that no simulation wrote.
+    """
     paths, settings = config.get(Paths), config.get(SimulatorSettings)
     world = World(settings, scale, seed)
     _clear(paths)
-    totals = {"impressions": 0, "clicks": 0, "late": 0, "log_lines": 0, "texts": 0}
+    totals = Counter(dict.fromkeys(("impressions", "clicks", "late", "log_lines", "texts"), 0))
     for day_index in range(days):
         day = settings.start + timedelta(days=day_index)
-        for name, count in _write_day(world, paths, day, day_index).items():
-            totals[name] += count
+        totals.update(_write_day(world, paths, day, day_index))
         log.info("simulated %s", day)
     images.write_covers(world, paths.landing("images", settings.start))
     business.fill_database(world, paths.business)
@@ -36,7 +49,7 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, obje
 
 
 def _clear(paths: Paths) -> None:
-    """Remove what an earlier simulation wrote; a landing zone that is not ours may hold somebody's only logs."""
+    """Remove an earlier simulation. A landing zone without the truth beside it may hold somebody's only logs."""
     landing, truth = paths.root / "landing", paths.truth
     if landing.exists() and not truth.exists():
         raise UserError(f"{landing} holds data that no simulation wrote: choose another MILLRACE_HOME or move it away")
@@ -45,13 +58,13 @@ def _clear(paths: Paths) -> None:
     truth.mkdir(parents=True)
 
 
-def _write_day(world: World, paths: Paths, day: date, day_index: int) -> dict[str, int]:
+def _write_day(world: World, paths: Paths, day: date, day_index: int) -> Counter[str]:
+    # Late events land in the next day's folder, as they would from a real log shipper.
     tomorrow = paths.landing("events", day + timedelta(days=1))
-    totals = {"log_lines": 0, "texts": events.write_texts(world, day, day_index, paths.landing("texts", day))}
-    for block in traffic.blocks(world, day_index):
-        written = events.write_block(world, block, day, day_index, paths.landing("events", day), tomorrow)
-        written["log_lines"] = weblog.write_block(world, block, day, day_index, paths.landing("weblog", day))
+    counts = Counter(texts=events.write_texts(world, day, day_index, paths.landing("texts", day)))
+    for block in traffic.request_blocks(world, day_index):
+        counts.update(events.write_block(world, block, day, day_index, paths.landing("events", day), tomorrow))
+        log_lines = weblog.write_block(world, block, day, day_index, paths.landing("weblog", day))
+        counts.update(log_lines=log_lines)
         events.write_truth(block, day, paths.truth / f"dt={day.isoformat()}")
-        for name, count in written.items():
-            totals[name] = totals.get(name, 0) + count
-    return totals
+    return counts

@@ -1,6 +1,6 @@
 """One day of the site: who came when, what was shown, what was clicked, liked and bought.
 
-Drawn in blocks of requests, so that memory depends on the block and not on the scale or the number of days.
+Generated in blocks of requests, so that memory depends on the block and not on the scale or the number of days.
 """
 
 from collections.abc import Iterator
@@ -12,69 +12,87 @@ from numpy.typing import NDArray
 from etl.simulator.world import World
 
 LIST_LENGTH = 10
-CANDIDATES = 30
-BLOCK = 20_000
+NUM_CANDIDATES = 30
+BLOCK_SIZE = 20_000
 # Share of the traffic in each hour, UTC.
 HOURS = np.array([2, 1, 1, 1, 1, 2, 3, 5, 6, 5, 5, 5, 6, 5, 4, 4, 4, 5, 6, 7, 8, 7, 5, 3], dtype=np.float64)
 MS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
-class Block:
-    """Requests of a day: arrays of n requests, and n × 10 for what each showed."""
+class RequestBlock:
+    """Some of a day's requests: arrays over n requests, and (n, 10) for the list that each was answered with."""
 
     number: int
     users: NDArray[np.int64]  # (n,)
-    at_ms: NDArray[np.int64]  # (n,) milliseconds of the day
+    at_ms: NDArray[np.int64]  # (n,) milliseconds since midnight, ascending
     items: NDArray[np.int64]  # (n, 10)
-    probability: NDArray[np.float64]  # (n, 10) the true one
+    probability: NDArray[np.float64]  # (n, 10) the true click probability
     is_clicked: NDArray[np.bool_]  # (n, 10)
-    is_liked: NDArray[np.bool_]  # (n, 10), among the clicked
-    is_bought: NDArray[np.bool_]  # (n, 10), among the clicked
-    click_delay_ms: NDArray[np.int64]  # (n, 10)
+    is_liked: NDArray[np.bool_]  # (n, 10) a subset of the clicks
+    is_bought: NDArray[np.bool_]  # (n, 10) a subset of the clicks
+    click_delay_ms: NDArray[np.int64]  # (n, 10) from the request to the click
 
 
-def blocks(world: World, day_index: int) -> Iterator[Block]:
-    """The day's requests, block by block; the same for the same seed, scale and day."""
-    alive = np.where(world.item_birth <= day_index, world.item_popularity, 0.0)
-    popularity = np.cumsum(alive / alive.sum())
-    for number, first in enumerate(range(0, world.num_requests, BLOCK)):
+def request_blocks(world: World, day_index: int) -> Iterator[RequestBlock]:
+    """Generate the requests of a day, block by block.
+
+    Each block has a random stream of its own: the same seed, scale and day give the same block, whichever blocks were
+    generated before it.
+
+    Args:
+        world: users and items.
+        day_index: days since the site's first day.
+
+    Yields:
+        Blocks of at most `BLOCK_SIZE` requests.
+    """
+    published = np.where(world.item_birth <= day_index, world.item_popularity, 0.0)  # (items,)
+    popularity_cdf = np.cumsum(published / published.sum())
+    for number, first in enumerate(range(0, world.num_requests, BLOCK_SIZE)):
         rng = world.rng(100, day_index, number)
-        yield _block(world, day_index, number, min(BLOCK, world.num_requests - first), popularity, rng)
+        size = min(BLOCK_SIZE, world.num_requests - first)
+        yield _generate_block(world, day_index, number, size, popularity_cdf, rng)
 
 
-def _block(
-    world: World, day_index: int, number: int, n: int, popularity: NDArray[np.float64], rng: np.random.Generator
-) -> Block:
+def _generate_block(
+    world: World, day_index: int, number: int, n: int, popularity_cdf: NDArray[np.float64], rng: np.random.Generator
+) -> RequestBlock:
+    # Inverse transform sampling; `minimum` guards against a CDF whose last value is just below 1.
     users = np.minimum(np.searchsorted(world.user_activity, rng.random(n)), world.num_users - 1)
     hour = rng.choice(24, n, p=HOURS / HOURS.sum())
     at_ms = np.sort(hour * 3_600_000 + rng.integers(0, 3_600_000, n))
     at_ms = np.minimum(at_ms, MS_PER_DAY - 1)
-    items = _shown(world, users, day_index, popularity, rng)
-    positions = np.broadcast_to(np.arange(1, LIST_LENGTH + 1), items.shape)
+    items = _recommend(world, users, day_index, popularity_cdf, rng)
+    positions = np.broadcast_to(np.arange(1, LIST_LENGTH + 1), items.shape)  # (n, 10)
     probability = world.click_probability(users, items, positions, day_index)
     is_clicked = rng.random(items.shape) < probability
     is_liked = is_clicked & (rng.random(items.shape) < 0.18)
     is_bought = is_clicked & (rng.random(items.shape) < 0.05)
     delay = rng.integers(1_000, 60_000, items.shape)
-    return Block(number, users, at_ms, items, probability, is_clicked, is_liked, is_bought, delay)
+    return RequestBlock(number, users, at_ms, items, probability, is_clicked, is_liked, is_bought, delay)
 
 
-def _shown(
-    world: World, users: NDArray[np.int64], day_index: int, popularity: NDArray[np.float64], rng: np.random.Generator
+def _recommend(
+    world: World,
+    users: NDArray[np.int64],
+    day_index: int,
+    popularity_cdf: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Ten different items a request: popular ones, leaning towards the user's taste, in a half-random order."""
-    drawn = np.searchsorted(popularity, rng.random((len(users), CANDIDATES)))
-    drawn = np.minimum(drawn, len(popularity) - 1)
-    taste = np.einsum("nk,nmk->nm", world.user_vectors(users, day_index), world.item_vectors[drawn])
-    score = 0.6 * taste + rng.gumbel(size=drawn.shape)
-    # A repeated item falls to the end, so that the ten are different whenever enough different ones were drawn.
-    order = np.argsort(drawn, axis=1, kind="stable")
-    ordered = np.take_along_axis(drawn, order, axis=1)
-    again = np.zeros_like(ordered, dtype=bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    repeated = np.zeros_like(again)
-    np.put_along_axis(repeated, order, again, axis=1)
-    score[repeated] -= 1e6
+    """The site's own recommender: popular items, leaning towards the user's taste, in a half-random order: (n, 10)."""
+    candidates = np.searchsorted(popularity_cdf, rng.random((len(users), NUM_CANDIDATES)))  # (n, 30)
+    candidates = np.minimum(candidates, len(popularity_cdf) - 1)
+    taste = np.einsum("nk,nmk->nm", world.user_vectors(users, day_index), world.item_vectors[candidates])
+    # Gumbel noise makes the top 10 a sample without replacement from softmax(0.6 * taste).
+    score = 0.6 * taste + rng.gumbel(size=candidates.shape)
+    # Candidates repeat; a repeated item goes last, so that the ten differ wherever enough candidates differ.
+    order = np.argsort(candidates, axis=1, kind="stable")
+    ordered = np.take_along_axis(candidates, order, axis=1)
+    equals_previous = np.zeros_like(ordered, dtype=bool)
+    equals_previous[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    is_repeated = np.zeros_like(equals_previous)
+    np.put_along_axis(is_repeated, order, equals_previous, axis=1)
+    score[is_repeated] -= 1e6
     best = np.argsort(-score, axis=1, kind="stable")[:, :LIST_LENGTH]
-    return np.take_along_axis(drawn, best, axis=1)
+    return np.take_along_axis(candidates, best, axis=1)

@@ -1,11 +1,10 @@
-"""The generated site's people and things: tastes, topics, quality, popularity, and the true probability of a click.
+"""The generated site's users and items: tastes, topics, quality, popularity, and the true probability of a click.
 
-Everything follows from the seed. A day can be drawn without the days before it: tastes drift along a fixed direction.
+Every array has a random stream of its own, derived from the seed. Tastes drift along a fixed direction, so that any
+day can be generated without the days before it.
 """
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +13,14 @@ from etl.settings import SimulatorSettings
 
 Floats = NDArray[np.float32]
 
-LATENT = 8
+LATENT_DIM = 8
+TASTE_NORM = 1.6  # length of every taste vector: bounds the logit's taste term to ± TASTE_WEIGHT * 1.6²
 DEVICES = ("phone", "desktop", "tablet")
 DEVICE_SHARE = (0.62, 0.3, 0.08)
 DEVICE_LOGIT = np.array([0.1, 0.0, -0.2])
 GENDERS = ("F", "M", None)
 AGE_GROUPS = ("18-24", "25-34", "35-44", "45-54", "55+", None)
+AGE_SHARE = (0.2, 0.3, 0.2, 0.15, 0.12, 0.03)
 CITIES = ("Beijing", "Shanghai", "Shenzhen", "Chengdu", "Wuhan", "Hangzhou", "Xian", "Nanjing")
 TOPICS = (
     "music",
@@ -35,127 +36,100 @@ TOPICS = (
     "garden",
     "politics",
 )
+# The click model: sigmoid(base + taste + quality + freshness + position + device).
 BASE_LOGIT = -2.9
 TASTE_WEIGHT = 1.5
-POSITION_LOGIT = -0.16
+POSITION_LOGIT = -0.16  # per position down the list: position bias
 
 
-@dataclass(frozen=True)
 class World:
-    """Users and items of one site; `scale` multiplies users and traffic, items grow with its square root."""
+    """Users and items of one generated site, as arrays indexed by user and item number.
 
-    settings: SimulatorSettings
-    scale: float
-    seed: int
+    Args:
+        settings: sizes of the site at scale 1.
+        scale: multiplies users and traffic; the number of items grows with its square root.
+        seed: the same seed and scale give the same arrays.
+    """
 
-    @property
-    def num_users(self) -> int:
-        return max(10, int(self.settings.users * self.scale + 0.5))
-
-    @property
-    def num_items(self) -> int:
-        return max(30, round(self.settings.items * math.sqrt(self.scale)))
-
-    @property
-    def num_requests(self) -> int:
-        return max(10, round(self.settings.requests_per_day * self.scale))
+    def __init__(self, settings: SimulatorSettings, scale: float, seed: int) -> None:
+        self.settings, self.scale, self.seed = settings, scale, seed
+        self.num_users = max(10, int(settings.users * scale + 0.5))
+        self.num_items = max(30, round(settings.items * math.sqrt(scale)))
+        self.num_requests = max(10, round(settings.requests_per_day * scale))  # a day
+        topic_centres = self.rng(1).normal(0, 1, (settings.topics, LATENT_DIM)).astype(np.float32)
+        self._generate_items(topic_centres)
+        self._generate_users(topic_centres)
 
     def rng(self, *stream: int) -> np.random.Generator:
+        """A generator of its own for each purpose, so that a new draw in one place leaves all others as they are."""
         return np.random.default_rng([self.seed, *stream])
 
-    # --- items ---
-
-    @cached_property
-    def topic_centres(self) -> Floats:
-        return self.rng(1).normal(0, 1, (self.settings.topics, LATENT)).astype(np.float32)
-
-    @cached_property
-    def item_topic(self) -> NDArray[np.int64]:
-        return self.rng(2).integers(0, self.settings.topics, self.num_items)
-
-    @cached_property
-    def item_vectors(self) -> Floats:
-        noise = self.rng(3).normal(0, 0.5, (self.num_items, LATENT))
-        return _unit(self.topic_centres[self.item_topic] + noise)
-
-    @cached_property
-    def item_quality(self) -> Floats:
-        return self.rng(4).normal(0, 0.55, self.num_items).astype(np.float32)
-
-    @cached_property
-    def item_birth(self) -> NDArray[np.int64]:
-        """Day of appearance relative to the first day; most items are older than the site's first day."""
+    def _generate_items(self, topic_centres: Floats) -> None:
+        n = self.num_items
+        self.item_topic = self.rng(2).integers(0, self.settings.topics, n)  # (items,)
+        noise = self.rng(3).normal(0, 0.5, (n, LATENT_DIM))
+        self.item_vectors = _scale_to_norm(topic_centres[self.item_topic] + noise)  # (items, latent)
+        self.item_quality = self.rng(4).normal(0, 0.55, n).astype(np.float32)  # (items,) added to the logit
+        # Day of publication relative to the site's first day: most items are older, 15 % appear later (cold start).
         rng = self.rng(5)
-        born = rng.integers(-90, 0, self.num_items)
-        new = rng.random(self.num_items) < 0.15
-        return np.where(new, rng.integers(0, 30, self.num_items), born)
+        past_day = rng.integers(-90, 0, n)
+        is_new = rng.random(n) < 0.15
+        self.item_birth = np.where(is_new, rng.integers(0, 30, n), past_day)  # (items,)
+        # Zipf's law with exponent 0.9; ranks in random order, so that an item's number says nothing of its popularity.
+        ranks = self.rng(6).permutation(n) + 1
+        self.item_popularity: NDArray[np.float64] = 1.0 / ranks.astype(np.float64) ** 0.9  # (items,) unnormalised
 
-    @cached_property
-    def item_popularity(self) -> NDArray[np.float64]:
-        """Zipf weights in random order of items."""
-        ranks = self.rng(6).permutation(self.num_items) + 1
-        weights: NDArray[np.float64] = 1.0 / ranks.astype(np.float64) ** 0.9
-        return weights
-
-    # --- users ---
-
-    @cached_property
-    def user_topic(self) -> NDArray[np.int64]:
-        return self.rng(7).integers(0, self.settings.topics, self.num_users)
-
-    @cached_property
-    def user_activity(self) -> NDArray[np.float64]:
-        weights = self.rng(8).gamma(0.7, 1.0, self.num_users) + 0.02
-        return np.cumsum(weights / weights.sum())
-
-    @cached_property
-    def _user_base(self) -> tuple[Floats, Floats]:
+    def _generate_users(self, topic_centres: Floats) -> None:
+        n = self.num_users
+        self.user_topic = self.rng(7).integers(0, self.settings.topics, n)  # (users,)
+        # Gamma with shape < 1: few users make most of the requests, many make hardly any.
+        weights = self.rng(8).gamma(0.7, 1.0, n) + 0.02
+        self.user_activity: NDArray[np.float64] = np.cumsum(weights / weights.sum())  # (users,) a CDF, for searchsorted
         rng = self.rng(9)
-        base = self.topic_centres[self.user_topic] + rng.normal(0, 0.7, (self.num_users, LATENT))
-        drift = rng.normal(0, 0.05, (self.num_users, LATENT))
-        return base.astype(np.float32), drift.astype(np.float32)
+        self._user_base = (topic_centres[self.user_topic] + rng.normal(0, 0.7, (n, LATENT_DIM))).astype(np.float32)
+        self._user_drift = rng.normal(0, 0.05, (n, LATENT_DIM)).astype(np.float32)  # (users, latent) a day
+        self.user_device = self.rng(10).choice(len(DEVICES), n, p=DEVICE_SHARE)  # (users,)
+        self.user_age = self.rng(11).choice(len(AGE_GROUPS), n, p=AGE_SHARE)  # (users,)
+        # Gender depends on the favourite topic, so that the profile is worth something to a model; 3 % are unknown.
+        rng = self.rng(12)
+        male_share = np.where(self.user_topic % 2 == 0, 0.7, 0.3)
+        is_male = (rng.random(n) < male_share).astype(np.int64)
+        self.user_gender = np.where(rng.random(n) < 0.03, GENDERS.index(None), is_male)  # (users,)
 
     def user_vectors(self, users: NDArray[np.int64], day_index: int) -> Floats:
-        base, drift = self._user_base
-        return _unit(base[users] + day_index * drift[users])
-
-    @cached_property
-    def user_device(self) -> NDArray[np.int64]:
-        return self.rng(10).choice(len(DEVICES), self.num_users, p=DEVICE_SHARE)
-
-    @cached_property
-    def user_age(self) -> NDArray[np.int64]:
-        return self.rng(11).choice(len(AGE_GROUPS), self.num_users, p=(0.2, 0.3, 0.2, 0.15, 0.12, 0.03))
-
-    @cached_property
-    def user_gender(self) -> NDArray[np.int64]:
-        """Tied to taste a little, so that the profile is worth something to a model."""
-        rng = self.rng(12)
-        share = np.where(self.user_topic % 2 == 0, 0.7, 0.3)
-        drawn = (rng.random(self.num_users) < share).astype(np.int64)
-        return np.where(rng.random(self.num_users) < 0.03, 2, drawn)
-
-    # --- what happens when an item is shown ---
+        """Tastes as of a day, of the users with these numbers: (n,) -> (n, latent)."""
+        return _scale_to_norm(self._user_base[users] + day_index * self._user_drift[users])
 
     def click_probability(
         self, users: NDArray[np.int64], items: NDArray[np.int64], positions: NDArray[np.int64], day_index: int
     ) -> NDArray[np.float64]:
-        """The truth that models try to learn. `users` (n,), `items` and `positions` (n, m) -> (n, m)."""
-        taste = np.einsum("nk,nmk->nm", self.user_vectors(users, day_index), self.item_vectors[items])
+        """The true probability of a click on each impression, which models try to learn.
+
+        Args:
+            users: (n,) user numbers.
+            items: (n, m) item numbers.
+            positions: (n, m) positions in the list, from 1.
+            day_index: days since the site's first day.
+
+        Returns:
+            (n, m) probabilities.
+        """
+        taste = np.einsum("nk,nmk->nm", self.user_vectors(users, day_index), self.item_vectors[items])  # (n, m)
         age_days = day_index - self.item_birth[items]
-        freshness = 0.5 * np.exp(-np.maximum(age_days, 0) / 5.0)
+        freshness = 0.5 * np.exp(-np.maximum(age_days, 0) / 5.0)  # news fades within about a week
         logit = (
             BASE_LOGIT
             + TASTE_WEIGHT * taste
             + self.item_quality[items]
             + freshness
             + POSITION_LOGIT * (positions - 1)
-            + DEVICE_LOGIT[self.user_device[users]][:, None]
+            + DEVICE_LOGIT[self.user_device[users]][:, None]  # (n, 1)
         )
         probability: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logit))
         return probability
 
 
-def _unit(vectors: NDArray[np.floating]) -> Floats:
-    scaled: Floats = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * 1.6).astype(np.float32)
+def _scale_to_norm(vectors: NDArray[np.floating]) -> Floats:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Floats = (unit * TASTE_NORM).astype(np.float32)
     return scaled

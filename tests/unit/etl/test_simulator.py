@@ -27,7 +27,7 @@ def digest(folder: Path) -> str:
 
 def write_day(folder: Path, seed: int) -> None:
     world = World(SMALL, 1.0, seed)
-    for block in traffic.blocks(world, 2):
+    for block in traffic.request_blocks(world, 2):
         events.write_block(world, block, DAY, 2, folder / "events", folder / "late")
         weblog.write_block(world, block, DAY, 2, folder / "weblog")
         events.write_truth(block, DAY, folder / "truth")
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
 
 def test_clicks_follow_the_true_probability() -> None:
     world = World(SimulatorSettings(users=500, requests_per_day=4000), 1.0, 3)
-    block = next(traffic.blocks(world, 0))
+    block = next(traffic.request_blocks(world, 0))
     p, clicked = block.probability.ravel(), block.is_clicked.ravel()
     for low, high in ((0.0, 0.05), (0.05, 0.15), (0.15, 0.4), (0.4, 1.0)):
         part = (p >= low) & (p < high)
@@ -51,7 +51,7 @@ def test_clicks_follow_the_true_probability() -> None:
 
 def test_a_list_shows_ten_different_items_that_exist_by_then() -> None:
     world = World(SMALL, 1.0, 5)
-    for block in traffic.blocks(world, 3):
+    for block in traffic.request_blocks(world, 3):
         assert block.items.shape[1] == 10
         distinct = [len(set(row)) for row in block.items.tolist()]
         assert np.mean(np.array(distinct) == 10) > 0.95
@@ -67,7 +67,7 @@ def test_lower_places_are_clicked_less() -> None:
 
 def test_events_hold_late_doubled_and_broken_lines_and_the_truth_lies_apart(tmp_path: Path) -> None:
     world = World(SimulatorSettings(users=400, requests_per_day=1500), 1.0, 5)
-    block = next(traffic.blocks(world, 2))
+    block = next(traffic.request_blocks(world, 2))
     events.write_block(world, block, DAY, 2, tmp_path / "today", tmp_path / "tomorrow")
     events.write_truth(block, DAY, tmp_path / "truth")
     text = next((tmp_path / "today").glob("*.jsonl")).read_text()
@@ -90,9 +90,9 @@ def test_events_hold_late_doubled_and_broken_lines_and_the_truth_lies_apart(tmp_
 
 def test_scale_multiplies_traffic_and_blocks_bound_memory() -> None:
     world = World(SMALL, 100.0, 1)
-    sizes = [len(block.users) for block in traffic.blocks(world, 0)]
+    sizes = [len(block.users) for block in traffic.request_blocks(world, 0)]
     assert sum(sizes) == 30_000
-    assert max(sizes) <= traffic.BLOCK
+    assert max(sizes) <= traffic.BLOCK_SIZE
 
 
 def test_covers_are_png_files_of_the_topics_colour(tmp_path: Path) -> None:
