@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 # area -> (module with its Typer `app`, what it does). An area with one verb is a Typer app of one command.
 AREAS = {
     "demo": ("dags.cli:demo", "the whole day on generated data, then a summary and where to look"),
-    "simulate": ("etl.cli:simulate", "write raw logs, events, users and items with known click probabilities"),
+    "simulate": ("etl.simulator.cli:simulate", "write logs, events, users and items with known click probabilities"),
     "run": ("dags.cli:run", "walk the stages of a day in one process"),
     "etl": ("etl.cli:etl", "weblog, events, import, results …: raw data into warehouse tables"),
-    "ingest": ("etl.cli:ingest", "ratings or events of another system into the warehouse"),
+    "ingest": ("etl.ingest.cli:ingest", "ratings or events of another system into the warehouse"),
     "features": ("features.cli:app", "build the training set of a day"),
     "train": ("training.cli:app", "train a deep model: local, ray, horovod or spark"),
     "predict": ("training.cli:predict", "answers of a deep model, for the warehouse"),
@@ -29,12 +29,12 @@ AREAS = {
     "recsys": ("recsys.cli:app", "recall, rank, recommend, evaluate"),
     "runs": ("recsys.cli:runs", "trained models: list, show where numbers come from, rollback"),
     "tune": ("tuning.cli:app", "search hyper-parameters on Ray Tune"),
-    "sql": ("etl.cli:sql", "query the warehouse"),
-    "metrics": ("etl.cli:metrics", "newest numbers of every model"),
-    "warehouse": ("etl.cli:warehouse", "tables, describe, check, vacuum, serve, init, move"),
+    "sql": ("etl.warehouse.cli:sql", "query the warehouse"),
+    "metrics": ("etl.report.cli:metrics", "newest numbers of every model"),
+    "warehouse": ("etl.warehouse.cli:warehouse", "tables, describe, check, vacuum, serve, init, move"),
     "dags": ("dags.cli:dags", "start or stop a local Airflow with Millrace's DAGs"),
     "submit": ("dags.cli:submit", "send a job to a Ray or Spark cluster"),
-    "report": ("etl.cli:report", "the stages, rows and metrics of a day"),
+    "report": ("etl.report.cli:report", "the stages, rows and metrics of a day"),
     "config": ("dags.cli:config", "show the resolved settings"),
 }
 # How the file system, and Derby's log, say that there is no room.

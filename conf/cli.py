@@ -1,11 +1,30 @@
 """Small parts that every area's command line uses."""
 
+import csv
+import json
+import sys
 from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from conf.errors import UsageError
 from conf.settings import Config
+
+DayOption = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
+SinceOption = Annotated[str | None, typer.Option("--since", help="also the days from this one")]
+
+
+class OutputFormat(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+OutputOption = Annotated[OutputFormat, typer.Option("--format", help="how rows are printed")]
 
 
 def settings_of(context: typer.Context) -> Config:
@@ -37,3 +56,23 @@ def one_of(kind: str, name: str, choices: "dict[str, object] | tuple[str, ...]")
     if name not in choices:
         raise UsageError(f"unknown {kind} '{name}'; choose from {', '.join(choices)}")
     return name
+
+
+def print_rows(columns: list[str], rows: list[dict[str, Any]], output: OutputFormat) -> None:
+    """Rows to stdout, and nothing else: a table, CSV, or one JSON array."""
+    if output is OutputFormat.json:
+        print(json.dumps(rows, default=str, ensure_ascii=False))
+    elif output is OutputFormat.csv:
+        writer = csv.DictWriter(sys.stdout, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    elif output is OutputFormat.table:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*["" if row[name] is None else str(row[name]) for name in columns])
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    else:
+        raise UsageError(f"unknown format {output}")

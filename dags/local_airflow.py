@@ -24,7 +24,7 @@ from conf.atomic import write_atomically
 from conf.processes import free_port
 from conf.settings import ENV_PREFIX, as_variable
 from dags.stages import POOL
-from etl.settings import MetastoreSettings
+from etl.metastore.settings import MetastoreSettings
 
 log = logging.getLogger(__name__)
 

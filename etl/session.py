@@ -20,7 +20,8 @@ from conf import Config, Paths, UserError, code
 from conf.processes import wait_or_kill
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
-from etl.settings import MetastoreSettings, SparkSettings
+from etl.metastore.settings import MetastoreSettings
+from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options
 
 log = logging.getLogger(__name__)

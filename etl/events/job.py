@@ -11,8 +11,8 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
+from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
-from etl.settings import EventSettings
 from etl.sources.lines import day_of_folder, explain_unreadable, landed_files, read_lines, require_files
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, dwd

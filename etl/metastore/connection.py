@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
-from etl.settings import MetastoreSettings, SparkSettings, existing_jars
+from etl.metastore.settings import MetastoreSettings
+from etl.settings import SparkSettings, existing_jars
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 from conf import Config, UserError
 from etl.metastore.catalog import external, locations, tables
 from etl.metastore.connection import alone
+from etl.metastore.settings import MetastoreSettings
 from etl.session import spark_session
-from etl.settings import MetastoreSettings
 from etl.table import quote
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from etl.metastore.connection import connect, options
-from etl.settings import MetastoreSettings
+from etl.metastore.settings import MetastoreSettings
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from conf import Config, Paths, UsageError, UserError
-from etl.relational.settings import BUSINESS, RelationalSettings, derby_url
+from etl.relational.settings import BUSINESS, BusinessSettings, RelationalSettings, derby_url
 from etl.session import SPARK_ERRORS
-from etl.settings import BusinessSettings
 
 # What PostgreSQL's driver is asked for: text where the column says what it is, and many rows in one statement.
 _PROPERTIES = {"postgresql": {"stringtype": "unspecified", "reWriteBatchedInserts": "true"}}

@@ -10,6 +10,17 @@ from conf import Settings
 BUSINESS = "business"
 
 
+class BusinessSettings(Settings):
+    """The relational database that users and items are imported from."""
+
+    section: ClassVar[str] = "business"
+
+    url: str | None = None
+    """JDBC URL; the simulator's embedded Derby under the home when not given."""
+    user: str | None = None
+    password: SecretStr | None = None
+
+
 class Part(BaseModel):
     """Base of the entries: frozen, and an unknown key is an error."""
 

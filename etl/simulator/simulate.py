@@ -6,8 +6,8 @@ from collections import Counter
 from datetime import date, timedelta
 
 from conf import Config, Paths, UserError
-from etl.settings import SimulatorSettings
 from etl.simulator import business, events, images, traffic, weblog
+from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.settings import SimulatorSettings
+from etl.simulator.settings import SimulatorSettings
 
 Floats = NDArray[np.float32]
 

@@ -18,8 +18,8 @@ from conf.processes import end, free_port
 from conf.stopping import until_stopped
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
+from etl.metastore.settings import MetastoreSettings
 from etl.session import java_machine, require_java
-from etl.settings import MetastoreSettings
 from etl.spark_options import options_file, spark_options, spark_program
 
 log = logging.getLogger(__name__)

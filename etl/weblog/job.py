@@ -15,13 +15,13 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths
 from etl.session import SPARK_ERRORS, at_once
-from etl.settings import WeblogSettings
 from etl.sources.lines import explain_unreadable, read_lines
 from etl.stage import Counts, stage_run, total_of
 from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, clickstream, dimensions, funnel, reports, visitors
+from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import Lines, find_files, lines_of, requests
 
 log = logging.getLogger(__name__)

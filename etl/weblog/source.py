@@ -8,9 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.settings import WeblogSettings
 from etl.sources.lines import given_files, landed_files, read_lines, require_files
 from etl.weblog.parse import MONTHS, parse
+from etl.weblog.settings import WeblogSettings
 
 DAY = timedelta(days=1)
 

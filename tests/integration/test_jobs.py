@@ -13,8 +13,8 @@ from etl.events import job as events
 from etl.ingest import job as ingest
 from etl.relational import imports
 from etl.results import job as results
-from etl.settings import SimulatorSettings
 from etl.simulator.business import fill_database
+from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
 from etl.tables import ads, dim, dwd, ods
 from etl.warehouse.store import Warehouse

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from conf import UserError, load
-from etl.settings import BusinessSettings, SparkSettings
+from etl.relational.settings import BusinessSettings
+from etl.settings import SparkSettings
 from recsys.settings import FMSettings
 
 

@@ -16,7 +16,7 @@ from support import ROOT, parse_command
 
 from conf import load
 from dags.local_airflow import environment_of
-from etl.settings import BusinessSettings
+from etl.relational.settings import BusinessSettings
 from etl.tables import ALL
 
 LOAD = """

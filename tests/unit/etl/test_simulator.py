@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from conf import UserError, load
-from etl.settings import SimulatorSettings
 from etl.simulator import events, simulate, traffic, weblog
 from etl.simulator.images import write_covers
+from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
 
 SMALL = SimulatorSettings(users=200, items=80, requests_per_day=300)

@@ -1,0 +1,18 @@
+"""`millrace etl events`: events of the site into warehouse tables."""
+
+import typer
+
+from conf.cli import DayOption, SinceOption, parse_days, settings_of
+
+app = typer.Typer()
+
+
+@app.command("events")
+def events_command(context: typer.Context, date: DayOption, since: SinceOption = None) -> dict[str, int]:
+    """Events of the site -> dwd_impression, dwd_interaction, ads_ctr_daily."""
+    from etl.events import job as events
+    from etl.session import spark_session
+
+    days, config = parse_days(date, since), settings_of(context)
+    with spark_session(config) as spark:
+        return events.run(spark, config, days)

@@ -1,0 +1,50 @@
+"""`millrace etl import` and `millrace etl export`: tables from and to relational databases."""
+
+from typing import Annotated
+
+import typer
+
+from conf.cli import DayOption, one_of, parse_day, settings_of
+
+app = typer.Typer()
+
+
+@app.command("import")
+def import_command(
+    context: typer.Context,
+    date: DayOption,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="users, items, relational.imports; default: all")
+    ] = None,
+) -> dict[str, int]:
+    """Tables of relational databases -> dim_user, dim_item, and ods_NAME for those of relational.imports."""
+    from etl.relational import imports
+    from etl.session import spark_session
+
+    day, config = parse_day(date), settings_of(context)
+    for name in names or ():
+        one_of("import", name, tuple(imports.names(config)))
+    with spark_session(config) as spark:
+        return imports.run(spark, config, day, names or ())
+
+
+@app.command("export")
+def export_command(
+    context: typer.Context,
+    date: DayOption,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="relational.exports; default: all")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="a run that the target holds is not exported again")] = None,
+) -> dict[str, int]:
+    """A day of result tables to a relational database or text files, as relational.exports says."""
+    from etl.relational import exports
+    from etl.session import spark_session
+    from etl.stage import total_of
+
+    day, config = parse_day(date), settings_of(context)
+    chosen = exports.chosen(config, names or ())
+    if not chosen:
+        return total_of({})
+    with spark_session(config) as spark:
+        return exports.run(spark, config, chosen, day, run_id)

@@ -1,0 +1,38 @@
+"""`millrace report` and `millrace metrics`: what a day did, and how good its models are."""
+
+from typing import Annotated
+
+import typer
+
+from conf.cli import DayOption, OutputFormat, OutputOption, parse_day, print_rows, settings_of
+
+report = typer.Typer(add_completion=False)
+metrics = typer.Typer(add_completion=False)
+
+
+@report.command()
+def report_command(context: typer.Context, date: DayOption) -> dict[str, object]:
+    """The stages, rows and metrics of a day, and a page with pictures: reports/DAY.html."""
+    from etl.report import job as report
+    from etl.report import page
+    from etl.session import spark_session
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return {**report.run(spark, config, day), "page": str(page.write(spark, config, day))}
+
+
+@metrics.command()
+def metrics_command(
+    context: typer.Context,
+    date: Annotated[str | None, typer.Option("--date", help="only this day")] = None,
+    format: OutputOption = OutputFormat.table,
+) -> None:
+    """Newest numbers of every model."""
+    from etl.report.job import newest_metrics
+    from etl.session import spark_session
+
+    day, config = parse_day(date) if date else None, settings_of(context)
+    with spark_session(config) as spark:
+        frame = newest_metrics(spark, config, day).orderBy("dt", "stage", "model", "split", "metric", "k")
+        print_rows(frame.columns, [row.asDict() for row in frame.collect()], format)

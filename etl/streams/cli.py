@@ -1,0 +1,25 @@
+"""`millrace etl stream`: rolling counts of what has landed."""
+
+from typing import Annotated
+
+import typer
+
+from conf.cli import one_of, settings_of
+
+app = typer.Typer()
+
+
+@app.command("stream")
+def stream_command(
+    context: typer.Context,
+    name: str,
+    once: Annotated[bool, typer.Option("--once", help="take what has landed and end")] = False,
+) -> dict[str, int]:
+    """Rolling counts: hot-topics -> ads_hot_topic, hot-products -> ads_hot_product."""
+    from etl.session import spark_session
+    from etl.streams import hot
+
+    config = settings_of(context)
+    one_of("stream", name, tuple(hot.STREAMS))
+    with spark_session(config) as spark:
+        return hot.run(spark, config, name, once=once)

@@ -1,0 +1,102 @@
+"""`millrace warehouse` and `millrace sql`: the tables themselves, their metastore, queries."""
+
+from typing import Annotated
+
+import typer
+
+from conf import Paths
+from conf.cli import OutputFormat, OutputOption, print_rows, settings_of
+
+warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="The warehouse itself.")
+sql = typer.Typer(add_completion=False)
+
+
+@warehouse.command("tables")
+def tables_command(format: OutputOption = OutputFormat.table) -> None:
+    """Every table with its grain."""
+    from etl.tables import ALL
+
+    rows = [
+        {"table": table.name, "kind": table.kind, "partition": table.partition, "description": table.description}
+        for table in ALL.values()
+    ]
+    print_rows(["table", "kind", "partition", "description"], rows, format)
+
+
+@warehouse.command("describe")
+def describe_command(table: str, format: OutputOption = OutputFormat.table) -> None:
+    """Columns and checks of a table."""
+    from etl.tables import table_named
+
+    found = table_named(table)
+    if format is OutputFormat.table:
+        print(f"{found.name}: {found.description}\n{found.kind}, partitioned by {found.partition}\n")
+    rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in found.columns]
+    print_rows(["column", "type", "comment"], rows, format)
+    if format is OutputFormat.table:
+        print("\nchecks: " + ("; ".join(str(check) for check in found.all_checks) or "none"))
+
+
+@warehouse.command("check")
+def check_command(context: typer.Context, table: str) -> dict[str, int]:
+    """Run a table's checks on all its partitions."""
+    from etl.session import spark_session
+    from etl.tables import table_named
+    from etl.warehouse.store import Warehouse
+
+    found, config = table_named(table), settings_of(context)
+    with spark_session(config) as spark:
+        return Warehouse(spark, config.get(Paths)).check(found)
+
+
+@warehouse.command("vacuum")
+def vacuum_command(
+    context: typer.Context,
+    older_than_h: Annotated[float, typer.Option(help="leave folders younger than this many hours", min=0)] = 24.0,
+) -> dict[str, int]:
+    """Remove files of replaced partitions."""
+    from etl.session import spark_session
+    from etl.tables import ALL
+    from etl.warehouse.store import Warehouse
+
+    config = settings_of(context)
+    with spark_session(config) as spark:
+        house = Warehouse(spark, config.get(Paths))
+        written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
+        return {"removed": sum(house.vacuum(table, older_than_s=older_than_h * 3600) for table in written)}
+
+
+@warehouse.command("init")
+def init_command(context: typer.Context) -> dict[str, int]:
+    """Make the metastore's schema in PostgreSQL (metastore.url), once."""
+    from etl.metastore import schema
+
+    return schema.run(settings_of(context))
+
+
+@warehouse.command("move")
+def move_command(context: typer.Context) -> dict[str, int]:
+    """Copy tables and partitions of the embedded metastore to the one of metastore.url; files stay."""
+    from etl.metastore import move
+
+    return move.run(settings_of(context))
+
+
+@warehouse.command("serve")
+def serve_command(context: typer.Context) -> dict[str, object]:
+    """A HiveServer2 endpoint, until stopped; where: serve.host and serve.port."""
+    from etl.warehouse import serve
+
+    return serve.run(settings_of(context))
+
+
+@sql.command()
+def sql_command(context: typer.Context, statement: str, format: OutputOption = OutputFormat.table) -> None:
+    """Query the warehouse."""
+    from etl.session import spark_session
+    from etl.tables import ALL
+    from etl.warehouse.store import query
+
+    with spark_session(settings_of(context)) as spark:
+        frame = query(spark, statement, list(ALL))
+        print_rows(frame.columns, [row.asDict(recursive=True) for row in frame.toLocalIterator()], format)
