@@ -21,12 +21,12 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         staged.unlink(missing_ok=True)
 
 
-def write_checked(path: Path, data: bytes) -> None:
+def write_with_checksum(path: Path, data: bytes) -> None:
     """As `write_atomically`, with a checksum at the end."""
     write_atomically(path, data + hashlib.sha256(data).digest())
 
 
-def read_checked(path: Path) -> bytes:
+def read_with_checksum(path: Path) -> bytes:
     """What `write_checked` wrote. Raises UserError when it is not what was written."""
     raw = path.read_bytes()
     data, digest = raw[:-32], raw[-32:]

@@ -6,7 +6,7 @@ from typing import Any
 from conf.errors import UserError
 
 
-def imported(name: str, what: str, error: type[UserError] = UserError) -> Any:
+def import_object(name: str, what: str, error: type[UserError] = UserError) -> Any:
     """The object called `name`. Raises `error`, which says `what` it was to be."""
     module, colon, attribute = name.partition(":")
     if not colon:

@@ -21,7 +21,7 @@ def free_port(host: str = "127.0.0.1", port: int = 0, *, setting: str = "") -> i
         return int(probe.getsockname()[1])
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def stop_process(process: "subprocess.Popen[bytes]") -> None:
     """Ask it to end, and kill it when it has not within half a minute."""
     process.terminate()
     wait_or_kill(process)

@@ -66,7 +66,7 @@ class Run:
         """Where a predicting run puts its answers: key, answer, score."""
         return self.folder / PREDICTIONS
 
-    def metric(
+    def log_metric(
         self,
         stage: str,
         split: str,
@@ -81,25 +81,25 @@ class Run:
         row = {"model": model or self.model, "stage": stage, "split": split, "metric": metric, "k": k}
         self._append("metrics.jsonl", {**row, "value": float(value), "rows": int(rows)})
 
-    def metrics(self, stage: str, split: str, values: Mapping[str, float], rows: int) -> dict[str, float]:
+    def log_metrics(self, stage: str, split: str, values: Mapping[str, float], rows: int) -> dict[str, float]:
         """Add several numbers of a split; returns them under `<split>_<metric>`."""
         for name, value in values.items():
-            self.metric(stage, split, name, value, rows)
+            self.log_metric(stage, split, name, value, rows)
         return {f"{split}_{name}": float(value) for name, value in values.items()}
 
-    def trial(self, **values: Any) -> None:
+    def log_trial(self, **values: Any) -> None:
         """Add one trial of a search for `ads_tuning_trial`."""
         self._append("trials.jsonl", values)
 
-    def best(self, **values: Any) -> None:
+    def log_best_trial(self, **values: Any) -> None:
         """Name the best trial of a search for `ads_tuning_best`."""
         self._append("best.jsonl", values)
 
-    def uses(self, version: Mapping[str, Any]) -> None:
+    def log_dataset(self, version: Mapping[str, Any]) -> None:
         """Note that the run read a version of a data set, as `conf.versions.describe` tells of it."""
         self._append(INPUTS, dict(version))
 
-    def uses_run(self, run_id: str) -> None:
+    def log_input_run(self, run_id: str) -> None:
         """Note that the run read the model or the answers of another run."""
         self._append(INPUTS, {"kind": "run", "run_id": run_id})
 
@@ -128,7 +128,7 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     write_atomically(run.folder / DONE, json.dumps({**about, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
 
 
-def resume_run(config: Config, model: str, day: date) -> Path | None:
+def unfinished_run(config: Config, model: str, day: date) -> Path | None:
     """Folder of the newest run of `model` for `day`, when it was started and not finished."""
     newest = None
     for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):
@@ -138,7 +138,7 @@ def resume_run(config: Config, model: str, day: date) -> Path | None:
     return newest if newest and not (newest / DONE).exists() else None
 
 
-def done_runs(runs: Path) -> list[dict[str, Any]]:
+def finished_runs(runs: Path) -> list[dict[str, Any]]:
     """The `run.json` of every finished run, oldest first, each with its `folder`."""
     found = []
     for path in sorted(runs.glob(f"*/{DONE}")):
@@ -148,7 +148,7 @@ def done_runs(runs: Path) -> list[dict[str, Any]]:
 
 def newest_run(config: Config, model: str, day: date | None = None) -> Path | None:
     """Folder of the newest finished run of `model` (for `day`, when given)."""
-    for run in reversed(done_runs(config.get(Paths).runs)):
+    for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == model and day in (None, date.fromisoformat(run["dt"])):
             folder: Path = run["folder"]
             return folder
@@ -167,7 +167,7 @@ def promoted_runs(promotion: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in promotion.items() if isinstance(value, str) and key != "rolled_back_at"}
 
 
-def parts_of(runs: Path) -> dict[str, str]:
+def promotion_status(runs: Path) -> dict[str, str]:
     """Run id -> champion (in the newest promotion), was champion (in an earlier one), or rolled back."""
     found: dict[str, str] = {}
     for number, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):

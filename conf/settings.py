@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conf.errors import UserError
-from conf.tuned import tuned_files
+from conf.tuned import tuned_settings_files
 
 ENV_PREFIX = "MILLRACE__"
 
@@ -54,7 +54,7 @@ SECTIONS = {
 }
 
 
-def secrets_of(section: str) -> set[str]:
+def secret_keys(section: str) -> set[str]:
     """Keys of a section whose values are shown to nobody."""
     fields = _model(section).model_fields.items()
     return {name for name, field in fields if "SecretStr" in str(field.annotation)}
@@ -108,12 +108,12 @@ def load(
     values, given = _profile_values(profile), _read_yaml(experiment) if experiment else {}
     for layer in (*_from_environment(environment), *(_from_text(text) for text in overrides)):
         given = _merge(given, layer)
-    for file in tuned_files(_home(_merge(values, given))):
+    for file in tuned_settings_files(_home(_merge(values, given))):
         values = _merge(values, _read_yaml(file))
     return _checked(Config(profile, _merge(values, given), given))
 
 
-def as_variable(section: str, key: str, value: Any) -> tuple[str, str]:
+def environment_variable(section: str, key: str, value: Any) -> tuple[str, str]:
     """Name and text of an environment variable that `load` reads."""
     return f"{ENV_PREFIX}{section}__{key}".upper(), json.dumps(value, default=str)
 

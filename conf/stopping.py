@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def until_stopped() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """A list that gets the signal (SIGTERM, SIGINT) that asks to stop."""
     got: list[int] = []
     before = {number: signal.signal(number, lambda n, _: got.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -14,7 +14,7 @@ from conf.atomic import write_atomically
 FOLDER = "tuned"
 
 
-def write_tuned(home: Path, model: str, point: Mapping[str, Any]) -> Path:
+def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Path:
     """Keep a point (dotted setting -> value) for the commands from now on; returns the file."""
     nested: dict[str, dict[str, Any]] = {}
     for path, value in point.items():
@@ -26,6 +26,6 @@ def write_tuned(home: Path, model: str, point: Mapping[str, Any]) -> Path:
     return file
 
 
-def tuned_files(home: Path) -> Iterable[Path]:
+def tuned_settings_files(home: Path) -> Iterable[Path]:
     """Files of all models, in the order of their names."""
     return sorted((home / FOLDER).glob("*.yaml"))

@@ -22,7 +22,7 @@ ORIGIN = ("day", "split", "rows", "features", "examples", "sources")
 
 
 @contextmanager
-def publish(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
+def publish_version(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
     """Yield a new version's folder; when the block ends well it becomes the current one, with `about` beside it.
 
     `about` may be filled inside the block. A block that fails leaves the version before in place. Versions that
@@ -43,15 +43,15 @@ def publish(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def current(folder: Path, *, made_by: str) -> tuple[Path, Mapping[str, Any]]:
-    """The current version's folder and what was said about it; `made_by` is the command to run when there is none."""
+def current_version(folder: Path, *, command: str) -> tuple[Path, Mapping[str, Any]]:
+    """The current version's folder and what was said about it; `command` is the command to run when there is none."""
     about = _current(folder)
     if about is None:
-        raise UserError(f"nothing in {folder}: run `{made_by}` first")
+        raise UserError(f"nothing in {folder}: run `{command}` first")
     return folder / str(about["version"]), about
 
 
-def describe(version: Path) -> dict[str, Any]:
+def describe_version(version: Path) -> dict[str, Any]:
     """Kind, day and name of a version of `datasets/<kind>/dt=<day>/`, and where it came from while it is current."""
     about = _current(version.parent) or {}
     origin = {key: about[key] for key in ORIGIN if key in about} if about.get("version") == version.name else {}

@@ -22,7 +22,7 @@ from pydantic import Field
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
 from conf.processes import free_port
-from conf.settings import ENV_PREFIX, as_variable
+from conf.settings import ENV_PREFIX, environment_variable
 from dags.stages import POOL
 from etl.metastore.settings import MetastoreSettings
 
@@ -133,7 +133,9 @@ def environment_of(config: Config) -> dict[str, str]:
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return {
         **inherited,
-        **dict(as_variable(section, *item) for section, values in given.items() for item in (values or {}).items()),
+        **dict(
+            environment_variable(section, *item) for section, values in given.items() for item in (values or {}).items()
+        ),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "MILLRACE_HOME": root,

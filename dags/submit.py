@@ -20,8 +20,8 @@ from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
 from conf.processes import wait_or_kill
-from conf.settings import SECTIONS, as_variable, secrets_of
-from conf.stopping import until_stopped
+from conf.settings import SECTIONS, environment_variable, secret_keys
+from conf.stopping import stop_signals
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options, spark_program
 from training.settings import RaySettings
@@ -49,11 +49,11 @@ def settings_to_send(config: Config) -> dict[str, str]:
     found = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
     for section in SECTIONS:
         for key, value in (config.values.get(section) or {}).items():
-            if key in secrets_of(section) or (section, key) == ("paths", "home"):
+            if key in secret_keys(section) or (section, key) == ("paths", "home"):
                 continue
             if isinstance(value, dict):
                 value = {name: inner for name, inner in value.items() if not SECRET.search(str(name))}
-            name, text = as_variable(section, key, value)
+            name, text = environment_variable(section, key, value)
             found[name] = text
     return found
 
@@ -78,7 +78,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     log.info("job %s on %s: %s", job, address, shlex.join(words))
     following = _RayLog(client, job)
     following.start()
-    with until_stopped() as stopped:
+    with stop_signals() as stopped:
         asked = False
         while not (status := client.get_job_status(job)).is_terminal():
             if stopped and not asked:
@@ -129,7 +129,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         options = {key: value for key, value in options.items() if not SECRET.search(key)}
         options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in sent.items()}
         options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in sent.items()}
-    with options_file(options) as file, until_stopped() as stopped:
+    with options_file(options) as file, stop_signals() as stopped:
         command = [
             str(spark_program("spark-submit")),
             *("--properties-file", str(file), "--deploy-mode", settings.deploy_mode, "--py-files", str(archive)),

@@ -51,7 +51,7 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
     if _open is not None:
         yield _open
         return
-    with java_machine(config) as jvm:
+    with running_jvm(config) as jvm:
         schema.require(jvm, config)
         _open = spark = _start(config)
         try:
@@ -65,7 +65,7 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
 
 
 @contextmanager
-def java_machine(config: Config) -> Iterator[Any]:
+def running_jvm(config: Config) -> Iterator[Any]:
     """The JVM of a session, alone on an embedded metastore; it has ended when the block has.
 
     Within an open session it is that session's, and stays.
@@ -88,7 +88,7 @@ def java_machine(config: Config) -> Iterator[Any]:
         yield jvm
 
 
-def at_once(*works: Callable[[], Result]) -> list[Result]:
+def run_concurrently(*works: Callable[[], Result]) -> list[Result]:
     """What each of `works` gives, run side by side: the driver plans one job while another runs.
 
     All end; then the first error rises.

@@ -10,7 +10,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
-from etl.metastore.connection import options as metastore_options
+from etl.metastore.connection import hive_options as metastore_options
 from etl.settings import SparkSettings, existing_jars
 
 # Spark's classes as Java keeps them once parsed (class data sharing, JEP 350): mapped, they save a quarter of a small
@@ -80,12 +80,12 @@ def spark_program(name: str) -> Path:
 
 
 @contextmanager
-def options_file(options: Mapping[str, str]) -> Iterator[Path]:
+def options_file(hive_options: Mapping[str, str]) -> Iterator[Path]:
     """A properties file that only this user can read, gone when the block ends."""
     descriptor, name = tempfile.mkstemp(prefix="millrace-", suffix=".conf")  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="latin-1", errors="backslashreplace") as out:
-            out.writelines(f"{key} {_escaped(value)}\n" for key, value in options.items())
+            out.writelines(f"{key} {_escaped(value)}\n" for key, value in hive_options.items())
         yield Path(name)
     finally:
         Path(name).unlink()

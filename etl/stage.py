@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from conf.code import code_version
 from conf.runs import new_run_id
-from etl.metastore.connection import alone
+from etl.metastore.connection import advisory_lock
 from etl.table import quote
 from etl.tables import ops
 from etl.warehouse.store import Warehouse
@@ -40,7 +40,7 @@ class Counts:
 def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
     """Yield the counts to fill, one a day; on leaving, add the rows to `ops_run` (status failed on an exception)."""
     # Days of one stage may touch the same partitions (a visit over midnight): they take turns, other stages don't wait.
-    with alone(warehouse.spark, f"stage {stage}"):
+    with advisory_lock(warehouse.spark, f"stage {stage}"):
         yield from _noted(warehouse, stage, days)
 
 
@@ -61,11 +61,11 @@ def _noted(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[d
             log.warning("the failure of %s could not be noted in %s: %s", stage, ops.run.name, type(second).__name__)
         raise
     _record(warehouse, stage, counts, started, None)
-    total = total_of(counts)
+    total = total_counts(counts)
     log.info("%s %s: %s", stage, _span(days), ", ".join(f"{k} {v}" for k, v in total.items() if v))
 
 
-def total_of(counts: dict[date, Counts]) -> dict[str, int]:
+def total_counts(counts: dict[date, Counts]) -> dict[str, int]:
     """Counts summed over the days: what a command prints."""
     rows = [asdict(count) for count in counts.values()]
     return {name: sum(row[name] for row in rows) for name in asdict(Counts())}
@@ -94,7 +94,7 @@ def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], starte
         location = _append(warehouse, day, row)
         value = quote(ops.run.partition_value(day))
         partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
-    with alone(warehouse.spark, ops.run.name):
+    with advisory_lock(warehouse.spark, ops.run.name):
         warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
     warehouse.spark.catalog.refreshTable(ops.run.name)
 

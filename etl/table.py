@@ -4,7 +4,11 @@ The tables themselves are in `etl/tables/`; DDL, write contracts, checks and the
 """
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,19 @@ class Table:
         """The checks, with those that the key implies first."""
         return ((NotNull(self.key), Unique(self.key)) if self.key else ()) + self.checks
 
-    def partition_value(self, day: Any) -> str:
+    def partition_value(self, day: date) -> str:
         """`2026-01-07`, or `20260107` for the web-log tables, which keep the old `datestr`."""
         if self.partition == SCOPE:
             return ALL_DAYS
-        text: str = day.isoformat()
+        text = day.isoformat()
         return text.replace("-", "") if self.partition == "datestr" else text
+
+    def with_partition(self, rows: "DataFrame", day: date) -> "DataFrame":
+        """`rows` with this table's partition column, all of them in the partition of `day`."""
+        # In here: the declarations are read by commands that never start Spark.
+        from pyspark.sql import functions as F
+
+        return rows.withColumn(self.partition, F.lit(self.partition_value(day)))
 
     @property
     def partition_comment(self) -> str:

@@ -11,7 +11,7 @@ Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 
 
 @app.command("build")
-def build_command(
+def command(
     context: typer.Context,
     date: Day,
     split: Annotated[str, typer.Option(help="day, or time, random, leave-one-out over all data")] = "day",

@@ -16,8 +16,8 @@ from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from conf import Config, Paths
-from etl.stage import Counts, stage_run, total_of
+from conf import Config
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
 from features.dataset.examples import load_examples
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 def run(spark: "SparkSession", config: Config, day: date) -> dict[str, Any]:
     """Write the interests of the users of the window that ends with `day`."""
-    warehouse, settings = Warehouse(spark, config.get(Paths)), config.get(FeatureSettings)
-    topics = warehouse.newest(dim.item, day).select("item_id", "category")
+    warehouse, settings = Warehouse(spark, config), config.get(FeatureSettings)
+    topics = warehouse.newest_snapshot(dim.item, day).select("item_id", "category")
     with stage_run(warehouse, "profile", [day]) as counts:
         examples = load_examples(warehouse, settings, day).where(F.col("day") <= F.lit(day))
         found = interests(examples.join(F.broadcast(topics), on="item_id", how="inner"), settings)
-        table = found.withColumn("dt", F.lit(day.isoformat()))
+        table = dws.user_interest.with_partition(found, day)
         written = warehouse.write(dws.user_interest, table, [day])[day]
         counts[day] = Counts(rows_in=written, rows_out=written)
-    return total_of(counts)
+    return total_counts(counts)
 
 
 def interests(examples: DataFrame, settings: FeatureSettings) -> DataFrame:

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from conf import Config, Paths
-from conf.versions import current
+from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
@@ -53,16 +53,22 @@ def read_files(files: Sequence[Path], keys: list[str] | None = None) -> Rows:
 
 def examples_folder(config: Config, day: date) -> Path:
     """The published training set of a day. Raises UserError when there is none."""
-    return current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[0]
+    return current_version(
+        config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
+    )[0]
 
 
 def statistics_of(config: Config, day: date) -> Mapping[str, Any]:
     """What the training rows of a day's training set taught: means and deviations, click rates."""
-    found = current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[1]
+    found = current_version(
+        config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
+    )[1]
     statistics: Mapping[str, Any] = found["statistics"]
     return statistics
 
 
 def candidates_folder(config: Config, day: date) -> Path:
     """The published candidates of a day. Raises UserError when there are none."""
-    return current(config.get(Paths).datasets("candidates", day), made_by=f"millrace recsys recall --date {day}")[0]
+    return current_version(
+        config.get(Paths).datasets("candidates", day), command=f"millrace recsys recall --date {day}"
+    )[0]

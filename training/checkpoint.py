@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from conf import UserError
-from conf.atomic import read_checked, write_checked
+from conf.atomic import read_with_checksum, write_with_checksum
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
-        write_checked(path, buffer.getvalue())
+        write_with_checksum(path, buffer.getvalue())
     except OSError as error:
         raise UserError(
             f"can't write checkpoint {path.name}: {error.strerror}; the last good one stays, go on with --resume"
@@ -63,7 +63,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 def load(path: Path) -> dict[str, Any] | None:
     """State of one checkpoint; None when its checksum does not fit."""
     try:
-        data = read_checked(path)
+        data = read_with_checksum(path)
     except UserError:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")

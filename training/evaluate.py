@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from conf import UserError
-from conf.plugins import imported
+from conf.plugins import import_object
 from training.inputs.feed import FeedSpec, epoch, in_order
 from training.tasks.objective import Objective
 from training.workers import Worker
@@ -33,7 +33,7 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
 def _more(objective: Objective, answers: Floats, labels: Floats) -> dict[str, float]:
     """The user's own numbers, each called by the name of its function."""
     return {
-        name.partition(":")[2]: float(imported(name, "the metric of train.metrics")(labels, answers))
+        name.partition(":")[2]: float(import_object(name, "the metric of train.metrics")(labels, answers))
         for name in objective.own_metrics
     }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.cli import one_of
-from conf.runs import Run, resume_run, start_run
-from conf.versions import describe
+from conf.runs import Run, start_run, unfinished_run
+from conf.versions import describe_version
 from training import frozen, tracking
 from training.inputs.data import Data, open_data, write_catalogue
 from training.launch.backends import ANSWER, BACKENDS, ERROR
@@ -46,7 +46,7 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
     with ExitStack() as stack:
         runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
         for found, data in zip(runs, datas, strict=True):
-            found.uses(describe(data.folder))
+            found.log_dataset(describe_version(data.folder))
         jobs = [
             job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
         ]
@@ -66,7 +66,7 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
 
 def _opened(config: Config, model: str, day: date, how: Training) -> AbstractContextManager[Run]:
     name = model.replace(":", ".")
-    unfinished = resume_run(config, name, day) if how.resume else None
+    unfinished = unfinished_run(config, name, day) if how.resume else None
     if how.resume and unfinished is None:
         raise UserError(f"no unfinished run of {model} for {day} to resume")
     return start_run(config, name, day, resumed=unfinished)
@@ -107,4 +107,4 @@ def _note(found: Run, split: str, numbers: dict[str, float]) -> None:
     for name, value in numbers.items():
         if name != "rows":
             metric, _, k = name.partition("@")
-            found.metric("train", split, metric, value, rows, k=int(k) if k else None)
+            found.log_metric("train", split, metric, value, rows, k=int(k) if k else None)

@@ -13,9 +13,9 @@ from typing import Any
 
 from conf import Config, Paths, UsageError, UserError
 from conf.cli import one_of
-from conf.runs import Run, resume_run, start_run
-from conf.tuned import write_tuned
-from conf.versions import describe
+from conf.runs import Run, start_run, unfinished_run
+from conf.tuned import save_tuned_settings
+from conf.versions import describe_version
 from recsys.dataset import examples_folder
 from training.launch.ray_session import ray_session
 from training.limits import Limit
@@ -54,7 +54,7 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
     space = space_of(model, target.family, settings.space, settings.only)
     data = target.data(config, day)  # before anything is started: it may not be there
     name = f"tune-{model}".replace(":", ".")
-    unfinished = resume_run(config, name, day) if how.resume else None
+    unfinished = unfinished_run(config, name, day) if how.resume else None
     if how.resume and unfinished is None:
         raise UserError(f"no unfinished search of {model} for {day} to resume")
     with (
@@ -62,7 +62,7 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
         nullcontext() if target.on_spark else ray_session(config),
     ):
         if not target.on_spark:
-            found.uses(describe(examples_folder(config, day)))
+            found.log_dataset(describe_version(examples_folder(config, day)))
         searching = Searching(config, target, data, how.search, judge, found)
         rows = _all_rounds(searching, how, space)
         best = judge.best(rows)
@@ -70,12 +70,12 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
         numbers = target.test(config.with_values(point), day)
         tested = int(numbers.pop("rows", 0))
         _write(found, model, rows, best, judge)
-        found.metrics("tune", "test", numbers, tested)
+        found.log_metrics("tune", "test", numbers, tested)
         importance = explain.write(found.folder, rows, space, judge.metric)
         for setting, value in importance.items():
-            found.metric("tune", "valid", f"importance {setting}", value, len(rows))
+            found.log_metric("tune", "valid", f"importance {setting}", value, len(rows))
     if how.apply:
-        log.info("from now on: %s", write_tuned(config.get(Paths).root, model, point))
+        log.info("from now on: %s", save_tuned_settings(config.get(Paths).root, model, point))
     return {
         "run_id": found.run_id,
         "trials": len(rows),
@@ -123,8 +123,8 @@ def _write(found: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> 
     for row in rows:
         told = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
         texts = {"parameters": _json(row["point"]), "metrics": _json(row["metrics"])}
-        found.trial(**about, **told, **texts)
-    found.best(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
+        found.log_trial(**about, **told, **texts)
+    found.log_best_trial(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
 
 
 def _json(values: dict[str, Any]) -> str:

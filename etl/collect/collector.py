@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from conf import Config, Paths, UsageError, UserError
-from conf.stopping import until_stopped
+from conf.stopping import stop_signals
 from etl.collect.landing import Landing
 from etl.collect.settings import CollectSettings
 from etl.collect.sources import MovedError, Source, look
@@ -36,7 +36,7 @@ def run(config: Config, patterns: Sequence[str] = (), *, once: bool) -> dict[str
         log.info("nothing to collect: collect.patterns is empty")
         return {"lines": 0, "bytes": 0, "files": 0}
     state = root / "collect" / settings.kind / "state.json"
-    with _alone(state.parent / "lock"), until_stopped() as stopped:
+    with _alone(state.parent / "lock"), stop_signals() as stopped:
         landing = Landing(root / "landing" / settings.kind, state, settings)
         return _Collector(settings, wanted, landing).work(stopped, once)
 

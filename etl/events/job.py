@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from conf import Config, Paths
 from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
-from etl.sources.lines import day_of_folder, explain_unreadable, landed_files, read_lines, require_files
-from etl.stage import Counts, stage_run, total_of
+from etl.sources.lines import corrupt_file_error, landed_files, landing_day, read_lines, require_files
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import ads, dwd
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -30,7 +30,7 @@ DAY = timedelta(days=1)
 def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, int]:
     """Load the days' events from the landing zone; see the module on late ones."""
     paths, settings = config.get(Paths), config.get(EventSettings)
-    warehouse = Warehouse(spark, paths)
+    warehouse = Warehouse(spark, config)
     folder = paths.landing("events", days[0])
     # The day before is made again: late events of it may lie among today's.
     has_eve = bool(landed_files(paths.landing("events", days[0] - DAY)))
@@ -41,8 +41,8 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
         try:
             _load(warehouse, read_lines(spark, files), made, settings.max_line_bytes, counts)
         except SPARK_ERRORS as error:
-            raise explain_unreadable(error) or error from None
-    return total_of(counts)
+            raise corrupt_file_error(error) or error from None
+    return total_counts(counts)
 
 
 def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: int, counts: dict[date, Counts]) -> None:
@@ -57,7 +57,7 @@ def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: i
         warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(click_rate_per_day), days)
         # Lines that can't be read belong to the landing folder's day; those of the folder after the last wait for it.
         refused = (
-            parsed.where(F.col("reason").isNotNull()).withColumn("dt", day_of_folder()).where(F.col("dt").isin(wanted))
+            parsed.where(F.col("reason").isNotNull()).withColumn("dt", landing_day()).where(F.col("dt").isin(wanted))
         )
         refused_per_day = quarantine.replace(warehouse, "events", lines, refused, days)
         for day, count in counts.items():

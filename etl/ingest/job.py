@@ -12,11 +12,11 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from conf.cli import one_of
 from etl.sources.lines import read_lines
-from etl.stage import Counts, stage_run, total_of
-from etl.tables import dim, dwd
+from etl.stage import Counts, stage_run, total_counts
+from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 
@@ -49,7 +49,7 @@ def run(
 ) -> dict[str, object]:
     """Load files that `check_files` let pass; broken rows are quarantined."""
     layout = FORMATS[format_name]
-    warehouse = Warehouse(spark, config.get(Paths))
+    warehouse = Warehouse(spark, config)
     lines = read_lines(spark, [str(ratings.resolve())])
     names = _header(ratings, layout)
     parsed = lines.transform(lambda rows: parse(rows, layout, names)).persist()
@@ -65,7 +65,7 @@ def run(
         last = days[-1]
         _write_dimension(warehouse, last, parsed, "user_id", users, layout)
         _write_dimension(warehouse, last, parsed, "item_id", items, layout)
-        return {"first_day": str(days[0]), "last_day": str(last), **total_of(counts)}
+        return {"first_day": str(days[0]), "last_day": str(last), **total_counts(counts)}
     finally:
         parsed.unpersist()
 
@@ -90,7 +90,7 @@ def _write(
     written = warehouse.write(dwd.interaction, good, days)
     read = {row["dt"]: row["count"] for row in parsed.where("reason is null").groupBy("dt").count().collect()}
     # Lines without a date of their own go to the last day.
-    refused = parsed.where("reason is not null").withColumn("dt", F.lit(days[-1].isoformat()))
+    refused = ods.quarantine.with_partition(parsed.where("reason is not null"), days[-1])
     num_refused = quarantine.replace(warehouse, "ingest", lines, refused, days[-1:])[days[-1]]
     for day, count in counts.items():
         count.rows_out = written[day]
@@ -159,7 +159,7 @@ def _write_dimension(
             *names
         )
         rows = shape(known.join(given.dropDuplicates([key]), on=key, how="full"))
-    warehouse.write(table, rows.withColumn("dt", F.lit(day.isoformat())), [day])
+    warehouse.write(table, table.with_partition(rows, day), [day])
 
 
 def _column(rows: DataFrame, name: str, kind: str = "string") -> Column:

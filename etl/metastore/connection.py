@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _JDO = "javax.jdo.option.Connection"
 
 
-def options(config: Config) -> dict[str, str]:
+def hive_options(config: Config) -> dict[str, str]:
     """Hive's options of the configured metastore, without Spark's prefix. Raises UserError without the driver."""
     settings = config.get(MetastoreSettings)
     if settings.url is None:
@@ -40,7 +40,7 @@ def options(config: Config) -> dict[str, str]:
 
 
 @contextmanager
-def alone(spark: "SparkSession", name: str) -> Iterator[None]:
+def advisory_lock(spark: "SparkSession", name: str) -> Iterator[None]:
     """Hold the lock `name`: no other session of the metastore is within `alone(name)`.
 
     On PostgreSQL it is an advisory lock, which ends with its connection, and so with a killed process. The embedded

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from conf import Config, Paths, UserError
-from etl.metastore.connection import connect, options
+from conf import Config, UserError
+from etl.metastore.connection import connect, hive_options
 from etl.metastore.settings import MetastoreSettings
 
 log = logging.getLogger(__name__)
@@ -41,26 +41,9 @@ def require(jvm: Any, config: Config) -> None:
     raise UserError("the metastore's schema is not made yet: run `millrace warehouse init` once")
 
 
-def run(config: Config) -> dict[str, int]:
-    """Make the schema, then every table, so that processes that begin at once find them made."""
-    from etl.session import java_machine, spark_session
-    from etl.tables import ALL
-    from etl.warehouse.store import Warehouse
-
-    if config.get(MetastoreSettings).url is None:
-        raise UserError("the embedded metastore needs no init; set metastore.url for one on PostgreSQL")
-    with java_machine(config) as jvm:
-        made = create(jvm, config)
-    with spark_session(config) as spark:
-        warehouse = Warehouse(spark, config.get(Paths))
-        for table in ALL.values():
-            warehouse.ensure(table)
-    return {"metastore_tables": made, "tables": len(ALL)}
-
-
 @contextmanager
 def _connected(jvm: Any, config: Config) -> Iterator[Any]:
-    connection = connect(jvm, options(config).get)
+    connection = connect(jvm, hive_options(config).get)
     try:
         yield connection
     finally:
@@ -69,7 +52,7 @@ def _connected(jvm: Any, config: Config) -> Iterator[Any]:
 
 def _create_all(jvm: Any, config: Config) -> None:
     properties = jvm.java.util.Properties()
-    values = options(config) | {
+    values = hive_options(config) | {
         "javax.jdo.PersistenceManagerFactoryClass": "org.datanucleus.api.jdo.JDOPersistenceManagerFactory",
         "datanucleus.schema.autoCreateAll": "true",
         "datanucleus.identifierFactory": "datanucleus1",

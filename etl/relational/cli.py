@@ -40,11 +40,11 @@ def export_command(
     """A day of result tables to a relational database or text files, as relational.exports says."""
     from etl.relational import exports
     from etl.session import spark_session
-    from etl.stage import total_of
+    from etl.stage import total_counts
 
     day, config = parse_day(date), settings_of(context)
     chosen = exports.chosen(config, names or ())
     if not chosen:
-        return total_of({})
+        return total_counts({})
     with spark_session(config) as spark:
         return exports.run(spark, config, chosen, day, run_id)

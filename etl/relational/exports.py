@@ -13,13 +13,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from conf.cli import one_of
 from etl.relational import statements as exports
 from etl.relational.jdbc import Connection, Database, Field, cause_of, connection, database, explained
 from etl.relational.settings import ExportSettings, RelationalSettings
 from etl.session import SPARK_ERRORS
-from etl.stage import stage_run, total_of
+from etl.stage import stage_run, total_counts
 from etl.table import Table
 from etl.tables import ALL
 from etl.warehouse.store import Warehouse
@@ -55,19 +55,19 @@ def run(
 
     By default a day is appended once, and upserted once for each version of its partition.
     """
-    warehouse = Warehouse(spark, config.get(Paths))
+    warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "export", [day]) as counts:
         for name in names:
             written = _export(warehouse, config, name, day, run_id)
             counts[day].rows_in += written
             counts[day].rows_out += written
-    return total_of(counts)
+    return total_counts(counts)
 
 
 def _export(warehouse: Warehouse, config: Config, name: str, day: date, run_id: str | None) -> int:
     entry = config.get(RelationalSettings).exports[name]
     table = ALL[entry.table]
-    if not warehouse.has(table, day):
+    if not warehouse.has_partition(table, day):
         raise UserError(f"{table.name} has no partition of {day}: no stage has written it")
     rows = warehouse.read(table, [day])
     if entry.path is not None:

@@ -7,16 +7,15 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from etl.relational.jdbc import Database, bounds, connection, database, explained, literal, read, release
 from etl.relational.settings import ImportSettings, RelationalSettings
 from etl.relational.watermark import Watermarks
-from etl.stage import stage_run, total_of
+from etl.stage import stage_run, total_counts
 from etl.table import Column, Table
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
@@ -37,7 +36,7 @@ def names(config: Config) -> list[str]:
 
 def run(spark: SparkSession, config: Config, day: date, chosen: Sequence[str]) -> dict[str, int]:
     """Import the tables `chosen` (all when empty) as the partitions of `day`."""
-    warehouse = Warehouse(spark, config.get(Paths))
+    warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "import", [day]) as counts, ExitStack() as opened:
         for name in {_entry(config, name)[0].database for name in chosen or names(config)}:
             opened.callback(release, spark, database(config, name))
@@ -46,7 +45,7 @@ def run(spark: SparkSession, config: Config, day: date, chosen: Sequence[str]) -
             log.info("%s: %d rows", name, rows)
             counts[day].rows_in += rows
             counts[day].rows_out += rows
-    return total_of(counts)
+    return total_counts(counts)
 
 
 def _entry(config: Config, name: str) -> tuple[ImportSettings, Table | None]:
@@ -63,7 +62,7 @@ def _import(warehouse: Warehouse, config: Config, name: str, day: date) -> int:
             table = described(name, entry, comments, _rows(warehouse.spark, source, entry, "1 = 0"))
         if entry.mode == "snapshot":
             rows = _rows(warehouse.spark, source, entry, None)
-            return warehouse.write(table, _of_day(rows, day), [day])[day]
+            return warehouse.write(table, table.with_partition(rows, day), [day])[day]
         return _import_changes(warehouse, source, name, entry, table, day)
 
 
@@ -84,7 +83,7 @@ def _import_changes(
     changed = _rows(warehouse.spark, source, entry, condition)
     if entry.mode == "merge":
         changed = _merged(warehouse, table, entry, changed, day)
-    written = warehouse.write(table, _of_day(changed, day), [day])[day]
+    written = warehouse.write(table, table.with_partition(changed, day), [day])[day]
     marks.advance(day, column.lower(), high if high is not None else low)
     return written
 
@@ -131,7 +130,3 @@ def _query(entry: ImportSettings, condition: str | None) -> str:
     given = [f"({part})" for part in (entry.where, condition) if part]
     where = f" where {' and '.join(given)}" if given else ""
     return f"select {', '.join(entry.columns) or '*'} from {entry.table}{where}"
-
-
-def _of_day(rows: DataFrame, day: Any) -> DataFrame:
-    return rows.withColumn("dt", F.lit(day.isoformat()))

@@ -9,14 +9,14 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from conf import Config, Paths
+from conf import Config
 from etl.tables import ads, ops
 from etl.warehouse.store import Warehouse
 
 
 def newest_metrics(spark: SparkSession, config: Config, day: date | None) -> DataFrame:
     """The newest value of every (model, stage, split, metric, k), of one day or over all."""
-    rows = Warehouse(spark, config.get(Paths)).read(ads.model_metric, None if day is None else [day])
+    rows = Warehouse(spark, config).read(ads.model_metric, None if day is None else [day])
     newest = Window.partitionBy("model", "stage", "split", "metric", "k").orderBy(
         F.desc("trained_at"), F.desc("run_id")
     )
@@ -26,7 +26,7 @@ def newest_metrics(spark: SparkSession, config: Config, day: date | None) -> Dat
 
 def stages_of(spark: SparkSession, config: Config, day: date) -> DataFrame:
     """The newest run of each stage of a day."""
-    rows = Warehouse(spark, config.get(Paths)).read(ops.run, [day])
+    rows = Warehouse(spark, config).read(ops.run, [day])
     newest = Window.partitionBy("stage").orderBy(F.desc("ended_at"))
     seconds = (F.col("ended_at").cast("double") - F.col("started_at").cast("double")).alias("seconds")
     columns = ["stage", "status", "rows_in", "rows_out", "rows_invalid", "rows_quarantined", "rows_other_date"]

@@ -42,7 +42,7 @@ class Reader:
 
     def rows(self, table: Table, *, days: int = 1) -> DataFrame:
         """Partitions of the last `days` days."""
-        warehouse = Warehouse(self.spark, self.config.get(Paths))
+        warehouse = Warehouse(self.spark, self.config)
         return warehouse.read(table, [self.day - timedelta(days=back) for back in range(days)])
 
     @cached_property

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
-from conf.runs import INPUTS, PREDICTIONS, PROMOTED, done_runs, parts_of, read_jsonl
+from conf.runs import INPUTS, PREDICTIONS, PROMOTED, finished_runs, promotion_status, read_jsonl
 from etl.stage import stage_run
 from etl.table import Table
 from etl.tables import ads, dim
@@ -20,12 +20,12 @@ from etl.warehouse.store import Warehouse
 
 def run(spark: SparkSession, config: Config) -> dict[str, int]:
     """Add metrics, trials and answers of runs that the warehouse does not know; publish each day's promoted lists."""
-    warehouse = Warehouse(spark, config.get(Paths))
-    runs = done_runs(config.get(Paths).runs)
+    warehouse = Warehouse(spark, config)
+    runs = finished_runs(config.get(Paths).runs)
     for found in runs:
         found["day"] = date.fromisoformat(found["dt"])
     days = sorted({found["day"] for found in runs})
-    parts = parts_of(config.get(Paths).runs)
+    parts = promotion_status(config.get(Paths).runs)
     loaded = 0
     for day in days:
         of_day = [found for found in runs if found["day"] == day]
@@ -53,7 +53,7 @@ def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: Iterable[dict
     fresh = [row for row in listed if row["run_id"] not in known]
     if not fresh:
         return 0
-    frame = _frame(spark, table, fresh).withColumn("dt", F.lit(day.isoformat()))
+    frame = table.with_partition(_frame(spark, table, fresh), day)
     warehouse.write(table, held.unionByName(frame), [day])
     return len(fresh)
 
@@ -92,7 +92,7 @@ def _register(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]], p
     held = warehouse.read(dim.model, [day]).select("run_id", "part").collect()
     if {(row["run_id"], row["part"]) for row in rows} == {(row["run_id"], row["part"]) for row in held}:
         return 0
-    frame = _frame(warehouse.spark, dim.model, rows).withColumn("dt", F.lit(day.isoformat()))
+    frame = dim.model.with_partition(_frame(warehouse.spark, dim.model, rows), day)
     return warehouse.write(dim.model, frame, [day])[day]
 
 
@@ -135,8 +135,8 @@ def _add_predictions(warehouse: Warehouse, day: date, runs: Iterable[dict[str, A
     frames = [held.where(~F.col("model").isin(list(names.values())))]
     for model, found in fresh.items():
         answers = warehouse.spark.read.parquet(file_url(found["folder"] / PREDICTIONS))
-        told = {"run_id": found["run_id"], "model": names[model], "dt": day.isoformat()}
-        frames.append(answers.withColumns({name: F.lit(value) for name, value in told.items()}))
+        named = answers.withColumns({"run_id": F.lit(found["run_id"]), "model": F.lit(names[model])})
+        frames.append(ads.prediction.with_partition(named, day))
     table = reduce(lambda a, b: a.unionByName(b), frames)
     return warehouse.write(ads.prediction, table, [day])[day]
 
@@ -147,13 +147,13 @@ def _publish_lists(warehouse: Warehouse, runs: Path, day: date) -> int:
     if not promoted.exists():
         return 0
     file = runs / json.loads(promoted.read_text())["recommend"] / "recommendations.parquet"
-    lists = warehouse.spark.read.parquet(file_url(file)).withColumn("dt", F.lit(day.isoformat()))
+    lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
     return warehouse.write(ads.recommendation, lists, [day])[day]
 
 
 def _publish_recall(warehouse: Warehouse, day: date) -> int:
     """ads_recall_daily from the day's newest measurement of the recall channels."""
-    if not warehouse.has(ads.model_metric, day):
+    if not warehouse.has_partition(ads.model_metric, day):
         return 0
     rows = warehouse.read(ads.model_metric, [day]).where("stage = 'recall' and metric = 'recall' and split = 'holdout'")
     newest = rows.agg(F.max("trained_at")).first()

@@ -16,7 +16,7 @@ from conf import UserError
 
 log = logging.getLogger(__name__)
 
-CUT = 4096
+MAX_QUARANTINED_CHARS = 4096
 
 
 def landed_files(folder: Path) -> list[str]:
@@ -32,7 +32,7 @@ def landed_files(folder: Path) -> list[str]:
     )
 
 
-def given_files(sources: Sequence[str]) -> list[str]:
+def expand_sources(sources: Sequence[str]) -> list[str]:
     """Files named by a user, folders opened, each content once: see `without_copies`.
 
     Raises UserError for one that is not there.
@@ -48,10 +48,10 @@ def given_files(sources: Sequence[str]) -> list[str]:
             raise UserError(f"no such file: {source}")
     if not found:
         raise UserError(f"no files in {', '.join(sources)}")
-    return without_copies(found)
+    return drop_copies(found)
 
 
-def without_copies(files: Sequence[str]) -> list[str]:
+def drop_copies(files: Sequence[str]) -> list[str]:
     """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state."""
     by_head: dict[bytes, list[str]] = {}
     for file in dict.fromkeys(os.path.realpath(file) for file in files):
@@ -69,7 +69,7 @@ def without_copies(files: Sequence[str]) -> list[str]:
 def _first_line(file: str) -> bytes:
     with _opened(file) as stream:
         try:
-            return stream.readline(CUT)
+            return stream.readline(MAX_QUARANTINED_CHARS)
         except (OSError, EOFError):  # a .gz that is none: whoever reads its lines says so
             return file.encode()
 
@@ -126,17 +126,17 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
     )
 
 
-def printable(name: str) -> Column:
+def valid_utf8(name: str) -> Column:
     """The text with bytes that are no UTF-8 replaced."""
     return F.make_valid_utf8(F.col(name))
 
 
-def day_of_folder() -> Column:
+def landing_day() -> Column:
     """The `dt=` of the landing folder that a row's file lies in; empty text for a file elsewhere."""
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
 
 
-def explain_unreadable(error: Exception) -> UserError | None:
+def corrupt_file_error(error: Exception) -> UserError | None:
     """A one-line error that names a corrupt file, when that is what `error` is about."""
     text = str(error)
     named = re.search(r"file:/[^\s'\"`]+", text)

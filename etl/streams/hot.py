@@ -18,9 +18,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from conf import Config, Paths, UserError
 from conf.paths import file_url
-from conf.stopping import until_stopped
+from conf.stopping import stop_signals
 from etl.session import SPARK_ERRORS
-from etl.stage import Counts, stage_run, total_of
+from etl.stage import Counts, stage_run, total_counts
 from etl.streams.settings import StreamSettings
 from etl.table import Table
 from etl.tables import ads
@@ -77,9 +77,9 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
 
     In `ops_run`: rows in are events read, out those counted, invalid those too late, of an unreadable time or doubled.
     """
-    stream, warehouse = STREAMS[name], Warehouse(spark, config.get(Paths))
+    stream, warehouse = STREAMS[name], Warehouse(spark, config)
     today = date.today()
-    with stage_run(warehouse, name, [today]) as counts, until_stopped() as stopped:
+    with stage_run(warehouse, name, [today]) as counts, stop_signals() as stopped:
         query = _start(spark, config, warehouse, name, once)
         progress = _Progress()
         while not query.awaitTermination(POLL_S):
@@ -90,13 +90,13 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
         if error := query.exception():
             raise UserError(f"{name} stopped: {str(error).strip().splitlines()[0]}")
         counts[today] = progress.counts()
-    return {**total_of(counts), "rows_late": progress.late, "windows": progress.windows(warehouse, stream)}
+    return {**total_counts(counts), "rows_late": progress.late, "windows": progress.windows(warehouse, stream)}
 
 
 @contextmanager
 def running(spark: SparkSession, config: Config, name: str) -> Iterator[StreamingQuery]:
     """The stream at work in the background while the block runs."""
-    query = _start(spark, config, Warehouse(spark, config.get(Paths)), name, once=False)
+    query = _start(spark, config, Warehouse(spark, config), name, once=False)
     try:
         yield query
     finally:

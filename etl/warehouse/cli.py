@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from conf import Paths
 from conf.cli import OutputFormat, OutputOption, print_rows, settings_of
 
 warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="The warehouse itself.")
@@ -46,7 +45,7 @@ def check_command(context: typer.Context, table: str) -> dict[str, int]:
 
     found, config = table_named(table), settings_of(context)
     with spark_session(config) as spark:
-        return Warehouse(spark, config.get(Paths)).check(found)
+        return Warehouse(spark, config).check(found)
 
 
 @warehouse.command("vacuum")
@@ -61,7 +60,7 @@ def vacuum_command(
 
     config = settings_of(context)
     with spark_session(config) as spark:
-        house = Warehouse(spark, config.get(Paths))
+        house = Warehouse(spark, config)
         written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
         return {"removed": sum(house.vacuum(table, older_than_s=older_than_h * 3600) for table in written)}
 
@@ -69,15 +68,15 @@ def vacuum_command(
 @warehouse.command("init")
 def init_command(context: typer.Context) -> dict[str, int]:
     """Make the metastore's schema in PostgreSQL (metastore.url), once."""
-    from etl.metastore import schema
+    from etl.warehouse import init
 
-    return schema.run(settings_of(context))
+    return init.run(settings_of(context))
 
 
 @warehouse.command("move")
 def move_command(context: typer.Context) -> dict[str, int]:
     """Copy tables and partitions of the embedded metastore to the one of metastore.url; files stay."""
-    from etl.metastore import move
+    from etl.warehouse import move
 
     return move.run(settings_of(context))
 

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.session import at_once
+from etl.session import run_concurrently
 from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique
 
 EXAMPLES = 3
@@ -44,7 +44,9 @@ def check_rows(
                 if counts[value] < rule.rows:
                     _refuse(table, rule, counts[value], f"partition {table.partition}={value} has {counts[value]}")
     references = [check for check in table.all_checks if isinstance(check, References)]
-    at_once(*[partial(_check_reference, table, rows, rule, read(rule.table), partitions) for rule in references])
+    run_concurrently(
+        *[partial(_check_reference, table, rows, rule, read(rule.table), partitions) for rule in references]
+    )
     return counts
 
 

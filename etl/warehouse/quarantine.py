@@ -6,8 +6,8 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.metastore.connection import alone
-from etl.sources.lines import CUT, printable, with_line_numbers
+from etl.metastore.connection import advisory_lock
+from etl.sources.lines import MAX_QUARANTINED_CHARS, valid_utf8, with_line_numbers
 from etl.tables import ods
 from etl.warehouse.store import Warehouse
 
@@ -19,7 +19,7 @@ def replace(
 
     `refused` has `reason`, `dt` and the columns of `lines`, which are all lines of its files.
     """
-    with alone(warehouse.spark, ods.quarantine.name):  # stages share its partitions
+    with advisory_lock(warehouse.spark, ods.quarantine.name):  # stages share its partitions
         kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
         _write(warehouse, stage, kept, with_line_numbers(lines, refused), days)
     written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
@@ -35,7 +35,7 @@ def _write(warehouse: Warehouse, stage: str, kept: DataFrame, refused: DataFrame
         "reason",
         "file",
         "line_number",
-        F.substring(printable("line"), 1, CUT).alias("line"),
+        F.substring(valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
         "dt",
     )
     warehouse.write(ods.quarantine, fresh.unionByName(kept), days)

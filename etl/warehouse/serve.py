@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conf import Config, Paths, Settings, UserError
-from conf.processes import end, free_port
-from conf.stopping import until_stopped
+from conf.processes import free_port, stop_process
+from conf.stopping import stop_signals
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
-from etl.session import java_machine, require_java
+from etl.session import require_java, running_jvm
 from etl.spark_options import options_file, spark_options, spark_program
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class ServeSettings(Settings):
 def run(config: Config) -> dict[str, object]:
     """Serve until asked to stop. Raises UserError when the endpoint would be open to all, or does not start."""
     settings = config.get(ServeSettings)
-    with until_stopped() as stopped, started(config) as (process, port):
+    with stop_signals() as stopped, started(config) as (process, port):
         log.info("serving jdbc:hive2://%s:%d", settings.host, port)
         while not stopped and process.poll() is None:
             time.sleep(0.2)
@@ -76,7 +76,7 @@ def started(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             lock = MetastoreLock(config.get(Paths).metastore)
             stack.enter_context(lock.held(config.get(MetastoreSettings).lock_wait_s))
         else:
-            with java_machine(config) as jvm:
+            with running_jvm(config) as jvm:
                 schema.require(jvm, config)
         file = stack.enter_context(options_file(options))
         submit = str(spark_program("spark-submit"))
@@ -84,7 +84,7 @@ def started(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         for key in ("hive.server2.thrift.port", "hive.server2.thrift.bind.host"):
             command += ["--hiveconf", f"{key}={hive[key]}"]
         process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
-        stack.callback(end, process)
+        stack.callback(stop_process, process)
         if lock is not None:
             lock.note_jvm(process.pid)
         _wait(process, settings.host, port)

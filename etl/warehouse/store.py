@@ -14,7 +14,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Paths, UserError
+from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
 from etl.table import Table, quote
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 class Warehouse:
     """Tables of one installation, through one Spark session."""
 
-    def __init__(self, spark: SparkSession, paths: Paths) -> None:
+    def __init__(self, spark: SparkSession, config: Config) -> None:
         self.spark = spark
-        self.root = paths.warehouse
+        self.root = config.get(Paths).warehouse
         self._known: set[Table] = set()  # tables that this object has found or made
         self._sources: dict[Table, set[str] | None] = {}  # partitions that were read; None: all
 
@@ -40,11 +40,11 @@ class Warehouse:
         self._note(table, None if days is None else [table.partition_value(day) for day in days])
         return self._rows(table, days)
 
-    def has(self, table: Table, day: date) -> bool:
+    def has_partition(self, table: Table, day: date) -> bool:
         """Whether the partition of `day` was ever written."""
         return table.partition_value(day) in self.partitions(table)
 
-    def newest(self, table: Table, day: date) -> DataFrame:
+    def newest_snapshot(self, table: Table, day: date) -> DataFrame:
         """The newest snapshot not after `day`. Raises UserError when there is none."""
         known = [value for value in self.partitions(table) if value <= table.partition_value(day)]
         if not known:

@@ -13,10 +13,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths
-from etl.session import SPARK_ERRORS, at_once
-from etl.sources.lines import explain_unreadable, read_lines
-from etl.stage import Counts, stage_run, total_of
+from conf import Config
+from etl.session import SPARK_ERRORS, run_concurrently
+from etl.sources.lines import corrupt_file_error, read_lines
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -35,7 +35,7 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
 
     Without `days`, all days found in `sources`. Lines of other days are counted (`rows_other_date`), not loaded.
     """
-    settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config.get(Paths))
+    settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.networks(str(settings.area_table.resolve()))  # a bad table is told before the work
     with _explained():
@@ -48,13 +48,13 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
             with _explained():
                 tail = _page_views_after(warehouse, lines, settings, run_of_days, counts)
             _rebuild(warehouse, settings, run_of_days, tail)
-    return total_of(counts)
+    return total_counts(counts)
 
 
 def _rebuild(warehouse: Warehouse, settings: WeblogSettings, days: Days, tail: DataFrame | None) -> None:
     """All that follows from the requests of some days in a row."""
     _write_page_views(warehouse, days)
-    at_once(
+    run_concurrently(
         partial(_rebuild_visits, warehouse, settings, days, tail),
         partial(_rebuild_visitors, warehouse, settings, days),
         *[partial(reports.write, warehouse, days, *tables) for tables in reports.PAGE_VIEWS],
@@ -78,7 +78,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except SPARK_ERRORS as error:
-        raise explain_unreadable(error) or error from None
+        raise corrupt_file_error(error) or error from None
 
 
 def _days_in(lines: DataFrame, settings: WeblogSettings) -> list[date]:
@@ -157,13 +157,15 @@ def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) 
 def _write_dimensions(warehouse: Warehouse, rows: DataFrame, settings: WeblogSettings, days: Days) -> None:
     """Before the fact's checks, which ask that every key be in its dimension."""
     spark = warehouse.spark
-    if not warehouse.has(dim.time, days[0]):
-        warehouse.write(dim.time, dimensions.minutes(spark).withColumn("scope", F.lit("all")), days[:1])
+    if not warehouse.has_partition(dim.time, days[0]):
+        warehouse.write(dim.time, dim.time.with_partition(dimensions.minutes(spark), days[0]), days[:1])
     calendar = dimensions.calendar(spark, settings.first_day, settings.last_day)
-    if not warehouse.has(dim.date, days[0]) or warehouse.read(dim.date).count() != calendar.count():
-        warehouse.write(dim.date, calendar.withColumn("scope", F.lit("all")), days[:1])
+    if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != calendar.count():
+        warehouse.write(dim.date, dim.date.with_partition(calendar, days[0]), days[:1])
     made = {dim.page: dimensions.pages, dim.referrer: dimensions.referrers, dim.user_agent: dimensions.user_agents}
-    at_once(*[partial(warehouse.write, table, make(rows), days, rebalance=False) for table, make in made.items()])
+    run_concurrently(
+        *[partial(warehouse.write, table, make(rows), days, rebalance=False) for table, make in made.items()]
+    )
 
 
 def _valid_and_invalid(warehouse: Warehouse, days: Days) -> dict[str, tuple[int, int]]:
@@ -182,7 +184,7 @@ def _page_views_after(
 ) -> DataFrame | None:
     """Page views of the day after the last, which visits may go on with: from its tables, or from the lines at hand."""
     following = days[-1] + DAY
-    if warehouse.has(ods.click_stream_pageviews, following):
+    if warehouse.has_partition(ods.click_stream_pageviews, following):
         return None
     if lines.near is None and not sum(count.rows_other_date for count in counts.values()):
         return None
@@ -236,7 +238,7 @@ def _later_views(warehouse: Warehouse, day: date, still_open: DataFrame, tail: D
         return clickstream.with_visits(tail.join(visitors_open, on="remote_addr", how="left_semi"), still_open).join(
             still_open, on="session", how="left_semi"
         )
-    if not warehouse.has(ods.click_stream_pageviews, following):
+    if not warehouse.has_partition(ods.click_stream_pageviews, following):
         return None
     sessions = F.broadcast(still_open.select("session"))
     goes_further = warehouse.read(dws.open_visit, [following]).join(sessions, on="session", how="left_semi")

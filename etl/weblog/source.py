@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.sources.lines import given_files, landed_files, read_lines, require_files
+from etl.sources.lines import expand_sources, landed_files, read_lines, require_files
 from etl.weblog.parse import MONTHS, parse
 from etl.weblog.settings import WeblogSettings
 
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> list[str]:
     """The files to load. Raises UserError when there are none; asked before Spark starts, too, to say so at once."""
     if sources:
-        return given_files(sources)
+        return expand_sources(sources)
     if not days:
         raise UserError("--all-dates needs --source: the landing zone has a folder for each day")
     files = [file for day in days for file in _landed(config, day)]

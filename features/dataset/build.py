@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from conf.versions import publish
-from etl.stage import Counts, stage_run, total_of
+from conf.versions import publish_version
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import index_version
@@ -27,20 +27,20 @@ from features.transforms.offline import Statistics, fit, raw_features, standardi
 def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> dict[str, Any]:
     """Build and publish the training set of `day`; `split` is day, or one of `splits.SPLITS` over all data."""
     settings, paths = config.get(FeatureSettings), config.get(Paths)
-    warehouse = Warehouse(spark, paths)
+    warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "features", [day]) as counts:
         update_index(warehouse, day)
         rows = split_examples(warehouse, settings, day, split).persist()
         try:
             about: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count(rows, day)}
-            with publish(paths.datasets(EXAMPLES, day), about) as folder:
+            with publish_version(paths.datasets(EXAMPLES, day), about) as folder:
                 write_splits(warehouse, settings, day, rows, folder, about)
                 about |= {"features": index_version(), "sources": warehouse.sources()}
         finally:
             rows.unpersist()
         written = sum(about["rows"].values())
         counts[day] = Counts(rows_in=written, rows_out=written)
-    return {**total_of(counts), **about["rows"]}
+    return {**total_counts(counts), **about["rows"]}
 
 
 def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame:
@@ -63,7 +63,7 @@ def write_splits(
     warehouse: Warehouse, settings: FeatureSettings, day: date, rows: DataFrame, folder: Path, about: dict[str, Any]
 ) -> None:
     """Compute the features with statistics of the training split and write one folder a split."""
-    users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
+    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     rates = fit_rates(rows.where(F.col("split") == "train"))
     known = countable(rows, str(about["split"]))
     told = with_followed(rows, _interactions(warehouse, settings, day, str(about["split"])))
@@ -107,7 +107,7 @@ def features_of_pairs(
     Users and items are those of the snapshot of `day`; counts are of `known` rows of days before the one of `at`.
     """
     shown = pairs.withColumns({"day": F.to_date("at"), "position": F.lit(1), "device": F.lit(None).cast("string")})
-    users, items = warehouse.newest(dim.user, day), warehouse.newest(dim.item, day)
+    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     fitted = Statistics(**statistics)
     raw = raw_features(shown, users, items, known, fitted.rates, settings)
     return standardise(raw, fitted)

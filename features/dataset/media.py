@@ -19,9 +19,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import FloatType, StringType
 
 from conf import Config, Paths, UserError, file_url
-from conf.versions import publish
-from etl.metastore.connection import alone
-from etl.stage import Counts, stage_run, total_of
+from conf.versions import publish_version
+from etl.metastore.connection import advisory_lock
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import dim, ods
 from etl.warehouse.store import Warehouse
 from features.dataset.draws import uniform
@@ -42,7 +42,7 @@ def run_covers(spark: SparkSession, config: Config, day: date) -> dict[str, Any]
     `dim_item` does not know, or without a topic, are invalid.
     """
     settings, paths = config.get(FeatureSettings), config.get(Paths)
-    warehouse, size = Warehouse(spark, paths), settings.cover_size
+    warehouse, size = Warehouse(spark, config), settings.cover_size
     cover = UnischemaField("cover", np.uint8, (size, size, 3), CompressedImageCodec("png"), False)
     files = _newest_files(paths, day)
     with stage_run(warehouse, COVERS, [day]) as counts:
@@ -67,15 +67,17 @@ def run_covers(spark: SparkSession, config: Config, day: date) -> dict[str, Any]
             )
         finally:
             read.unpersist()
-    return {**total_of(counts), **rows}
+    return {**total_counts(counts), **rows}
 
 
 def run_titles(spark: SparkSession, config: Config, day: date) -> dict[str, Any]:
     """Publish the words of the items' titles as hashed ids; items without title or topic are invalid."""
-    settings, warehouse = config.get(FeatureSettings), Warehouse(spark, config.get(Paths))
+    settings, warehouse = config.get(FeatureSettings), Warehouse(spark, config)
     with stage_run(warehouse, TITLES, [day]) as counts:
         topics, classes = _topics(warehouse, day)
-        items = warehouse.newest(dim.item, day).select("item_id", "title").join(topics, on="item_id", how="left")
+        items = (
+            warehouse.newest_snapshot(dim.item, day).select("item_id", "title").join(topics, on="item_id", how="left")
+        )
         # Letters and digits of any script; a run of Han characters is one word for each of them.
         words = F.regexp_extract_all(F.lower("title"), F.lit(WORD), 1)
         codes = F.transform(words, lambda word: F.pmod(F.xxhash64(word), F.lit(settings.word_buckets - 1)) + 1)
@@ -86,12 +88,12 @@ def run_titles(spark: SparkSession, config: Config, day: date) -> dict[str, Any]
         rows = _publish(config, TITLES, day, good, Unischema("Titles", [ITEM, LABEL, field]), about)
         total = items.count()
         counts[day] = Counts(rows_in=total, rows_out=sum(rows.values()), rows_invalid=total - sum(rows.values()))
-    return {**total_of(counts), **rows}
+    return {**total_counts(counts), **rows}
 
 
 def _topics(warehouse: Warehouse, day: date) -> tuple[DataFrame, list[str]]:
     """item_id and label, the number of its topic; and the topics."""
-    items = warehouse.newest(dim.item, day).where("category is not null").select("item_id", "category")
+    items = warehouse.newest_snapshot(dim.item, day).where("category is not null").select("item_id", "category")
     classes = sorted(row["category"] for row in items.select("category").distinct().collect())
     if len(classes) < 2:
         raise UserError(f"the items of {day} have {len(classes)} topics: there is nothing to tell apart")
@@ -105,7 +107,7 @@ def _publish(
     settings, paths = config.get(FeatureSettings), config.get(Paths)
     draw = rows.withColumn("draw", uniform("item_id", F.lit(settings.seed))).persist()
     try:
-        with publish(paths.datasets(kind, day), about) as folder:
+        with publish_version(paths.datasets(kind, day), about) as folder:
             found = {part: _write(draw, schema, folder / part, settings, *BOUNDS[part]) for part in PARTS}
             if missing := [part for part, number in found.items() if not number]:
                 raise UserError(f"no {kind} for {' and '.join(missing)}: there are too few items with a topic")
@@ -164,6 +166,6 @@ def _quarantine(warehouse: Warehouse, refused: DataFrame, day: date) -> None:
         F.lit("").alias("line"),
         F.lit(day.isoformat()).alias("dt"),
     )
-    with alone(warehouse.spark, ods.quarantine.name):
+    with advisory_lock(warehouse.spark, ods.quarantine.name):
         kept = warehouse.read(ods.quarantine, [day]).where(F.col("stage") != COVERS)
         warehouse.write(ods.quarantine, kept.unionByName(fresh), [day])

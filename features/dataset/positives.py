@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.versions import current, publish
+from conf.versions import current_version, publish_version
 from features.dataset.kinds import EXAMPLES, PARTS, POSITIVES
 
 ROWS = 8192  # rows of a row group
@@ -23,14 +23,14 @@ def run(config: Config, day: date) -> dict[str, Any]:
     Raises UserError when a split has none.
     """
     paths = config.get(Paths)
-    examples, _ = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
+    examples, _ = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
     folder = paths.datasets(POSITIVES, day)
     if (folder / "current.json").exists():
-        _, about = current(folder, made_by="")
+        _, about = current_version(folder, command="")
         if about["examples"] == examples.name:
             return dict(about["rows"])
     about = {"examples": examples.name, "rows": {}}
-    with publish(folder, about) as version:
+    with publish_version(folder, about) as version:
         for split in PARTS:
             about["rows"][split] = _copy(examples / split, version / split)
         if missing := [split for split in PARTS if not about["rows"][split]]:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
 from conf.runs import start_run
-from conf.versions import current
+from conf.versions import current_version
 from etl.warehouse.store import Warehouse
 from features.dataset.build import split_examples
 from features.dataset.kinds import EXAMPLES
@@ -28,8 +28,8 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
     paths = config.get(Paths)
     if not any(paths.truth.glob("dt=*")):
         return {}
-    _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
-    rows = split_examples(Warehouse(spark, paths), config.get(FeatureSettings), day, about["split"])
+    _, about = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+    rows = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, about["split"])
     truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")
     joined = rows.join(truth, on="example_id", how="inner").select(
         "split", "label", F.col("probability").alias("score")
@@ -43,5 +43,5 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
                     f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"
                 )
             kept: dict[str, float] = {metric: numbers[metric] for metric in ("auc", "log_loss") if metric in numbers}
-            told |= found.metrics("evaluate", split, kept, int(numbers["rows"]))
+            told |= found.log_metrics("evaluate", split, kept, int(numbers["rows"]))
     return told

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from conf import Config, Paths
 from conf.runs import start_run
-from conf.versions import current
+from conf.versions import current_version
 from features.catalog import COLUMNS, DENSE, Feature, Sparse
 
 MODEL = "features"
@@ -25,7 +25,9 @@ DRIFTED, CORRELATED, INFLATED, ILL_CONDITIONED = 0.2, 0.8, 10.0, 1000.0
 
 def run(config: Config, day: date) -> dict[str, Any]:
     """Measure the training set of `day`; returns what is beyond the usual limits."""
-    folder = current(config.get(Paths).datasets("examples", day), made_by=f"millrace features build --date {day}")[0]
+    folder = current_version(
+        config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
+    )[0]
     train, test = _read(folder / "train"), _read(folder / "test")
     dense = np.stack([train[feature.name] for feature in DENSE], axis=1)
     told: dict[str, Any] = {"missing": {}, "drifted": {}, "correlated": {}, "inflated": {}}
@@ -39,7 +41,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
             drift = psi(counts, counted(test[feature.name], edges))
             worth = information(clicked, counts - clicked)
             for metric, value in (("missing", missing), ("psi", drift), ("information", worth)):
-                found.metric("report", "train", f"{metric} {feature.name}", value, rows)
+                found.log_metric("report", "train", f"{metric} {feature.name}", value, rows)
             if missing > 0.5:
                 told["missing"][feature.name] = round(missing, 4)
             if drift > DRIFTED:
@@ -47,11 +49,11 @@ def run(config: Config, day: date) -> dict[str, Any]:
         for (a, b), value in correlated(dense).items():
             told["correlated"][f"{DENSE[a].name} ~ {DENSE[b].name}"] = round(value, 4)
         for place, value in enumerate(vif(dense)):
-            found.metric("report", "train", f"vif {DENSE[place].name}", value, rows)
+            found.log_metric("report", "train", f"vif {DENSE[place].name}", value, rows)
             if value > INFLATED:
                 told["inflated"][DENSE[place].name] = round(float(value), 2)
         told["condition_number"] = round(condition_number(dense), 2)
-        found.metric("report", "train", "condition_number", told["condition_number"], rows)
+        found.log_metric("report", "train", "condition_number", told["condition_number"], rows)
         told |= {"ill_conditioned": told["condition_number"] > ILL_CONDITIONED, "run_id": found.run_id}
     return told
 

@@ -40,10 +40,10 @@ def log_clicks(found: Run, stage: str, split: str, rows: Rows, probabilities: Ar
     """
     if len(rows.label):
         for k, (predicted, clicked, count) in enumerate(calibration_curve(rows.label, probabilities), 1):
-            found.metric(stage, split, "calibration_predicted", predicted, int(count), k=k)
-            found.metric(stage, split, "calibration_clicked", clicked, int(count), k=k)
+            found.log_metric(stage, split, "calibration_predicted", predicted, int(count), k=k)
+            found.log_metric(stage, split, "calibration_clicked", clicked, int(count), k=k)
     numbers = click_metrics(rows.label, probabilities, rows.keys["user_id"])
-    return found.metrics(stage, split, numbers, len(rows.label))
+    return found.log_metrics(stage, split, numbers, len(rows.label))
 
 
 def fit(kind: str, labels: ArrayLike, probabilities: ArrayLike) -> Calibrator:

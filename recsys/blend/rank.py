@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
-from conf.plugins import imported
+from conf.plugins import import_object
 from conf.runs import Run, newest_run, start_run
-from conf.versions import describe
+from conf.versions import describe_version
 from recsys.blend import blend
 from recsys.blend.blend import Blend
 from recsys.blend.rerank import rerank
@@ -38,16 +38,16 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as found:
-        found.uses(describe(folder))
+        found.log_dataset(describe_version(folder))
         for model in (coarse.MODEL, fine.MODEL, config.get(RecommendSettings).deep):
             if used := newest_run(config, model, day):
-                found.uses_run(used.name)
+                found.log_input_run(used.name)
         to_learn_from = scored(config, day, folder / "fit", "valid")
         steps = [name for name in to_learn_from if name not in KNOWN]
         weights = blend.fit(to_learn_from, steps, at)
         write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
         for name, value in weights.weights.items():
-            found.metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
+            found.log_metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
         told: dict[str, Any] = {"run_id": found.run_id}
         told |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, found, at)
         if (folder / "serve").exists():
@@ -80,7 +80,7 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
 
 def _ranker(name: str) -> Callable[[Config, date, Rows], NDArray[np.floating]]:
     """A user's own: `score(config, day, rows)` -> (n,) chances of a click, from what was known before `rows`."""
-    found: Callable[[Config, date, Rows], NDArray[np.floating]] = imported(name, "the ranker of recommend.rankers")
+    found: Callable[[Config, date, Rows], NDArray[np.floating]] = import_object(name, "the ranker of recommend.rankers")
     return found
 
 
@@ -125,14 +125,14 @@ def _measure(
     for step in [*weights.weights, "blend"]:
         ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
         for (metric, k), value in measure_lists(ranked, truth, settings.ks).items():
-            found.metric("evaluate", "holdout", metric, value, users, k=k, model=step)
+            found.log_metric("evaluate", "holdout", metric, value, users, k=k, model=step)
             if k == at:
                 told[f"{step}_{metric}@{k}"] = value
         for metric, value in beyond_accuracy(ranked, at, popularity, category).items():
-            found.metric("evaluate", "holdout", metric, value, users, k=at, model=step)
+            found.log_metric("evaluate", "holdout", metric, value, users, k=at, model=step)
     for metric, (low, high) in intervals(ranked, truth, at).items():
-        found.metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
-        found.metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
+        found.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
+        found.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
     return told
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.runs import start_run
-from conf.versions import describe
+from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
 from recsys.blend import calibrate
 from recsys.dataset import Rows, examples_folder, read_rows
@@ -29,7 +29,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     """Train on the day's training set, stop early by its validation rows, and leave a run folder."""
     folder = examples_folder(config, day)
     with start_run(config, MODEL, day) as found:
-        found.uses(describe(folder))
+        found.log_dataset(describe_version(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         model = train(parts["train"], parts["valid"], config.get(CoarseSettings))
         model.save_model(str(found.model_folder / "model.txt"))
@@ -37,7 +37,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
         ranker = load(found.folder)
         told: dict[str, Any] = {"run_id": found.run_id, "trees": model.best_iteration}
         for name, gain in zip(NAMES, model.feature_importance("gain"), strict=True):
-            found.metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
+            found.log_metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
         for split in ("valid", "test"):
             rows = parts[split]
             told |= calibrate.log_clicks(found, "coarse", split, rows, ranker.predict(rows))

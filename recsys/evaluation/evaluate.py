@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from conf.runs import newest_run, read_jsonl
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
@@ -33,7 +33,7 @@ def run(
     """
     ks = tuple(sorted({*config.get(RecommendSettings).ks, k}))
     config = config.with_values({"recommend.ks": list(ks), "features.min_rating": relevant_from})
-    day = _last_day(Warehouse(spark, config.get(Paths)))
+    day = _last_day(Warehouse(spark, config))
     found = [_once(spark, config.with_values({"features.seed": seed}), day, split, k) for seed in seeds]
     names = list(found[0])
     told: dict[str, Any] = {"split": split, "day": str(day), "seeds": list(seeds)}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
-from conf.atomic import read_checked, write_checked
+from conf.atomic import read_with_checksum, write_with_checksum
 from recsys.fine import ftrl, parallel
 from recsys.fine.csr import Csr
 from recsys.fine.inclusion import Inclusion, inclusion_of
@@ -173,12 +173,12 @@ class FM:
         state |= {f"i_{name}": values for name, values in (self.inclusion.state() if self.inclusion else {}).items()}
         state |= {f"x_{name}": values for name, values in extra.items()}
         np.savez(buffer, **state)
-        write_checked(path, buffer.getvalue())
+        write_with_checksum(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "tuple[FM, dict[str, NDArray[Any]]]":
         """The model and what was saved beside it. Raises UserError for a file that is corrupt or of another version."""
-        with np.load(io.BytesIO(read_checked(path)), allow_pickle=False) as saved:
+        with np.load(io.BytesIO(read_with_checksum(path)), allow_pickle=False) as saved:
             if int(saved["version"]) != VERSION:
                 raise UserError(f"{path} has version {int(saved['version'])}, this is {VERSION}: train again")
             model = cls(FMSettings.model_validate_json(saved["settings"].tobytes()), int(saved["fields"]))

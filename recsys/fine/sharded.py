@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
-from conf.atomic import read_checked, write_checked
+from conf.atomic import read_with_checksum, write_with_checksum
 from recsys.fine.csr import Csr
 from recsys.fine.deltas import added
 from recsys.fine.fm import FM
@@ -197,9 +197,9 @@ def _write(path: Path, state: State, pushes: int) -> None:
     """Whole or not at all, with a checksum at the end."""
     buffer = io.BytesIO()
     np.savez(buffer, pushes=pushes, **state._asdict())
-    write_checked(path, buffer.getvalue())
+    write_with_checksum(path, buffer.getvalue())
 
 
 def _read(path: Path) -> tuple[State, int]:
-    with np.load(io.BytesIO(read_checked(path)), allow_pickle=False) as saved:
+    with np.load(io.BytesIO(read_with_checksum(path)), allow_pickle=False) as saved:
         return State(*(saved[name].copy() for name in State._fields)), int(saved["pushes"])

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.paths import Paths
-from conf.runs import Run, done_runs, start_run
-from conf.versions import describe
+from conf.runs import Run, finished_runs, start_run
+from conf.versions import describe_version
 from recsys.blend import calibrate
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
@@ -78,7 +78,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     folder, statistics = examples_folder(config, day), statistics_of(config, day)
     settings = config.get(FMSettings)
     with start_run(config, MODEL, day) as found, ray_session(config) if settings.shards else nullcontext():
-        found.uses(describe(folder))
+        found.log_dataset(describe_version(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         shards = Shards(folder, found.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
@@ -94,7 +94,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
             fine.save(found.model_folder / STATES[split], statistics)
             fine, _ = learn(fine, rows, settings, shards, split)
         fine.save(found.model_folder / STATES["serve"], statistics)
-        found.metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
+        found.log_metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
     return told
 
 
@@ -177,17 +177,17 @@ def _log_progress(found: Run, rows: Rows, progressive: NDArray[np.float32]) -> d
         hours, np.bincount(place, losses), np.bincount(place, rows.label[seen]), counts, strict=True
     ):
         when = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
-        found.metric("fine", when, "progressive_log_loss", loss / count, int(count))
-        found.metric("fine", when, "ctr", clicks / count, int(count))
+        found.log_metric("fine", when, "progressive_log_loss", loss / count, int(count))
+        found.log_metric("fine", when, "ctr", clicks / count, int(count))
     overall = log_loss(rows.label[seen], progressive[seen])
-    found.metric("fine", "train", "progressive_log_loss", overall, int(seen.sum()))
+    found.log_metric("fine", "train", "progressive_log_loss", overall, int(seen.sum()))
     return {"progressive_log_loss": overall}
 
 
 def _warm_start(config: Config, day: date, statistics: Statistics) -> Fine | None:
     """The newest served state of an earlier day with the same settings, to go on from."""
     settings = config.get(FMSettings)
-    for run in reversed(done_runs(config.get(Paths).runs)):
+    for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == MODEL and date.fromisoformat(run["dt"]) < day:
             found = load(run["folder"], statistics, "serve")
             if found.model.settings == settings:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import UserError
-from conf.plugins import imported
+from conf.plugins import import_object
 from recsys.recall.channels import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.history import Batch, History
 from recsys.settings import RecallSettings
@@ -44,7 +44,7 @@ CHANNELS: dict[str, Channel] = {
 def channel_of(name: str) -> Channel:
     """The channel called `name`. Raises UserError that lists the channels otherwise."""
     if ":" in name:
-        found: Channel = imported(name, "the channel of recall.quota")
+        found: Channel = import_object(name, "the channel of recall.quota")
         return found
     if name not in CHANNELS:
         raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")

@@ -18,9 +18,9 @@ import pandas as pd
 
 from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
-from conf.versions import current, publish
-from etl.session import at_once
-from etl.stage import Counts, stage_run, total_of
+from conf.versions import current_version, publish_version
+from etl.session import run_concurrently
+from etl.stage import Counts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
 from features.dataset.build import countable, features_of_pairs, split_examples
@@ -54,8 +54,8 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
     paths = config.get(Paths)
     for name in config.get(RecallSettings).quota:
         channel_of(name)
-    _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
-    warehouse = Warehouse(spark, paths)
+    _, about = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+    warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "recall", [day]) as counts:
         written = 0
         held: list[DataFrame] = []
@@ -63,7 +63,7 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
         rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
         try:
             with (
-                publish(paths.datasets(KIND, day), told) as folder,
+                publish_version(paths.datasets(KIND, day), told) as folder,
                 start_run(config, "recall", day) as found,
             ):
                 maker = _Maker(warehouse, config, day, rows, about, held)
@@ -77,7 +77,7 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
             for frame in (rows, *held):
                 frame.unpersist()
         counts[day] = Counts(rows_in=written, rows_out=written)
-    return total_of(counts)
+    return total_counts(counts)
 
 
 def measure(spark: "SparkSession", config: Config, day: date, split: str) -> dict[str, float]:
@@ -86,8 +86,8 @@ def measure(spark: "SparkSession", config: Config, day: date, split: str) -> dic
     The weights of the channels are learned from the validation rows in either case.
     """
     paths = config.get(Paths)
-    warehouse = Warehouse(spark, paths)
-    _, about = current(paths.datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
+    warehouse = Warehouse(spark, config)
+    _, about = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
     held: list[DataFrame] = []
     rows = split_examples(warehouse, config.get(FeatureSettings), day, about["split"]).persist()
     try:
@@ -115,7 +115,7 @@ class _Maker:
         for name, value in zip(
             self._settings.quota, weights.values if weights.values is not None else (), strict=False
         ):
-            found.metric("recall", "valid", "weight", value, sampled, model=name)
+            found.log_metric("recall", "valid", "weight", value, sampled, model=name)
         truth.unpersist()
         return weights, _rescored(labelled, weights, self._settings.keep).select(*KEYS, "label")
 
@@ -172,7 +172,7 @@ class _Maker:
     def serve(self, weights: Weights) -> "tuple[DataFrame, int]":
         """Candidates for every known user, from all that is known at the end of the day, and how many."""
         known = self.rows.where("label = 1").select("user_id", "item_id", "at")
-        users = self.warehouse.newest(dim.user, self.day).select("user_id")
+        users = self.warehouse.newest_snapshot(dim.user, self.day).select("user_id")
         history, proposed = self._propose(known, users, weights, keep=self._settings.keep)
         table = proposed.selectExpr(*KEYS, "rank", f"'{self.day.isoformat()}' as dt")
         written = self.warehouse.write(dws.recall_candidate, table, [self.day])[self.day]
@@ -220,8 +220,8 @@ class _Maker:
         """Candidates: the best `keep` of each user, or all that the channels' quotas let through."""
         settings = self._settings
         now = known.selectExpr("max(cast(at as double))").collect()[0][0]
-        history = History(known, self.warehouse.newest(dim.item, self.day), now or 0.0, settings)
-        scorers = at_once(*[partial(channel_of(name), history, settings) for name in settings.quota])
+        history = History(known, self.warehouse.newest_snapshot(dim.item, self.day), now or 0.0, settings)
+        scorers = run_concurrently(*[partial(channel_of(name), history, settings) for name in settings.quota])
         plan = Plan(
             dict(zip(settings.quota, scorers, strict=True)),
             settings.quota,

@@ -29,9 +29,9 @@ def measure_channels(
     ranked = hits.select("user_id", "item_id", F.explode(pairs).alias("pair")).select("user_id", "item_id", "pair.*")
     users = truth.select("user_id").distinct().count()
     for (name, metric, k), value in measure_lists(ranked.where("rank > 0"), truth, ks).items():
-        found.metric("recall", "holdout", metric, value, users, k=k, model=name)
+        found.log_metric("recall", "holdout", metric, value, users, k=k, model=name)
     for name, metric, value in _additions(hits, truth, names, deepest):
-        found.metric("recall", "holdout", metric, value / max(users, 1), users, k=deepest, model=name)
+        found.log_metric("recall", "holdout", metric, value / max(users, 1), users, k=deepest, model=name)
 
 
 def measure_lists(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> dict[tuple[str, str, int], float]:

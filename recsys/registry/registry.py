@@ -7,7 +7,7 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.runs import DONE, INPUTS, PROMOTED, done_runs, parts_of, promoted_runs, read_jsonl
+from conf.runs import DONE, INPUTS, PROMOTED, finished_runs, promoted_runs, promotion_status, read_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 def runs_of(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
     """Finished runs, newest first, each with its part: champion, was champion, or nothing."""
     folder = config.get(Paths).runs
-    parts = parts_of(folder)
+    parts = promotion_status(folder)
     rows = []
-    for run in reversed(done_runs(folder)):
+    for run in reversed(finished_runs(folder)):
         if (day is None or run["dt"] == day.isoformat()) and model in (None, run["model"]):
             told = {key: run[key] for key in ("run_id", "model", "dt", "ended_at")}
             rows.append({**told, "part": parts.get(run["run_id"], "")})
@@ -35,7 +35,7 @@ def show(config: Config, run_id: str) -> dict[str, Any]:
     inputs = [_traced(config, row, {run_id}) for row in read_jsonl(folder / INPUTS)]
     return {
         **json.loads(path.read_text(encoding="utf-8")),
-        "part": parts_of(config.get(Paths).runs).get(run_id, ""),
+        "part": promotion_status(config.get(Paths).runs).get(run_id, ""),
         "settings": str(folder / "settings.yaml"),
         "metrics": [{key: row[key] for key in ("model", "split", "metric", "k", "value")} for row in metrics],
         "inputs": inputs,

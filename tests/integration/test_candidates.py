@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from conf import Config, Paths
 from conf.runs import start_run
-from conf.versions import current
+from conf.versions import current_version
 from etl.tables import dws
 from etl.warehouse.store import Warehouse
 from features.dataset.build import run as build
@@ -31,7 +31,7 @@ SMALL = {
 @pytest.mark.parametrize("silent", [DAYS[-2:], DAYS], ids=["no held-out clicks", "none at all"])
 def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
     config = config.with_values(SMALL)
-    warehouse = Warehouse(spark, config.get(Paths))
+    warehouse = Warehouse(spark, config)
     write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4)
     day = DAYS[-1]
     build(spark, config, day)
@@ -43,7 +43,7 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
     lists = pd.read_parquet(config.get(Paths).runs / told["run_id"] / "recommendations.parquet")
     assert lists["user_id"].nunique() == (10 if silent != DAYS else 0)
     assert promote.run(config, day)["promoted"] in (True, False)
-    folder = current(config.get(Paths).datasets("candidates", day), made_by="")[0]
+    folder = current_version(config.get(Paths).datasets("candidates", day), command="")[0]
     assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
 
 

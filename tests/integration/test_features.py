@@ -237,7 +237,7 @@ def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
     spark: SparkSession, config: Config
 ) -> None:
     """F4, F13: standardised on training rows; Petastorm's metadata beside them; NaN that was logged counts as missing."""
-    warehouse = Warehouse(spark, config.get(Paths))
+    warehouse = Warehouse(spark, config)
     days = [date(2026, 5, day) for day in range(1, 6)]
     write_days(spark, warehouse, days)
     told = build(spark, config, days[-1])

@@ -25,7 +25,7 @@ EVE = date(2026, 3, 1)
 
 @pytest.fixture
 def warehouse(spark: SparkSession, config: Config) -> Warehouse:
-    return Warehouse(spark, config.get(Paths))
+    return Warehouse(spark, config)
 
 
 def event(number: object, kind: str, at: str, **more: object) -> str:
@@ -97,9 +97,9 @@ def test_users_and_items_come_over_jdbc_from_derby(spark: SparkSession, config: 
     assert len(users) == 50
     assert {row["gender"] for row in users.values()} <= {"F", "M", None}
     assert warehouse.read(dim.item, [DAY]).where("published_at is null or category is null").count() == 0
-    assert warehouse.newest(dim.user, date(2026, 3, 30)).count() == 50
+    assert warehouse.newest_snapshot(dim.user, date(2026, 3, 30)).count() == 50
     with pytest.raises(UserError, match="no snapshot up to 2020-01-01"):
-        warehouse.newest(dim.user, date(2020, 1, 1))
+        warehouse.newest_snapshot(dim.user, date(2020, 1, 1))
 
 
 def test_a_source_that_is_not_there_is_one_clear_line(spark: SparkSession, tmp_path: Path, config: Config) -> None:
@@ -148,16 +148,18 @@ def test_a_file_without_a_needed_column_is_refused_by_name(tmp_path: Path) -> No
 def test_a_run_folder_is_loaded_exactly_once(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
     day = date(2026, 3, 25)
     with start_run(config, "fm", day) as first:
-        first.metric("fine", "valid", "auc", 0.71, 100)
-        first.trial(model="fm", trial=0, parameters="{}", metric="auc", value=0.7, seed=7, seconds=0.1, status="done")
-        first.best(model="fm", trial=0, parameters="{}", metric="auc", value=0.7)
+        first.log_metric("fine", "valid", "auc", 0.71, 100)
+        first.log_trial(
+            model="fm", trial=0, parameters="{}", metric="auc", value=0.7, seed=7, seconds=0.1, status="done"
+        )
+        first.log_best_trial(model="fm", trial=0, parameters="{}", metric="auc", value=0.7)
     with pytest.raises(RuntimeError), start_run(config, "fm", day) as broken:
-        broken.metric("fine", "valid", "auc", 0.99, 100)
+        broken.log_metric("fine", "valid", "auc", 0.99, 100)
         raise RuntimeError
     for _ in range(2):
         results.run(spark, config)
     with start_run(config, "lightgbm", day) as second:
-        second.metric("coarse", "valid", "auc", 0.72, 100)
+        second.log_metric("coarse", "valid", "auc", 0.72, 100)
     results.run(spark, config)
     found = {(row["run_id"], row["value"]) for row in warehouse.read(ads.model_metric, [day]).collect()}
     assert found == {(first.run_id, 0.71), (second.run_id, 0.72)}

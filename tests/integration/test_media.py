@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from conf.versions import current
+from conf.versions import current_version
 from etl.results import job as results
 from etl.tables import ads, dim, ods
 from etl.warehouse.store import Warehouse
@@ -37,7 +37,7 @@ def home(spark: SparkSession, config: Config) -> Config:
         for i in range(ITEMS)
     ]
     schema = "item_id string, title string, category string, author string, published_at timestamp, dt string"
-    Warehouse(spark, paths).write(dim.item, spark.createDataFrame(items, schema), [DAY])
+    Warehouse(spark, config).write(dim.item, spark.createDataFrame(items, schema), [DAY])
     folder = paths.landing("images", DAY)
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -56,9 +56,9 @@ def test_covers_are_brought_to_one_size_and_what_is_no_image_is_named(spark: Spa
     # i0 has no topic, the stranger is nobody's.
     assert (told["rows_in"], told["rows_quarantined"], told["rows_invalid"]) == (ITEMS + 1, 1, 2)
     assert told["train"] + told["valid"] + told["test"] == told["rows_out"] == ITEMS - 2
-    refused = Warehouse(spark, home.get(Paths)).read(ods.quarantine, [DAY]).where("stage = 'covers'").collect()
+    refused = Warehouse(spark, home).read(ods.quarantine, [DAY]).where("stage = 'covers'").collect()
     assert [(row["reason"], row["file"].endswith("i5.png")) for row in refused] == [("no_image", True)]
-    folder, about = current(home.get(Paths).datasets("covers", DAY), made_by="")
+    folder, about = current_version(home.get(Paths).datasets("covers", DAY), command="")
     assert about["classes"] == list(TOPICS)
     with make_reader(f"file://{folder}/test") as reader:
         rows = list(reader)
@@ -76,7 +76,7 @@ def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark
     assert told["test_accuracy"] > 0.9
     predict.run(home, "lenet", DAY, run_id=None, split="test", k=5)
     results.run(spark, home)
-    table = Warehouse(spark, home.get(Paths)).read(ads.prediction, [DAY]).where("model = 'lenet'")
+    table = Warehouse(spark, home).read(ads.prediction, [DAY]).where("model = 'lenet'")
     found = {row["key"]: row["answer"] for row in table.collect()}
     assert len(found) == told["test_rows"]
     right = [answer == TOPICS[int(item[1:]) % 3] for item, answer in found.items()]
@@ -86,7 +86,7 @@ def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark
     assert table.count() == len(found)
     newer = predict.run(home, "lenet", DAY, run_id=None, split="valid", k=5)
     results.run(spark, home)
-    again = Warehouse(spark, home.get(Paths)).read(ads.prediction, [DAY]).where("model = 'lenet'")
+    again = Warehouse(spark, home).read(ads.prediction, [DAY]).where("model = 'lenet'")
     assert {row["run_id"] for row in again.select("run_id").distinct().collect()} == {newer["run_id"]}
 
 

@@ -64,7 +64,7 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
         overrides=[home, "serve.port=0", "spark.driver_memory=1g", "spark.compile_little=true"], environment={}
     )
     with start_run(embedded, "fm", date(2026, 1, 2)) as found:
-        found.metrics("fine", "test", {"auc": 0.75, "log_loss": 0.5}, 10)
+        found.log_metrics("fine", "test", {"auc": 0.75, "log_loss": 0.5}, 10)
     for line in ("etl results", "etl events --date 2026-01-01"):
         done = millrace(*line.split())
         assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conf import Config, Paths, UserError, load
-from conf.versions import publish
+from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE
 from recsys.blend import rank
 from recsys.coarse import train as coarse
@@ -51,14 +51,14 @@ def write(folder: Path, columns: dict[str, np.ndarray]) -> None:
 def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float = 2.0) -> None:
     """Examples that teach `signal` and are tested by `truth`, and candidates."""
     paths, n = config.get(Paths), day.toordinal()
-    with publish(paths.datasets("examples", day), {"split": "day", "statistics": STATISTICS}) as folder:
+    with publish_version(paths.datasets("examples", day), {"split": "day", "statistics": STATISTICS}) as folder:
         for split, seed, number, strength in (
             ("train", 1, 6000, signal),
             ("valid", 2, 1500, signal),
             ("test", 3, 2000, truth),
         ):
             write(folder / split, rows_of(seed + n, number, n, signal=strength))
-    with publish(paths.datasets("candidates", day), {"split": "day"}) as folder:
+    with publish_version(paths.datasets("candidates", day), {"split": "day"}) as folder:
         for name in ("fit", "holdout", "serve"):
             columns = rows_of(4 + n, 1500, n)
             channels = np.array(["ease+hot"] * 1500)

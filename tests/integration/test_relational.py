@@ -11,7 +11,7 @@ from postgres_server import Postgres, postgres_server
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from etl.relational import exports, imports
 from etl.relational.jdbc import connection, database
 from etl.tables import ads, dim, ops
@@ -36,7 +36,7 @@ def shop(config: Config, postgres: Postgres) -> Config:
 
 @pytest.fixture
 def warehouse(spark: SparkSession, config: Config) -> Warehouse:
-    return Warehouse(spark, config.get(Paths))
+    return Warehouse(spark, config)
 
 
 def importing(shop: Config, name: str, **entry: object) -> Config:

@@ -82,7 +82,7 @@ def test_windows_are_counted_ranked_and_written_once(spark: SparkSession, stream
     assert (told["rows_in"], told["rows_out"], told["rows_invalid"]) == (111, 100, 11)
     watermark = datetime.fromisoformat(texts[299]["ts"]) - timedelta(seconds=5)
     assert told["rows_late"] == 1 + sum(datetime.fromisoformat(row["ts"]) < watermark for row in texts[290:300])
-    warehouse = Warehouse(spark, streaming.get(Paths))
+    warehouse = Warehouse(spark, streaming)
     last = datetime.fromisoformat(texts[-1]["ts"]) - timedelta(seconds=5)
     found = stored(warehouse)
     assert len(found) == len(set(found))
@@ -108,7 +108,7 @@ def test_hot_products_come_from_acts(spark: SparkSession, streaming: Config, tmp
     rows.append({"event_id": "of nothing", "type": "click", "ts": START.isoformat()})
     land(tmp_path / "landing/events/dt=2026-04-01", "a.jsonl", rows)
     hot.run(spark, streaming, "hot-products", once=True)
-    whole = Warehouse(spark, streaming.get(Paths)).read(ads.hot_product).where("window_start = '2026-04-01 23:55:00'")
+    whole = Warehouse(spark, streaming).read(ads.hot_product).where("window_start = '2026-04-01 23:55:00'")
     assert sorted((r["rank"], r["item_id"], r["count"]) for r in whole.collect()) == [(1, "b", 2), (2, "c", 1)]
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from etl.stage import Counts, stage_run
 from etl.table import InRange, OneOf, Table, columns
 from etl.tables import ops
@@ -35,7 +35,7 @@ def table_of(name: str) -> Table:
 
 @pytest.fixture
 def warehouse(spark: SparkSession, config: Config) -> Warehouse:
-    return Warehouse(spark, config.get(Paths))
+    return Warehouse(spark, config)
 
 
 def rows(spark: SparkSession, values: list[tuple[object, ...]]) -> DataFrame:
@@ -55,7 +55,7 @@ def test_a_write_replaces_the_partitions_of_its_days_and_no_others(warehouse: Wa
     assert content(warehouse, table) == [(1, "x", "2026-02-01"), (3, "x", "2026-02-02"), (4, "x", "2026-02-02")]
     assert warehouse.write(table, again.where("false"), DAYS[1:]) == {DAYS[1]: 0}
     assert content(warehouse, table) == [(1, "x", "2026-02-01")]
-    assert warehouse.has(table, DAYS[1])
+    assert warehouse.has_partition(table, DAYS[1])
 
 
 def test_a_partition_may_be_made_from_itself(warehouse: Warehouse, spark: SparkSession) -> None:
@@ -155,7 +155,7 @@ with spark_session(config) as spark:
         return row
     rows = spark.createDataFrame([("02", "01", "07", pvs, 0, "20260201")], "month string, day string, hour string, pvs long, pvs_human long, datestr string")
     rows = spark.createDataFrame(rows.rdd.map(slow), rows.schema)
-    house = Warehouse(spark, config.get(Paths))
+    house = Warehouse(spark, config)
     house.write(ads.pv_hourly, rows, [date(2026, 2, 1)])
     print([tuple(row) for row in house.read(ads.pv_hourly).collect()])
 """

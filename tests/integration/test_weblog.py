@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
-from conf import Config, Paths, UserError
+from conf import Config, UserError
 from etl.sources.lines import read_lines
 from etl.tables import ods, ops
 from etl.warehouse.store import Warehouse
@@ -44,7 +44,7 @@ def mutated(line: bytes) -> st.SearchStrategy[bytes]:
 
 @pytest.fixture
 def warehouse(spark: SparkSession, config: Config) -> Warehouse:
-    return Warehouse(spark, config.get(Paths))
+    return Warehouse(spark, config)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ STEPS = ["^/$", "^/[^/]+/$", "cf_action=sync_comments"]
 
 @pytest.fixture
 def warehouse(spark: SparkSession, config: Config) -> Warehouse:
-    return Warehouse(spark, config.get(Paths))
+    return Warehouse(spark, config)
 
 
 def rows(warehouse: Warehouse, table: Table, day: date, *names: str) -> list[tuple[Any, ...]]:

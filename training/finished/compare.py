@@ -4,7 +4,7 @@ from datetime import date
 from typing import Any
 
 from conf import Config, Paths, UserError
-from conf.runs import done_runs, read_jsonl
+from conf.runs import finished_runs, read_jsonl
 from training.finished.trained import Trained, in_batches, latency_ms, open_trained, size_mb
 from training.inputs.batch import Batch
 from training.inputs.sampling import kept_aside
@@ -16,7 +16,7 @@ from training.settings import TrainSettings
 def choose(config: Config, day: date, best: str, limits: list[str]) -> dict[str, Any]:
     """Of the day's finished deep models that keep all limits (`latency_ms<=5`), the one with the best valid metric."""
     bounds = [Limit.parse(text) for text in limits]
-    runs = [run for run in done_runs(config.get(Paths).runs) if _is_of(run, day)]
+    runs = [run for run in finished_runs(config.get(Paths).runs) if _is_of(run, day)]
     rows = [_numbers(config, run["run_id"], run["folder"]) for run in runs]
     fitting = [row for row in rows if best in row and all(bound.is_kept(row) for bound in bounds)]
     if not fitting:

@@ -36,7 +36,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
             was, now = before.measure(split), after.measure(split)
             for metric in was.keys() - {"rows"}:
                 told |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
-            found.metrics(
+            found.log_metrics(
                 "train", split, {m: v for m, v in now.items() if m != "rows" and "@" not in m}, int(now["rows"])
             )
     told |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}

@@ -29,7 +29,7 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
         for split, parts in (("valid", valid), ("test", test)):
             joined = join([answers for answers, _ in parts], weights)
             numbers = {m: v for m, v in first.task.measure(joined, parts[0][1]).items() if "@" not in m}
-            told |= found.metrics("train", split, numbers, len(joined))
+            told |= found.log_metrics("train", split, numbers, len(joined))
             for member, (answers, labels) in zip(members, parts, strict=True):
                 told[f"{split}_log_loss of {member.run_id}"] = first.task.measure(answers, labels)["log_loss"]
     return {"run_id": found.run_id, **told}

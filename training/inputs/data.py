@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.versions import current
+from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
 from features.dataset import positives
 from training.inputs.batch import Columns
@@ -41,7 +41,7 @@ def open_data(config: Config, task: Task, day: date) -> Data:
     if task.kind == "positives":
         positives.run(config, day)
     made_by = f"millrace {MADE_BY.get(task.kind, 'features build')} --date {day}"
-    folder, about = current(config.get(Paths).datasets(task.kind, day), made_by=made_by)
+    folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=made_by)
     length = config.get(NetSettings).list_length
     if task.kind in ("examples", "positives"):
         data = _of_features(folder, task, length)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from conf import Config, UsageError
-from conf.plugins import imported
+from conf.plugins import import_object
 from training.inputs.schema import Inputs
 from training.models.ctr import autoint, dcn, deepfm, din, dlrm, finalmlp, fm, lr, wide_deep, xdeepfm, youtube_ranking
 from training.models.image import alexnet, densenet, googlenet, lenet, resnet, vgg
@@ -69,7 +69,7 @@ MODELS: dict[str, Model] = {
 def model_named(name: str) -> Model:
     """The model called `name`. Raises UsageError that lists the models otherwise."""
     if ":" in name:
-        build: Builder = imported(name, "model", UsageError)
+        build: Builder = import_object(name, "model", UsageError)
         return Model(build, getattr(build, "task", CLICK))
     if name not in MODELS:
         raise UsageError(f"unknown model '{name}'; choose from {', '.join(MODELS)}, or give module:builder")

@@ -3,7 +3,7 @@
 from datetime import date
 
 from conf import Config, Paths
-from conf.versions import current
+from conf.versions import current_version
 from features.dataset.kinds import EXAMPLES
 from tuning.targets.trial import Trial
 
@@ -17,7 +17,7 @@ class Recall:
     can_change = False
 
     def data(self, config: Config, day: date) -> date:
-        current(config.get(Paths).datasets(EXAMPLES, day), made_by=f"millrace features build --date {day}")
+        current_version(config.get(Paths).datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
         return day
 
     def steps(self, config: Config, budget: float) -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from conf import Config, UserError, load
-from conf.runs import done_runs, newest_run, read_jsonl, resume_run, start_run
-from conf.versions import current, publish
+from conf.runs import finished_runs, newest_run, read_jsonl, start_run, unfinished_run
+from conf.versions import current_version, publish_version
 
 DAY = date(2026, 1, 7)
 
@@ -18,11 +18,11 @@ def config(tmp_path: Path) -> Config:
 
 def test_only_a_run_that_ended_well_is_read(config: Config, tmp_path: Path) -> None:
     with start_run(config, "fm", DAY) as good:
-        good.metric("fine", "valid", "auc", 0.7, 10)
+        good.log_metric("fine", "valid", "auc", 0.7, 10)
     with pytest.raises(RuntimeError), start_run(config, "fm", DAY) as broken:
-        broken.metric("fine", "valid", "auc", 0.9, 10)
+        broken.log_metric("fine", "valid", "auc", 0.9, 10)
         raise RuntimeError
-    assert [run["run_id"] for run in done_runs(tmp_path / "runs")] == [good.run_id]
+    assert [run["run_id"] for run in finished_runs(tmp_path / "runs")] == [good.run_id]
     assert newest_run(config, "fm", DAY) == good.folder
     assert read_jsonl(good.folder / "metrics.jsonl")[0]["value"] == 0.7
 
@@ -30,10 +30,10 @@ def test_only_a_run_that_ended_well_is_read(config: Config, tmp_path: Path) -> N
 def test_an_unfinished_run_can_be_resumed_and_a_finished_one_not(config: Config) -> None:
     with pytest.raises(RuntimeError), start_run(config, "deepfm", DAY) as broken:
         raise RuntimeError
-    assert resume_run(config, "deepfm", DAY) == broken.folder
+    assert unfinished_run(config, "deepfm", DAY) == broken.folder
     with start_run(config, "deepfm", DAY, resumed=broken.folder) as again:
         assert again.run_id == broken.run_id
-    assert resume_run(config, "deepfm", DAY) is None
+    assert unfinished_run(config, "deepfm", DAY) is None
 
 
 def test_settings_are_saved_with_the_run(config: Config) -> None:
@@ -44,12 +44,12 @@ def test_settings_are_saved_with_the_run(config: Config) -> None:
 
 def test_a_version_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "examples"
-    with publish(folder, {"n": 1}) as first:
+    with publish_version(folder, {"n": 1}) as first:
         (first / "data").write_text("one")
-    with pytest.raises(RuntimeError), publish(folder, {"n": 2}) as second:
+    with pytest.raises(RuntimeError), publish_version(folder, {"n": 2}) as second:
         (second / "data").write_text("half")
         raise RuntimeError
-    found, about = current(folder, made_by="x")
+    found, about = current_version(folder, command="x")
     assert (found, about["n"]) == (first, 1)
     assert not second.exists()
 
@@ -57,7 +57,7 @@ def test_a_version_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
 def test_a_reader_of_the_last_version_can_finish(tmp_path: Path) -> None:
     versions = []
     for i in range(4):
-        with publish(tmp_path, {"n": i}) as version:
+        with publish_version(tmp_path, {"n": i}) as version:
             versions.append(version)
     assert [version.exists() for version in versions] == [False, False, True, True]
     assert json.loads((tmp_path / "current.json").read_text())["n"] == 3
@@ -65,4 +65,4 @@ def test_a_reader_of_the_last_version_can_finish(tmp_path: Path) -> None:
 
 def test_nothing_published_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run `millrace features build` first"):
-        current(tmp_path / "none", made_by="millrace features build")
+        current_version(tmp_path / "none", command="millrace features build")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conf import UserError
-from etl.sources.lines import given_files, landed_files
+from etl.sources.lines import expand_sources, landed_files
 
 LINES = [f"line {number}\n" for number in range(3000)]
 
@@ -24,8 +24,8 @@ def test_a_content_counts_once_however_it_is_given(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "access.log.1.gz", "wt") as out:
         out.write("".join(LINES))
     given = [str(tmp_path / name) for name in ("access.log", "access.log", "link.log", "earlier.log")]
-    assert names(given_files(given)) == ["access.log"]
-    assert len(given_files([str(tmp_path)])) == 1
+    assert names(expand_sources(given)) == ["access.log"]
+    assert len(expand_sources([str(tmp_path)])) == 1
 
 
 def test_files_that_only_begin_alike_are_all_read(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_files_that_only_begin_alike_are_all_read(tmp_path: Path) -> None:
     (tmp_path / "c.log").write_text("".join(LINES[:-1]) + "another\n")
     (tmp_path / "broken.gz").write_bytes(b"no gzip at all")
     (tmp_path / "other.gz").write_bytes(b"no gzip at all, too")
-    assert names(given_files([str(tmp_path)])) == ["a.log", "b.log", "broken.gz", "c.log", "other.gz"]
+    assert names(expand_sources([str(tmp_path)])) == ["a.log", "b.log", "broken.gz", "c.log", "other.gz"]
 
 
 def test_hidden_and_empty_files_are_not_landed(tmp_path: Path) -> None:
@@ -46,4 +46,4 @@ def test_hidden_and_empty_files_are_not_landed(tmp_path: Path) -> None:
     assert landed_files(tmp_path / "none") == []
     with pytest.raises(UserError, match="no files in"):
         (tmp_path / "none").mkdir()
-        given_files([str(tmp_path / "none")])
+        expand_sources([str(tmp_path / "none")])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conf import Config, Paths, UserError, load
-from conf.runs import parts_of, start_run
-from conf.versions import describe, publish
+from conf.runs import promotion_status, start_run
+from conf.versions import describe_version, publish_version
 from recsys.registry.registry import rollback, runs_of, show
 
 DAYS = [date(2026, 1, day) for day in (1, 2, 3)]
@@ -21,13 +21,13 @@ def promoted(tmp_path: Path) -> tuple[Config, list[str]]:
     runs = []
     for day in DAYS:
         about = {"split": "day", "sources": [{"table": "dwd_impression", "partition": str(day), "location": "file:/x"}]}
-        with publish(config.get(Paths).datasets("examples", day), about) as version:
+        with publish_version(config.get(Paths).datasets("examples", day), about) as version:
             pass
         with start_run(config, "fm", day) as fine:
-            fine.uses(describe(version))
-            fine.metric("fine", "test", "auc", 0.7, 10)
+            fine.log_dataset(describe_version(version))
+            fine.log_metric("fine", "test", "auc", 0.7, 10)
         with start_run(config, "recommend", day) as lists:
-            lists.uses_run(fine.run_id)
+            lists.log_input_run(fine.run_id)
         folder = config.get(Paths).runs / "promoted"
         folder.mkdir(exist_ok=True)
         (folder / f"{day}.json").write_text(json.dumps({"fm": fine.run_id, "recommend": lists.run_id}))
@@ -54,7 +54,7 @@ def test_a_number_is_traced_to_partitions(promoted: tuple[Config, list[str]]) ->
 def test_going_back_twice_reaches_the_first_champion(promoted: tuple[Config, list[str]]) -> None:
     config, runs = promoted
     assert rollback(config, DAYS[2])["champions"]["fm"] == runs[1]
-    parts = parts_of(config.get(Paths).runs)
+    parts = promotion_status(config.get(Paths).runs)
     assert (parts[runs[1]], parts[runs[2]]) == ("champion", "rolled back")
     told = rollback(config, DAYS[2])
     assert told["champions"]["fm"] == runs[0]

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from conf import UserError, load
-from conf.tuned import write_tuned
+from conf.tuned import save_tuned_settings
 from training.limits import Limit
 from tuning import explain
 from tuning.searches.judge import Judge
@@ -165,7 +165,7 @@ def test_importance_finds_what_matters_and_the_page_stands_alone(tmp_path: Path)
 
 
 def test_what_a_search_found_stands_over_the_profile_and_under_what_is_said(tmp_path: Path) -> None:
-    write_tuned(tmp_path, "fm", {"fm.alpha": 0.123, "fm.k": 4})
+    save_tuned_settings(tmp_path, "fm", {"fm.alpha": 0.123, "fm.k": 4})
     home = f"paths.home={tmp_path}"
     from recsys.settings import FMSettings
 

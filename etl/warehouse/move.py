@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from conf import Config, UserError
 from etl.metastore.catalog import external, locations, tables
-from etl.metastore.connection import alone
+from etl.metastore.connection import advisory_lock
 from etl.metastore.settings import MetastoreSettings
 from etl.session import spark_session
 from etl.table import quote
@@ -37,7 +37,7 @@ def run(config: Config) -> dict[str, int]:
         raise UserError("set metastore.url to where the definitions are to go")
     with spark_session(config.with_values({"metastore.url": None})) as spark:
         held = definitions(spark)
-    with spark_session(config) as spark, alone(spark, "move"):
+    with spark_session(config) as spark, advisory_lock(spark, "move"):
         return _define(spark, held)
 
 
