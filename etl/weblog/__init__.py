@@ -1,1 +1,1 @@
-"""The web-log warehouse, step by step: lines are parsed, requests get dimensions, views become visits, SQL reports."""
+"""Web logs to warehouse: lines are parsed, requests get dimensions, page views become visits, SQL makes the reports."""

@@ -1,10 +1,10 @@
 """Page views -> visits (W5): a visit is a run of a visitor's views with no gap over 30 minutes.
 
-Visits go on over midnight and belong to the day on which they began. So that each day can be made by itself, the visits
-still open at its end are kept in dws_open_visit, and the next day's views carry them on.
+Visits go on over midnight and belong to the day on which they began. So that each day can be computed by itself, the
+visits still open at its end are in dws_open_visit, and the next day's views continue them.
 
-A visitor may be half of the traffic (a proxy, an attack): views are put in order within an hour of a visitor, and only
-the sums of those hours are brought together per visitor.
+A visitor may be half of the traffic (a proxy, an attack): one sort per visitor would then be one task's work. Views are
+ordered within an hour of a visitor, and only the summaries of those hours are brought together per visitor.
 """
 
 from collections.abc import Sequence
@@ -16,144 +16,186 @@ from pyspark.sql import functions as F
 from etl.tables import dws, ods
 
 GAP_S = 30 * 60
-CARRIED = ""  # the hour that stands for the visit open at the end of the day before
+OPEN_VISIT_HOUR = ""  # stands for the visit open at the end of the day before; sorts before every real hour
 
 
-def with_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
-    """Add `session`, `visit_step` and `stay_time` to page views; `open_visits` are carried on by views in time."""
-    ordered = views.withColumns({"at": _seconds("time_local"), "hour_of": F.substring("time_local", 1, 13)})
-    in_hour = Window.partitionBy("remote_addr", "hour_of").orderBy("at", "file", "position")
-    so_far = in_hour.rowsBetween(Window.unboundedPreceding, 0)
-    begins = F.col("at") - F.lag("at").over(in_hour) > GAP_S
-    numbered = ordered.withColumns(
-        {"n": F.row_number().over(in_hour), "begins": begins, "next_at": F.lead("at").over(in_hour)}
-    ).withColumns(
-        {
-            "begun_at": F.last(F.when(F.col("begins"), F.col("at")), ignorenulls=True).over(so_far),
-            "begun_n": F.last(F.when(F.col("begins"), F.col("n")), ignorenulls=True).over(so_far),
-        }
-    )
-    hours = _joined_hours(numbered, open_visits)
-    begun_at = F.coalesce("begun_at", "head_at")
-    step = F.when(F.col("begun_n").isNotNull(), F.col("n") - F.col("begun_n") + 1).otherwise(
-        F.col("before") + F.col("n") - F.col("head_no") + 1
+def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
+    """Add `session`, `visit_step` and `stay_time` to page views.
+
+    Two shuffles: by visitor and hour for the order of views, by visitor for the order of its hours.
+
+    Args:
+        views: page views of days that follow one another.
+        open_visits: dws_open_visit of the day before the first: views within 30 minutes continue them.
+
+    Returns:
+        The views, with the visit that each belongs to, its number within the visit (from 1), and the seconds to the
+        visitor's next view if that is in the same visit and on the same day.
+    """
+    numbered = views.transform(_number_within_hour)
+    hours = numbered.transform(_summarize_hours, open_visits)
+    # A view belongs to the last visit that began in its hour up to it, or to the one that its hour began with.
+    visit_at = F.coalesce("start_at", "head_at")
+    step = F.when(F.col("start_n").isNotNull(), F.col("n") - F.col("start_n") + 1).otherwise(
+        F.col("num_before") + F.col("n") - F.col("head_number") + 1
     )
     next_at = F.coalesce("next_at", "next_hour_at")
-    goes_on = (next_at - F.col("at") <= GAP_S) & (F.to_date(F.timestamp_seconds(next_at)) == F.to_date("time_local"))
+    is_same_day = F.to_date(F.timestamp_seconds(next_at)) == F.to_date("time_local")
+    has_next = (next_at - F.col("at") <= GAP_S) & is_same_day
     joined = numbered.join(hours, on=["remote_addr", "hour_of"], how="inner").withColumns(
         {
-            "session": F.concat_ws("@", "remote_addr", F.date_format(F.timestamp_seconds(begun_at), "yyyyMMddHHmmss")),
+            "session": F.concat_ws("@", "remote_addr", F.date_format(F.timestamp_seconds(visit_at), "yyyyMMddHHmmss")),
             "visit_step": step,
-            "stay_time": F.when(goes_on, next_at - F.col("at")),
+            "stay_time": F.when(has_next, next_at - F.col("at")),
         }
     )
     return joined.select(*views.columns, "session", "visit_step", "stay_time")
 
 
-def _joined_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
-    """One row per visitor and hour: when the visit that its first view belongs to began, and as which of all views."""
-    sums = numbered.groupBy("remote_addr", "hour_of").agg(
+def _number_within_hour(views: DataFrame) -> DataFrame:
+    """Number a visitor's views within each hour (`n`), with the newest visit begun there (`start_at`, `start_n`)."""
+    # Views of one second are in the order of the log.
+    in_hour = Window.partitionBy("remote_addr", "hour_of").orderBy("at", "file", "position")
+    so_far = in_hour.rowsBetween(Window.unboundedPreceding, 0)
+    # Null for the first view of an hour: whether that begins a visit is decided among the hours.
+    is_start = F.col("at") - F.lag("at").over(in_hour) > GAP_S
+    return (
+        views.withColumns({"at": _unix_seconds("time_local"), "hour_of": F.substring("time_local", 1, 13)})
+        .withColumns({"n": F.row_number().over(in_hour), "is_start": is_start, "next_at": F.lead("at").over(in_hour)})
+        .withColumns(
+            {
+                "start_at": F.last(F.when(F.col("is_start"), F.col("at")), ignorenulls=True).over(so_far),
+                "start_n": F.last(F.when(F.col("is_start"), F.col("n")), ignorenulls=True).over(so_far),
+            }
+        )
+    )
+
+
+def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
+    """One row per visitor and hour, with the visit that the hour's first view belongs to.
+
+    `head_at` is the time of that visit's first view and `head_number` its number among all views of the visitor;
+    `num_before` counts the views before the hour.
+    """
+    hours = numbered.groupBy("remote_addr", "hour_of").agg(
         F.min("at").alias("first_at"),
         F.max("at").alias("last_at"),
         F.count("*").alias("views"),
-        F.max("begun_at").alias("last_begun_at"),
-        F.max("begun_n").alias("last_begun_n"),
-    )
-    carried = open_visits.select(
-        "remote_addr",
-        F.lit(CARRIED).alias("hour_of"),
-        _seconds("outTime").alias("first_at"),
-        _seconds("outTime").alias("last_at"),
-        F.col("pageVisits").alias("views"),
-        _seconds("inTime").alias("last_begun_at"),
-        F.lit(1).alias("last_begun_n"),
+        F.max("start_at").alias("last_start_at"),
+        F.max("start_n").alias("last_start_n"),
     )
     by_time = Window.partitionBy("remote_addr").orderBy("first_at", "hour_of")
     earlier = by_time.rowsBetween(Window.unboundedPreceding, -1)
-    goes_on = F.coalesce(F.col("first_at") - F.lag("last_at").over(by_time) <= GAP_S, F.lit(False))
-    before = F.coalesce(F.sum("views").over(earlier), F.lit(0))
-    placed = sums.unionByName(carried).withColumns(
-        {"goes_on": goes_on, "before": before, "next_hour_at": F.lead("first_at").over(by_time)}
+    is_continued = F.coalesce(F.col("first_at") - F.lag("last_at").over(by_time) <= GAP_S, F.lit(False))
+    num_before = F.coalesce(F.sum("views").over(earlier), F.lit(0))
+    with_neighbours = hours.unionByName(_as_hours(open_visits)).withColumns(
+        {"is_continued": is_continued, "num_before": num_before, "next_hour_at": F.lead("first_at").over(by_time)}
     )
-    # Where the visit that is open at the end of the hour began; null when it came in from the hour before.
-    own = F.when(
-        F.col("last_begun_at").isNotNull(), _beginning(F.col("last_begun_at"), F.col("before") + F.col("last_begun_n"))
-    ).when(~F.col("goes_on"), _beginning(F.col("first_at"), F.col("before") + 1))
-    open_before = F.last("own", ignorenulls=True).over(earlier)
-    head = F.when(F.col("goes_on"), open_before).otherwise(_beginning(F.col("first_at"), F.col("before") + 1))
+    begins_here = _visit_start(F.col("first_at"), F.col("num_before") + 1)
+    last_start = _visit_start(F.col("last_start_at"), F.col("num_before") + F.col("last_start_n"))
+    # The visit that is open at the end of the hour, if it began there; null when it came in from the hour before.
+    open_at_end = F.when(F.col("last_start_at").isNotNull(), last_start).when(~F.col("is_continued"), begins_here)
+    newest_before = F.last("open_at_end", ignorenulls=True).over(earlier)
+    head = F.when(F.col("is_continued"), newest_before).otherwise(begins_here)
     return (
-        placed.withColumn("own", own)
+        with_neighbours.withColumn("open_at_end", open_at_end)
         .withColumn("head", head)
-        .where(F.col("hour_of") != CARRIED)
-        .select("remote_addr", "hour_of", "before", "next_hour_at", "head.head_at", "head.head_no")
+        .where(F.col("hour_of") != OPEN_VISIT_HOUR)
+        .select("remote_addr", "hour_of", "num_before", "next_hour_at", "head.head_at", "head.head_number")
     )
 
 
-def _beginning(at: Column, number: Column) -> Column:
-    return F.struct(at.cast("bigint").alias("head_at"), number.cast("bigint").alias("head_no"))
+def _as_hours(open_visits: DataFrame) -> DataFrame:
+    """Visits open since the day before, in the form of an hour's summary: all their views lie before the first hour."""
+    return open_visits.select(
+        "remote_addr",
+        F.lit(OPEN_VISIT_HOUR).alias("hour_of"),
+        _unix_seconds("outTime").alias("first_at"),
+        _unix_seconds("outTime").alias("last_at"),
+        F.col("pageVisits").alias("views"),
+        _unix_seconds("inTime").alias("last_start_at"),
+        F.lit(1).alias("last_start_n"),
+    )
 
 
-def visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
-    """Page views with visits -> ods_click_stream_visit; a visit carried on from `open_visits` keeps its beginning."""
-    seen = views.groupBy("session", "remote_addr").agg(
+def _visit_start(at: Column, number: Column) -> Column:
+    # One type for all branches of a `when`.
+    return F.struct(at.cast("bigint").alias("head_at"), number.cast("bigint").alias("head_number"))
+
+
+def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
+    """Page views with visits -> ods_click_stream_visit.
+
+    Args:
+        views: page views of the days, as `add_visits` returns them.
+        open_visits: dws_open_visit of the day before; a visit that continues one of them has its start, entry page and
+            referrer from there.
+
+    Returns:
+        One row per visit, under the day on which it began.
+    """
+    of_days = views.groupBy("session", "remote_addr").agg(
         F.min("time_local").alias("inTime"),
         F.max("time_local").alias("outTime"),
         F.min_by("request", "visit_step").alias("inPage"),
         F.max_by("request", "visit_step").alias("outPage"),
         F.min_by("http_referer", "visit_step").alias("referal"),
+        # Steps count on from the day before, so the highest step is the number of views.
         F.max("visit_step").cast("bigint").alias("pageVisits"),
     )
-    beginnings = ("inTime", "inPage", "referal")
-    known = open_visits.select("session", *[F.col(name).alias(f"known_{name}") for name in beginnings])
-    kept = {name: F.coalesce(f"known_{name}", name) for name in beginnings}
+    start_columns = ("inTime", "inPage", "referal")
+    starts = open_visits.select("session", *[F.col(name).alias(f"open_{name}") for name in start_columns])
     return (
-        seen.join(known, on="session", how="left")
-        .withColumns(kept)
-        .withColumn("datestr", day_begun())
+        of_days.join(starts, on="session", how="left")
+        .withColumns({name: F.coalesce(f"open_{name}", name) for name in start_columns})
+        .withColumn("datestr", visit_day())
         .select(*ods.click_stream_visit.column_names, "datestr")
     )
 
 
-def carried_on(made: DataFrame, later: DataFrame) -> DataFrame:
-    """Visits as of the end of some day, brought up to date by page views of later days."""
-    more = later.groupBy("session").agg(
+def extend_visits(visits: DataFrame, later_views: DataFrame) -> DataFrame:
+    """Bring visits as of the end of some day up to date by page views of later days: exit page, end and length."""
+    later = later_views.groupBy("session").agg(
         F.max("time_local").alias("later_outTime"),
         F.max_by("request", "visit_step").alias("later_outPage"),
         F.max("visit_step").cast("bigint").alias("later_pageVisits"),
     )
-    changed = {name: F.coalesce(f"later_{name}", name) for name in ("outTime", "outPage", "pageVisits")}
-    return made.join(more, on="session", how="left").withColumns(changed).select(*made.columns)
+    extended = {name: F.coalesce(f"later_{name}", name) for name in ("outTime", "outPage", "pageVisits")}
+    return visits.join(later, on="session", how="left").withColumns(extended).select(*visits.columns)
 
 
-def still_open(views: DataFrame, made: DataFrame, days: Sequence[date]) -> DataFrame:
-    """dws_open_visit of each of `days`: visits whose last view is within 30 minutes of its end, as of that end."""
+def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) -> DataFrame:
+    """dws_open_visit of each of `days`: visits whose last view is within 30 minutes of its end, as of that end.
+
+    Args:
+        views: page views of the days, with their visits.
+        visits: the visits that the views belong to, for their starts.
+        days: days that follow one another.
+    """
+    is_of_days = F.col("datestr").isin([dws.open_visit.partition_value(day) for day in days])
     is_late = F.substring("time_local", 12, 5) >= "23:30"
-    last = (
-        views.where(F.col("datestr").isin([dws.open_visit.partition_value(day) for day in days]) & is_late)
+    late = (
+        views.where(is_of_days & is_late)
         .groupBy("datestr", "session")
         .agg(
             F.max("time_local").alias("outTime"),
             F.max_by("request", "visit_step").alias("outPage"),
             F.max("visit_step").cast("bigint").alias("pageVisits"),
         )
-        # Of a visitor's visits only the last can go on.
-        .withColumn("remote_addr", address())
+        .withColumn("remote_addr", F.substring_index("session", "@", 1))
     )
-    newest = last.groupBy("datestr", "remote_addr").agg(F.max_by("session", "outTime").alias("session"))
-    begun = made.select("session", "inTime", "inPage", "referal")
-    return last.join(newest, on=["datestr", "remote_addr", "session"], how="left_semi").join(
-        begun, on="session", how="inner"
+    # Of a visitor's visits only the last can go on.
+    newest = late.groupBy("datestr", "remote_addr").agg(F.max_by("session", "outTime").alias("session"))
+    starts = visits.select("session", "inTime", "inPage", "referal")
+    return late.join(newest, on=["datestr", "remote_addr", "session"], how="left_semi").join(
+        starts, on="session", how="inner"
     )
 
 
-def address() -> Column:
-    return F.substring_index("session", "@", 1)
-
-
-def day_begun() -> Column:
-    """The day, as `datestr`, on which a session began."""
+def visit_day() -> Column:
+    """The day, as `datestr`, on which a row's session began: it is part of the session's name."""
     return F.substring(F.substring_index("session", "@", -1), 1, 8)
 
 
-def _seconds(name: str) -> Column:
+def _unix_seconds(name: str) -> Column:
     return F.unix_timestamp(F.col(name).cast("timestamp"))

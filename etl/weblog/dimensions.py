@@ -1,4 +1,4 @@
-"""Dimensions of the web log's star: calendar made ahead; pages, referrers and user agents of each day's requests."""
+"""Dimensions of the web log's star schema: a calendar; pages, referrers and user agents of each day's requests."""
 
 from datetime import date
 from functools import cache
@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from etl.weblog.parse import STATIC
 
-# Search engines: name, host, and the parameter that holds the words.
+# Search engines: name, pattern of the host, and the query parameter that has the search words.
 ENGINES = (
     ("google", r"(^|\.)google\.[a-z.]+$", "q"),
     ("baidu", r"(^|\.)baidu\.com$", "wd"),
@@ -25,8 +25,8 @@ ENGINES = (
 )
 
 
-def calendar(spark: SparkSession, first: date, last: date) -> DataFrame:
-    """dim_date from `first` to `last`."""
+def dates(spark: SparkSession, first: date, last: date) -> DataFrame:
+    """dim_date: one row per day from `first` to `last`, both included, with ISO week and weekday (1 is Monday)."""
     days = spark.sql(f"select explode(sequence(date'{first}', date'{last}')) as date")
     weekday = F.weekday("date") + 1
     return days.select(
@@ -43,7 +43,7 @@ def calendar(spark: SparkSession, first: date, last: date) -> DataFrame:
 
 
 def minutes(spark: SparkSession) -> DataFrame:
-    """dim_time."""
+    """dim_time: one row per minute of a day; `time_key` is hour * 100 + minute."""
     hour, minute = F.floor(F.col("id") / 60).cast("int"), (F.col("id") % 60).cast("int")
     part = F.when(hour < 6, "night").when(hour < 12, "morning").when(hour < 18, "afternoon").otherwise("evening")
     return spark.range(1440).select(
@@ -52,12 +52,13 @@ def minutes(spark: SparkSession) -> DataFrame:
 
 
 def pages(requests: DataFrame) -> DataFrame:
-    """dim_page."""
+    """dim_page: one row per day and page (URL without its query), with its section: the first folder of the path."""
     page = F.substring_index("request", "?", 1)
-    found = requests.groupBy("datestr", "page_key").agg(F.first(page).alias("page"))
+    distinct = requests.groupBy("datestr", "page_key").agg(F.first(page).alias("page"))
     section = F.regexp_extract("page", r"^(/[^/]*)(?:/|$)", 1)
-    return found.withColumns(
+    return distinct.withColumns(
         {
+            # A request that is no path, such as a proxy's full URL, has no section.
             "section": F.when(section != "", section).otherwise("/"),
             "is_static": F.rlike(F.lower("page"), F.lit(STATIC)).cast("int"),
         }
@@ -65,51 +66,68 @@ def pages(requests: DataFrame) -> DataFrame:
 
 
 def referrers(requests: DataFrame) -> DataFrame:
-    """dim_referrer."""
-    found = requests.groupBy("datestr", "referrer_key").agg(
+    """dim_referrer: one row per day and referring URL, with its host, search engine and search words."""
+    distinct = requests.groupBy("datestr", "referrer_key").agg(
         F.first("http_referer").alias("http_referer"), F.first("ref_host").alias("ref_host")
     )
     host, url = F.lower("ref_host"), F.replace("http_referer", F.lit('"'), F.lit(""))
     engine, words = F.lit(None).cast("string"), F.lit(None).cast("string")
     for name, pattern, parameter in ENGINES:
-        is_it = F.rlike(host, F.lit(pattern))
-        said = F.try_parse_url(url, F.lit("QUERY"), F.lit(parameter))
-        engine, words = F.when(is_it, name).otherwise(engine), F.coalesce(F.when(is_it, said), words)
-    return found.withColumns({"search_engine": engine, "search_words": _decoded(words)})
+        is_engine = F.rlike(host, F.lit(pattern))
+        value = F.try_parse_url(url, F.lit("QUERY"), F.lit(parameter))
+        engine, words = F.when(is_engine, name).otherwise(engine), F.coalesce(F.when(is_engine, value), words)
+    return distinct.withColumns({"search_engine": engine, "search_words": _url_decode(words)})
 
 
-def _decoded(words: Column) -> Column:
-    """Percent signs undone; null for what is no text, such as an old engine's GBK."""
-    plain = F.nullif(F.trim(F.try_url_decode(words)), F.lit(""))
-    return F.when(~F.contains(plain, F.lit("\ufffd")), plain)
+def _url_decode(words: Column) -> Column:
+    """Percent-decode as UTF-8; null for what is no UTF-8, such as an old engine's GBK."""
+    decoded = F.nullif(F.trim(F.try_url_decode(words)), F.lit(""))
+    # Java's decoder puts U+FFFD in the place of bytes that are no UTF-8.
+    return F.when(~F.contains(decoded, F.lit("\ufffd")), decoded)
 
 
 def user_agents(requests: DataFrame) -> DataFrame:
-    """dim_user_agent. Python sees only the distinct agents of a day."""
-    found = requests.groupBy("datestr", "agent_key").agg(F.first("http_user_agent").alias("http_user_agent"))
-    told = F.udf(describe_agent, "is_crawler int, browser string, os string, device string", useArrow=False)
-    return found.withColumn("told", told("http_user_agent")).select("*", "told.*").drop("told")
+    """dim_user_agent: one row per day and agent, with crawler flag, browser, system and device.
+
+    A Python UDF, which sees only the distinct agents of a day: thousands, where requests are millions.
+    """
+    distinct = requests.groupBy("datestr", "agent_key").agg(F.first("http_user_agent").alias("http_user_agent"))
+    describe = F.udf(describe_agent, "is_crawler int, browser string, os string, device string", useArrow=False)
+    return distinct.withColumn("agent", describe("http_user_agent")).select("*", "agent.*").drop("agent")
 
 
 def describe_agent(agent: str) -> tuple[int, str | None, str | None, str | None]:
-    """Whether it is a crawler, feed reader or monitor (the list of `crawlerdetect`), and its `ua-parser` families."""
+    """Classify a user agent.
+
+    Args:
+        agent: the User-Agent header.
+
+    Returns:
+        1 for a crawler, feed reader or monitor (by the list of `crawlerdetect`, or `ua-parser`'s device "Spider"),
+        else 0; and the families of browser, system and device by `ua-parser`, None for unknown ones.
+    """
     from ua_parser import parse
 
-    known = parse(agent)
-    families = [part.family if part else None for part in (known.user_agent, known.os, known.device)]
-    is_crawler = _detector().is_crawler(agent) or families[2] == "Spider"
-    return int(is_crawler), families[0], families[1], families[2]
+    parsed = parse(agent)
+    browser, system, device = (part.family if part else None for part in (parsed.user_agent, parsed.os, parsed.device))
+    is_crawler = _detector().is_crawler(agent) or device == "Spider"
+    return int(is_crawler), browser, system, device
 
 
-@cache
+@cache  # compiling its patterns takes far longer than a match
 def _detector():  # type: ignore[no-untyped-def]
     from crawlerdetect import CrawlerDetect
 
     return CrawlerDetect()
 
 
-def human(views: DataFrame, agents: DataFrame) -> DataFrame:
-    """Add `is_human`: 0 for HEAD requests and for the crawlers among `agents`."""
+def flag_humans(views: DataFrame, agents: DataFrame) -> DataFrame:
+    """Add `is_human` to page views: 0 for HEAD requests and for the crawlers of dim_user_agent, else 1.
+
+    Args:
+        views: page views with `agent_key` and `method`.
+        agents: dim_user_agent of the same days; its crawlers are broadcast.
+    """
     crawlers = agents.where("is_crawler = 1").select("datestr", "agent_key", F.lit(1).alias("crawls"))
     is_machine = (F.col("method") == "HEAD") | F.col("crawls").isNotNull()
     return (

@@ -1,4 +1,4 @@
-"""The analysts' tables, each by its SQL file in `etl/weblog/sql/`, for a run of days."""
+"""The analysts' tables, each by its SQL file in `etl/weblog/sql/`."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -8,7 +8,7 @@ from etl.table import Table
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
-# Rows of tables that follow one another: each reads the one before it, and page views or visits.
+# Chains of tables: each reads the one before it, the first page views. The chains are independent of one another.
 PAGE_VIEWS: tuple[tuple[Table, ...], ...] = (
     (ads.pv_referer_hourly, ads.pv_ref_host_hourly, ads.ref_host_top3_hourly),
     (ads.pv_hourly, ads.pv_daily),
@@ -17,12 +17,19 @@ PAGE_VIEWS: tuple[tuple[Table, ...], ...] = (
 
 
 def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
-    """Replace the days' partitions of the tables, one after another, by what their SQL says."""
+    """Replace the days' partitions of the tables, one table after another, by the results of their SQL.
+
+    Args:
+        warehouse: where the tables are read and written.
+        days: days that follow one another: the SQL reads from the first to the last.
+        tables: reports, in the order in which they read one another.
+    """
     for table in tables:
         span = {"first": table.partition_value(days[0]), "last": table.partition_value(days[-1])}
+        # Reports are small: rebalancing their files would only add a shuffle.
         warehouse.write(table, warehouse.spark.sql(statement(table), args=span), days, rebalance=False)
 
 
 def statement(table: Table) -> str:
-    """The SQL of a report; `:first` and `:last` are its days, as datestr."""
+    """The SQL of a report; its parameters `:first` and `:last` are the days, as datestr."""
     return (files("etl.weblog") / "sql" / f"{table.name}.sql").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Rules for web logs."""
+"""Settings of the web logs: limits of lines and days, areas, funnels."""
 
 import re
 from datetime import date

@@ -1,14 +1,16 @@
-"""Which lines make a day: those of its landing folder, and of the neighbours' folders those that bear its date."""
+"""Which lines belong to a day: those of its landing folder, and of the neighbours' folders those with its date."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.sources.lines import expand_sources, landed_files, read_lines, require_files
+from etl.sources.lines import expand_sources, landed_files, landing_day, read_lines, require_files
 from etl.weblog.parse import MONTHS, parse
 from etl.weblog.settings import WeblogSettings
 
@@ -16,7 +18,18 @@ DAY = timedelta(days=1)
 
 
 def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> list[str]:
-    """The files to load. Raises UserError when there are none; asked before Spark starts, too, to say so at once."""
+    """The files to load.
+
+    A command calls this before Spark starts, too: a missing file is reported at once and not after Spark's start.
+
+    Args:
+        config: where the landing zone is.
+        days: whose landing folders to list, if there are no `sources`.
+        sources: files and folders that the user named.
+
+    Raises:
+        UserError: if there are no files, or neither days nor sources.
+    """
     if sources:
         return expand_sources(sources)
     if not days:
@@ -27,51 +40,66 @@ def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> 
 
 
 @dataclass(frozen=True)
-class Lines:
-    """The lines of some days: `own` are all lines of their files; `near` bear one of the dates elsewhere."""
+class LogLines:
+    """The log lines that matter for some days."""
 
     own: DataFrame
-    near: DataFrame | None
-    after: DataFrame
-    """Lines that bear the date after a day that is not among them."""
+    """All lines of the days' files, whatever their dates: they are accounted for under these days."""
+    neighbours: DataFrame | None
+    """Lines of the folders before and after the days that have one of the days' dates; None when files were named."""
+    following: DataFrame
+    """Lines with the date after a day that is not among them: visits may go on there."""
 
 
-def lines_of(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str]) -> Lines:
-    """Lines of `days` from the landing zone, or of the files named."""
+def read_log_lines(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str]) -> LogLines:
+    """Lines of `days` from the landing zone, or of the files in `sources`.
+
+    A web server logs a request when it is done, and perhaps in a time zone of its own: a request near midnight may be
+    in the file of the day before or after.
+
+    Args:
+        spark: the session.
+        config: where the landing zone is.
+        days: the days to load, in order.
+        sources: files that the user named, instead of the landing zone.
+
+    Raises:
+        UserError: as `find_files`.
+    """
     own = read_lines(spark, find_files(config, days, sources))
-    following = sorted({day + DAY for day in days} - set(days))
+    days_after = sorted({day + DAY for day in days} - set(days))
     if sources:
-        return Lines(own, None, _of_dates(own, following))
-    # A web server writes a request down when it is done, and perhaps in an offset of its own: look on either side.
-    beside = {day: _landed(config, day) for day in {*following, *(day - DAY for day in days)} - set(days)}
-    files = [file for day in sorted(beside) for file in beside[day]]
-    near = _of_dates(read_lines(spark, files), days) if files else None
-    next_files = [file for day in following for file in beside[day]]
-    after = own.unionByName(read_lines(spark, next_files)) if next_files else own
-    return Lines(own, near, _of_dates(after, following))
+        return LogLines(own, None, _with_dates(own, days_after))
+    adjacent = {*days_after, *(day - DAY for day in days)} - set(days)
+    landed = {day: _landed(config, day) for day in sorted(adjacent)}
+    files = [file for files_of_day in landed.values() for file in files_of_day]
+    neighbours = _with_dates(read_lines(spark, files), days) if files else None
+    next_files = [file for day in days_after for file in landed[day]]
+    following = own.unionByName(read_lines(spark, next_files)) if next_files else own
+    return LogLines(own, neighbours, _with_dates(following, days_after))
 
 
-def requests(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]) -> DataFrame:
-    """Parse lines; `dt` is the day that a line which can't be read counts for: its folder's, or the first of `days`."""
-    folder_day = F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
-    counted_for = F.when(folder_day == "", F.lit(days[0].isoformat())).otherwise(folder_day)
+def parse_lines(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]) -> DataFrame:
+    """Parse lines into requests; adds `dt`, the day under which a rejected line is counted.
+
+    That is the day of its landing folder, or the first of `days` for a file elsewhere.
+    """
+    folder_day = landing_day()
+    counted_under = F.when(folder_day == "", F.lit(days[0].isoformat())).otherwise(folder_day)
     parsed = parse(lines, settings.max_line_bytes, settings.first_day, settings.last_day)
-    return parsed.withColumn("dt", counted_for)
+    return parsed.withColumn("dt", counted_under)
 
 
 def _landed(config: Config, day: date) -> list[str]:
     return landed_files(config.get(Paths).landing("weblog", day))
 
 
-def _of_dates(lines: DataFrame, days: Sequence[date]) -> DataFrame:
-    """Lines that hold a date's text: far cheaper than to parse all of them."""
-    stamps = [F.contains("line", F.lit(_stamp(day))) for day in days]
-    found = stamps[0]
-    for stamp in stamps[1:]:
-        found = found | stamp
-    return lines.where(found)
+def _with_dates(lines: DataFrame, days: Sequence[date]) -> DataFrame:
+    """Lines that contain the text of one of the dates: far cheaper than to parse all of them."""
+    return lines.where(reduce(or_, [F.contains("line", F.lit(_log_date(day))) for day in days]))
 
 
-def _stamp(day: date) -> str:
+def _log_date(day: date) -> str:
+    """`[07/Jan/2026:`, in English whatever the locale."""
     month = MONTHS[3 * (day.month - 1) : 3 * day.month]
     return f"[{day.day:02d}/{month}/{day.year:04d}:"

@@ -50,7 +50,7 @@ def warehouse(spark: SparkSession, config: Config) -> Warehouse:
 @pytest.fixture
 def loading_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows from the loaded requests is looked at in test_weblog_tables.py, and takes most of a run's time."""
-    monkeypatch.setattr(weblog, "_rebuild", lambda *_: None)
+    monkeypatch.setattr(weblog, "rebuild", lambda *_: None)
 
 
 def load_lines(spark: SparkSession, config: Config, folder: Path, day: date, lines: list[bytes]) -> dict[str, int]:

@@ -251,7 +251,7 @@ def test_a_hot_address_is_put_in_order_by_the_hour(spark: SparkSession, config: 
     from etl.weblog import clickstream
 
     views = warehouse.read(dwd.weblog_request, MADE[3:])
-    plan = clickstream.with_visits(views, warehouse.read(dws.open_visit, MADE[2:3]))._jdf.queryExecution().toString()
+    plan = clickstream.add_visits(views, warehouse.read(dws.open_visit, MADE[2:3]))._jdf.queryExecution().toString()
     sorted_by = [line for line in plan.splitlines() if "Sort [remote_addr" in line or "Sort [remote_addr#" in line]
     assert sorted_by
     assert all("hour_of" in line for line in sorted_by if "position" in line)
