@@ -1,88 +1,109 @@
 """Follow files into the landing zone: `millrace etl collect '/var/log/nginx/access.log*' [--once]`.
 
-A line lands in the folder of the day and hour that is written in it, so that old logs can be taken in, too.
+A line lands in the folder of the day and hour that is written in it, so that old logs can be collected, too.
 """
 
-import fcntl
 import logging
-import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from conf import Config, Paths, UsageError, UserError
 from conf.stopping import stop_signals
 from etl.collect.landing import Landing
 from etl.collect.settings import CollectSettings
-from etl.collect.sources import MovedError, Source, look
+from etl.collect.sources import MovedError, Source, find_sources
 
 log = logging.getLogger(__name__)
 
 MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 WEBLOG_TIME = re.compile(rb"\[(\d\d)/(\w{3})/(\d{4}):([01]\d|2[0-3]):")
+# The first "ts" of the line: far cheaper than to parse the JSON.
 JSON_TIME = re.compile(rb'"ts"\s*:\s*"(\d{4})-(\d\d)-(\d\d)[T ]([01]\d|2[0-3])')
 
 
 def run(config: Config, patterns: Sequence[str] = (), *, once: bool) -> dict[str, int]:
-    """Collect what there is, and unless `once` what comes, until SIGTERM or Ctrl-C."""
+    """Collect the lines of all matching files, and unless `once` go on, until SIGTERM or Ctrl-C.
+
+    Args:
+        config: `collect.*`, and the landing zone.
+        patterns: glob patterns of the files; `collect.patterns` when empty.
+        once: stop when every file has been read to its end.
+
+    Returns:
+        Counts of `lines` and `bytes` read and of `files` landed.
+
+    Raises:
+        UsageError: if there is no pattern and not `once`.
+        UserError: if another collector of this kind is running.
+    """
     settings, root = config.get(CollectSettings), config.get(Paths).root
-    wanted = list(patterns) or settings.patterns
-    if not wanted:
+    patterns = list(patterns) or settings.patterns
+    if not patterns:
         if not once:
             raise UsageError("name files to follow, or set collect.patterns")
         log.info("nothing to collect: collect.patterns is empty")
         return {"lines": 0, "bytes": 0, "files": 0}
-    state = root / "collect" / settings.kind / "state.json"
-    with _alone(state.parent / "lock"), stop_signals() as stopped:
-        landing = Landing(root / "landing" / settings.kind, state, settings)
-        return _Collector(settings, wanted, landing).work(stopped, once)
+    state_file = root / "collect" / settings.kind / "state.json"
+    state_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Two collectors with one state would both take each line. The kernel frees the lock of a killed one.
+        with FileLock(state_file.parent / "lock", blocking=False), stop_signals() as signals:
+            landing = Landing(root / "landing" / settings.kind, state_file, settings)
+            return _Collector(settings, patterns, landing).run(signals, once)
+    except Timeout:
+        raise UserError(f"another collector works with {state_file.parent}: stop it first") from None
 
 
 class _Collector:
+    """The loop over the sources, with its counts."""
+
     def __init__(self, settings: CollectSettings, patterns: list[str], landing: Landing) -> None:
         self._settings, self._patterns, self._landing = settings, patterns, landing
         self._counts = {"lines": 0, "bytes": 0, "files": 0}
 
-    def work(self, stopped: list[int], once: bool) -> dict[str, int]:
+    def run(self, signals: list[int], once: bool) -> dict[str, int]:
         while True:
-            sources = look(self._patterns, self._landing.sources)
-            progressed = self._take(sources, stopped, once)
-            if once and not progressed:
+            # Every round, because files come, go and are renamed.
+            sources = find_sources(self._patterns, self._landing.sources)
+            has_progressed = self._collect_batches(sources, signals)
+            if once and not has_progressed:
                 if not sources:
                     log.warning("no file matches %s", ", ".join(self._patterns))
                 break
-            if stopped:
+            if signals:
                 break
-            if not progressed:
+            if not has_progressed:
                 time.sleep(self._settings.poll_s)
         self._counts["files"] += self._landing.commit(sources, roll_all=True)
         log.info("collected %(lines)d lines, %(bytes)d bytes in %(files)d files", self._counts)
         return self._counts
 
-    def _take(self, sources: list[Source], stopped: list[int], once: bool) -> bool:
-        """Read one batch of every source and make it safe; whether there was anything."""
-        progressed = False
+    def _collect_batches(self, sources: list[Source], signals: list[int]) -> bool:
+        """Land one batch of every source and commit it; whether there was any line."""
+        has_progressed = False
         for source in sources:
-            if stopped:
+            if signals:
                 break
-            lines = self._read(source, once)
+            lines = self._read_batch(source)
             if lines:
-                progressed = True
-                for hour, some in _by_hour(lines, source, self._settings.kind).items():
-                    self._landing.append(hour, some)
-                source.note_head()
+                has_progressed = True
+                for hour, lines_of_hour in _group_by_hour(lines, source, self._settings.kind).items():
+                    self._landing.append(hour, lines_of_hour)
+                source.update_head()
                 self._counts["lines"] += len(lines)
                 self._counts["bytes"] += sum(map(len, lines))
                 self._counts["files"] += self._landing.commit(sources)
-        if not progressed and self._landing.is_due():
+        if not has_progressed and self._landing.has_full_file():
             self._counts["files"] += self._landing.commit(sources)
-        return progressed
+        return has_progressed
 
-    def _read(self, source: Source, once: bool) -> list[bytes]:
-        """Whole lines from where the source was left; its offset moves on."""
+    def _read_batch(self, source: Source) -> list[bytes]:
+        """Whole lines from the source's offset, which moves on; an unfinished last line waits for its end."""
         try:
             with source.open() as file:
                 file.seek(source.offset)
@@ -96,66 +117,53 @@ class _Collector:
         except OSError as error:
             log.warning("can't read %s: %s", source.path, error)
             return []
-        whole = data.rfind(b"\n") + 1
-        if is_end and whole < len(data) and self._is_finished(source):
-            source.offset += len(data)
-            return [*_lines(data[:whole]), data[whole:] + b"\n"]
-        source.offset += whole
-        return _lines(data[:whole])
+        end = data.rfind(b"\n") + 1
+        lines = [line + b"\n" for line in data[:end].split(b"\n")[:-1]]
+        source.offset += end
+        if is_end and end < len(data) and self._is_idle(source):
+            source.offset += len(data) - end
+            lines.append(data[end:] + b"\n")
+        return lines
 
-    def _is_finished(self, source: Source) -> bool:
-        """Whether a last line without an end will hardly get one."""
+    def _is_idle(self, source: Source) -> bool:
+        """Whether an unfinished last line will hardly be finished: nothing was written for `idle_s`, or it is a .gz."""
         try:
-            return source.is_gz or time.time() - os.path.getmtime(source.path) >= self._settings.idle_s
+            return source.is_gz or time.time() - Path(source.path).stat().st_mtime >= self._settings.idle_s
         except OSError:
             return True
 
 
-def _lines(data: bytes) -> list[bytes]:
-    return [line + b"\n" for line in data.split(b"\n")[:-1]]
-
-
-def _by_hour(lines: list[bytes], source: Source, kind: str) -> dict[str, list[bytes]]:
-    """Lines by `dt=…/hour=…`; one without a time goes with the line before it."""
-    told = _weblog_hour if kind == "weblog" else _json_hour
+def _group_by_hour(lines: list[bytes], source: Source, kind: str) -> dict[str, list[bytes]]:
+    """Lines by `dt=…/hour=…`; one without a time goes with the line before it, the first with the file's own time."""
+    hour_of = weblog_hour if kind == "weblog" else json_hour
     groups: dict[str, list[bytes]] = {}
     for line in lines:
-        source.hour = told(line) or source.hour or _now(source)
+        source.hour = hour_of(line) or source.hour or _modified_hour(source)
         groups.setdefault(source.hour, []).append(line)
     return groups
 
 
-def _weblog_hour(line: bytes) -> str | None:
-    found = WEBLOG_TIME.search(line)
-    if found is None or found[2] not in MONTHS:
+def weblog_hour(line: bytes) -> str | None:
+    """The folder `dt=…/hour=…` of a log line in combined format, by the time in its brackets; None without one."""
+    match = WEBLOG_TIME.search(line)
+    if match is None or match[2] not in MONTHS:
         return None
-    return _folder(int(found[3]), MONTHS[found[2]], int(found[1]), found[4])
+    return _hour_folder(int(match[3]), MONTHS[match[2]], int(match[1]), match[4])
 
 
-def _json_hour(line: bytes) -> str | None:
-    found = JSON_TIME.search(line)
-    return _folder(int(found[1]), int(found[2]), int(found[3]), found[4]) if found else None
+def json_hour(line: bytes) -> str | None:
+    """The folder `dt=…/hour=…` of an event or text, by its `ts`; None for a line without a real date."""
+    match = JSON_TIME.search(line)
+    return _hour_folder(int(match[1]), int(match[2]), int(match[3]), match[4]) if match else None
 
 
-def _folder(year: int, month: int, day: int, hour: bytes) -> str | None:
+def _hour_folder(year: int, month: int, day: int, hour: bytes) -> str | None:
     try:
         return f"dt={date(year, month, day).isoformat()}/hour={hour.decode()}"
-    except ValueError:
+    except ValueError:  # 30 February
         return None
 
 
-def _now(source: Source) -> str:
-    moment = datetime.fromtimestamp(os.path.getmtime(source.path), UTC)
+def _modified_hour(source: Source) -> str:
+    moment = datetime.fromtimestamp(Path(source.path).stat().st_mtime, UTC)
     return f"dt={moment:%Y-%m-%d}/hour={moment:%H}"
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two collectors with one state would both take each line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another collector works with {path.parent}: stop it first") from None
-        yield

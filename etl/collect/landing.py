@@ -1,7 +1,8 @@
-"""Files of the landing zone while they grow: hidden until they roll, and exactly as long as was made safe.
+"""Files of the landing zone while lines are added: hidden until they roll, and exactly as long as was committed.
 
-A batch is safe once `Landing.commit` has written its state: the places in the sources and the lengths of the files go
-to disk together, in one rename. After a kill, files are cut to their noted length and the sources read from there.
+A batch is committed when `Landing.commit` has written the state: the offsets in the sources and the lengths of the
+files go to disk together, in one rename. After a kill, files are cut to their committed length and the sources read
+from their committed offset.
 """
 
 import json
@@ -18,40 +19,54 @@ from etl.collect.sources import Source
 
 
 @dataclass
-class Growing:
-    """A file that takes lines, in the folder of a day, hour and host."""
+class PartFile:
+    """A file that lines are added to, in the folder of a day, hour and host. Its fields are the state file's keys."""
 
     folder: str
     name: str
     opened_at: float
-    size: int = 0
+    size: int = 0  # committed or about to be: the file itself may be longer after a kill
     records: int = 0
 
     @property
     def hidden(self) -> Path:
+        """The path while lines are added: readers of the landing zone skip names with a dot."""
         return Path(self.folder) / f".{self.name}.open"
 
     @property
     def visible(self) -> Path:
+        """The path once the file has rolled."""
         return Path(self.folder) / self.name
 
 
 class Landing:
-    """The files of one collector, and its state."""
+    """The landed files of one collector, and its state on disk.
 
-    def __init__(self, root: Path, state: Path, settings: CollectSettings) -> None:
-        self._root, self._state, self._settings = root, state, settings
+    Args:
+        root: the landing zone of the kind of lines that is collected.
+        state_file: the JSON file with offsets and lengths; read if it is there, and what a kill left is cleaned up.
+        settings: when files roll.
+    """
+
+    def __init__(self, root: Path, state_file: Path, settings: CollectSettings) -> None:
+        self._root, self._state_file, self._settings = root, state_file, settings
         self.sources: list[Source] = []
-        self._growing: dict[str, Growing] = {}
-        self._to_show: list[Growing] = []
+        self._open_files: dict[str, PartFile] = {}  # by `dt=…/hour=…`
+        self._rolled: list[PartFile] = []
         self._sequence = 0
         self._load()
 
     def append(self, hour: str, lines: Sequence[bytes]) -> None:
-        """Add lines to the file of `dt=…/hour=…`; not safe before `commit`."""
-        file = self._growing.get(hour) or self._begin(hour)
+        """Add lines to the open file of an hour, and flush them to disk; they count only after `commit`.
+
+        Args:
+            hour: the folder, `dt=…/hour=…`.
+            lines: with their line ends.
+        """
+        file = self._open_files.get(hour) or self._open_file(hour)
         data = b"".join(lines)
         with file.hidden.open("r+b" if file.hidden.exists() else "w+b") as out:
+            # Over what a failed append may have left behind the committed length.
             out.seek(file.size)
             out.write(data)
             out.truncate()
@@ -61,61 +76,71 @@ class Landing:
         file.records += len(lines)
 
     def commit(self, sources: list[Source], *, roll_all: bool = False) -> int:
-        """Make safe what was appended and how far the sources were read; show the files that are full or old."""
+        """Commit the appended lines together with how far the sources were read; publish the files that roll.
+
+        Args:
+            sources: with the offsets after the lines that were appended.
+            roll_all: close every file, at the end of a run.
+
+        Returns:
+            How many files became visible.
+        """
         self.sources = sources
-        for hour, file in list(self._growing.items()):
+        for hour, file in list(self._open_files.items()):
             if roll_all or self._is_full(file):
-                self._to_show.append(self._growing.pop(hour))
+                self._rolled.append(self._open_files.pop(hour))
+        # First the state, then the renames: after a kill between the two, `_load` renames again.
         self._save()
-        return self._show()
+        return self._publish()
 
-    def is_due(self) -> bool:
-        """Whether a file has to be shown though nothing new came."""
-        return any(self._is_full(file) for file in self._growing.values())
+    def has_full_file(self) -> bool:
+        """Whether an open file has to roll by its size, records or age, though no line was added to it."""
+        return any(self._is_full(file) for file in self._open_files.values())
 
-    def _is_full(self, file: Growing) -> bool:
+    def _is_full(self, file: PartFile) -> bool:
         is_old = time.time() - file.opened_at >= self._settings.roll_s
         return file.size >= self._settings.roll_bytes or file.records >= self._settings.roll_records or is_old
 
-    def _begin(self, hour: str) -> Growing:
+    def _open_file(self, hour: str) -> PartFile:
         self._sequence += 1
         host = self._settings.host
         folder = self._root / hour / f"host={host}"
         folder.mkdir(parents=True, exist_ok=True)
-        file = Growing(str(folder), f"{self._settings.kind}-{host}-{self._sequence:08d}.log", time.time())
-        self._growing[hour] = file
+        file = PartFile(str(folder), f"{self._settings.kind}-{host}-{self._sequence:08d}.log", time.time())
+        self._open_files[hour] = file
         return file
 
-    def _show(self) -> int:
-        """Rename; done again after a kill, where a name already taken means that it was done."""
-        shown = len(self._to_show)
-        for file in self._to_show:
+    def _publish(self) -> int:
+        """Rename the rolled files; repeated after a kill, where a missing hidden file was renamed already."""
+        num_published = len(self._rolled)
+        for file in self._rolled:
             if file.hidden.exists():
                 file.hidden.rename(file.visible)
-        self._to_show = []
-        return shown
+        self._rolled = []
+        return num_published
 
     def _save(self) -> None:
+        # These keys stay: with other ones a new release would not know how far an older one had read.
         state: dict[str, Any] = {
             "sequence": self._sequence,
-            "sources": [source.as_json() for source in self.sources],
-            "growing": {hour: asdict(file) for hour, file in self._growing.items()},
-            "to_show": [asdict(file) for file in self._to_show],
+            "sources": [asdict(source) for source in self.sources],
+            "growing": {hour: asdict(file) for hour, file in self._open_files.items()},
+            "to_show": [asdict(file) for file in self._rolled],
         }
-        write_atomically(self._state, json.dumps(state))
+        write_atomically(self._state_file, json.dumps(state))
 
     def _load(self) -> None:
-        if self._state.exists():
-            state = json.loads(self._state.read_text(encoding="utf-8"))
+        if self._state_file.exists():
+            state = json.loads(self._state_file.read_text(encoding="utf-8"))
             self._sequence = state["sequence"]
             self.sources = [Source(**source) for source in state["sources"]]
-            self._growing = {hour: Growing(**file) for hour, file in state["growing"].items()}
-            self._to_show = [Growing(**file) for file in state["to_show"]]
-            self._show()
-        noted = {file.hidden for file in self._growing.values()}
+            self._open_files = {hour: PartFile(**file) for hour, file in state["growing"].items()}
+            self._rolled = [PartFile(**file) for file in state["to_show"]]
+            self._publish()
+        committed = {file.hidden for file in self._open_files.values()}
         for path in self._root.rglob(f".{self._settings.kind}-{self._settings.host}-*.open"):
-            if path not in noted:
-                path.unlink()  # begun, but nothing in it was made safe
-        for file in self._growing.values():
+            if path not in committed:
+                path.unlink()  # opened, but none of its lines was committed
+        for file in self._open_files.values():
             if file.hidden.exists():
                 os.truncate(file.hidden, file.size)

@@ -1,4 +1,4 @@
-"""The files that are followed, known again after rotation: renamed, copied and truncated, or compressed."""
+"""The followed files, recognised again after rotation: renamed, copied and truncated, or compressed."""
 
 import glob
 import gzip
@@ -6,41 +6,52 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-HEAD = 1024
-TRIES = 100
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+HEAD_BYTES = 1024
+MAX_ATTEMPTS = 100
 
 
 class MovedError(OSError):
-    """The file was renamed or deleted after it was seen."""
+    """The file was renamed or deleted after it was listed."""
 
 
 @dataclass
 class Source:
-    """One file and how far it was read. It is the file with this inode as long as it begins with the same bytes."""
+    """One file and how far it was read, as it is in the state file.
+
+    An inode number is used again after a file was deleted: it is the same file only as long as it also begins with the
+    same bytes.
+    """
 
     path: str
     device: int
     inode: int
-    offset: int = 0
-    head_length: int = 0
-    head: str = ""
-    hour: str = ""
-    """`dt=…/hour=…` of its newest line: where a line without a time goes."""
+    offset: int = 0  # bytes; of the uncompressed content of a .gz
+    head_length: int = 0  # bytes that `head` was computed from
+    head: str = ""  # SHA-256 of the first bytes
+    hour: str = ""  # `dt=…/hour=…` of its newest line: where a line without a time goes
 
     @property
     def is_gz(self) -> bool:
+        """Whether the content is compressed."""
         return self.path.endswith(".gz")
 
     def open(self) -> IO[bytes]:
-        """Raises MovedError when another file has the name now."""
+        """The uncompressed content, for the caller to close.
+
+        Raises:
+            MovedError: if another file has the name by now, or none.
+        """
         try:
             file = Path(self.path).open("rb")  # noqa: SIM115 (the caller closes it)
         except FileNotFoundError:
             raise MovedError(self.path) from None
+        # The open file is asked, not the name: that may change between the two.
         status = os.fstat(file.fileno())
         if (status.st_dev, status.st_ino) != (self.device, self.inode):
             file.close()
@@ -48,107 +59,120 @@ class Source:
         return gzip.GzipFile(fileobj=file) if self.is_gz else file  # type: ignore[return-value]
 
     def begins_as(self, other: "Source") -> bool:
-        """Whether this file begins with the bytes that `other` was seen to begin with."""
-        return other.head_length > 0 and _head(self, other.head_length) == other.head
+        """Whether this file begins with the bytes that `other` began with when it was last read."""
+        return other.head_length > 0 and _hash_head(self, other.head_length) == other.head
 
-    def note_head(self) -> None:
-        """Remember the first bytes, more of them as the file grows."""
-        length = min(self.offset, HEAD)
+    def update_head(self) -> None:
+        """Take in more of the first bytes, as long as fewer than `HEAD_BYTES` were read."""
+        length = min(self.offset, HEAD_BYTES)
         if self.head_length < length:
             with suppress(MovedError):  # later, under its new name
-                self.head, self.head_length = _head(self, length), length
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+                self.head, self.head_length = _hash_head(self, length), length
 
 
-def _head(source: Source, length: int) -> str:
-    try:
-        with source.open() as file:
-            data = file.read(length)
-    except MovedError:
-        raise
-    except (OSError, EOFError):  # not ours to read, or a .gz still being written
-        return ""
-    return hashlib.sha256(data).hexdigest() if len(data) == length else ""
+def find_sources(patterns: Sequence[str], sources: Iterable[Source]) -> list[Source]:
+    """List the files that match and those that were followed before, each with its offset.
+
+    Args:
+        patterns: glob patterns.
+        sources: the files followed so far. Their paths are updated.
+
+    Returns:
+        Files to read, followed ones first. `sources` as they are, if files keep being renamed while they are listed.
+    """
+    followed = list(sources)
+    retrying = Retrying(
+        retry=retry_if_exception_type(MovedError),  # rotated while we listed
+        stop=stop_after_attempt(MAX_ATTEMPTS),
+        retry_error_callback=lambda _: followed,
+    )
+    return retrying(_match_files, patterns, followed)
 
 
-def look(patterns: Sequence[str], known: Iterable[Source]) -> list[Source]:
-    """The files that there are now, those of `known` with how far they were read."""
-    known = list(known)
-    for _ in range(TRIES):
-        try:
-            return _look(patterns, known)
-        except MovedError:  # rotated while we looked: look again
-            continue
-    return known
-
-
-def _look(patterns: Sequence[str], known: Iterable[Source]) -> list[Source]:
-    remaining = {(source.device, source.inode): source for source in known}
-    found: list[Source] = []
-    fresh: list[Source] = []
-    for path in _matching(patterns):
-        seen = _stat(path)
-        before = remaining.get((seen.device, seen.inode))
-        if before is not None and _is_same(seen, before):
-            before.path = path
-            found.append(remaining.pop((seen.device, seen.inode)))
+def _match_files(patterns: Sequence[str], followed: Iterable[Source]) -> list[Source]:
+    remaining = {(source.device, source.inode): source for source in followed}
+    matched: list[Source] = []
+    unknown: list[Source] = []
+    for path in _matching_paths(patterns):
+        candidate = _source_at(path)
+        previous = remaining.get((candidate.device, candidate.inode))
+        if previous is not None and _is_continued(candidate, previous):
+            previous.path = path
+            matched.append(remaining.pop((candidate.device, candidate.inode)))
         else:
-            fresh.append(seen)
-    found += [source for key in list(remaining) if (source := _renamed(remaining[key])) and remaining.pop(key)]
-    for source in fresh:
-        before = next((old for old in remaining.values() if _is_rotated(source, old)), None)
-        if before is not None:  # a copy of what was truncated or deleted since: its tail is still to be read
-            del remaining[before.device, before.inode]
-            source.offset, source.hour = before.offset, before.hour
-            source.head, source.head_length = before.head, before.head_length
-        elif any(_is_rotated(source, old) for old in found) or (source.is_gz and not _head(source, 1)):
-            continue  # a copy of a file that is followed, or a .gz that is still being written
-        found.append(source)
-    return found
+            unknown.append(candidate)
+    for key, source in list(remaining.items()):
+        if _follow_rename(source):
+            matched.append(remaining.pop(key))
+    for candidate in unknown:
+        previous = next((source for source in remaining.values() if _is_rotated(candidate, source)), None)
+        if previous is not None:  # a copy of what was truncated or deleted since: its tail is still to be read
+            del remaining[previous.device, previous.inode]
+            candidate.offset, candidate.hour = previous.offset, previous.hour
+            candidate.head, candidate.head_length = previous.head, previous.head_length
+        elif any(_is_rotated(candidate, source) for source in matched):
+            continue  # a copy of a file that is followed
+        elif candidate.is_gz and not _hash_head(candidate, 1):
+            continue  # still being written
+        matched.append(candidate)
+    return matched
 
 
-def _matching(patterns: Sequence[str]) -> list[str]:
+def _matching_paths(patterns: Sequence[str]) -> list[str]:
+    """Distinct regular files, without links: two names of one file are one source."""
     paths = {os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)}
     return sorted(path for path in paths if os.path.isfile(path))
 
 
-def _stat(path: str) -> Source:
+def _source_at(path: str) -> Source:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except FileNotFoundError:
         raise MovedError(path) from None
     return Source(path, status.st_dev, status.st_ino)
 
 
-def _is_same(seen: Source, before: Source) -> bool:
-    """Not truncated since, and not a new file under an old number."""
-    if not seen.is_gz:
-        with seen.open() as file:
-            if os.fstat(file.fileno()).st_size < before.offset:
+def _is_continued(candidate: Source, previous: Source) -> bool:
+    """Whether a file is the followed one of its inode: not truncated since, and not a new file with an old number."""
+    if not candidate.is_gz:
+        with candidate.open() as file:
+            if os.fstat(file.fileno()).st_size < previous.offset:
                 return False
-    return before.head_length == 0 or seen.begins_as(before)
+    return previous.head_length == 0 or candidate.begins_as(previous)
 
 
-def _renamed(source: Source) -> Source | None:
-    """The same file under a name that no pattern matches; it may still have lines to read."""
+def _follow_rename(source: Source) -> bool:
+    """Find a followed file under a name that no pattern matches, in its folder: it may still have lines to read."""
     folder = Path(source.path).parent
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        return None
+        return False
     for entry in entries:
         if entry.inode() == source.inode and entry.is_file() and not entry.name.endswith(".gz"):
-            seen = _stat(entry.path)
-            if (seen.device, seen.inode) == (source.device, source.inode) and _is_same(seen, source):
+            candidate = _source_at(entry.path)
+            is_same_file = (candidate.device, candidate.inode) == (source.device, source.inode)
+            if is_same_file and _is_continued(candidate, source):
                 source.path = entry.path
-                return source
-    return None
+                return True
+    return False
 
 
-def _is_rotated(source: Source, old: Source) -> bool:
-    """access.log.1, access.log-20260107, access.log.2.gz … beside access.log, with the same beginning."""
-    stem = os.path.basename(old.path).removesuffix(".gz").rstrip("0123456789").rstrip(".-_")
-    beside = os.path.dirname(source.path) == os.path.dirname(old.path)
-    return beside and bool(stem) and os.path.basename(source.path).startswith(stem) and source.begins_as(old)
+def _is_rotated(candidate: Source, source: Source) -> bool:
+    """Whether a file is a rotated copy: access.log.1, access.log-20260107, access.log.2.gz …, with the same head."""
+    path, original = Path(candidate.path), Path(source.path)
+    stem = original.name.removesuffix(".gz").rstrip("0123456789").rstrip(".-_")
+    is_beside = path.parent == original.parent
+    return is_beside and bool(stem) and path.name.startswith(stem) and candidate.begins_as(source)
+
+
+def _hash_head(source: Source, length: int) -> str:
+    """SHA-256 of the first `length` bytes; empty when there are fewer, or none can be read."""
+    try:
+        with source.open() as file:
+            data = file.read(length)
+    except MovedError:
+        raise
+    except (OSError, EOFError):  # no permission, or a .gz still being written
+        return ""
+    return hashlib.sha256(data).hexdigest() if len(data) == length else ""

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support import ROOT
 
 from conf import Config, UsageError, UserError, load
@@ -163,7 +164,7 @@ def test_nothing_to_follow_and_a_second_collector_are_one_line(site: Site) -> No
     with pytest.raises(UsageError, match=r"name files to follow, or set collect\.patterns"):
         collector.run(site.config, [], once=False)
     assert collector.run(site.config, [], once=True)["lines"] == 0
-    with collector._alone(site.home / "collect/weblog/lock"), pytest.raises(UserError, match="another collector"):
+    with FileLock(site.home / "collect/weblog/lock"), pytest.raises(UserError, match="another collector"):
         site.collect()
 
 
@@ -176,7 +177,7 @@ def test_nothing_to_follow_and_a_second_collector_are_one_line(site: Site) -> No
     ],
 )
 def test_events_tell_their_time_as_json(kind: str, text: str, folder: str | None) -> None:
-    assert collector._json_hour(text.encode()) == folder
+    assert collector.json_hour(text.encode()) == folder
 
 
 FOLLOW = """
