@@ -1,1 +1,1 @@
-"""Streaming (W14): rolling counts over sliding windows, into Hive tables."""
+"""Streaming (W14): the hottest topics and products over sliding windows, into Hive tables."""

@@ -1,18 +1,17 @@
 """Hottest topics and products over a sliding window: `millrace etl stream hot-topics [--once]`.
 
 A window is written once it is final: when the events' time has passed its end by the watermark. Each batch replaces
-its windows in their day's partition, and Spark runs the batch at hand again after a kill: every window is there exactly
+its windows in their day's partition, and Spark repeats an unfinished batch after a kill: every window is there exactly
 once.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -26,9 +25,8 @@ from etl.table import Table
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
-log = logging.getLogger(__name__)
-
 POLL_S = 1
+SHARDS = 8
 
 
 @dataclass(frozen=True)
@@ -36,36 +34,38 @@ class Stream:
     """What is read, what of an event is counted, and where the ranking goes."""
 
     source: str
+    """Folder of the landing zone, and default name of the Kafka topic."""
     schema: str
-    identity: str
-    keys: Callable[[DataFrame], DataFrame]
+    event_id: str
+    """The column by which duplicates of an event are recognised."""
+    explode_keys: Callable[[DataFrame], DataFrame]
     """Events -> the same with `key`, one row for each thing to count."""
     target: Table
-    name: str
+    key_column: str
     """The target's column for the key."""
 
 
-def topics_of(texts: DataFrame) -> DataFrame:
-    """One row per distinct #topic# of a text."""
-    found = F.regexp_extract_all("text", F.lit(r"#([^#\s][^#]*)#"), F.lit(1))
-    trimmed = F.transform(found, lambda topic: F.trim(topic))
+def explode_topics(texts: DataFrame) -> DataFrame:
+    """One row per distinct #topic# of a text; `key` is the topic without surrounding blanks."""
+    topics = F.regexp_extract_all("text", F.lit(r"#([^#\s][^#]*)#"), F.lit(1))
+    trimmed = F.transform(topics, lambda topic: F.trim(topic))
     return texts.select("*", F.explode(F.array_distinct(F.filter(trimmed, lambda topic: topic != ""))).alias("key"))
 
 
-def products_of(events: DataFrame) -> DataFrame:
-    """Acts on items."""
+def select_actions(events: DataFrame) -> DataFrame:
+    """Clicks, likes and purchases, without impressions; `key` is the item."""
     return events.where(F.col("type").isin("click", "like", "purchase")).withColumn("key", F.col("item_id"))
 
 
 STREAMS: dict[str, Stream] = {
     "hot-topics": Stream(
-        "texts", "text_id string, ts string, text string", "text_id", topics_of, ads.hot_topic, "topic"
+        "texts", "text_id string, ts string, text string", "text_id", explode_topics, ads.hot_topic, "topic"
     ),
     "hot-products": Stream(
         "events",
         "event_id string, type string, ts string, item_id string",
         "event_id",
-        products_of,
+        select_actions,
         ads.hot_product,
         "item_id",
     ),
@@ -73,29 +73,41 @@ STREAMS: dict[str, Stream] = {
 
 
 def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[str, int]:
-    """Count what has landed and, unless `once`, what lands, until SIGTERM or Ctrl-C.
+    """Count the events that have landed and, unless `once`, go on with new ones, until SIGTERM or Ctrl-C.
 
-    In `ops_run`: rows in are events read, out those counted, invalid those too late, of an unreadable time or doubled.
+    Args:
+        spark: the session.
+        config: `stream.*`, and the landing zone.
+        name: one of `STREAMS`.
+        once: stop after the events that have landed by now.
+
+    Returns:
+        The row of `ops_run`: rows in are events read, out those counted, invalid those too late, without a readable
+        time or duplicated; with `rows_late`, and the number of `windows` in the table.
+
+    Raises:
+        UserError: if Kafka is set but Spark lacks its package, or the stream fails.
     """
     stream, warehouse = STREAMS[name], Warehouse(spark, config)
     today = date.today()
-    with stage_run(warehouse, name, [today]) as counts, stop_signals() as stopped:
+    with stage_run(warehouse, name, [today]) as counts, stop_signals() as signals:
         query = _start(spark, config, warehouse, name, once)
         progress = _Progress()
         while not query.awaitTermination(POLL_S):
-            progress.note(query)
-            if stopped:
+            progress.update(query)
+            if signals:
                 query.stop()
-        progress.note(query)
+        progress.update(query)
         if error := query.exception():
             raise UserError(f"{name} stopped: {str(error).strip().splitlines()[0]}")
-        counts[today] = progress.counts()
-    return {**total_counts(counts), "rows_late": progress.late, "windows": progress.windows(warehouse, stream)}
+        counts[today], rows_late = progress.totals()
+    windows = warehouse.read(stream.target).select("window_start").distinct().count()
+    return {**total_counts(counts), "rows_late": rows_late, "windows": windows}
 
 
 @contextmanager
 def running(spark: SparkSession, config: Config, name: str) -> Iterator[StreamingQuery]:
-    """The stream at work in the background while the block runs."""
+    """The stream in the background while the block runs, for measurements; yields its query."""
     query = _start(spark, config, Warehouse(spark, config), name, once=False)
     try:
         yield query
@@ -106,34 +118,25 @@ def running(spark: SparkSession, config: Config, name: str) -> Iterator[Streamin
 def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str, once: bool) -> StreamingQuery:
     stream, settings = STREAMS[name], config.get(StreamSettings)
     warehouse.ensure(stream.target)
-    checkpoint = config.get(Paths).root / "streams" / name
-    events = source(spark, config, stream)
-    counted = events.transform(lambda rows: count(rows, stream, settings))
+    events = _read_events(spark, config, stream)
+    counted = events.transform(count_keys, stream, settings)
 
     def write(batch: DataFrame, number: int) -> None:
-        add_windows(warehouse, stream, batch.transform(lambda rows: rank(rows, stream.name, settings.top)))
+        replace_windows(warehouse, stream, batch.transform(rank_keys, stream.key_column, settings.top))
 
     writer: Any = counted.writeStream.queryName(name).outputMode("append").foreachBatch(write)
-    writer = writer.option("checkpointLocation", file_url(checkpoint))
+    # Offsets and window states are here: without the checkpoint everything would be read again.
+    writer = writer.option("checkpointLocation", file_url(config.get(Paths).root / "streams" / name))
     writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=settings.trigger)
     query: StreamingQuery = writer.start()
     return query
 
 
-def source(spark: SparkSession, config: Config, stream: Stream) -> DataFrame:
+def _read_events(spark: SparkSession, config: Config, stream: Stream) -> DataFrame:
     """The stream's events: files of the landing zone, which appear whole, or a Kafka topic."""
     settings = config.get(StreamSettings)
     if settings.kafka_servers:
-        try:
-            topic = settings.kafka_topic or stream.source
-            reader = spark.readStream.format("kafka").option("kafka.bootstrap.servers", settings.kafka_servers)
-            lines = reader.option("subscribe", topic).option("startingOffsets", "earliest").load()
-        except SPARK_ERRORS as error:
-            raise UserError(
-                "Spark has no Kafka source: name its package, org.apache.spark:spark-sql-kafka-0-10_2.13, in "
-                f"spark.extra as spark.jars.packages: {str(error).strip().splitlines()[0]}"
-            ) from None
-        lines = lines.select(F.col("value").cast("string").alias("value"))
+        lines = _read_kafka(spark, settings.kafka_servers, settings.kafka_topic or stream.source)
     else:
         folder = config.get(Paths).root / "landing" / stream.source
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,39 +146,81 @@ def source(spark: SparkSession, config: Config, stream: Stream) -> DataFrame:
     return lines.select(F.from_json("value", stream.schema).alias("event")).select("event.*")
 
 
-def count(events: DataFrame, stream: Stream, settings: StreamSettings) -> DataFrame:
-    """Events -> counts per window and key. An event that comes twice counts once, one later than the watermark not."""
+def _read_kafka(spark: SparkSession, servers: str, topic: str) -> DataFrame:
+    reader = spark.readStream.format("kafka").option("kafka.bootstrap.servers", servers).option("subscribe", topic)
+    try:
+        messages = reader.option("startingOffsets", "earliest").load()
+    except SPARK_ERRORS as error:
+        raise UserError(
+            "Spark has no Kafka source: name its package, org.apache.spark:spark-sql-kafka-0-10_2.13, in "
+            f"spark.extra as spark.jars.packages: {str(error).strip().splitlines()[0]}"
+        ) from None
+    return messages.select(F.col("value").cast("string").alias("value"))
+
+
+def count_keys(events: DataFrame, stream: Stream, settings: StreamSettings) -> DataFrame:
+    """Count events per window and key; duplicates count once, events later than the watermark are dropped.
+
+    Args:
+        events: a stream of rows with `ts` and the columns of `stream`.
+        stream: what is counted.
+        settings: window, slide and watermark.
+
+    Returns:
+        window, key, count: one row when a window is final.
+    """
     timed = events.withColumn("at", F.try_to_timestamp("ts")).where(F.col("at").isNotNull())
-    once = timed.withWatermark("at", settings.watermark).dropDuplicatesWithinWatermark([stream.identity])
-    windows: Column = F.window("at", settings.window, settings.slide)
-    return once.transform(stream.keys).groupBy(windows.alias("window"), "key").agg(F.count("*").alias("count"))
+    # State grows with the watermark, not with the stream: ids are forgotten after it.
+    distinct = timed.withWatermark("at", settings.watermark).dropDuplicatesWithinWatermark([stream.event_id])
+    window = F.window("at", settings.window, settings.slide).alias("window")
+    return distinct.transform(stream.explode_keys).groupBy(window, "key").agg(F.count("*").alias("count"))
 
 
-def rank(counted: DataFrame, name: str, top: int) -> DataFrame:
-    """The first places of each window, ties by key; ranked within shards of the keys first, then over all."""
+def rank_keys(counted: DataFrame, key_column: str, top: int) -> DataFrame:
+    """The `top` keys of each window by count, ties by key.
+
+    Ranked within shards of the keys first, then over all: one task never sorts all keys of a window.
+
+    Args:
+        counted: window, key, count.
+        key_column: name of the key in the result.
+        top: the last rank.
+
+    Returns:
+        Rows of the target table, with `dt` of the window's start.
+    """
     order = (F.desc("count"), F.asc("key"))
-    shard = F.pmod(F.xxhash64("key"), F.lit(8))
-    within = Window.partitionBy("window", "shard").orderBy(*order)
-    over_all = Window.partitionBy("window").orderBy(*order)
-    # An act on no item is not ranked (`etl events` quarantines it). Here, for a stream that counted one before goes on.
-    counted = counted.where(F.col("key").isNotNull())
-    best = counted.withColumn("shard", shard).withColumn("nth", F.row_number().over(within)).where(F.col("nth") <= top)
+    shard = F.pmod(F.xxhash64("key"), F.lit(SHARDS))
+    in_shard = Window.partitionBy("window", "shard").orderBy(*order)
+    in_window = Window.partitionBy("window").orderBy(*order)
     return (
-        best.withColumn("rank", F.row_number().over(over_all))
+        # An action without an item is not ranked (`etl events` quarantines it). It is dropped only here, because the
+        # state of a running stream may already have counted one.
+        counted.where(F.col("key").isNotNull())
+        .withColumn("shard", shard)
+        .withColumn("shard_rank", F.row_number().over(in_shard))
+        .where(F.col("shard_rank") <= top)
+        .withColumn("rank", F.row_number().over(in_window))
         .where(F.col("rank") <= top)
         .select(
             F.col("window.start").alias("window_start"),
             F.col("window.end").alias("window_end"),
             "rank",
-            F.col("key").alias(name),
+            F.col("key").alias(key_column),
             "count",
             F.date_format("window.start", "yyyy-MM-dd").alias("dt"),
         )
     )
 
 
-def add_windows(warehouse: Warehouse, stream: Stream, ranked: DataFrame) -> None:
-    """Put final windows into their days' partitions, in place of the same windows of an earlier try."""
+def replace_windows(warehouse: Warehouse, stream: Stream, ranked: DataFrame) -> None:
+    """Put final windows into their days' partitions, in place of the same windows of an earlier attempt.
+
+    Args:
+        warehouse: where the target is.
+        stream: names the target.
+        ranked: all rows of the windows, as `rank_keys` returns them.
+    """
     ranked = ranked.persist()
     try:
         days = sorted(date.fromisoformat(row["dt"]) for row in ranked.select("dt").distinct().collect())
@@ -183,35 +228,38 @@ def add_windows(warehouse: Warehouse, stream: Stream, ranked: DataFrame) -> None
             return
         before = warehouse.read(stream.target, days)
         window = ["window_start", "window_end"]
-        kept = before.join(ranked.select(*window).distinct(), on=window, how="left_anti")
-        warehouse.write(stream.target, kept.select(*ranked.columns).unionByName(ranked), days)
+        others = before.join(ranked.select(*window).distinct(), on=window, how="left_anti")
+        warehouse.write(stream.target, others.select(*ranked.columns).unionByName(ranked), days)
     finally:
         ranked.unpersist()
 
 
+class _BatchCounts(NamedTuple):
+    rows_read: int
+    rows_distinct: int
+    rows_late: int
+
+
 class _Progress:
-    """What the batches of a query said of themselves."""
+    """Row counts of a query's batches. Spark keeps only the newest reports, so they are gathered while it runs."""
 
     def __init__(self) -> None:
-        self._batches: dict[int, tuple[int, int, int]] = {}
+        self._batches: dict[int, _BatchCounts] = {}
 
-    def note(self, query: StreamingQuery) -> None:
-        for told in query.recentProgress:
-            dedupe = [op for op in told["stateOperators"] if "dedupe" in op["operatorName"]]
-            late = sum(op["numRowsDroppedByWatermark"] for op in dedupe)
-            new = sum(op["numRowsUpdated"] for op in dedupe)
-            before = self._batches.get(told["batchId"], (0, 0, 0))
-            now = (told["numInputRows"], new, late)
-            self._batches[told["batchId"]] = max(before, now)
+    def update(self, query: StreamingQuery) -> None:
+        for report in query.recentProgress:
+            dedupe = [operator for operator in report["stateOperators"] if "dedupe" in operator["operatorName"]]
+            batch = _BatchCounts(
+                rows_read=report["numInputRows"],
+                rows_distinct=sum(operator["numRowsUpdated"] for operator in dedupe),
+                rows_late=sum(operator["numRowsDroppedByWatermark"] for operator in dedupe),
+            )
+            # A batch is reported again with zeros while the query waits for events.
+            self._batches[report["batchId"]] = max(self._batches.get(report["batchId"], _BatchCounts(0, 0, 0)), batch)
 
-    @property
-    def late(self) -> int:
-        return sum(late for _, _, late in self._batches.values())
-
-    def counts(self) -> Counts:
-        read = sum(rows for rows, _, _ in self._batches.values())
-        new = sum(rows for _, rows, _ in self._batches.values())
-        return Counts(rows_in=read, rows_out=new, rows_invalid=read - new)
-
-    def windows(self, warehouse: Warehouse, stream: Stream) -> int:
-        return warehouse.read(stream.target).select("window_start").distinct().count()
+    def totals(self) -> tuple[Counts, int]:
+        """Counts of all batches, and how many events came too late."""
+        rows_read = sum(batch.rows_read for batch in self._batches.values())
+        rows_distinct = sum(batch.rows_distinct for batch in self._batches.values())
+        counts = Counts(rows_in=rows_read, rows_out=rows_distinct, rows_invalid=rows_read - rows_distinct)
+        return counts, sum(batch.rows_late for batch in self._batches.values())
