@@ -1,1 +1,1 @@
-"""Relational databases: connections and dialects over JDBC, what is imported from them, what is exported to them."""
+"""Relational databases over JDBC: connections and SQL dialects, imports from them, exports to them."""

@@ -23,7 +23,7 @@ def import_command(
 
     day, config = parse_day(date), settings_of(context)
     for name in names or ():
-        one_of("import", name, tuple(imports.names(config)))
+        one_of("import", name, tuple(imports.import_names(config)))
     with spark_session(config) as spark:
         return imports.run(spark, config, day, names or ())
 
@@ -43,8 +43,8 @@ def export_command(
     from etl.stage import total_counts
 
     day, config = parse_day(date), settings_of(context)
-    chosen = exports.chosen(config, names or ())
-    if not chosen:
+    selected = exports.select_exports(config, names or ())
+    if not selected:
         return total_counts({})
     with spark_session(config) as spark:
-        return exports.run(spark, config, chosen, day, run_id)
+        return exports.run(spark, config, selected, day, run_id)

@@ -1,7 +1,7 @@
 """Result tables of a day to a relational database or to text files: `millrace etl export NAME --date DAY`.
 
-Rows go to a staging table first, over several connections; one transaction then moves them into the target and notes
-the run in `millrace_export`, so that a run is there whole and once, or not at all.
+Rows go to a staging table first, over several connections; one transaction then moves them into the target and adds
+the run to `millrace_export`, so that a run is there whole and once, or not at all.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, UserError
 from conf.cli import one_of
-from etl.relational import statements as exports
-from etl.relational.jdbc import Connection, Database, Field, cause_of, connection, database, explained
+from etl.relational import statements
+from etl.relational.connection import CatalogColumn, Connection, connect
+from etl.relational.database import Database, explained, find_database, root_message
 from etl.relational.settings import ExportSettings, RelationalSettings
 from etl.session import SPARK_ERRORS
 from etl.stage import stage_run, total_counts
@@ -26,8 +27,9 @@ from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
-# A field as it is: quoted where it must be, empty for null, "" for a text without letters.
-_CSV = {
+BATCH_SIZE = 10_000  # rows of one insert
+# CSV by RFC 4180: quoted where it must be, empty for null, "" for an empty text; blanks stay.
+_CSV_OPTIONS = {
     "sep": ",",
     "escape": '"',
     "nullValue": "",
@@ -37,23 +39,41 @@ _CSV = {
 }
 
 
-def chosen(config: Config, names: Sequence[str]) -> list[str]:
-    """The exports named, or all. Raises UsageError for an unknown one, or one of an unknown table."""
-    known = config.get(RelationalSettings).exports
-    found = [one_of("export", name, tuple(known)) for name in names] or list(known)
-    for name in found:
-        one_of("table", known[name].table, tuple(ALL))
-    if not found:
+def select_exports(config: Config, names: Sequence[str]) -> list[str]:
+    """The exports of these names, or all of `relational.exports` when there are none.
+
+    Checked before Spark starts, and with a note in the log when there is nothing to export.
+
+    Raises:
+        UsageError: for an unknown export, or one of an unknown table.
+    """
+    entries = config.get(RelationalSettings).exports
+    selected = [one_of("export", name, tuple(entries)) for name in names] or list(entries)
+    for name in selected:
+        one_of("table", entries[name].table, tuple(ALL))
+    if not selected:
         log.info("nothing to export: relational.exports is empty")
-    return found
+    return selected
 
 
 def run(
     spark: SparkSession, config: Config, names: Sequence[str], day: date, run_id: str | None = None
 ) -> dict[str, int]:
-    """Export the day's partitions. A `run_id` that the target already holds adds nothing.
+    """Export a day's partitions.
 
-    By default a day is appended once, and upserted once for each version of its partition.
+    Args:
+        spark: the session.
+        config: `relational.*`.
+        names: of `relational.exports`.
+        day: the partition to export.
+        run_id: an id of the caller's own; by default an append has one per day, an upsert one per version of the day's
+            partition. A run whose id the target's ledger has adds nothing.
+
+    Returns:
+        Row counts, summed over the exports.
+
+    Raises:
+        UserError: if the day was not written, a column is missing, or the database refuses the rows.
     """
     warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "export", [day]) as counts:
@@ -71,109 +91,119 @@ def _export(warehouse: Warehouse, config: Config, name: str, day: date, run_id: 
         raise UserError(f"{table.name} has no partition of {day}: no stage has written it")
     rows = warehouse.read(table, [day])
     if entry.path is not None:
-        return _to_text(warehouse, entry, table, rows, day)
-    version = warehouse.locations(table)[table.partition_value(day)].rsplit("/", 2)[-2]
-    wanted = run_id or f"{name}:{day}" + (f":{version}" if entry.mode == "upsert" else "")
-    return _to_table(warehouse.spark, database(config, entry.database), entry, table, rows, wanted)
+        return _export_files(warehouse, entry, table, rows, day)
+    if not run_id:
+        # The partition's folder is named after the run that wrote it.
+        version = warehouse.locations(table)[table.partition_value(day)].rsplit("/", 2)[-2]
+        run_id = f"{name}:{day}" + (f":{version}" if entry.mode == "upsert" else "")
+    return _export_table(warehouse.spark, find_database(config, entry.database), entry, table, rows, run_id)
 
 
-def _to_table(
-    spark: SparkSession, target: Database, entry: ExportSettings, table: Table, rows: DataFrame, run_id: str
+# --- to a table ---
+
+
+def _export_table(
+    spark: SparkSession, database: Database, entry: ExportSettings, table: Table, rows: DataFrame, run_id: str
 ) -> int:
-    to = str(entry.to)
-    with connection(spark, target) as opened:
-        there = opened.columns(to)
-        names = _columns(entry, table, there)
-        columns, key = ([there[name.lower()].quoted for name in some] for some in (names, entry.key))
-        if _is_done(opened, target, run_id):
-            log.info("%s already holds run %s; give another --run-id to export it again", to, run_id)
+    target = str(entry.to)
+    with connect(spark, database) as connection:
+        target_columns = connection.columns(target)
+        names = _select_columns(entry, table, target_columns)
+        columns, key = ([target_columns[name.lower()].quoted for name in selected] for selected in (names, entry.key))
+        if _is_exported(connection, database, run_id):
+            log.info("%s already holds run %s; give another --run-id to export it again", target, run_id)
             return 0
-        schema = f"{to.rsplit('.', 1)[0]}." if "." in to else ""
+        schema = f"{target.rsplit('.', 1)[0]}." if "." in target else ""
+        # One name for all attempts of a run, so that the next one removes what a killed one left.
         staging = f"{schema}millrace_{hashlib.sha256(run_id.encode()).hexdigest()[:16]}"
-        _drop(opened, staging)  # of a run that was killed
-        opened.execute(exports.create_staging(target.kind, staging, to, columns))
-        opened.commit()
+        _drop_if_exists(connection, staging)
+        connection.execute(statements.create_staging(database.kind, staging, target, columns))
+        connection.commit()  # Spark's connections have to see it
         try:
-            written = _fill(target, staging, rows.select(*names))
-            staged = opened.rows(f"select count(*) from {staging}")[0][0]
-            if staged != written:
-                raise UserError(f"{staging} has {staged} rows of {written}: a task was tried again; export once more")
-            opened.execute(f"insert into {exports.LEDGER} (run_id, num_rows) values (?, ?)", [run_id, written])
+            written = _fill_staging(database, staging, rows.select(*names))
+            _check_staging(connection, staging, written)
+            connection.execute(f"insert into {statements.LEDGER} (run_id, num_rows) values (?, ?)", [run_id, written])
             if entry.mode == "upsert":
-                opened.execute(exports.upsert(target.kind, staging, to, columns, key))
+                connection.execute(statements.upsert(database.kind, staging, target, columns, key))
             else:
-                opened.execute(exports.append(staging, to, columns))
-            opened.commit()
+                connection.execute(statements.append(staging, target, columns))
+            connection.commit()
         except SPARK_ERRORS as error:
-            raise UserError(f"{to} was left as it was: {cause_of(error)}") from None
+            raise UserError(f"{target} was left as it was: {root_message(error)}") from None
         finally:
-            _clean_up(opened, staging)
+            _remove_staging(connection, staging)
     return written
 
 
-def _columns(entry: ExportSettings, table: Table, there: dict[str, Field]) -> list[str]:
+def _select_columns(entry: ExportSettings, table: Table, target_columns: dict[str, CatalogColumn]) -> list[str]:
     """What to export. Raises UserError for a column that either side lacks."""
-    ours = [*table.column_names, table.partition]
-    wanted = entry.columns or [*table.column_names, *([table.partition] if table.partition in there else [])]
-    if missing := [name for name in [*wanted, *entry.key] if name.lower() not in there]:
-        raise UserError(f"{entry.to} has no column {', '.join(missing)}; it has {', '.join(there)}")
-    if missing := [name for name in wanted if name not in ours]:
-        raise UserError(f"{table.name} has no column {', '.join(missing)}; it has {', '.join(ours)}")
-    return wanted
+    own_columns = [*table.column_names, table.partition]
+    partition = [table.partition] if table.partition in target_columns else []
+    selected = entry.columns or [*table.column_names, *partition]
+    if missing := [name for name in [*selected, *entry.key] if name.lower() not in target_columns]:
+        raise UserError(f"{entry.to} has no column {', '.join(missing)}; it has {', '.join(target_columns)}")
+    if missing := [name for name in selected if name not in own_columns]:
+        raise UserError(f"{table.name} has no column {', '.join(missing)}; it has {', '.join(own_columns)}")
+    return selected
 
 
-def _is_done(opened: Connection, target: Database, run_id: str) -> bool:
-    try:
-        opened.columns(exports.LEDGER)
-    except UserError:
-        opened.execute(exports.create_ledger(target.kind))
-        opened.commit()
-    return bool(opened.rows(f"select 1 from {exports.LEDGER} where run_id = ?", [run_id]))
+def _is_exported(connection: Connection, database: Database, run_id: str) -> bool:
+    if not connection.has_table(statements.LEDGER):
+        connection.execute(statements.create_ledger(database.kind))
+        connection.commit()
+    return bool(connection.query(f"select 1 from {statements.LEDGER} where run_id = ?", [run_id]))
 
 
-def _fill(target: Database, staging: str, rows: DataFrame) -> int:
-    writer: Any = rows.write.format("jdbc").mode("append").options(**target.options)
-    writer.option("dbtable", staging).option("batchsize", "10000").save()
+def _drop_if_exists(connection: Connection, staging: str) -> None:
+    # `drop table if exists` is not every dialect's.
+    if connection.has_table(staging):
+        connection.execute(f"drop table {staging}")
+
+
+def _fill_staging(database: Database, staging: str, rows: DataFrame) -> int:
+    writer: Any = rows.write.format("jdbc").mode("append").options(**database.options)
+    writer.option("dbtable", staging).option("batchsize", str(BATCH_SIZE)).save()
     return rows.count()
 
 
-def _drop(opened: Connection, staging: str) -> None:
-    try:
-        opened.columns(staging)
-    except UserError:
-        return
-    opened.execute(f"drop table {staging}")
+def _check_staging(connection: Connection, staging: str, expected: int) -> None:
+    """Spark repeats a task that failed after it had written: then rows are there twice."""
+    staged = connection.query(f"select count(*) from {staging}")[0][0]
+    if staged != expected:
+        raise UserError(f"{staging} has {staged} rows of {expected}: a task was tried again; export once more")
 
 
-def _clean_up(opened: Connection, staging: str) -> None:
-    """Undo what is open and remove the staging table; the next try does it where the connection is gone."""
+def _remove_staging(connection: Connection, staging: str) -> None:
+    """Roll back and drop the staging table; where the connection is gone, the next attempt drops it."""
     try:
-        opened.rollback()
-        _drop(opened, staging)
-        opened.commit()
+        connection.rollback()
+        _drop_if_exists(connection, staging)
+        connection.commit()
     except SPARK_ERRORS as error:
-        log.warning("%s is left in the database: %s", staging, cause_of(error))
+        log.warning("%s is left in the database: %s", staging, root_message(error))
 
 
-def _to_text(warehouse: Warehouse, entry: ExportSettings, table: Table, rows: DataFrame, day: date) -> int:
-    """Text files in `PATH/dt=…`, put in place as one folder."""
+# --- to text files ---
+
+
+def _export_files(warehouse: Warehouse, entry: ExportSettings, table: Table, rows: DataFrame, day: date) -> int:
+    """Write text files into `PATH/dt=…`, which is replaced as one folder."""
     names = entry.columns or table.column_names
     if missing := [name for name in names if name not in [*table.column_names, table.partition]]:
         raise UserError(f"{table.name} has no column {', '.join(missing)}")
     folder = f"{str(entry.path).rstrip('/')}/{table.partition}={table.partition_value(day)}"
     with explained(f"can't write {folder}"):
         if entry.delimiter == ",":
-            writer = rows.select(*names).write.options(**_CSV)
-            warehouse.publish_files(folder, writer.csv)
+            warehouse.publish_files(folder, rows.select(*names).write.options(**_CSV_OPTIONS).csv)
         else:
-            lines = rows.select(F.concat_ws(entry.delimiter, *[_escaped(name, entry.delimiter) for name in names]))
-            warehouse.publish_files(folder, lambda where: lines.write.text(where))
+            cells = [_hive_escaped(name, entry.delimiter) for name in names]
+            warehouse.publish_files(folder, rows.select(F.concat_ws(entry.delimiter, *cells)).write.text)
     return rows.count()
 
 
-def _escaped(name: str, delimiter: str) -> Any:
-    """As Hive reads it with `ESCAPED BY '\\\\'`: \\N for null, a backslash before what would part a row."""
+def _hive_escaped(name: str, delimiter: str) -> Column:
+    """A cell as Hive reads it with `ESCAPED BY '\\\\'`: \\N for null, a backslash before what would split a row."""
     text = F.replace(F.col(name).cast("string"), F.lit("\\"), F.lit("\\\\"))
-    for plain, escaped in ((delimiter, f"\\{delimiter}"), ("\n", "\\n"), ("\r", "\\r")):
-        text = F.replace(text, F.lit(plain), F.lit(escaped))
+    for character, escaped in ((delimiter, f"\\{delimiter}"), ("\n", "\\n"), ("\r", "\\r")):
+        text = F.replace(text, F.lit(character), F.lit(escaped))
     return F.coalesce(text, F.lit("\\N"))

@@ -1,4 +1,4 @@
-"""The last value that each incremental import has seen, by day: ops_watermark."""
+"""The greatest value that each incremental import has read, by day: ops_watermark."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -11,7 +11,8 @@ from etl.table import Table
 from etl.tables import ops
 from etl.warehouse.store import Warehouse
 
-_PARSE: dict[str, Callable[[str], Any]] = {
+# By the name of the Python type, which the table has beside the text.
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat,
     "int": int,
     "Decimal": Decimal,
@@ -22,52 +23,63 @@ _PARSE: dict[str, Callable[[str], Any]] = {
 
 
 class Watermarks:
-    """Of one import. A day's partition holds the rows after the watermark of the day before, up to its own."""
+    """Watermarks of one import, by day.
+
+    A day's partition has the rows after the watermark of the day before, up to its own.
+
+    Args:
+        warehouse: where ops_watermark is.
+        name: the import's name in the settings.
+    """
 
     def __init__(self, warehouse: Warehouse, name: str) -> None:
         self._warehouse, self._name = warehouse, name
         rows = warehouse.read(ops.watermark).where(F.col("import_name") == name).collect()
-        self._known = {row["dt"]: _parsed(row["last_value"], row["kind"]) for row in rows}
+        self._by_day = {row["dt"]: _PARSERS[row["kind"]](row["last_value"]) for row in rows}
 
     def before(self, day: date) -> Any:
-        """The last value seen before `day`; None before the first import."""
-        return self._newest(self._earlier(day))
+        """The last value read before `day`; None before the first import."""
+        earlier = [value for value in self._by_day if value < day.isoformat()]
+        return self._by_day[max(earlier)] if earlier else None
 
     def limit(self, day: date) -> tuple[bool, Any]:
-        """Whether a later day has been imported, and then the value up to which rows belong to `day`."""
-        if not any(known > day.isoformat() for known in self._known):
+        """Whether a later day has been imported, and then the greatest value of rows that belong to `day`."""
+        if not any(value > day.isoformat() for value in self._by_day):
             return False, None
-        return True, self._known.get(day.isoformat(), self.before(day))
+        return True, self._by_day.get(day.isoformat(), self.before(day))
 
     def catch_up(self, table: Table, column: str, day: date) -> None:
-        """Note the values of partitions before `day` that became visible just before a kill."""
+        """Set the watermarks of partitions before `day` that became visible just before a kill.
+
+        Args:
+            table: the import's target.
+            column: its check column, in lower case.
+            day: the day that is about to be imported.
+        """
         for value in self._warehouse.partitions(table):
-            if value < day.isoformat() and value not in self._known:
+            if value < day.isoformat() and value not in self._by_day:
                 rows = self._warehouse.read(table, [date.fromisoformat(value)])
                 newest = rows.agg(F.max(column)).collect()[0][0]
+                # An empty partition moves nothing: its watermark is that of the day before.
                 self.advance(date.fromisoformat(value), column, newest if newest is not None else self.before(day))
 
-    def advance(self, day: date, column: str, last: Any) -> None:
-        """Set the day's value; `None` (nothing to import yet) leaves no mark."""
-        if last is None:
+    def advance(self, day: date, column: str, last_value: Any) -> None:
+        """Set the day's watermark; None (nothing to import yet) sets none.
+
+        Args:
+            day: the imported day.
+            column: the check column.
+            last_value: the greatest value that was read: a number, a text, a date or a time.
+        """
+        if last_value is None:
             return
-        kind = type(last).__name__
-        text = last.isoformat() if isinstance(last, (datetime, date)) else str(last)
+        kind = type(last_value).__name__
+        text = last_value.isoformat() if isinstance(last_value, (datetime, date)) else str(last_value)
         row = (self._name, column, text, kind, datetime.now(UTC).replace(tzinfo=None), day.isoformat())
-        names = [*ops.watermark.column_names, ops.watermark.partition]
-        types = [*[each.type for each in ops.watermark.columns], "string"]
-        schema = ", ".join(f"`{name}` {type_}" for name, type_ in zip(names, types, strict=True))
-        fresh = self._warehouse.spark.createDataFrame([row], schema)
+        fields = [f"`{column.name}` {column.type}" for column in ops.watermark.columns]
+        schema = ", ".join([*fields, f"`{ops.watermark.partition}` string"])
+        own = self._warehouse.spark.createDataFrame([row], schema)
+        # A partition has the watermarks of all imports.
         others = self._warehouse.read(ops.watermark, [day]).where(F.col("import_name") != self._name)
-        self._warehouse.write(ops.watermark, fresh.unionByName(others), [day])
-        self._known[day.isoformat()] = last
-
-    def _earlier(self, day: date) -> list[str]:
-        return [known for known in self._known if known < day.isoformat()]
-
-    def _newest(self, days: list[str]) -> Any:
-        return self._known[max(days)] if days else None
-
-
-def _parsed(text: str, kind: str) -> Any:
-    return _PARSE[kind](text)
+        self._warehouse.write(ops.watermark, own.unionByName(others), [day])
+        self._by_day[day.isoformat()] = last_value

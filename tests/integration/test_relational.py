@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from conf import Config, UserError
 from etl.relational import exports, imports
-from etl.relational.jdbc import connection, database
+from etl.relational.connection import connect
+from etl.relational.database import find_database
 from etl.tables import ads, dim, ops
 from etl.warehouse.store import Warehouse
 
@@ -266,9 +267,9 @@ def test_derby_takes_appends_and_upserts(
     spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
 ) -> None:
     config = config.with_values({"relational.databases.shop": {"url": f"jdbc:derby:{tmp_path}/db;create=true"}})
-    with connection(spark, database(config, "shop")) as opened:
-        opened.execute('create table pv ("HOUR" varchar(2) primary key, pvs bigint)')
-        opened.commit()
+    with connect(spark, find_database(config, "shop")) as connection:
+        connection.execute('create table pv ("HOUR" varchar(2) primary key, pvs bigint)')
+        connection.commit()
     pv_rows(spark, warehouse, DAYS[3], {"01": 5, "02": 7})
     columns = ["hour", "pvs"]
     assert exports.run(spark, exporting(config, to="pv", columns=columns), ["pv"], DAYS[3])["rows_out"] == 2
@@ -281,8 +282,8 @@ def test_derby_takes_appends_and_upserts(
     )
     with pytest.raises(UserError, match="pv was left as it was"):
         exports.run(spark, exporting(config, to="pv", columns=columns), ["pv"], DAYS[3], run_id="doubles keys")
-    with connection(spark, database(config, "shop")) as opened:
-        assert opened.rows('select "HOUR", pvs from pv order by 1') == [["01", 5], ["02", 8], ["03", 1]]
+    with connect(spark, find_database(config, "shop")) as connection:
+        assert connection.query('select "HOUR", pvs from pv order by 1') == [("01", 5), ("02", 8), ("03", 1)]
 
 
 @pytest.mark.parametrize(
