@@ -15,41 +15,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conf import Config
 
-# area -> (module with its Typer `app`, what it does). An area with one verb is a Typer app of one command.
+# area -> ("module:Typer app", what it does). An area with one verb is a Typer app of one command.
 AREAS = {
     "demo": ("dags.cli:demo", "the whole day on generated data, then a summary and where to look"),
     "simulate": ("etl.simulator.cli:simulate", "write logs, events, users and items with known click probabilities"),
-    "run": ("dags.cli:run", "walk the stages of a day in one process"),
+    "run": ("dags.cli:run", "run the stages of a day in one process"),
     "etl": ("etl.cli:etl", "weblog, events, import, results …: raw data into warehouse tables"),
     "ingest": ("etl.ingest.cli:ingest", "ratings or events of another system into the warehouse"),
     "features": ("features.cli:app", "build the training set of a day"),
     "train": ("training.cli:app", "train a deep model: local, ray, horovod or spark"),
-    "predict": ("training.cli:predict", "answers of a deep model, for the warehouse"),
+    "predict": ("training.cli:predict", "predictions of a deep model, for the warehouse"),
     "model": ("training.cli:model", "finished deep models: export, compress, ensemble, choose, gap"),
     "recsys": ("recsys.cli:app", "recall, rank, recommend, evaluate"),
     "runs": ("recsys.cli:runs", "trained models: list, show where numbers come from, rollback"),
     "tune": ("tuning.cli:app", "search hyper-parameters on Ray Tune"),
     "sql": ("etl.warehouse.cli:sql", "query the warehouse"),
-    "metrics": ("etl.report.cli:metrics", "newest numbers of every model"),
+    "metrics": ("etl.report.cli:metrics", "newest metrics of every model"),
     "warehouse": ("etl.warehouse.cli:warehouse", "tables, describe, check, vacuum, serve, init, move"),
     "dags": ("dags.cli:dags", "start or stop a local Airflow with Millrace's DAGs"),
     "submit": ("dags.cli:submit", "send a job to a Ray or Spark cluster"),
     "report": ("etl.report.cli:report", "the stages, rows and metrics of a day"),
     "config": ("dags.cli:config", "show the resolved settings"),
 }
-# How the file system, and Derby's log, say that there is no room.
+# How the file system, and Derby's log, report a full disk.
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "XSLA4", "most likely the log is full")
 COMMON = """Options of every command:
   --profile NAME          values of conf/profiles/NAME.yaml (MILLRACE_PROFILE; local by default)
-  --experiment FILE       a YAML file with values over the profile's
-  --set SECTION.KEY=VALUE one value, over all else; may be repeated
+  --experiment FILE       a YAML file whose values override the profile's
+  --set SECTION.KEY=VALUE one value, which overrides all others; may be repeated
   --debug                 show the stack of an error
 Exit codes: 0 done; 1 the job failed or you must fix something; 2 wrong usage."""
 
 
 @dataclass
 class CommonOptions:
-    """What stands on the command line besides the area's own arguments."""
+    """The options that every command takes, as they stood on the command line."""
 
     profile: str | None = None
     experiment: Path | None = None
@@ -63,96 +63,111 @@ def main() -> None:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run one command line; its counts go to stdout as one JSON line, problems to stderr as one line each."""
+    """Run one command line and return its exit code.
+
+    The dict that a command returns goes to stdout as one JSON line; an error goes to stderr as one line.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0 if arguments else 2
     area, *rest = arguments
     if area not in AREAS:
-        return _complain(f"unknown command '{area}'; choose from {', '.join(AREAS)}", 2)
-    return _guarded(area, rest)
+        return _fail(f"unknown command '{area}'; choose from {', '.join(AREAS)}", 2)
+    return _run_area(area, rest)
 
 
-def _guarded(area: str, arguments: list[str]) -> int:
-    """Turn what a command raises into one line and an exit code."""
-    from typer._click.exceptions import ClickException
+def _run_area(area: str, arguments: list[str]) -> int:
+    """Run an area's command; what it raises becomes one line and an exit code, or a stack trace with --debug."""
+    # In here, not above: `millrace --help` answers without loading pydantic and Typer.
+    from typer import TyperException
 
     from conf import UserError
     from conf.logs import set_up_logging
+    from conf.plugins import add_current_folder
 
     debug = "--debug" in arguments
+    # Before any Ray or Spark session starts: Ray hands the driver's sys.path to its workers.
+    add_current_folder()
     try:
         set_up_logging(debug=debug)
-        counts = invoke(area, arguments)
+        result = invoke(area, arguments)
     except UserError as error:
         if debug:
             raise
-        return _complain(str(error), error.exit_code)
-    except ClickException as error:
-        return _complain(error.format_message(), 2)
+        return _fail(str(error), error.exit_code)
+    except TyperException as error:
+        return _fail(error.format_message(), 2)
     except KeyboardInterrupt:
-        return _complain("interrupted", 1)
-    except BrokenPipeError:
+        return _fail("interrupted", 1)
+    except BrokenPipeError:  # `millrace sql … | head`
         return 1
     except Exception as error:
         if debug:
             raise
-        return _complain(_one_line(error), 1)
-    if isinstance(counts, dict):
-        print(json.dumps(counts, default=str), flush=True)
+        return _fail(_one_line(error), 1)
+    if isinstance(result, dict):
+        print(json.dumps(result, default=str), flush=True)
     return 0
 
 
 def _one_line(error: Exception) -> str:
-    """What an unforeseen error says, without its stack; a JVM's own line is the one that begins with a colon."""
+    """The message of an unforeseen error without its stack."""
     text = str(error)
     if any(sign in text for sign in DISK_FULL):
         return "the disk is full: nothing half-written can be seen; free some space and run the command again"
     lines = [line.strip(" :") for line in text.splitlines() if line.strip()]
-    told = lines[1] if len(lines) > 1 and lines[0].startswith("An error occurred while calling") else (lines or [""])[0]
-    return f"{type(error).__name__}: {told[:300]} (--debug shows the stack)"
+    # py4j's first line only names the Java method; the exception's own line follows it, after a colon.
+    is_java = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
+    message = lines[1] if is_java else (lines or [""])[0]
+    return f"{type(error).__name__}: {message[:300]} (--debug shows the stack)"
 
 
 def invoke(area: str, arguments: Sequence[str]) -> Any:
-    """Run `millrace AREA ARGUMENTS` in this process and return what the command returns, or raise."""
+    """Run `millrace AREA ARGUMENTS` in this process and return what the command returns.
+
+    Raises whatever the command raises: UserError for what a user can fix, SystemExit for another exit code.
+    """
     from conf import load
 
-    rest, common = split_common(arguments)
+    rest, common = split_common_options(arguments)
     config = load(profile=common.profile, experiment=common.experiment, overrides=common.overrides)
     return invoke_with(config, area, rest)
 
 
 def invoke_with(config: "Config", area: str, arguments: Sequence[str]) -> Any:
-    """Run `millrace AREA ARGUMENTS` with settings that are resolved: `arguments` holds no option of every command."""
+    """As `invoke`, with settings that are resolved already: `arguments` holds none of the common options."""
     module, name = AREAS[area][0].split(":")
     app: Callable[..., Any] = getattr(import_module(module), name)
-    outcome = app(list(arguments), prog_name=f"millrace {area}", obj=config, standalone_mode=False)
-    if isinstance(outcome, int) and outcome:  # `typer.Exit(code)` comes back as its code
-        raise SystemExit(outcome)
-    return outcome
+    result = app(list(arguments), prog_name=f"millrace {area}", obj=config, standalone_mode=False)
+    if isinstance(result, int) and result:  # `typer.Exit(code)` comes back as its code
+        raise SystemExit(result)
+    return result
 
 
-def split_common(arguments: Sequence[str]) -> tuple[list[str], CommonOptions]:
-    """Take the options of every command out of `arguments`, wherever they stand."""
+def split_common_options(arguments: Sequence[str]) -> tuple[list[str], CommonOptions]:
+    """Separate the common options from an area's own arguments, wherever they stand.
+
+    Raises UsageError for an option without its value.
+    """
     from conf import UsageError
 
     rest: list[str] = []
     common = CommonOptions()
-    waiting = iter(arguments)
-    for argument in waiting:
+    remaining = iter(arguments)
+    for argument in remaining:
         name, equals, value = argument.partition("=")
         if argument == "--debug":
             common.debug = True
         elif name in ("--profile", "--experiment", "--set"):
-            taken = value if equals else next(waiting, None)
-            if taken is None:
+            text = value if equals else next(remaining, None)
+            if text is None:
                 raise UsageError(f"{name} needs a value")
             if name == "--profile":
-                common.profile = taken
+                common.profile = text
             elif name == "--experiment":
-                common.experiment = Path(taken)
+                common.experiment = Path(text)
             else:
-                common.overrides.append(taken)
+                common.overrides.append(text)
         else:
             rest.append(argument)
     return rest, common
@@ -165,8 +180,9 @@ def overview() -> str:
     return "\n".join([*lines, "", COMMON])
 
 
-def _complain(text: str, code: int) -> int:
-    print(f"millrace: {text}", file=sys.stderr, flush=True)
+def _fail(message: str, code: int) -> int:
+    """Print one line to stderr; returns the exit code."""
+    print(f"millrace: {message}", file=sys.stderr, flush=True)
     return code
 
 

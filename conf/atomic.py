@@ -6,30 +6,37 @@ from pathlib import Path
 
 from conf.errors import UserError
 
+DIGEST_BYTES = hashlib.sha256().digest_size
+
 
 def write_atomically(path: Path, data: str | bytes) -> None:
     """Replace the file at `path` by one that is whole and on disk; a write that fails (a full disk) leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, because a rename is atomic only within one file system; with the pid for writers in parallel.
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("wb") as out:
             out.write(data.encode() if isinstance(data, str) else data)
             out.flush()
-            os.fsync(out.fileno())
+            os.fsync(out.fileno())  # else a power cut can leave the new name on an empty file
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
 
 
 def write_with_checksum(path: Path, data: bytes) -> None:
-    """As `write_atomically`, with a checksum at the end."""
+    """As `write_atomically`, with the SHA-256 of `data` after it, for `read_with_checksum`."""
     write_atomically(path, data + hashlib.sha256(data).digest())
 
 
 def read_with_checksum(path: Path) -> bytes:
-    """What `write_checked` wrote. Raises UserError when it is not what was written."""
+    """Read what `write_with_checksum` wrote, without the checksum.
+
+    Raises:
+        UserError: the file is truncated or damaged.
+    """
     raw = path.read_bytes()
-    data, digest = raw[:-32], raw[-32:]
+    data, digest = raw[:-DIGEST_BYTES], raw[-DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
-        raise UserError(f"{path} is corrupt: its checksum does not fit; make it again")
+        raise UserError(f"{path} is corrupt: its checksum does not match; create it again")
     return data

@@ -1,11 +1,12 @@
-"""Small parts that every area's command line uses."""
+"""Options, parsing and output that the command lines of several areas share."""
 
 import csv
 import json
 import sys
+from collections.abc import Container, Iterable
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -13,7 +14,7 @@ from conf.errors import UsageError
 from conf.settings import Config
 
 DayOption = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
-SinceOption = Annotated[str | None, typer.Option("--since", help="also the days from this one")]
+SinceOption = Annotated[str | None, typer.Option("--since", help="first day of a range that ends with --date")]
 
 
 class OutputFormat(StrEnum):
@@ -25,6 +26,10 @@ class OutputFormat(StrEnum):
 
 
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="how rows are printed")]
+
+
+class Choices(Container[str], Iterable[str], Protocol):
+    """Names in order: a tuple, or a dict by name."""
 
 
 def settings_of(context: typer.Context) -> Config:
@@ -43,7 +48,10 @@ def parse_day(text: str) -> date:
 
 
 def parse_days(day: str, since: str | None) -> list[date]:
-    """The days from `since` (when given) through `day`."""
+    """All days from `since` (or `day` alone without it) through `day`, oldest first.
+
+    Raises UsageError for a malformed date, and when `since` is after `day`.
+    """
     last = parse_day(day)
     first = parse_day(since) if since else last
     if first > last:
@@ -51,28 +59,31 @@ def parse_days(day: str, since: str | None) -> list[date]:
     return [date.fromordinal(ordinal) for ordinal in range(first.toordinal(), last.toordinal() + 1)]
 
 
-def one_of(kind: str, name: str, choices: "dict[str, object] | tuple[str, ...]") -> str:
-    """`name`, when it is among `choices`. Raises UsageError that lists them otherwise."""
+def one_of(kind: str, name: str, choices: Choices) -> str:
+    """Return `name` when it is among `choices`; `kind` says what it names in the message.
+
+    Raises UsageError that lists the choices otherwise.
+    """
     if name not in choices:
         raise UsageError(f"unknown {kind} '{name}'; choose from {', '.join(choices)}")
     return name
 
 
 def print_rows(columns: list[str], rows: list[dict[str, Any]], output: OutputFormat) -> None:
-    """Rows to stdout, and nothing else: a table, CSV, or one JSON array."""
+    """Print rows to stdout, and nothing else: as a table, as CSV with a header, or as one JSON array."""
     if output is OutputFormat.json:
         print(json.dumps(rows, default=str, ensure_ascii=False))
-    elif output is OutputFormat.csv:
+        return
+    if output is OutputFormat.csv:
         writer = csv.DictWriter(sys.stdout, columns)
         writer.writeheader()
         writer.writerows(rows)
-    elif output is OutputFormat.table:
-        from rich.console import Console
-        from rich.table import Table
+        return
+    from rich.console import Console
+    from rich.table import Table
 
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*["" if row[name] is None else str(row[name]) for name in columns])
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
-    else:
-        raise UsageError(f"unknown format {output}")
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*["" if row[name] is None else str(row[name]) for name in columns])
+    # Into a pipe rich would wrap at 80 columns, which no program that reads the table expects.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

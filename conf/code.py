@@ -1,4 +1,4 @@
-"""Millrace's own code: its version, and as one archive for the processes of a cluster."""
+"""Millrace's own code: its version, and one archive of it for the processes of a cluster."""
 
 import hashlib
 import subprocess
@@ -9,14 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
-_KINDS = (".py", ".yaml", ".sql", ".properties")  # nothing else belongs in it: no data, no settings of this machine
+SUFFIXES = (".py", ".yaml", ".sql", ".properties")  # nothing else goes into the archive: no data, no secrets
 
 
 def archive(folder: Path) -> Path:
-    """Write `millrace-<digest>.zip` into `folder` and return it; the same code gives the same file."""
+    """Write `millrace-<digest>.zip` into `folder` and return its path; the same code gives the same file.
+
+    Spark executors and Ray jobs load it (`addPyFile`, `py_modules`), so that a cluster runs the driver's code.
+    """
     files = [ROOT / "millrace.py"]
     for package in PACKAGES:
-        files += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in _KINDS)
+        files += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in SUFFIXES)
     digest = hashlib.sha256()
     for path in files:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -35,11 +38,11 @@ def archive(folder: Path) -> Path:
 
 @cache
 def code_version() -> str:
-    """`0.1.0+1a2b3c4`: the package's version and, in a checkout, its commit."""
+    """`0.1.0+1a2b3c4`: the package's version and, in a git checkout, its commit."""
     try:
-        found = subprocess.run(
+        git = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
         )
-    except OSError:
+    except OSError:  # no git on this machine
         return version("millrace")
-    return version("millrace") + (f"+{found.stdout.strip()}" if found.returncode == 0 else "")
+    return version("millrace") + (f"+{git.stdout.strip()}" if git.returncode == 0 else "")

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the front door prints each as one line, without a stack."""
+"""Errors that a user can fix: the front door prints each as one line, without a stack."""
 
 
 class UserError(Exception):

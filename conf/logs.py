@@ -3,11 +3,14 @@
 import logging
 import sys
 
-OURS = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "benchmarks")
+PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "benchmarks")
 
 
 def set_up_logging(*, debug: bool = False) -> None:
-    """Called once by the front door; jobs only ask for their logger. Libraries are heard when something is wrong."""
+    """Configure the root logger once, from the front door; jobs only ask for their own logger.
+
+    Millrace's packages log from INFO on (DEBUG with `debug`), libraries only warnings and errors.
+    """
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.console import Console
@@ -17,6 +20,7 @@ def set_up_logging(*, debug: bool = False) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    # Ray, Airflow and absl install handlers of their own when they are imported: without `force` lines come twice.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in OURS:
+    for name in PACKAGES:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)

@@ -1,4 +1,4 @@
-"""Where a run reads and writes: everything lies under one home, `MILLRACE_HOME` (default `.millrace/`)."""
+"""Where Millrace reads and writes: everything lies under one home, `MILLRACE_HOME` (default `.millrace/`)."""
 
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ class Paths(Settings):
 
     @property
     def root(self) -> Path:
+        """The home as an absolute path."""
         return self.home.expanduser().resolve()
 
     @property
@@ -34,11 +35,12 @@ class Paths(Settings):
 
     @property
     def metastore(self) -> Path:
+        """Folder of the embedded metastore (Derby) and its lock."""
         return self.root / "metastore"
 
     @property
     def runs(self) -> Path:
-        """One folder a training, ranking or tuning run: `runs/<run_id>/`."""
+        """One folder per training, ranking or tuning run: `runs/<run_id>/`."""
         return self.root / "runs"
 
     @property
@@ -48,13 +50,16 @@ class Paths(Settings):
 
     @property
     def business(self) -> Path:
-        """The embedded Derby database that stands for the company's business tables."""
+        """The embedded Derby database that stands in for the company's relational database of users and items."""
         return self.root / "business"
 
     def landing(self, kind: str, day: date) -> Path:
-        """`kind` is weblog, events, texts or images."""
+        """Folder of a day's raw files; `kind` is weblog, events, texts or images."""
         return self.root / "landing" / kind / f"dt={day.isoformat()}"
 
     def datasets(self, kind: str, day: date) -> Path:
-        """Training sets (`examples`) and rows to rank (`candidates`) as Parquet, in published versions."""
+        """Folder of a day's data set in published versions (see `conf.versions`), as Parquet.
+
+        `kind` is examples (a training set), candidates (rows to rank), or one of the others of features/dataset.
+        """
         return self.root / "datasets" / kind / f"dt={day.isoformat()}"

@@ -2,7 +2,7 @@
 
     runs/<run_id>/
       settings.yaml     the resolved settings of the run (secrets masked)
-      run.json          what ran, for which day, status: written last, a folder without it is not read
+      run.json          model, day and times of the run: written last, a folder without it is not read
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
       inputs.jsonl      what the run read: versions of data sets with their sources, other runs
       trials.jsonl, best.jsonl    one trial a line, from a search
@@ -31,7 +31,7 @@ STARTED = "started.json"
 DONE = "run.json"
 PREDICTIONS = "predictions.parquet"
 INPUTS = "inputs.jsonl"
-PROMOTED = "promoted"
+PROMOTED = "promoted"  # runs/promoted/<day>.json: model -> run id of what is served from that day on
 
 
 def new_run_id() -> str:
@@ -50,20 +50,22 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        return self._made("model")
+        """Folder of the trained model; created when first asked for."""
+        return self._subfolder("model")
 
     @property
     def checkpoints(self) -> Path:
-        return self._made("checkpoints")
+        """Folder of the training checkpoints; created when first asked for."""
+        return self._subfolder("checkpoints")
 
     @property
     def recommendations(self) -> Path:
-        """Where a ranking run puts its lists: user_id, rank, item_id, score, channels."""
+        """Parquet file of a ranking run's lists: user_id, rank, item_id, score, channels."""
         return self.folder / "recommendations.parquet"
 
     @property
     def predictions(self) -> Path:
-        """Where a predicting run puts its answers: key, answer, score."""
+        """Parquet file of a predicting run's predictions: key, answer, score."""
         return self.folder / PREDICTIONS
 
     def log_metric(
@@ -77,37 +79,47 @@ class Run:
         k: int | None = None,
         model: str | None = None,
     ) -> None:
-        """Add one number for `ads_model_metric`; `model` when it is another's than the run's own, a channel's say."""
+        """Add one row to `ads_model_metric`.
+
+        Args:
+            stage: report, recall, coarse, fine, train, tune or evaluate.
+            split: the rows it was measured on: train, valid, test or holdout.
+            metric: its name, as described at the table's column `metric`.
+            value: the measured value.
+            rows: number of examples or users it was measured on.
+            k: length of the list, for metrics at k.
+            model: when it is another's than the run's own, such as a recall channel's.
+        """
         row = {"model": model or self.model, "stage": stage, "split": split, "metric": metric, "k": k}
         self._append("metrics.jsonl", {**row, "value": float(value), "rows": int(rows)})
 
     def log_metrics(self, stage: str, split: str, values: Mapping[str, float], rows: int) -> dict[str, float]:
-        """Add several numbers of a split; returns them under `<split>_<metric>`."""
+        """Add several metrics of a split (name -> value); returns them under `<split>_<metric>`."""
         for name, value in values.items():
             self.log_metric(stage, split, name, value, rows)
         return {f"{split}_{name}": float(value) for name, value in values.items()}
 
     def log_trial(self, **values: Any) -> None:
-        """Add one trial of a search for `ads_tuning_trial`."""
+        """Add one trial of a search to `ads_tuning_trial`."""
         self._append("trials.jsonl", values)
 
     def log_best_trial(self, **values: Any) -> None:
-        """Name the best trial of a search for `ads_tuning_best`."""
+        """Add the best trial of a search to `ads_tuning_best`."""
         self._append("best.jsonl", values)
 
     def log_dataset(self, version: Mapping[str, Any]) -> None:
-        """Note that the run read a version of a data set, as `conf.versions.describe` tells of it."""
+        """Record that the run read a version of a data set, as `conf.versions.describe_version` describes it."""
         self._append(INPUTS, dict(version))
 
     def log_input_run(self, run_id: str) -> None:
-        """Note that the run read the model or the answers of another run."""
+        """Record that the run read the model or the predictions of another run."""
         self._append(INPUTS, {"kind": "run", "run_id": run_id})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
 
-    def _made(self, name: str) -> Path:
+    def _subfolder(self, name: str) -> Path:
         path = self.folder / name
         path.mkdir(exist_ok=True)
         return path
@@ -115,39 +127,47 @@ class Run:
 
 @contextmanager
 def start_run(config: Config, model: str, day: date, *, resumed: Path | None = None) -> Iterator[Run]:
-    """Open a run folder (or go on in `resumed`); only a block that ends well is marked done, and only done are read."""
+    """Open a new run folder, or go on in `resumed`, the folder of an unfinished run.
+
+    Only a block that ends well writes run.json, and only folders with it are read. Inputs are recorded anew when a
+    run is resumed; its metrics and checkpoints so far stay.
+    """
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
     run = Run(run_id, model, day, config.get(Paths).runs / run_id)
     run.folder.mkdir(parents=True, exist_ok=True)
-    about = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
-    about["started_at"] = datetime.now(UTC).isoformat()
+    metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
+    metadata["started_at"] = datetime.now(UTC).isoformat()
     (run.folder / INPUTS).unlink(missing_ok=True)
-    write_atomically(run.folder / STARTED, json.dumps(about, indent=2))
+    write_atomically(run.folder / STARTED, json.dumps(metadata, indent=2))
     write_atomically(run.folder / "settings.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
     yield run
-    write_atomically(run.folder / DONE, json.dumps({**about, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
+    write_atomically(run.folder / DONE, json.dumps({**metadata, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
 
 
 def unfinished_run(config: Config, model: str, day: date) -> Path | None:
     """Folder of the newest run of `model` for `day`, when it was started and not finished."""
     newest = None
-    for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if (about["model"], about["dt"]) == (model, day.isoformat()):
+    for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):  # run ids sort by time
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        # The pattern for `fm` finds runs of `fm-x` too.
+        if (metadata["model"], metadata["dt"]) == (model, day.isoformat()):
             newest = path.parent
     return newest if newest and not (newest / DONE).exists() else None
 
 
 def finished_runs(runs: Path) -> list[dict[str, Any]]:
-    """The `run.json` of every finished run, oldest first, each with its `folder`."""
-    found = []
+    """The `run.json` of every finished run, oldest first, each with its `folder`.
+
+    Reads one small file per run; run folders are never deleted by Millrace.
+    """
+    finished = []
     for path in sorted(runs.glob(f"*/{DONE}")):
-        found.append({**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent})
-    return sorted(found, key=lambda run: str(run["ended_at"]))
+        finished.append({**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent})
+    return sorted(finished, key=lambda run: str(run["ended_at"]))
 
 
 def newest_run(config: Config, model: str, day: date | None = None) -> Path | None:
-    """Folder of the newest finished run of `model` (for `day`, when given)."""
+    """Folder of the newest finished run of `model` (for `day`, if given); None when there is none."""
     for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == model and day in (None, date.fromisoformat(run["dt"])):
             folder: Path = run["folder"]
@@ -156,24 +176,27 @@ def newest_run(config: Config, model: str, day: date | None = None) -> Path | No
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; none when there is no such file."""
+    """The rows of a JSON-lines file; an empty list when there is no such file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def promoted_runs(promotion: Mapping[str, Any]) -> dict[str, str]:
-    """Model -> run id of what is written in `runs/promoted/<day>.json`."""
+    """Model -> run id from the content of `runs/promoted/<day>.json`, which holds notes of a rollback as well."""
     return {key: value for key, value in promotion.items() if isinstance(value, str) and key != "rolled_back_at"}
 
 
 def promotion_status(runs: Path) -> dict[str, str]:
-    """Run id -> champion (in the newest promotion), was champion (in an earlier one), or rolled back."""
-    found: dict[str, str] = {}
-    for number, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):
+    """Run id -> "champion" (in the newest promotion), "was champion" (in an earlier one) or "rolled back".
+
+    Runs that were never promoted are left out.
+    """
+    status: dict[str, str] = {}
+    for age, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):
         promotion = json.loads(path.read_text(encoding="utf-8"))
         for run_id in promoted_runs(promotion).values():
-            found.setdefault(run_id, "was champion" if number else "champion")
+            status.setdefault(run_id, "was champion" if age else "champion")
         for run_id in promotion.get("rolled_back", ()):
-            found.setdefault(run_id, "rolled back")
-    return found
+            status.setdefault(run_id, "rolled back")
+    return status

@@ -1,8 +1,8 @@
 """Settings as pydantic models, and `load()`, which fills them from profile, experiment, environment and `--set`.
 
-Each model stands beside the code that it configures and names its section; SECTIONS says where each is. Values come,
-later over earlier, from code, `conf/profiles/<profile>.yaml`, what searches found (`tuned.py`), an experiment file,
-`MILLRACE__SPARK__MASTER=…`, and `--set spark.master=…`.
+Each model stands beside the code that it configures; SECTIONS says where. Sources, each overriding those before it:
+defaults in code, `conf/profiles/<profile>.yaml`, settings chosen by searches (`tuned.py`), an experiment file,
+environment variables (`MILLRACE__SPARK__MASTER=…`), and `--set spark.master=…`.
 """
 
 import json
@@ -55,13 +55,13 @@ SECTIONS = {
 
 
 def secret_keys(section: str) -> set[str]:
-    """Keys of a section whose values are shown to nobody."""
+    """Keys of a section whose values are passwords and the like: never printed, saved or sent to a cluster."""
     fields = _model(section).model_fields.items()
     return {name for name, field in fields if "SecretStr" in str(field.annotation)}
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen, an unknown key is an error, and the text under a field is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -73,27 +73,38 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Config:
-    """The resolved values of all sections; a job asks for the section it needs."""
+    """The resolved values of all sections; a job asks for the section it needs by its model."""
 
     profile: str
     values: Mapping[str, Any] = field(repr=False)  # holds secrets
-    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Those of `values` that an experiment file, the environment, the command line or a search set."""
+    explicit: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Those of `values` that an experiment file, the environment, the command line or a search set: what a job on
+    another machine must be given, because it has the profile and the defaults itself."""
 
     def get(self, model: type[S]) -> S:
-        """The settings of `model`'s section. Raises UserError that names key, value and what is allowed."""
-        return _validate(model, self.values.get(model.section, {}))
+        """The settings of `model`'s section.
+
+        Raises:
+            UserError: a key is unknown or a value is not allowed; names the key, the value and what is allowed.
+        """
+        try:
+            return model.model_validate(self.values.get(model.section, {}))
+        except ValidationError as error:
+            raise UserError("; ".join(_explain(model, problem) for problem in error.errors())) from None
 
     def resolved(self) -> dict[str, Any]:
         """Every section with every value (secrets masked), as saved with each run."""
         return {name: self.get(_model(name)).model_dump(mode="json") for name in SECTIONS}
 
     def with_values(self, overrides: Mapping[str, Any]) -> "Config":
-        """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run."""
-        values, given = self.values, self.given
+        """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run.
+
+        Raises UserError for an unknown key or a value that is not allowed.
+        """
+        values, explicit = self.values, self.explicit
         for path, value in overrides.items():
-            values, given = _merge(values, _nested(path, value)), _merge(given, _nested(path, value))
-        return _checked(Config(self.profile, values, given))
+            values, explicit = _merge(values, _nested(path, value)), _merge(explicit, _nested(path, value))
+        return _validated(Config(self.profile, values, explicit))
 
 
 def load(
@@ -103,29 +114,41 @@ def load(
     overrides: Iterable[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Resolve the settings; `overrides` are `section.key=value` texts as given to `--set`."""
+    """Resolve the settings of a command.
+
+    Args:
+        profile: name of a file in conf/profiles; MILLRACE_PROFILE, or `local`, when not given.
+        experiment: YAML file of sections with values.
+        overrides: `section.key=value` texts as given to `--set`; the value is parsed as YAML.
+        environment: variables, of which MILLRACE_HOME and MILLRACE__SECTION__KEY are read.
+
+    Raises:
+        UserError: a file, section, key or value is wrong; the message names it and what is allowed.
+    """
     profile = profile or environment.get("MILLRACE_PROFILE") or "local"
-    values, given = _profile_values(profile), _read_yaml(experiment) if experiment else {}
-    for layer in (*_from_environment(environment), *(_from_text(text) for text in overrides)):
-        given = _merge(given, layer)
-    for file in tuned_settings_files(_home(_merge(values, given))):
+    values, explicit = _profile_values(profile), _read_yaml(experiment) if experiment else {}
+    for layer in (*_from_environment(environment), *(_from_override(text) for text in overrides)):
+        explicit = _merge(explicit, layer)
+    # Tuned settings lie under the home, which the explicit values may move.
+    for file in tuned_settings_files(_home(_merge(values, explicit))):
         values = _merge(values, _read_yaml(file))
-    return _checked(Config(profile, _merge(values, given), given))
+    return _validated(Config(profile, _merge(values, explicit), explicit))
 
 
 def environment_variable(section: str, key: str, value: Any) -> tuple[str, str]:
-    """Name and text of an environment variable that `load` reads."""
-    return f"{ENV_PREFIX}{section}__{key}".upper(), json.dumps(value, default=str)
+    """Name and text of an environment variable from which `load` reads the value again."""
+    return f"{ENV_PREFIX}{section}__{key}".upper(), json.dumps(value, default=str)  # JSON is YAML, too
 
 
 def _home(values: Mapping[str, Any]) -> Path:
-    """Where searches leave what they found."""
+    """paths.home before validation: the values may still be anything that YAML can say."""
     paths = values.get("paths")
     home = paths.get("home") if isinstance(paths, Mapping) else None
     return Path(str(home or _model("paths").model_fields["home"].default)).expanduser()
 
 
-def _checked(config: Config) -> Config:
+def _validated(config: Config) -> Config:
+    """Return `config`. Raises UserError when one of its sections or values is wrong."""
     for name in config.values:
         if name not in SECTIONS:
             raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
@@ -139,14 +162,8 @@ def _model(section: str) -> type[Settings]:
     return model
 
 
-def _validate(model: type[S], values: object) -> S:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_explain(model, problem) for problem in error.errors())) from None
-
-
 def _explain(model: type[Settings], problem: Any) -> str:
+    """One of pydantic's error records as a sentence in the words of the settings."""
     key = ".".join([model.section, *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting '{key}' (= {problem['input']!r}); allowed here: {', '.join(model.model_fields)}"
@@ -154,6 +171,7 @@ def _explain(model: type[Settings], problem: Any) -> str:
 
 
 def _profile_values(profile: str) -> dict[str, Any]:
+    # As package resources: profiles may lie in the zip that a cluster's processes load.
     folder = files("conf") / "profiles"
     names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     if profile not in names:
@@ -163,9 +181,10 @@ def _profile_values(profile: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        return _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}") from None
+    return _parse_yaml(text, str(path))
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
@@ -179,6 +198,7 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    """MILLRACE_HOME, then every MILLRACE__SECTION__KEY sorted by name, each as a nested dict."""
     if environment.get("MILLRACE_HOME"):
         yield {"paths": {"home": environment["MILLRACE_HOME"]}}
     for name in sorted(environment):
@@ -187,7 +207,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[dict[str, Any]
             yield _nested(path, yaml.safe_load(environment[name]))
 
 
-def _from_text(text: str) -> dict[str, Any]:
+def _from_override(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or "." not in path:
         raise UserError(f"--set {text!r}: write it as section.key=value")
@@ -195,6 +215,7 @@ def _from_text(text: str) -> dict[str, Any]:
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
+    """`a.b.c` and a value -> {"a": {"b": {"c": value}}}."""
     for part in reversed(path.split(".")):
         value = {part: value}
     nested: dict[str, Any] = value
@@ -202,8 +223,9 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`: dicts are merged key by key, anything else is replaced, lists too."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        both_are_dicts = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both_are_dicts else value
     return merged

@@ -1,4 +1,4 @@
-"""A long-running command ends after the work at hand when it is asked to."""
+"""A long-running command finishes the work at hand when it is asked to stop."""
 
 import signal
 from collections.abc import Iterator
@@ -7,11 +7,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that gets the signal (SIGTERM, SIGINT) that asks to stop."""
-    got: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: got.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Yield a list that receives the SIGTERM or SIGINT sent to this process; while it is empty, go on.
+
+    Inside the block the signals no longer end the process; the handlers before it are restored at its end.
+    """
+    received: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, lambda n, _: received.append(n)) for number in signals}
     try:
-        yield got
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""Settings that searches found: `<home>/tuned/MODEL.yaml`, which `load` puts over the profile's values.
+"""Settings chosen by searches: `<home>/tuned/MODEL.yaml`, which `load` puts over the profile's values.
 
-An experiment file, the environment and `--set` stand above them; deleting the file takes them back.
+An experiment file, the environment and `--set` override them; deleting the file restores the profile's values.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,17 +15,18 @@ FOLDER = "tuned"
 
 
 def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Path:
-    """Keep a point (dotted setting -> value) for the commands from now on; returns the file."""
-    nested: dict[str, dict[str, Any]] = {}
+    """Save a point of a search space (dotted setting -> value) for all later commands; returns the file."""
+    sections: dict[str, dict[str, Any]] = {}
     for path, value in point.items():
         section, key = path.split(".", 1)
-        nested.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
+        # YAML has no tuples: safe_dump refuses them.
+        sections.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
     file = home / FOLDER / f"{model.replace(':', '.')}.yaml"
-    text = f"# Found by `millrace tune {model}`; delete this file to go back.\n" + yaml.safe_dump(nested)
+    text = f"# Found by `millrace tune {model}`; delete this file to go back.\n" + yaml.safe_dump(sections)
     write_atomically(file, text)
     return file
 
 
 def tuned_settings_files(home: Path) -> Iterable[Path]:
-    """Files of all models, in the order of their names."""
+    """The files of all models, sorted by name: the order in which `load` applies them."""
     return sorted((home / FOLDER).glob("*.yaml"))

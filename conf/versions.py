@@ -2,7 +2,7 @@
 
 folder/
   v-20260107T060000-1a2b/…    a version, never changed after it was published
-  current.json                which version readers take, and what the writer said about it
+  current.json                which version readers open, and its metadata (rows, features, sources …)
 """
 
 import json
@@ -17,15 +17,15 @@ from conf.errors import UserError
 from conf.runs import new_run_id
 
 CURRENT = "current.json"
-# Of what the writer said: what tells where a version came from.
+# The keys of a version's metadata that say where its rows came from.
 ORIGIN = ("day", "split", "rows", "features", "examples", "sources")
 
 
 @contextmanager
-def publish_version(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
-    """Yield a new version's folder; when the block ends well it becomes the current one, with `about` beside it.
+def publish_version(folder: Path, metadata: dict[str, Any]) -> Iterator[Path]:
+    """Yield a new version's folder; when the block ends well it becomes the current one, with `metadata` beside it.
 
-    `about` may be filled inside the block. A block that fails leaves the version before in place. Versions that
+    `metadata` may be filled inside the block. A block that fails leaves the version before in place. Versions that
     are neither the new nor the last one are removed, so that a reader of the last can finish.
     """
     version = folder / f"v-{new_run_id()}"
@@ -35,8 +35,8 @@ def publish_version(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(version, ignore_errors=True)
         raise
-    last = _current(folder)
-    write_atomically(folder / CURRENT, json.dumps({"version": version.name, **about}, indent=2, default=str))
+    last = _read_current(folder)
+    write_atomically(folder / CURRENT, json.dumps({"version": version.name, **metadata}, indent=2, default=str))
     keep = {version.name, str(last["version"]) if last else ""}
     for old in folder.glob("v-*"):
         if old.name not in keep:
@@ -44,24 +44,32 @@ def publish_version(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
 
 
 def current_version(folder: Path, *, command: str) -> tuple[Path, Mapping[str, Any]]:
-    """The current version's folder and what was said about it; `command` is the command to run when there is none."""
-    about = _current(folder)
-    if about is None:
+    """The current version's folder and its metadata.
+
+    Raises:
+        UserError: nothing was published yet; the message says to run `command`, which builds it.
+    """
+    metadata = _read_current(folder)
+    if metadata is None:
         raise UserError(f"nothing in {folder}: run `{command}` first")
-    return folder / str(about["version"]), about
+    return folder / str(metadata["version"]), metadata
 
 
 def describe_version(version: Path) -> dict[str, Any]:
-    """Kind, day and name of a version of `datasets/<kind>/dt=<day>/`, and where it came from while it is current."""
-    about = _current(version.parent) or {}
-    origin = {key: about[key] for key in ORIGIN if key in about} if about.get("version") == version.name else {}
+    """Kind, day and name of a version of `datasets/<kind>/dt=<day>/`, and where it came from while it is current.
+
+    It goes into the run folder's inputs.jsonl (`Run.log_dataset`).
+    """
+    metadata = _read_current(version.parent) or {}
+    is_current = metadata.get("version") == version.name
+    origin = {key: metadata[key] for key in ORIGIN if key in metadata} if is_current else {}
     day = version.parent.name.removeprefix("dt=")
     return {"kind": version.parent.parent.name, "dt": day, "version": version.name, **origin}
 
 
-def _current(folder: Path) -> dict[str, Any] | None:
+def _read_current(folder: Path) -> dict[str, Any] | None:
     path = folder / CURRENT
     if not path.exists():
         return None
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return about
+    metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return metadata

@@ -128,7 +128,7 @@ def environment_of(config: Config) -> dict[str, str]:
     url = f"http://{settings.host}:{port}"
     dags = Path(__file__).resolve().parent
     root = str(config.get(Paths).root)
-    given = config.with_values({"paths.home": root}).given  # absolute: tasks run in folders of their own
+    given = config.with_values({"paths.home": root}).explicit  # absolute: tasks run in folders of their own
     # The environment's settings are in `given`, unless something came over them.
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return {

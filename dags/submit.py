@@ -144,7 +144,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         while process.poll() is None:
             if stopped:
                 os.killpg(process.pid, signal.SIGTERM)
-                wait_or_kill(process, within_s=60)
+                wait_or_kill(process, timeout_s=60)
                 raise UserError("stopped")
             time.sleep(POLL_S)
         reader.join()

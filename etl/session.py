@@ -155,7 +155,7 @@ def _end_java() -> None:
     SparkContext._gateway = SparkContext._jvm = None
     if process is not None:
         process.stdin.close()
-        wait_or_kill(process, within_s=_JAVA_ENDS_WITHIN_S)
+        wait_or_kill(process, timeout_s=_JAVA_ENDS_WITHIN_S)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def run_front_door(*arguments: str, home: object = None) -> tuple[int, str, str]
 
 def parse_command(words: Sequence[str]) -> None:
     """Read a command line of `millrace` as the front door does, and run nothing. Raises Click's error for a mistake."""
-    arguments, _ = front.split_common(list(words))
+    arguments, _ = front.split_common_options(list(words))
     area, *rest = arguments
     module, name = front.AREAS[area][0].split(":")
     command = typer.main.get_command(getattr(import_module(module), name))

@@ -209,5 +209,5 @@ def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
     raw = bytearray(model.read_bytes())
     raw[len(raw) // 2] ^= 1
     model.write_bytes(bytes(raw))
-    with pytest.raises(UserError, match="is corrupt: its checksum does not fit"):
+    with pytest.raises(UserError, match="is corrupt: its checksum does not match"):
         rank.run(config, day)

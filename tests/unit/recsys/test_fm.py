@@ -152,7 +152,7 @@ def test_a_saved_model_predicts_the_same_and_a_corrupt_one_is_refused(tmp_path: 
     assert (again.predict(train) == model.predict(train)).all()
     assert extra["edges"].tolist() == [0, 1, 2]
     path.write_bytes(path.read_bytes()[:-40] + b"0" * 40)
-    with pytest.raises(UserError, match="is corrupt: its checksum does not fit"):
+    with pytest.raises(UserError, match="is corrupt: its checksum does not match"):
         FM.load(path)
 
 
