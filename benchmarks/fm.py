@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import best_seconds, report, scale_option
+from features.metrics.classification import log_loss
 from recsys.fine.csr import Csr
 from recsys.fine.fm import FM
 from recsys.settings import FMSettings
-from training.tasks.metrics import log_loss
 
 SETTINGS = FMSettings(k=8, alpha=0.05, alpha_v=0.02, l1=0.0, l2=1.0, sigma=0.03)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.plugins import import_object
+from features.metrics import METRICS
 from training.inputs.feed import FeedSpec, epoch, in_order
 from training.tasks.objective import Objective
 from training.workers import Worker
@@ -31,11 +32,15 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
 
 
 def _more(objective: Objective, answers: Floats, labels: Floats) -> dict[str, float]:
-    """The user's own numbers, each called by the name of its function."""
-    return {
-        name.partition(":")[2]: float(import_object(name, "the metric of train.metrics")(labels, answers))
-        for name in objective.own_metrics
-    }
+    """`train.metrics`: names of METRICS, or the user's own functions, each called by the name of its function."""
+    metrics = {}
+    for name in objective.own_metrics:
+        metric = METRICS.get(name) or import_object(name, "the metric of train.metrics")
+        try:
+            metrics[name.rpartition(":")[2]] = float(metric(labels, answers))
+        except ValueError as error:
+            raise UserError(f"train.metrics {name}: {error}") from error
+    return metrics
 
 
 @torch.no_grad()

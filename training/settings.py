@@ -44,7 +44,8 @@ class TrainSettings(Settings):
     bagging: bool = False
     """Each row counts Poisson(1) times, by a draw of its own: models of different seeds learn from different rows."""
     metrics: tuple[str, ...] = ()
-    """More numbers to measure: functions `package.module:function` of (labels, answers) that return one number."""
+    """More metrics to report: names of `features.metrics.METRICS` (f1, average_precision, rmse …), or functions
+    `package.module:function` of (labels, answers) that return one number."""
     patience: int = Field(default=0, ge=0)
     """Epochs without a smaller validation loss after which training stops; 0 trains them all."""
     keep_best: int = Field(default=2, gt=0)

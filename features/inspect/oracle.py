@@ -14,7 +14,7 @@ from conf.versions import current_version
 from etl.warehouse.store import Warehouse
 from features.dataset.build import split_examples
 from features.dataset.kinds import EXAMPLES
-from features.inspect.measures import measure
+from features.metrics.spark import auc_and_log_loss
 from features.settings import FeatureSettings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
     told: dict[str, float] = {}
     with start_run(config, MODEL, day) as found:
         for split in ("valid", "test"):
-            numbers = measure(joined.where(F.col("split") == split))
+            numbers = auc_and_log_loss(joined.where(F.col("split") == split))
             if int(numbers["rows"]) != about["rows"][split]:
                 raise UserError(
                     f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from conf.runs import Run
+from features.metrics.classification import calibration_curve, click_metrics
 from recsys.dataset import Rows
-from training.tasks.metrics import calibration_curve, click_metrics
 
 LEAST = 20  # of each class; below, there is nothing to learn from
 

@@ -15,12 +15,12 @@ from conf.atomic import write_atomically
 from conf.plugins import import_object
 from conf.runs import Run, newest_run, start_run
 from conf.versions import describe_version
+from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import blend
 from recsys.blend.blend import Blend
 from recsys.blend.rerank import rerank
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows, candidates_folder, read_rows, statistics_of
-from recsys.evaluation.lists import beyond_accuracy, intervals, measure_lists
 from recsys.fine import deep
 from recsys.fine import train as fine
 from recsys.settings import CoarseSettings, RecommendSettings
@@ -124,13 +124,13 @@ def _measure(
     told: dict[str, float] = {}
     for step in [*weights.weights, "blend"]:
         ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
-        for (metric, k), value in measure_lists(ranked, truth, settings.ks).items():
+        for (metric, k), value in ranking_metrics(ranked, truth, settings.ks).items():
             found.log_metric("evaluate", "holdout", metric, value, users, k=k, model=step)
             if k == at:
                 told[f"{step}_{metric}@{k}"] = value
-        for metric, value in beyond_accuracy(ranked, at, popularity, category).items():
+        for metric, value in diversity_metrics(ranked, at, popularity, category).items():
             found.log_metric("evaluate", "holdout", metric, value, users, k=at, model=step)
-    for metric, (low, high) in intervals(ranked, truth, at).items():
+    for metric, (low, high) in ranking_intervals(ranked, truth, at).items():
         found.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
         found.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
     return told

@@ -11,9 +11,9 @@ from conf.runs import newest_run, read_jsonl
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
 from features.dataset import build
+from features.metrics.ranking import RANKING_METRICS
 from recsys.blend import rank
 from recsys.coarse import train as coarse
-from recsys.evaluation.lists import METRICS
 from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.settings import RecommendSettings
@@ -28,8 +28,9 @@ def run(
     """Features, recall and ranking on the training rows, lists measured on the test rows; means over `seeds` of the
     split.
 
-    Ratings from `relevant_from` on are relevant, in training and test rows alike. Returns METRICS at k of each channel,
-    each step and the blend, and, with several seeds, the standard deviation of the blend's.
+    Ratings from `relevant_from` on are relevant, in training and test rows alike. Returns
+    RANKING_METRICS at k of each channel, each step and the blend, and, with several seeds, the standard deviation of
+    the blend's.
     """
     ks = tuple(sorted({*config.get(RecommendSettings).ks, k}))
     config = config.with_values({"recommend.ks": list(ks), "features.min_rating": relevant_from})
@@ -56,7 +57,7 @@ def _once(spark: "SparkSession", config: Config, day: date, split: str, k: int) 
         told |= {
             f"{row['model']}_{row['metric']}@{k}": row["value"]
             for row in rows
-            if row["split"] == "holdout" and row["k"] == k and row["metric"] in METRICS
+            if row["split"] == "holdout" and row["k"] == k and row["metric"] in RANKING_METRICS
         }
     return told | {
         f"{name}_test_{metric}": numbers[name][f"test_{metric}"]

@@ -21,6 +21,7 @@ from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
+from features.metrics.classification import click_metrics, log_loss, row_log_losses
 from recsys.blend import calibrate
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
@@ -29,7 +30,6 @@ from recsys.fine.sampling import sample_weights
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings, RecommendSettings
 from training.launch.ray_session import ray_session
-from training.tasks.metrics import click_metrics, log_loss, row_losses
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def _log_progress(found: Run, rows: Rows, progressive: NDArray[np.float32]) -> d
     seen = ~np.isnan(progressive)
     if not seen.any():
         return {}
-    losses = row_losses(rows.label[seen], progressive[seen])
+    losses = row_log_losses(rows.label[seen], progressive[seen])
     hours, place = np.unique(rows.keys["at_s"].to_numpy()[seen] // 3600, return_inverse=True)
     counts = np.bincount(place)
     for hour, loss, clicks, count in zip(

@@ -28,10 +28,11 @@ from features.dataset.draws import uniform
 from features.dataset.files import as_dataset_columns, write_candidates
 from features.dataset.kinds import EXAMPLES
 from features.dataset.splits import follows_time
+from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
 from recsys.recall import channel_of
 from recsys.recall.history import History
-from recsys.recall.measure import measure_channels, measure_lists
+from recsys.recall.measure import measure_channels
 from recsys.recall.merge import Weights, learn_weights
 from recsys.recall.propose import Plan, propose
 from recsys.settings import RecallSettings, RecommendSettings
@@ -131,7 +132,7 @@ class _Maker:
             ranked = self._propose(known, users, weights, keep=self._settings.keep)[1]
         self.held.append(truth)
         lists = ranked.selectExpr("'merged' as list", "user_id", "item_id", "rank")
-        numbers = measure_lists(lists, truth, self.config.get(RecommendSettings).ks)
+        numbers = ranking_metrics(lists, truth, self.config.get(RecommendSettings).ks)
         return {f"{metric}@{k}": value for (_, metric, k), value in numbers.items()}
 
     def _learned(self) -> "tuple[DataFrame, DataFrame, Weights, int]":

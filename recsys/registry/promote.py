@@ -13,12 +13,13 @@ import numpy as np
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import PROMOTED, newest_run, read_jsonl
+from features.metrics.bootstrap import bootstrap_means, percentile_interval
+from features.metrics.classification import log_loss, row_log_losses
 from recsys.blend import rank
 from recsys.coarse import train as coarse
 from recsys.dataset import examples_folder, read_rows, statistics_of
 from recsys.fine import train as fine
 from recsys.settings import RecommendSettings
-from training.tasks.metrics import bootstrap_means, interval, log_loss, row_losses
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,12 @@ def compare(config: Config, day: date, challenger: Path, champion: Path) -> tupl
     statistics = statistics_of(config, day)
     # The champion as it served: it has learned all that was known when it was promoted.
     losses = [
-        row_losses(rows.label, fine.load(folder, statistics, state).predict(rows))
+        row_log_losses(rows.label, fine.load(folder, statistics, state).predict(rows))
         for folder, state in ((challenger, "test"), (champion, "serve"))
     ]
     user = rows.keys["user_id"].factorize()[0]
     change = np.bincount(user, losses[0] - losses[1])
-    low, high = interval(bootstrap_means(change, np.bincount(user, losses[1])))
+    low, high = percentile_interval(bootstrap_means(change, np.bincount(user, losses[1])))
     return float(change.sum() / losses[1].sum()), low, high
 
 

@@ -1,4 +1,4 @@
-"""Recall on Spark: what every channel promises, some of them against matrices, merging, and how channels are measured."""
+"""Recall on Spark: what every channel promises, some of them against matrices, and merging."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,21 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from ranx import Qrels, evaluate
-from ranx import Run as RanxRun
 from scipy import sparse
 
 from conf import UserError
-from features.inspect.measures import click_metrics
-from recsys.evaluation.lists import measure_lists as measure_with_numpy
 from recsys.recall import CHANNELS, Scorer, channel_of
 from recsys.recall.channels import ease, item_cf
 from recsys.recall.history import Batch, History, batch_of
-from recsys.recall.measure import measure_lists as measure_on_spark
 from recsys.recall.merge import Weights
 from recsys.recall.propose import Plan, candidates, propose, standardised, unseen
 from recsys.settings import RecallSettings
-from training.tasks.metrics import click_metrics as click_metrics_with_numpy
 
 NOW = datetime(2026, 4, 10).timestamp()
 SETTINGS = RecallSettings(als_rank=4, als_iterations=3, tower_dim=4, ease_l2=1.0, user_ease_l2=1.0, shrink=0.5)
@@ -285,55 +279,3 @@ def test_a_day_without_any_choice_still_proposes_new_items(spark: SparkSession) 
     found = propose(history, spark.createDataFrame([("u",)], "user_id string"), plan).toPandas()
     assert found["item_id"].tolist() == ["iz"]
     history.unpersist()
-
-
-def random_lists(users: int = 50, items: int = 30, length: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rng = np.random.default_rng(2)
-    ranked = pd.DataFrame(
-        [(f"u{u}", f"i{i}", n + 1) for u in range(users - 5) for n, i in enumerate(rng.permutation(items)[:length])],
-        columns=["user_id", "item_id", "rank"],
-    )
-    truth = pd.DataFrame(
-        [(f"u{u}", f"i{i}") for u in range(users) for i in rng.permutation(items)[: rng.integers(1, 8)]],
-        columns=["user_id", "item_id"],
-    )
-    return ranked, truth
-
-
-def test_lists_measured_on_spark_with_numpy_and_by_ranx_agree(spark: SparkSession) -> None:
-    """Section 7; ranx has the same definitions, except that its MAP divides by min(k, positives) in no version."""
-    ranked, truth = random_lists()
-    with_numpy = measure_with_numpy(ranked, truth, [5, 10])
-    frame = spark.createDataFrame(ranked.assign(list="one"))
-    on_spark = measure_on_spark(frame, spark.createDataFrame(truth), [5, 10])
-    for (name, metric, k), value in on_spark.items():
-        assert name == "one"
-        assert value == pytest.approx(with_numpy[metric, k])
-    qrels = Qrels({user: dict.fromkeys(found["item_id"], 1) for user, found in truth.groupby("user_id")})
-    lists = {
-        user: {item: 100.0 - rank for item, rank in zip(found["item_id"], found["rank"], strict=True)}
-        for user, found in ranked.groupby("user_id")
-    }
-    run = RanxRun(lists | {user: {"none": 1.0} for user in truth["user_id"].unique() if user not in lists})
-    for k in (5, 10):
-        theirs = evaluate(
-            qrels, run, [f"{name}@{k}" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate")]
-        )
-        for name, value in theirs.items():
-            assert with_numpy[name.split("@")[0], k] == pytest.approx(value), name
-
-
-def test_clicks_measured_on_spark_and_with_numpy_agree(spark: SparkSession) -> None:
-    rng = np.random.default_rng(2)
-    for score in (rng.random(503).clip(0.01, 0.99), np.round(rng.random(503), 2).clip(0.01, 0.99)):
-        label = (rng.random(503) < score).astype(int)
-        user = rng.integers(0, 40, 503)
-        frame = pd.DataFrame({"label": label, "score": score, "user_id": [f"u{n}" for n in user]})
-        found = click_metrics(spark.createDataFrame(frame))
-        expected = click_metrics_with_numpy(label, score, user)
-        assert found.pop("rows") == 503
-        if len(np.unique(score)) < 503:  # bins may share out equal scores either way
-            found["ece"] = expected["ece"]
-        assert found == pytest.approx(expected, rel=1e-9)
-    one_class = click_metrics(spark.createDataFrame(frame[frame["label"] == 0]))
-    assert set(one_class) == {"log_loss", "rows", "ece"}

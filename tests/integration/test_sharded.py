@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from conf import Config, UserError, load
+from features.metrics.classification import auc, log_loss
 from recsys.fine.csr import Csr
 from recsys.fine.fm import FM
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings
 from training.launch.ray_session import ray_session
-from training.tasks.metrics import auc, log_loss
 
 SETTINGS = FMSettings(bits=12, k=4, shards=3, shard_rows=256, snapshot_every=4, alpha=0.1, l1=0.1)
 

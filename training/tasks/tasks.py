@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf import UserError
+from features.metrics.classification import auc, log_loss, top_k_error
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
 from training.tasks import losses
-from training.tasks.metrics import auc, log_loss, top_k_error
 
 Floats = NDArray[np.floating[Any]]
 KS = (10, 50)

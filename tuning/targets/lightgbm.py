@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from conf import Config
+from features.metrics.classification import click_metrics
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
-from training.tasks.metrics import click_metrics
 from tuning.settings import TuneSettings
 from tuning.targets.rows import newest, shared
 from tuning.targets.trial import Trial

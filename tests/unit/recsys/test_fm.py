@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf import UserError
+from features.metrics.classification import auc, log_loss
 from recsys.fine.csr import Csr
 from recsys.fine.fm import FM
 from recsys.fine.inclusion import Inclusion
@@ -16,7 +17,6 @@ from recsys.fine.parallel import frequent
 from recsys.fine.sampling import sample_weights
 from recsys.fine.variants import Variant, Variants, field_importance
 from recsys.settings import FMSettings
-from training.tasks.metrics import auc, log_loss
 
 SMALL = FMSettings(bits=10, k=3, alpha=0.1, l1=0.05, l2=0.5, alpha_v=0.1, l2_v=0.3, sigma=0.1)
 

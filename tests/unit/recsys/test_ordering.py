@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
 from recsys.blend import ascent, blend, calibrate
 from recsys.blend.rerank import rerank
 from recsys.settings import RecommendSettings
-from training.tasks.metrics import auc, calibration_curve, calibration_error, log_loss
 
 
 def made_candidates(users: int = 200, each: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

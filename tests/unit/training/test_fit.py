@@ -259,9 +259,12 @@ def test_weights_start_different_from_one_another_at_the_stated_scale(tmp_path: 
 def test_metrics_of_ones_own_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_metrics.py").write_text("def share(labels, answers):\n    return labels.mean()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    job = make_job(tmp_path, "deepfm", 'train.metrics=["own_metrics:share"]')
+    job = make_job(tmp_path, "deepfm", 'train.metrics=["own_metrics:share", "recall", "specificity"]')
     numbers = fit(LocalWorker(), job)
+    assert 0 < numbers["test_recall"] + numbers["test_specificity"] <= 2
     labels = pq.read_table(job.dataset / "test/part-0.parquet")["label"].to_numpy()
     assert numbers["test_share"] == pytest.approx(labels.mean())
     with pytest.raises(UserError, match=r"can't import the metric of train.metrics 'own_metrics:nothing'"):
         fit(LocalWorker(), make_job(tmp_path / "b", "deepfm", 'train.metrics=["own_metrics:nothing"]'))
+    with pytest.raises(UserError, match=r"train.metrics recall: a metric of yes or no needs one score a row"):
+        fit(LocalWorker(), make_job(tmp_path / "c", "mmoe", "train.metrics=[recall]"))

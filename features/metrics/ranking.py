@@ -1,0 +1,107 @@
+"""Metrics of ranked lists at k: accuracy as means over users, and diversity of all lists together.
+
+On data frames of one machine; the distributed forms are in `features/metrics/spark.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from features.metrics.bootstrap import bootstrap_means, percentile_interval
+
+RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate", "mrr")
+
+
+def ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, ks: Sequence[int]) -> dict[tuple[str, int], float]:
+    """{(metric, k): mean of `user_ranking_metrics` over the users of `truth`}; 0 without users."""
+    return {
+        (name, k): float(values.mean()) if len(values) else 0.0
+        for k in ks
+        for name, values in user_ranking_metrics(ranked, truth, k).items()
+    }
+
+
+def user_ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, k: int) -> dict[str, "pd.Series[float]"]:
+    """RANKING_METRICS at k of each user of `truth`; a user without a list counts as 0.
+
+    The sum of precisions in MAP is divided by all positives of the user, as in Spark's MLlib and Microsoft's
+    recommenders, not by min(k, positives). One join and one group-by for all users: scikit-learn's `ndcg_score` wants
+    a dense matrix of users and items.
+
+    Args:
+        ranked: user_id, item_id, rank (from 1).
+        truth: one row per user and positive item.
+        k: length that lists are cut to.
+
+    Returns:
+        {metric: values by user_id}.
+    """
+    num_positives = truth.groupby("user_id").size()
+    hits = ranked[ranked["rank"] <= k].merge(truth, on=["user_id", "item_id"]).sort_values(["user_id", "rank"])
+    hits["hit_number"] = hits.groupby("user_id").cumcount() + 1
+    sums = (
+        pd.DataFrame(
+            {
+                "user_id": hits["user_id"],
+                "hits": 1.0,
+                "dcg": 1 / np.log2(hits["rank"] + 1),
+                "precisions": hits["hit_number"] / hits["rank"],
+                "reciprocal_rank": (1 / hits["rank"]).where(hits["hit_number"] == 1, 0.0),
+            }
+        )
+        .groupby("user_id")
+        .sum()
+        .reindex(num_positives.index, fill_value=0.0)
+    )
+    # The ideal list has its positives at the first ranks: ideal_dcg[n] is the DCG of n of them.
+    ideal_dcg = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
+    return {
+        "precision": sums["hits"] / k,
+        "recall": sums["hits"] / num_positives,
+        "ndcg": sums["dcg"] / ideal_dcg[np.minimum(num_positives, k)],
+        "map": sums["precisions"] / num_positives,
+        "hit_rate": (sums["hits"] > 0).astype(float),
+        "mrr": sums["reciprocal_rank"],
+    }
+
+
+def ranking_intervals(
+    ranked: pd.DataFrame, truth: pd.DataFrame, k: int, *, num_samples: int = 1000
+) -> dict[str, tuple[float, float]]:
+    """{metric: 95 % interval of its mean at k}, by bootstrap over the users of `truth`."""
+    return {
+        name: percentile_interval(bootstrap_means(values, np.ones(len(values)), num_samples=num_samples))
+        for name, values in user_ranking_metrics(ranked, truth, k).items()
+    }
+
+
+def diversity_metrics(
+    ranked: pd.DataFrame, k: int, popularity: Mapping[str, float], category: Mapping[str, str | None]
+) -> dict[str, float]:
+    """coverage, diversity and novelty of the first k of all lists (Castells et al. 2015); all 0 without lists.
+
+    Coverage is the share of the items that any list has; diversity the chance that two items of a list are of
+    different categories; novelty the mean −log2 of an item's share of the positives so far, in bits.
+
+    Args:
+        ranked: user_id, item_id, rank (from 1).
+        k: length that lists are cut to.
+        popularity: positives so far of every item that could be listed.
+        category: of each item.
+    """
+    top = ranked[ranked["rank"] <= k]
+    if top.empty or not popularity:
+        return {"coverage": 0.0, "diversity": 0.0, "novelty": 0.0}
+    categories = pd.DataFrame({"user_id": top["user_id"], "category": top["item_id"].map(category).fillna("")})
+    length = categories.groupby("user_id").size()
+    category_counts = categories.groupby(["user_id", "category"]).size()
+    num_pairs = (length * (length - 1)).where(length > 1)  # a list of one item has no pair
+    same_category = (category_counts * (category_counts - 1)).groupby("user_id").sum() / num_pairs
+    counts = pd.Series(popularity, dtype=float) + 1  # an item that nobody chose yet is novel, not infinitely so
+    share = counts / counts.sum()
+    return {
+        "coverage": top["item_id"].nunique() / len(popularity),
+        "diversity": float((1 - same_category.dropna()).mean()) if num_pairs.notna().any() else 0.0,
+        "novelty": float(-np.log2(top["item_id"].map(share).fillna(share.min())).mean()),
+    }
