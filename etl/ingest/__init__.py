@@ -1,0 +1,1 @@
+"""Public data sets and other systems' exports: files of ratings, items and users into facts and dimensions."""

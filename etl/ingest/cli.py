@@ -25,9 +25,10 @@ def interactions_command(
 ) -> dict[str, object]:
     """Ratings or interactions of another system -> dwd_interaction, dim_user, dim_item."""
     from etl.ingest import job
+    from etl.ingest.formats import check_files
     from etl.session import spark_session
 
-    job.check_files(format, ratings, items, users)
+    check_files(format, ratings, items, users)
     config = settings_of(context)
     with spark_session(config) as spark:
         return job.run(spark, config, ratings=ratings, items=items, users=users, format_name=format)

@@ -11,6 +11,7 @@ from conf import Config, Paths, UserError, load
 from conf.runs import start_run
 from etl.events import job as events
 from etl.ingest import job as ingest
+from etl.ingest.formats import check_files
 from etl.relational import imports
 from etl.results import job as results
 from etl.simulator.business import fill_database
@@ -125,7 +126,7 @@ def test_ratings_are_ingested_and_broken_rows_quarantined(
     items.write_text(
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n"
     )
-    ingest.check_files("recbole", ratings, items, None)
+    check_files("recbole", ratings, items, None)
     told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
     day = date(2026, 3, 3)
     assert told["last_day"] == str(day)
@@ -140,9 +141,9 @@ def test_a_file_without_a_needed_column_is_refused_by_name(tmp_path: Path) -> No
     ratings = tmp_path / "r.csv"
     ratings.write_text("userId,movieId,rating\n1,2,3\n")
     with pytest.raises(UserError, match="no column timestamp; found user_id, item_id, value"):
-        ingest.check_files("movielens-csv", ratings, None, None)
+        check_files("movielens-csv", ratings, None, None)
     with pytest.raises(UserError, match="no such file"):
-        ingest.check_files("recbole", tmp_path / "none", None, None)
+        check_files("recbole", tmp_path / "none", None, None)
 
 
 def test_a_run_folder_is_loaded_exactly_once(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
