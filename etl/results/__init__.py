@@ -1,0 +1,1 @@
+"""Finished run folders (metrics, trials, predictions, promoted lists) into warehouse tables, each run exactly once."""

@@ -17,138 +17,123 @@ from etl.table import Table
 from etl.tables import ads, dim
 from etl.warehouse.store import Warehouse
 
+# Source tables whose partitions are the days of a model's data.
+FACTS = ("dwd_impression", "dwd_interaction")
+
+RunRecord = dict[str, Any]  # a run.json, with its `folder`
+
 
 def run(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Add metrics, trials and answers of runs that the warehouse does not know; publish each day's promoted lists."""
-    warehouse = Warehouse(spark, config)
-    runs = finished_runs(config.get(Paths).runs)
-    for found in runs:
-        found["day"] = date.fromisoformat(found["dt"])
-    days = sorted({found["day"] for found in runs})
-    parts = promotion_status(config.get(Paths).runs)
-    loaded = 0
-    for day in days:
-        of_day = [found for found in runs if found["day"] == day]
+    """Load the runs that the warehouse doesn't have yet, and publish each day's promoted lists.
+
+    Run ids make it exactly once: a partition is rewritten with the rows of the runs that it lacks.
+
+    Args:
+        spark: the session.
+        config: where runs and warehouse are.
+
+    Returns:
+        How many finished runs there are, and how many rows were written.
+    """
+    warehouse, runs_folder = Warehouse(spark, config), config.get(Paths).runs
+    records = finished_runs(runs_folder)
+    statuses = promotion_status(runs_folder)
+    total = 0
+    for dt in sorted({record["dt"] for record in records}):
+        day, of_day = date.fromisoformat(dt), [record for record in records if record["dt"] == dt]
         with stage_run(warehouse, "results", [day]) as counts:
-            added = _add_rows(warehouse, ads.model_metric, day, _metrics(of_day))
-            added += _add_rows(warehouse, ads.tuning_trial, day, _trials(of_day))
-            added += _add_rows(warehouse, ads.tuning_best, day, _best(of_day))
-            added += _register(warehouse, day, of_day, parts)
-            added += _publish_recall(warehouse, day)
-            added += _add_predictions(warehouse, day, of_day)
-            added += _publish_lists(warehouse, config.get(Paths).runs, day)
-            counts[day].rows_in = counts[day].rows_out = added
-        loaded += added
-    return {"runs": len(runs), "rows_out": loaded}
+            written = _add_rows(warehouse, ads.model_metric, day, _metric_rows(of_day))
+            written += _add_rows(warehouse, ads.tuning_trial, day, _rows_of_file(of_day, "trials.jsonl"))
+            written += _add_rows(warehouse, ads.tuning_best, day, _rows_of_file(of_day, "best.jsonl"))
+            written += _register_models(warehouse, day, of_day, statuses)
+            written += _publish_recall(warehouse, day)
+            written += _publish_predictions(warehouse, day, of_day)
+            written += _publish_lists(warehouse, runs_folder, day)
+            counts[day].rows_in = counts[day].rows_out = written
+        total += written
+    return {"runs": len(records), "rows_out": total}
 
 
-def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: Iterable[dict[str, Any]]) -> int:
-    """Rows of runs that the partition does not hold yet, beside those it holds; run ids make it exactly once."""
-    listed = list(rows)
-    if not listed:
+def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: list[dict[str, Any]]) -> int:
+    """Add the rows of runs that the partition lacks to those that it has."""
+    if not rows:
         return 0
-    spark = warehouse.spark
-    held = warehouse.read(table, [day])
-    known = {row["run_id"] for row in held.select("run_id").distinct().collect()}
-    fresh = [row for row in listed if row["run_id"] not in known]
-    if not fresh:
-        return 0
-    frame = table.with_partition(_frame(spark, table, fresh), day)
-    warehouse.write(table, held.unionByName(frame), [day])
-    return len(fresh)
+    present = warehouse.read(table, [day])
+    run_ids = _run_ids(present)
+    new = [row for row in rows if row["run_id"] not in run_ids]
+    if new:
+        frame = table.with_partition(_to_frame(warehouse.spark, table, new), day)
+        warehouse.write(table, present.unionByName(frame), [day])
+    return len(new)
 
 
-def _frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
+def _run_ids(rows: DataFrame) -> set[str]:
+    return {row["run_id"] for row in rows.select("run_id").distinct().collect()}
+
+
+def _to_frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
+    # A missing key becomes null: older runs lack newer columns.
     schema = ", ".join(f"`{column.name}` {column.type}" for column in table.columns)
     values = [tuple(row.get(name) for name in table.column_names) for row in rows]
     return spark.createDataFrame(values, schema)
 
 
-def _metrics(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for found in runs:
-        ended = datetime.fromisoformat(found["ended_at"])
-        for row in read_jsonl(found["folder"] / "metrics.jsonl"):
-            yield {**row, "run_id": found["run_id"], "trained_at": ended}
+def _rows_of_file(records: Iterable[RunRecord], name: str) -> list[dict[str, Any]]:
+    """All rows of a JSON-lines file of the runs, each with its run's id."""
+    return [{**row, "run_id": record["run_id"]} for record in records for row in read_jsonl(record["folder"] / name)]
 
 
-def _trials(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for found in runs:
-        for row in read_jsonl(found["folder"] / "trials.jsonl"):
-            yield {**row, "run_id": found["run_id"]}
+def _metric_rows(records: list[RunRecord]) -> list[dict[str, Any]]:
+    ended_at = {record["run_id"]: datetime.fromisoformat(record["ended_at"]) for record in records}
+    return [{**row, "trained_at": ended_at[row["run_id"]]} for row in _rows_of_file(records, "metrics.jsonl")]
 
 
-def _best(runs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for found in runs:
-        for row in read_jsonl(found["folder"] / "best.jsonl"):
-            yield {**row, "run_id": found["run_id"]}
+# --- the register of models ---
 
 
-FACTS = ("dwd_impression", "dwd_interaction")  # tables whose partitions are the days that a model learned
-
-
-def _register(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]], parts: dict[str, str]) -> int:
-    """dim_model of the day, written again when a run came or a part changed."""
-    rows = [_about(found, parts) for found in runs if (found["folder"] / INPUTS).exists()]
-    held = warehouse.read(dim.model, [day]).select("run_id", "part").collect()
-    if {(row["run_id"], row["part"]) for row in rows} == {(row["run_id"], row["part"]) for row in held}:
+def _register_models(warehouse: Warehouse, day: date, records: list[RunRecord], statuses: dict[str, str]) -> int:
+    """dim_model of the day, written again when there is a new run or a promotion changed a status."""
+    rows = [_model_row(record, statuses) for record in records if (record["folder"] / INPUTS).exists()]
+    present = warehouse.read(dim.model, [day]).select("run_id", "part").collect()
+    if {(row["run_id"], row["part"]) for row in rows} == {(row["run_id"], row["part"]) for row in present}:
         return 0
-    frame = dim.model.with_partition(_frame(warehouse.spark, dim.model, rows), day)
+    frame = dim.model.with_partition(_to_frame(warehouse.spark, dim.model, rows), day)
     return warehouse.write(dim.model, frame, [day])[day]
 
 
-def _about(found: dict[str, Any], parts: dict[str, str]) -> dict[str, Any]:
-    inputs = read_jsonl(found["folder"] / INPUTS)
-    data: dict[str, Any] = next((row for row in inputs if row["kind"] != "run"), {})
-    days = [row["partition"] for row in data.get("sources", ()) if row["table"] in FACTS]
-    shown = [row for row in read_jsonl(found["folder"] / "metrics.jsonl") if row["split"] in ("test", "holdout")]
-    metrics = {
-        row["metric"] + (f"@{row['k']}" if row["k"] else ""): row["value"]
-        for row in shown
-        if row["model"] == found["model"] and not row["metric"].startswith("calibration_")
-    }
+def _model_row(record: RunRecord, statuses: dict[str, str]) -> dict[str, Any]:
+    inputs = read_jsonl(record["folder"] / INPUTS)
+    # A run may read other runs and, at most, one data set.
+    dataset: dict[str, Any] = next((row for row in inputs if row["kind"] != "run"), {})
+    days = [row["partition"] for row in dataset.get("sources", ()) if row["table"] in FACTS]
     return {
-        "run_id": found["run_id"],
-        "model": found["model"],
-        "part": parts.get(found["run_id"], ""),
-        "trained_at": datetime.fromisoformat(found["ended_at"]),
+        "run_id": record["run_id"],
+        "model": record["model"],
+        "part": statuses.get(record["run_id"], ""),
+        "trained_at": datetime.fromisoformat(record["ended_at"]),
         "data_from": min(days, default=None),
         "data_to": max(days, default=None),
-        "features": data.get("features"),
-        "dataset": f"{data['kind']}/{data['dt']}/{data['version']}" if data else None,
-        "code_version": found.get("code_version"),
-        "metrics": json.dumps(metrics),
+        "features": dataset.get("features"),
+        "dataset": f"{dataset['kind']}/{dataset['dt']}/{dataset['version']}" if dataset else None,
+        "code_version": record.get("code_version"),
+        "metrics": json.dumps(_test_metrics(record)),
         "inputs": json.dumps(inputs),
     }
 
 
-def _add_predictions(warehouse: Warehouse, day: date, runs: Iterable[dict[str, Any]]) -> int:
-    """The newest answers of each model take the place of its older ones."""
-    newest = {found["model"]: found for found in runs if (found["folder"] / PREDICTIONS).exists()}
-    if not newest:
-        return 0
-    held = warehouse.read(ads.prediction, [day])
-    known = {row["run_id"] for row in held.select("run_id").distinct().collect()}
-    fresh = {model: found for model, found in newest.items() if found["run_id"] not in known}
-    if not fresh:
-        return 0
-    names = {model: model.removeprefix("predict-") for model in fresh}
-    frames = [held.where(~F.col("model").isin(list(names.values())))]
-    for model, found in fresh.items():
-        answers = warehouse.spark.read.parquet(file_url(found["folder"] / PREDICTIONS))
-        named = answers.withColumns({"run_id": F.lit(found["run_id"]), "model": F.lit(names[model])})
-        frames.append(ads.prediction.with_partition(named, day))
-    table = reduce(lambda a, b: a.unionByName(b), frames)
-    return warehouse.write(ads.prediction, table, [day])[day]
+def _test_metrics(record: RunRecord) -> dict[str, float]:
+    """The run's own metrics on test and holdout rows, such as `auc` and `recall@10`."""
+    return {
+        row["metric"] + (f"@{row['k']}" if row["k"] else ""): row["value"]
+        for row in read_jsonl(record["folder"] / "metrics.jsonl")
+        # A recall run also measures its channels, under their names.
+        if row["split"] in ("test", "holdout")
+        and row["model"] == record["model"]
+        and not row["metric"].startswith("calibration_")
+    }
 
 
-def _publish_lists(warehouse: Warehouse, runs: Path, day: date) -> int:
-    """The promoted ranking run of the day replaces its lists whole."""
-    promoted = runs / PROMOTED / f"{day}.json"
-    if not promoted.exists():
-        return 0
-    file = runs / json.loads(promoted.read_text())["recommend"] / "recommendations.parquet"
-    lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
-    return warehouse.write(ads.recommendation, lists, [day])[day]
+# --- tables that show the newest state of a day ---
 
 
 def _publish_recall(warehouse: Warehouse, day: date) -> int:
@@ -163,3 +148,33 @@ def _publish_recall(warehouse: Warehouse, day: date) -> int:
         F.col("model").alias("channel"), "k", F.col("value").alias("recall"), F.col("rows").alias("users"), "dt"
     )
     return warehouse.write(ads.recall_daily, recall, [day])[day]
+
+
+def _publish_predictions(warehouse: Warehouse, day: date, records: Iterable[RunRecord]) -> int:
+    """Replace each model's predictions by those of its newest run that predicted."""
+    # Records are ordered by their end: the last of a model stays.
+    newest = {record["model"]: record for record in records if (record["folder"] / PREDICTIONS).exists()}
+    if not newest:
+        return 0
+    present = warehouse.read(ads.prediction, [day])
+    run_ids = _run_ids(present)
+    # `predict-deepfm` is the run, deepfm the model.
+    new = {name.removeprefix("predict-"): record for name, record in newest.items() if record["run_id"] not in run_ids}
+    if not new:
+        return 0
+    frames = [present.where(~F.col("model").isin(list(new)))]
+    for model, record in new.items():
+        predictions = warehouse.spark.read.parquet(file_url(record["folder"] / PREDICTIONS))
+        named = predictions.withColumns({"run_id": F.lit(record["run_id"]), "model": F.lit(model)})
+        frames.append(ads.prediction.with_partition(named, day))
+    return warehouse.write(ads.prediction, reduce(DataFrame.unionByName, frames), [day])[day]
+
+
+def _publish_lists(warehouse: Warehouse, runs_folder: Path, day: date) -> int:
+    """Replace ads_recommendation of the day by the lists of its promoted ranking run."""
+    promotion = runs_folder / PROMOTED / f"{day}.json"
+    if not promotion.exists():
+        return 0
+    file = runs_folder / json.loads(promotion.read_text())["recommend"] / "recommendations.parquet"
+    lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
+    return warehouse.write(ads.recommendation, lists, [day])[day]
