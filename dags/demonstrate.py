@@ -37,10 +37,10 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
 
 def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
     """The summary; returns the metrics that it shows."""
-    from etl.report.job import list_table, metric_table, newest_metrics, rows_table, wide_console
+    from etl.report.job import list_table, metric_table, newest_metrics, report_console, rows_table
     from etl.session import spark_session
 
-    console = wide_console()
+    console = report_console()
     with spark_session(config) as spark:
         metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model").collect()]
     console.print()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.report.page import CHARTS
+from etl.report.charts import CHARTS
 from recsys.recall import CHANNELS
 
 

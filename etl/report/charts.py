@@ -1,0 +1,282 @@
+"""The charts of the report page: each is a function that reads a day's tables and returns a Plotly figure.
+
+A function returns None where there is nothing to show. To add a chart, write a function and list it in `CHARTS`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf import Config
+from etl.report.job import BEST_POSSIBLE, newest_metrics, newest_stages
+from etl.table import Table
+from etl.tables import ads, ods
+from etl.warehouse.store import Warehouse
+
+DAYS = 30  # of the charts over time
+SEARCHES = 6  # of the chart of trials
+COLOURS = ["#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#c53030", "#319795", "#b7791f", "#4a5568"]
+FAILED_COLOUR = "#c53030"
+BEST_POSSIBLE_LINE = {"dash": "dot", "color": "#1a202c"}
+
+Rows = list[dict[str, Any]]
+Figure = Any  # plotly has no types
+
+
+@dataclass(frozen=True)
+class DayTables:
+    """The tables of a day, and of the days before it; what several charts need is read once."""
+
+    spark: SparkSession
+    config: Config
+    day: date
+
+    def read(self, table: Table, *, days: int = 1) -> DataFrame:
+        """The partitions of the last `days` days, of which the report's day is the last."""
+        return Warehouse(self.spark, self.config).read(table, [self.day - timedelta(days=n) for n in range(days)])
+
+    @cached_property
+    def metrics(self) -> Rows:
+        """The newest metrics of the day's models."""
+        return _collect(newest_metrics(self.spark, self.config, self.day))
+
+    @cached_property
+    def stages(self) -> Rows:
+        """The newest run of each stage of the day."""
+        return _collect(newest_stages(self.spark, self.config, self.day))
+
+
+def _collect(rows: DataFrame) -> Rows:
+    # Aggregates only: some hundred rows.
+    return [row.asDict() for row in rows.collect()]
+
+
+# --- web logs and events ---
+
+
+def _traffic(tables: DayTables) -> Figure:
+    rows = _collect(tables.read(ads.pv_hourly).orderBy("hour"))
+    if not rows:
+        return None
+    hours = [row["hour"] for row in rows]
+    bars = [
+        go.Bar(x=hours, y=[row["pvs"] for row in rows], name="page views"),
+        go.Bar(x=hours, y=[row["pvs_human"] for row in rows], name="of people"),
+    ]
+    return go.Figure(bars).update_layout(barmode="overlay", xaxis_title="hour (UTC)")
+
+
+def _referrers(tables: DayTables) -> Figure:
+    hosts = tables.read(ads.pv_ref_host_hourly).groupBy("ref_host").agg(F.sum("pvs").alias("pvs"))
+    # Horizontal bars are drawn from below: the largest comes last.
+    rows = _collect(hosts.orderBy(F.desc("pvs"), "ref_host").limit(10))[::-1]
+    if not rows:
+        return None
+    names = [row["ref_host"] or "(none)" for row in rows]
+    return go.Figure(go.Bar(x=[row["pvs"] for row in rows], y=names, orientation="h"))
+
+
+def _funnel(tables: DayTables) -> Figure:
+    rows = _collect(tables.read(ads.funnel).orderBy("step"))
+    if not rows:
+        return None
+    return go.Figure(go.Funnel(y=[row["step"] for row in rows], x=[row["numbs"] for row in rows]))
+
+
+def _click_rate(tables: DayTables) -> Figure:
+    rows = _collect(tables.read(ads.ctr_daily, days=DAYS).orderBy("dt"))
+    if not rows:
+        return None
+    line = go.Scatter(x=[row["dt"] for row in rows], y=[row["ctr"] for row in rows], mode="lines+markers", name="CTR")
+    return go.Figure(line).update_layout(yaxis_tickformat=".2%", xaxis_type="category")
+
+
+# --- models and lists ---
+
+
+def _auc(tables: DayTables) -> Figure:
+    rows = tables.read(ads.model_metric, days=DAYS).where("metric = 'auc' and split = 'test' and value is not null")
+    newest = rows.groupBy("dt", "model").agg(F.max_by("value", "trained_at").alias("value"))
+    return _lines_over_days(_collect(newest.orderBy("dt", "model")), "model", "value")
+
+
+def _recall(tables: DayTables) -> Figure:
+    rows = tables.read(ads.recall_daily, days=DAYS)
+    largest = rows.agg(F.max("k")).first()
+    if largest is None or largest[0] is None:
+        return None
+    at_largest = rows.where(F.col("k") == largest[0]).orderBy("dt", "channel")
+    return _lines_over_days(_collect(at_largest), "channel", "recall")
+
+
+def _calibration(tables: DayTables) -> Figure:
+    """Reliability diagram: mean prediction and click rate of ten bins of equal size; a metric's k is the bin."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}  # model -> metric -> bin -> value
+    for row in tables.metrics:
+        if row["metric"].startswith("calibration_") and row["split"] == "test":
+            curves.setdefault(row["model"], {}).setdefault(row["metric"], {})[row["k"]] = row["value"]
+    if not curves:
+        return None
+    figure = go.Figure()
+    highest = 0.0
+    for model, curve in sorted(curves.items()):
+        bins = sorted(curve["calibration_predicted"])
+        predicted = [curve["calibration_predicted"][k] for k in bins]
+        clicked = [curve["calibration_clicked"][k] for k in bins]
+        highest = max([highest, *predicted, *clicked])
+        figure.add_scatter(x=predicted, y=clicked, mode="lines+markers", name=model)
+    figure.add_scatter(x=[0, highest], y=[0, highest], mode="lines", name="perfect", line={"dash": "dot"})
+    return figure.update_layout(xaxis_title="predicted", yaxis_title="clicked")
+
+
+def _channels(tables: DayTables) -> Figure:
+    rows = [row for row in tables.metrics if row["stage"] == "recall" and row["split"] == "holdout"]
+    largest = max((row["k"] for row in rows if row["k"]), default=None)
+    values = {(row["model"], row["metric"]): row["value"] for row in rows if row["k"] == largest}
+    # Metric `only`: clicked items that no other channel proposed. The merged list has none.
+    names = sorted({model for model, metric in values if metric == "only"}, key=lambda name: -values[name, "only"])
+    if not names:
+        return None
+    bars = [
+        go.Bar(x=names, y=[values.get((name, "recall")) for name in names], name=f"recall@{largest}"),
+        go.Bar(x=names, y=[values[name, "only"] for name in names], name="of it, found by no other"),
+    ]
+    return go.Figure(bars).update_layout(barmode="overlay")
+
+
+def _trials(tables: DayTables) -> Figure:
+    rows = _collect(
+        tables.read(ads.tuning_trial, days=DAYS).where("status != 'failed'").orderBy("dt", "run_id", "trial")
+    )
+    if not rows:
+        return None
+    figure = go.Figure()
+    searches = list(dict.fromkeys((row["run_id"], row["model"], row["dt"], row["metric"]) for row in rows))
+    for run_id, model, dt, metric in searches[-SEARCHES:]:
+        trials = [row for row in rows if row["run_id"] == run_id]
+        figure.add_scatter(
+            x=[row["trial"] for row in trials],
+            y=[row["value"] for row in trials],
+            text=[row["parameters"] for row in trials],
+            mode="markers",
+            marker={"symbol": ["circle" if row["status"] == "done" else "x" for row in trials]},
+            name=f"{model} {dt}: {metric}",
+        )
+    return figure.update_layout(xaxis_title="trial")
+
+
+def _features(tables: DayTables) -> Figure:
+    # The feature report writes its metrics as "psi user_id": metric and feature in one.
+    by_feature: dict[str, dict[str, float]] = {}
+    for row in tables.metrics:
+        if row["stage"] == "report" and " " in row["metric"]:
+            metric, feature = row["metric"].split(" ", 1)
+            by_feature.setdefault(feature, {})[metric] = row["value"]
+    if not by_feature:
+        return None
+    names = ["missing", "psi", "information", "vif"]
+    ordered = sorted(by_feature, key=lambda feature: -by_feature[feature].get("psi", 0.0))
+    columns = [[_four_digits(by_feature[feature].get(name)) for feature in ordered] for name in names]
+    return _table(["feature", *names], [ordered, *columns])
+
+
+# --- stages and rows ---
+
+
+def _stage_times(tables: DayTables) -> Figure:
+    if not tables.stages:
+        return None
+    bars = go.Bar(
+        x=[row["seconds"] for row in tables.stages],
+        y=[row["stage"] for row in tables.stages],
+        orientation="h",
+        marker_color=[FAILED_COLOUR if row["status"] == "failed" else COLOURS[0] for row in tables.stages],
+    )
+    return go.Figure(bars).update_layout(xaxis_title="seconds", yaxis_autorange="reversed")
+
+
+def _row_counts(tables: DayTables) -> Figure:
+    if not tables.stages:
+        return None
+    names = ["stage", "status", "rows_in", "rows_out", "rows_invalid", "rows_quarantined", "rows_other_date"]
+    return _table(names, [[row[name] for row in tables.stages] for name in names])
+
+
+def _quarantine(tables: DayTables) -> Figure:
+    counts = tables.read(ods.quarantine).groupBy("stage", "reason").count()
+    rows = _collect(counts.orderBy(F.desc("count"), "stage", "reason"))
+    if not rows:
+        return None
+    labels = [f"{row['stage']}: {row['reason']}" for row in rows]
+    return go.Figure(go.Bar(x=labels, y=[row["count"] for row in rows]))
+
+
+# --- parts of figures ---
+
+
+def _lines_over_days(rows: Rows, name: str, value: str) -> Figure:
+    """A line for each value of column `name` over the days; the best possible dotted."""
+    if not rows:
+        return None
+    figure = go.Figure()
+    for label in sorted({row[name] for row in rows}):
+        points = [row for row in rows if row[name] == label]
+        days, values = [row["dt"] for row in points], [row[value] for row in points]
+        style = {"line": BEST_POSSIBLE_LINE} if label == BEST_POSSIBLE else {}
+        figure.add_trace(go.Scatter(x=days, y=values, mode="lines+markers", name=label, **style))
+    # Days as categories: Plotly would put ticks between them.
+    return figure.update_layout(xaxis_type="category")
+
+
+def _table(header: list[str], columns: list[list[Any]]) -> Figure:
+    return go.Figure(
+        go.Table(
+            header={"values": header, "align": "left", "fill_color": "#e2e8f0"},
+            cells={"values": columns, "align": "left", "height": 24},
+        )
+    )
+
+
+def _four_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+class Chart(NamedTuple):
+    """A section of the page; `draw` returns a figure, or None where there is nothing to show."""
+
+    title: str
+    description: str
+    draw: Callable[[DayTables], Figure]
+
+
+CHARTS: Sequence[Chart] = (
+    Chart("Traffic by hour", "Page views, and those that are not by a known crawler.", _traffic),
+    Chart("Top referrers", "Hosts that page views came from.", _referrers),
+    Chart("Funnel", "Visitors who reached each step within one visit.", _funnel),
+    Chart("CTR over days", "Clicks / impressions.", _click_rate),
+    Chart(
+        "AUC over days",
+        "Test rows of each day; the dotted line is the AUC of the true click probabilities, the best to be expected.",
+        _auc,
+    ),
+    Chart(
+        "Recall over days", "Share of clicked items among the candidates, mean over users, at the largest k.", _recall
+    ),
+    Chart("Calibration", "Click rate of test rows by predicted probability, in ten bins of equal size.", _calibration),
+    Chart("Channels", "Recall of each channel, and the part of it that no other channel finds.", _channels),
+    Chart("Tuning", "Trials of the last searches; crosses were stopped early.", _trials),
+    Chart("Stage times", "Newest run of each stage that counts its rows.", _stage_times),
+    Chart("Row accounts", "rows in = out + invalid + quarantined.", _row_counts),
+    Chart("Quarantine", "Rejected lines, by stage and reason.", _quarantine),
+    Chart(
+        "Features",
+        "Share missing, drift (PSI) from training to test rows, information value, variance inflation factor.",
+        _features,
+    ),
+)
