@@ -42,7 +42,7 @@ def main() -> None:
                 started = time.perf_counter()
                 work(folder / "access.log")
                 seconds[name] = time.perf_counter() - started
-        rates = {name: lines / taken for name, taken in seconds.items()}
+        rates = {name: lines / duration for name, duration in seconds.items()}
         ratios = {f"chain_to_{name}": seconds["chain"] / seconds[name] for name in seconds if name != "chain"}
         report(f"{lines:,} log lines", rates, "lines/s", {"lines": lines, **ratios, "chain_s": seconds["chain"]})
 
@@ -110,7 +110,7 @@ def write_log(path: Path, lines: int) -> None:
 
 def _line(second: int, visitor: int, item: int, kind: int, referrer: int, agent: str) -> str:
     page = f"/item/{item}?from=feed" if kind < 4 else "/cart" if kind == 4 else f"/static/{item % 100}.js"
-    said = (
+    referrers = (
         "-",
         "http://www.example.com/",
         f"http://www.google.com/search?q=item+{item}",
@@ -121,7 +121,7 @@ def _line(second: int, visitor: int, item: int, kind: int, referrer: int, agent:
     return (
         f"10.{visitor >> 16}.{visitor >> 8 & 255}.{visitor & 255} - - "
         f"[07/Jan/2026:{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d} +0000] "
-        f'"GET {page} HTTP/1.1" 200 {1000 + item % 9000} "{said[referrer]}" "{agent}"\n'
+        f'"GET {page} HTTP/1.1" 200 {1000 + item % 9000} "{referrers[referrer]}" "{agent}"\n'
     )
 
 

@@ -44,7 +44,7 @@ def main() -> None:
             "feed_shuffled": best_seconds(lambda: list_lengths(shuffled)),
         }
         seconds["ray_data"] = ray_data(folder)
-    rates = {name: rows / taken for name, taken in seconds.items()}
+    rates = {name: rows / duration for name, duration in seconds.items()}
     ratio = rates["feed"] / rates["arrow"]
     ratio_shuffled = rates["feed_shuffled"] / rates["arrow"]
     title = f"Parquet to batches of {BATCH}, {rows:,} rows"

@@ -52,10 +52,10 @@ def main() -> None:
 def examples(rows: int, fields: int, values: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(rows, fields) ids below fields · values, half of the fields with Zipf values; labels (rows,)."""
     rng = np.random.default_rng(11)
-    drawn = rng.integers(0, values, (rows, fields))
+    values_drawn = rng.integers(0, values, (rows, fields))
     zipf = np.minimum(rng.zipf(1.3, (rows, fields // 2)), values) - 1
-    drawn[:, : fields // 2] = zipf
-    ids = (drawn + np.arange(fields) * values).astype(np.int32)
+    values_drawn[:, : fields // 2] = zipf
+    ids = (values_drawn + np.arange(fields) * values).astype(np.int32)
     weights = rng.normal(0, 0.15, fields * values).astype(np.float32)
     factors = rng.normal(0, 0.16, (fields * values, 4)).astype(np.float32)
     logit = np.empty(rows, np.float32)
@@ -106,15 +106,15 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
 def seconds_of_two(settings: FMSettings, rows: Csr, label: NDArray[np.float32]) -> float:
     """Each half of the rows by a model of its own, side by side: what two cores can do when nothing is shared."""
     halves = [slice(0, len(label) // 2), slice(len(label) // 2, len(label))]
-    taken = []
+    durations = []
     for _ in range(3):
         models = [FM(settings) for _ in halves]
         started = time.perf_counter()
         with ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(m.learn, rows[half], label[half]) for m, half in zip(models, halves, strict=True)]:
                 done.result()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        durations.append(time.perf_counter() - started)
+    return min(durations)
 
 
 def rows_of_lrqfa(rows: int) -> int:
@@ -169,12 +169,12 @@ def _write(path: Path, ids: NDArray[np.int32], label: NDArray[np.float32]) -> No
 
 def memory_per_million() -> dict[str, float]:
     """MB of parameters for 2^20 features, learning and scoring."""
-    found = {}
+    sizes = {}
     for name, update in (("float32", {}), ("q2.13", {"weights": "q2.13"})):
         model = FM(SETTINGS.model_copy(update={"bits": 20, **update}))
-        found[f"mb_per_million_learning_{name}"] = model.memory_bytes / model.size
-        found[f"mb_per_million_scoring_{name}"] = model.weights().nbytes / model.size
-    return found
+        sizes[f"mb_per_million_learning_{name}"] = model.memory_bytes / model.size
+        sizes[f"mb_per_million_scoring_{name}"] = model.weights().nbytes / model.size
+    return sizes
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ def scale_option(about: str | None) -> float:
 
 def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
     """The shortest of some runs: the one that other load disturbed least."""
-    taken = []
+    durations = []
     for _ in range(repeats):
         started = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        durations.append(time.perf_counter() - started)
+    return min(durations)
 
 
 def report(title: str, rates: dict[str, float], unit: str, figures: dict[str, float]) -> None:

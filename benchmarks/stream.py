@@ -46,7 +46,7 @@ def main() -> None:
                 time.sleep(10)
                 progress = query.recentProgress
         delays = np.array(sorted(delays_of(home / "warehouse/ads_hot_topic", started + 15)))
-        rate = np.median([told["processedRowsPerSecond"] for told in progress if told["numInputRows"]])
+        rate = np.median([batch["processedRowsPerSecond"] for batch in progress if batch["numInputRows"]])
         figures = {
             "windows": len(delays),
             "latency_p50_s": np.quantile(delays, 0.5),
@@ -78,11 +78,11 @@ def land(folder: Path, name: str, count: int) -> None:
 
 def delays_of(table: Path, since: float) -> list[float]:
     """Seconds from the end of each window to the first version of a partition that holds it."""
-    seen: dict[datetime, float] = {}
+    written_at: dict[datetime, float] = {}
     for file in sorted(table.glob("run-*/*/*.parquet"), key=lambda file: file.stat().st_mtime):
         for end in pq.read_table(file, columns=["window_end"])["window_end"].to_pylist():
-            seen.setdefault(end, file.stat().st_mtime)
-    ends = {end.replace(tzinfo=UTC).timestamp(): at for end, at in seen.items()}
+            written_at.setdefault(end, file.stat().st_mtime)
+    ends = {end.replace(tzinfo=UTC).timestamp(): at for end, at in written_at.items()}
     return [at - end for end, at in ends.items() if end > since]
 
 

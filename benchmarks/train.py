@@ -178,15 +178,15 @@ def fuxictr(folder: Path, kind: str) -> float:
     )
     model = DeepFM()
     model._max_gradient_norm, model._eval_steps = 10.0, 10**9
-    rows, taken = pq.read_metadata(folder / "data/train/part-0.parquet").num_rows, []
+    rows, durations = pq.read_metadata(folder / "data/train/part-0.parquet").num_rows, []
     for _ in range(2):
         started = time.perf_counter()
         model.train()
         for batch in loader:
             model.train_step(batch)
-        taken.append(time.perf_counter() - started)
+        durations.append(time.perf_counter() - started)
     ray.shutdown()  # its loader of Parquet starts one, which is not to be ours
-    return float(rows / min(taken))
+    return float(rows / min(durations))
 
 
 def _for_fuxictr(folder: Path, kind: str) -> str:

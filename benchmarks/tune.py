@@ -40,20 +40,20 @@ def surface(point: Point) -> float:
 
 def trials_needed(draw: Callable[[int], list[Point]]) -> list[int]:
     """First trial within 1 % of the optimum, for each seed; MOST + 1 when none is."""
-    found = []
+    counts = []
     for seed in range(SEEDS):
         losses = [surface(point) for point in draw(seed)]
-        found.append(next((i for i, loss in enumerate(losses, 1) if loss <= 1.01), MOST + 1))
-    return found
+        counts.append(next((i for i, loss in enumerate(losses, 1) if loss <= 1.01), MOST + 1))
+    return counts
 
 
 def searched(search: str, space: Space, seed: int, trials: int) -> list[Point]:
     """Points in the order that a search asks for them."""
-    found = searcher(space, search, seed, trials)
+    sampler = searcher(space, search, seed, trials)
     points = []
     for number in range(len(space.grid(trials)) if search == "grid" else trials):
-        point = point_of(found.suggest(str(number)))
-        found.on_trial_complete(str(number), {OBJECTIVE: surface(point), "training_iteration": 1})
+        point = point_of(sampler.suggest(str(number)))
+        sampler.on_trial_complete(str(number), {OBJECTIVE: surface(point), "training_iteration": 1})
         points.append(point)
     return points
 
@@ -77,9 +77,9 @@ def gained(search: str, early_stopping: bool) -> dict[str, float]:
         "tune.early_stopping": early_stopping,
         "tune.steps": 8 if early_stopping else 2,
     }
-    told = run(CONFIG.with_values(overrides), "fm", DAY, Search(search, 2000))
-    rows = read_jsonl(RUNS / told["run_id"] / "trials.jsonl")
-    return {"log_loss": told["log_loss"], "trials": len(rows), "test_log_loss": told["test_log_loss"]}
+    report = run(CONFIG.with_values(overrides), "fm", DAY, Search(search, 2000))
+    rows = read_jsonl(RUNS / report["run_id"] / "trials.jsonl")
+    return {"log_loss": report["log_loss"], "trials": len(rows), "test_log_loss": report["test_log_loss"]}
 
 
 if __name__ == "__main__":

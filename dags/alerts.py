@@ -17,8 +17,8 @@ URL = "MILLRACE_ALERT_URL"
 def task_failed(context: Any) -> None:
     """Airflow calls it when a task has no retry left."""
     task = context["ti"]
-    told = str(context.get("exception") or "").splitlines()
-    send(f"{task.dag_id}, run {task.run_id}: {task.task_id} failed after {task.try_number} tries. {told[:1]}")
+    error_lines = str(context.get("exception") or "").splitlines()
+    send(f"{task.dag_id}, run {task.run_id}: {task.task_id} failed after {task.try_number} tries. {error_lines[:1]}")
 
 
 async def day_late(context: Any = None, dag: str = "", hours: int = 0, **_: Any) -> None:

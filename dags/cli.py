@@ -114,5 +114,5 @@ def config_group() -> None:
 @config.command("show")
 def show_command(context: typer.Context) -> None:
     """Every setting with its value, secrets masked, as YAML."""
-    found = settings_of(context)
-    print(f"# profile: {found.profile}\n" + yaml.safe_dump(found.resolved(), sort_keys=False), end="")
+    resolved = settings_of(context)
+    print(f"# profile: {resolved.profile}\n" + yaml.safe_dump(resolved.resolved(), sort_keys=False), end="")

@@ -17,25 +17,25 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
     from etl.simulator import simulate
 
     started = time.monotonic()
-    made = simulate.run(config, days=days, scale=scale, seed=seed)
-    done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": made}]
-    day, since = str(made["last_day"]), str(made["first_day"])
+    simulated = simulate.run(config, days=days, scale=scale, seed=seed)
+    done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": simulated}]
+    day, since = str(simulated["last_day"]), str(simulated["first_day"])
     publish = NAMES.index("publish")
     with engines(config) as opened:
         report = STAGES[NAMES.index("report")]
         done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
-        told = _tell(config, date.fromisoformat(day), done)
+        metrics = _print_summary(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
     log.info("the whole day took %.0f s", seconds)
     return {
         "date": day,
         "seconds": {row["stage"]: row["seconds"] for row in done},
         "total_s": round(seconds, 1),
-        **told,
+        **metrics,
     }
 
 
-def _tell(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
+def _print_summary(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
     """The summary; returns the metrics that it shows."""
     from etl.report.job import list_table, metric_table, newest_metrics, report_console, rows_table
     from etl.session import spark_session

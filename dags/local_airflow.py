@@ -76,11 +76,11 @@ def up(config: Config) -> dict[str, Any]:
     except BaseException:
         down(config)
         raise
-    told: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
+    report: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
     passwords = home / PASSWORDS
     if passwords.exists():
-        told |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
-    return told
+        report |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
+    return report
 
 
 def down(config: Config) -> dict[str, Any]:
@@ -128,13 +128,15 @@ def environment_of(config: Config) -> dict[str, str]:
     url = f"http://{settings.host}:{port}"
     dags = Path(__file__).resolve().parent
     root = str(config.get(Paths).root)
-    given = config.with_values({"paths.home": root}).explicit  # absolute: tasks run in folders of their own
+    explicit = config.with_values({"paths.home": root}).explicit  # absolute: tasks run in folders of their own
     # The environment's settings are in `given`, unless something came over them.
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return {
         **inherited,
         **dict(
-            environment_variable(section, *item) for section, values in given.items() for item in (values or {}).items()
+            environment_variable(section, *item)
+            for section, values in explicit.items()
+            for item in (values or {}).items()
         ),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -189,8 +191,8 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> None:
         [str(BIN / "airflow"), *words], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
-        told = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise UserError(f"`airflow {' '.join(words)}` failed: {told[-1] if told else done.returncode}")
+        output = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise UserError(f"`airflow {' '.join(words)}` failed: {output[-1] if output else done.returncode}")
 
 
 def _wait_until_healthy(host: str, port: int, process: "subprocess.Popen[bytes]", home: Path) -> None:

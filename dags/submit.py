@@ -46,7 +46,7 @@ def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
 
 def settings_to_send(config: Config) -> dict[str, str]:
     """Every value that was set, as environment variables, but for secrets."""
-    found = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
+    variables = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
     for section in SECTIONS:
         for key, value in (config.values.get(section) or {}).items():
             if key in secret_keys(section) or (section, key) == ("paths", "home"):
@@ -54,8 +54,8 @@ def settings_to_send(config: Config) -> dict[str, str]:
             if isinstance(value, dict):
                 value = {name: inner for name, inner in value.items() if not SECRET.search(str(name))}
             name, text = environment_variable(section, key, value)
-            found[name] = text
-    return found
+            variables[name] = text
+    return variables
 
 
 def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
@@ -79,10 +79,10 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     following = _RayLog(client, job)
     following.start()
     with stop_signals() as stopped:
-        asked = False
+        stop_requested = False
         while not (status := client.get_job_status(job)).is_terminal():
-            if stopped and not asked:
-                asked = True
+            if stopped and not stop_requested:
+                stop_requested = True
                 log.info("stopping job %s", job)
                 client.stop_job(job)
             time.sleep(POLL_S)
@@ -156,7 +156,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
 def _counts(line: str) -> dict[str, Any]:
     """The JSON object that a command ends with."""
     try:
-        found = json.loads(line)
+        counts = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return counts if isinstance(counts, dict) else {}

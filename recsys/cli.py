@@ -71,9 +71,9 @@ def run_command(context: typer.Context, date: Day) -> dict[str, Any]:
         candidates.run(spark, config, day)
     coarse.run(config, day)
     train.run(config, day)
-    told = rank.run(config, day)
+    report = rank.run(config, day)
     promote.run(config, day)
-    return told
+    return report
 
 
 @app.command("recommend")

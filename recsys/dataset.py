@@ -60,10 +60,10 @@ def examples_folder(config: Config, day: date) -> Path:
 
 def statistics_of(config: Config, day: date) -> Mapping[str, Any]:
     """What the training rows of a day's training set taught: means and deviations, click rates."""
-    found = current_version(
+    version = current_version(
         config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
     )[1]
-    statistics: Mapping[str, Any] = found["statistics"]
+    statistics: Mapping[str, Any] = version["statistics"]
     return statistics
 
 

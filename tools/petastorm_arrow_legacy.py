@@ -128,12 +128,12 @@ class ParquetDataset:
             return [self.paths]
         if not self.fs.exists(self.paths):
             raise OSError("Passed non-file path: {}".format(self.paths))
-        found = []
+        paths = []
         for path in sorted(self.fs.find(self.paths)):
             relative = os.path.relpath(path, self.fs._strip_protocol(self.paths))
             if not any(_is_hidden(part) for part in relative.split("/")):
-                found.append(path)
-        return found
+                paths.append(path)
+        return paths
 
     def _keys_of(self, path):
         values = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)

@@ -48,13 +48,13 @@ class SafeUnpickler(pickle.Unpickler):
         if name in PLAIN.get(module, ()):
             return super().find_class(module, name)
         if module in OF_CLASSES:
-            found = getattr(importlib.import_module(module), name, None)
-            if isinstance(found, type) and found.__module__ == module:
-                return found
+            candidate = getattr(importlib.import_module(module), name, None)
+            if isinstance(candidate, type) and candidate.__module__ == module:
+                return candidate
         if module.split(".")[0] == "numpy" and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) or name in OF_NUMPY:
-                return found
+            candidate = super().find_class(module, name)
+            if isinstance(candidate, type) or name in OF_NUMPY:
+                return candidate
         raise pickle.UnpicklingError("{}.{} is no part of a schema".format(module, name))
 
 

@@ -123,10 +123,12 @@ def ensure_chromium() -> None:
 def find_java() -> bool:
     for java in java_programs():
         try:
-            told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
+            version_text = subprocess.run(
+                [java, "-version"], capture_output=True, text=True, check=True, timeout=60
+            ).stderr
         except (OSError, subprocess.SubprocessError):
             continue
-        if any(f'version "{major}' in told for major in ("17", "21")):
+        if any(f'version "{major}' in version_text for major in ("17", "21")):
             return True
     return False
 
@@ -134,7 +136,7 @@ def find_java() -> bool:
 def java_programs() -> list[Path]:
     """Where `java` may be, JAVA_HOME first."""
     candidates = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
-    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    candidates += [Path(program)] if (program := shutil.which("java")) else []
     return [java for java in candidates if java.exists()]
 
 
@@ -223,8 +225,8 @@ def archive_classes() -> None:
 def uv(command: str, *arguments: str | Path) -> None:
     # pip's own setting for a folder of wheels, which uv does not read, is handed on.
     links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS") or ""
-    given = [word for link in links.replace(",", " ").split() for word in ("--find-links", link)]
-    run(VENV / "bin/uv", "pip", command, "-q", "--python", PYTHON, *given, *arguments)
+    link_options = [word for link in links.replace(",", " ").split() for word in ("--find-links", link)]
+    run(VENV / "bin/uv", "pip", command, "-q", "--python", PYTHON, *link_options, *arguments)
 
 
 def apt_install(*packages: str, why: str) -> None:

@@ -86,10 +86,10 @@ def best(folder: Path) -> Path | None:
 
 
 def _prune(folder: Path, keep_best: int) -> None:
-    found = _all(folder)
-    last = max(found, key=_progress)
-    keep = {last, *sorted(found, key=_loss)[:keep_best]}
-    for path in [*found, *_steps(folder)]:
+    checkpoints = _all(folder)
+    last = max(checkpoints, key=_progress)
+    keep = {last, *sorted(checkpoints, key=_loss)[:keep_best]}
+    for path in [*checkpoints, *_steps(folder)]:
         if path not in keep:
             path.unlink()
 
@@ -104,8 +104,8 @@ def _steps(folder: Path) -> list[Path]:
 
 def _progress(path: Path) -> tuple[int, float]:
     """Epoch and step; the end of an epoch is after all its steps."""
-    if found := STEP.fullmatch(path.name):
-        return int(found[1]), float(found[2])
+    if match := STEP.fullmatch(path.name):
+        return int(match[1]), float(match[2])
     return int(NAME.fullmatch(path.name)[1]), float("inf")  # type: ignore[index]
 
 

@@ -47,10 +47,10 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
             write_catalogue(data, folder)
         job = Job(config, model, data.folder, folder, data.inputs, data.columns, data.version)
         batch = next(epoch(job.feed("train", LocalWorker()), 0))
-        found = check(job, batch)
-    if failed := [f"{name} ({told})" for name, told in found.pop("failed").items()]:
+        report = check(job, batch)
+    if failed := [f"{name} ({reason})" for name, reason in report.pop("failed").items()]:
         raise UserError(f"{model} is not ready for a long run: {'; '.join(failed)}")
-    return {"model": model, **found}
+    return {"model": model, **report}
 
 
 def check(job: Job, batch: Batch) -> dict[str, Any]:

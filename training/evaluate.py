@@ -19,16 +19,16 @@ Floats = NDArray[np.float32]
 def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, float]:
     """The task's numbers of the split, and its `rows`, on every rank."""
     parts = worker.gather(answers_of(objective, spec, worker.device))
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if worker.rank == 0:
         answers, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
         if np.isnan(answers).any():
             raise UserError(
                 f"the model answers {int(np.isnan(answers).any(axis=1).sum())} rows with NaN: lower train.learning_rate"
             )
-        found = {**objective.task.measure(answers, labels), **_more(objective, answers, labels)}
-        found["rows"] = float(len(answers))
-    return worker.share(found)
+        metrics = {**objective.task.measure(answers, labels), **_more(objective, answers, labels)}
+        metrics["rows"] = float(len(answers))
+    return worker.share(metrics)
 
 
 def _more(objective: Objective, answers: Floats, labels: Floats) -> dict[str, float]:
@@ -51,10 +51,10 @@ def answers_of(objective: Objective, spec: FeedSpec, device: torch.device) -> tu
     answers: list[Any] = []
     labels: list[Any] = []
     for batch in epoch(in_order(spec), 0):
-        kept = batch.weight > 0
-        found = objective.answers(batch.to(device)).float().cpu()
-        answers.append(found[kept])
-        labels.append(batch.label[kept])
+        is_real = batch.weight > 0
+        predictions = objective.answers(batch.to(device)).float().cpu()
+        answers.append(predictions[is_real])
+        labels.append(batch.label[is_real])
     objective.train(was_training)
     if not answers:
         answers, labels = [torch.zeros((0, 1))], [torch.zeros(0)]

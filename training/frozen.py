@@ -89,10 +89,10 @@ def _write(net: nn.Module, job: Job, split: str, folder: Path) -> int:
     task, features = model_named(job.model).task, getattr(net, "features")  # noqa: B009 - a module has no such method
     parts = []
     for batch in epoch(spec, 0):
-        kept = batch.weight > 0
-        vectors = features(*task.tensors(batch, job.inputs))[kept].numpy()
+        is_real = batch.weight > 0
+        vectors = features(*task.tensors(batch, job.inputs))[is_real].numpy()
         columns = {f"v{i}": column for i, column in enumerate(vectors.T)}
-        parts.append(pa.table({**columns, "label": batch.label[kept].numpy()}))
+        parts.append(pa.table({**columns, "label": batch.label[is_real].numpy()}))
     table = pa.concat_tables(parts)
     pq.write_table(table, folder / "part-0.parquet", row_group_size=8192)
     return int(table.num_columns) - 1

@@ -24,10 +24,10 @@ class Limit:
     @classmethod
     def parse(cls, text: str) -> "Limit":
         """Raises UserError for what is no limit."""
-        found = LIMIT.match(text.strip())
-        if not found:
+        match = LIMIT.match(text.strip())
+        if not match:
             raise UserError(f"'{text}' is no limit: write it as latency_ms<=5")
-        return cls(found[1], found[2], float(found[3]))
+        return cls(match[1], match[2], float(match[3]))
 
     def is_kept(self, numbers: Mapping[str, Any]) -> bool:
         return self.metric in numbers and self.excess(numbers) <= 0

@@ -145,9 +145,9 @@ class _Training:
         optimizer = make_optimizer(groups, self.settings, job.config.get(OptimizerSettings), workers=worker.world_size)
         self.module, self.optimizer = worker.prepare(self.objective, optimizer, self.settings.accumulate)
         if state is not None:
-            held = sharded_embedding.parts_of_state(self.objective, state["optimizer"], self.optimizer)
+            shards = sharded_embedding.parts_of_state(self.objective, state["optimizer"], self.optimizer)
             rates = [group["lr"] for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(held)
+            self.optimizer.load_state_dict(shards)
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate  # another number of workers has another rate
         for group in self.optimizer.param_groups:
@@ -161,9 +161,9 @@ class _Training:
         s, train = self.settings, self.job.feed("train", self.worker)
         self.steps_per_epoch = math.ceil(train.num_steps() / s.accumulate)
         while self.position.epoch < s.epochs and not self._is_stopped_early():
-            started, known = time.time(), self.position.row_sum
+            started, rows_before = time.time(), self.position.row_sum
             loss = self._train_epoch(train)
-            seconds, rows = time.time() - started, self.position.row_sum - known
+            seconds, rows = time.time() - started, self.position.row_sum - rows_before
             numbers = evaluate(self.objective, self.job.feed("valid", self.worker), self.worker)
             numbers |= {"epoch": float(self.position.epoch), "train_loss": loss}
             numbers |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
@@ -185,13 +185,17 @@ class _Training:
         self.objective.train()
         transfer.thaw(self.objective, self.job.config, self.position.epoch)
         total, rows = 0.0, 0.0
-        left = spec.num_steps(self.position.epoch, self.position.done)
+        steps_left = spec.num_steps(self.position.epoch, self.position.done)
         for group in _in_groups(epoch(spec, self.position.epoch, self.position.done), self.settings.accumulate):
             loss, count = self._step(group)
-            total, rows, left = total + loss, rows + count, left - len(group)
+            total, rows, steps_left = total + loss, rows + count, steps_left - len(group)
             self.position.advanced(self.worker.world_size, len(group))
             self.position.step += 1
-            if self.settings.checkpoint_steps and left and self.position.step % self.settings.checkpoint_steps == 0:
+            if (
+                self.settings.checkpoint_steps
+                and steps_left
+                and self.position.step % self.settings.checkpoint_steps == 0
+            ):
                 self._add_up(total, rows)
                 total, rows = 0.0, 0.0
                 self._save_step()
@@ -299,10 +303,10 @@ class _Training:
             checkpoint.save(self.checkpoints, number, numbers["log_loss"], state, self.settings.keep_best)
             with (self.job.run_folder / HISTORY).open("a", encoding="utf-8") as out:
                 out.write(json.dumps({**numbers, **self.ratios.told()}) + "\n")
-            told = ", ".join(
+            summary = ", ".join(
                 f"{name} {value:.4f}" for name, value in numbers.items() if name not in ("epoch", "rows", "started_at")
             )
-            log.info("epoch %d: %s", number, told)
+            log.info("epoch %d: %s", number, summary)
         self.worker.share(None)
 
     def _restored(self) -> dict[str, Any] | None:
@@ -330,20 +334,20 @@ class _Training:
         if self.worker.rank == 0:
             weights = {n.removeprefix("net."): v for n, v in state["model"].items() if n.startswith("net.")}
             saved.save_model(self.job.run_folder / "model", self.job.model, weights, self.job.inputs, self.job.config)
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for split in measured:
             numbers = evaluate(self.objective, self.job.feed(split, self.worker), self.worker)
-            found |= {f"{split}_{name}": value for name, value in numbers.items()}
-        return found
+            metrics |= {f"{split}_{name}": value for name, value in numbers.items()}
+        return metrics
 
 
 def _in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """Lists of `size` batches; the last may be shorter."""
-    held: list[Batch] = []
+    group: list[Batch] = []
     for batch in batches:
-        held.append(batch)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -42,26 +42,26 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
     """
     found_models = [model_named(model) for model in models]
     one_of("backend", how.backend, tuple(BACKENDS))
-    datas = [open_data(config, found.task, day) for found in found_models]
+    datas = [open_data(config, run.task, day) for run in found_models]
     with ExitStack() as stack:
         runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
-        for found, data in zip(runs, datas, strict=True):
-            found.log_dataset(describe_version(data.folder))
+        for run, data in zip(runs, datas, strict=True):
+            run.log_dataset(describe_version(data.folder))
         jobs = [
             job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
         ]
         precomputed = frozen.is_wanted(config)
-        told = []
+        reports = []
         trained = BACKENDS[how.backend]([frozen.head_job(job) for job in jobs] if precomputed else jobs, how.workers)
         for job in jobs if precomputed else ():
             frozen.put_together(job)
-        for found, numbers in zip(runs, trained, strict=True):
+        for run, numbers in zip(runs, trained, strict=True):
             for split in ("valid", "test"):
                 of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
-                _note(found, split, of_split)
-            tracking.log_run(config, found, how.backend, how.workers, numbers)
-            told.append({"run_id": found.run_id, "backend": how.backend, "workers": how.workers, **numbers})
-    return told[0] if len(told) == 1 else {"runs": told}
+                _note(run, split, of_split)
+            tracking.log_run(config, run, how.backend, how.workers, numbers)
+            reports.append({"run_id": run.run_id, "backend": how.backend, "workers": how.workers, **numbers})
+    return reports[0] if len(reports) == 1 else {"runs": reports}
 
 
 def _opened(config: Config, model: str, day: date, how: Training) -> AbstractContextManager[Run]:
@@ -72,19 +72,19 @@ def _opened(config: Config, model: str, day: date, how: Training) -> AbstractCon
     return start_run(config, name, day, resumed=unfinished)
 
 
-def job_of(config: Config, model: str, found_model: Model, data: Data, found: Run, teacher: str | None = None) -> Job:
+def job_of(config: Config, model: str, found_model: Model, data: Data, run: Run, teacher: str | None = None) -> Job:
     """The job of a run, whose folder is made ready for workers."""
-    (found.model_folder, found.checkpoints)  # noqa: B018 - made here, before workers need them
+    (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
     for old in (ANSWER, ERROR):
-        (found.folder / old).unlink(missing_ok=True)
+        (run.folder / old).unlink(missing_ok=True)
     if isinstance(found_model.task, NextItem):
-        write_catalogue(data, found.folder)
+        write_catalogue(data, run.folder)
     start_from = config.get(TransferSettings).run
     return Job(
         config,
         model,
         data.folder,
-        found.folder,
+        run.folder,
         data.inputs,
         data.columns,
         data.version,
@@ -101,10 +101,10 @@ def model_folder(config: Config, run_id: str) -> Path:
     return folder
 
 
-def _note(found: Run, split: str, numbers: dict[str, float]) -> None:
+def _note(run: Run, split: str, numbers: dict[str, float]) -> None:
     """A split's numbers for ads_model_metric; `recall@10` is recall with k = 10."""
     rows = int(numbers["rows"])
     for name, value in numbers.items():
         if name != "rows":
             metric, _, k = name.partition("@")
-            found.log_metric("train", split, metric, value, rows, k=int(k) if k else None)
+            run.log_metric("train", split, metric, value, rows, k=int(k) if k else None)

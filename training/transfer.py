@@ -63,12 +63,12 @@ def _freeze(weight: Tensor, is_frozen: bool) -> None:
 
     A frozen weight is not decayed either: its gradient is dropped after all hooks, so the optimizer leaves it out.
     """
-    held: Any = weight
-    if is_frozen and not hasattr(held, "frozen_by"):
-        held.frozen_by = held.register_hook(torch.zeros_like)
-    if not is_frozen and hasattr(held, "frozen_by"):
-        held.frozen_by.remove()
-        del held.frozen_by
+    parameter: Any = weight
+    if is_frozen and not hasattr(parameter, "frozen_by"):
+        parameter.frozen_by = parameter.register_hook(torch.zeros_like)
+    if not is_frozen and hasattr(parameter, "frozen_by"):
+        parameter.frozen_by.remove()
+        del parameter.frozen_by
 
 
 def drop_frozen(objective: nn.Module) -> None:
@@ -86,10 +86,10 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _last_layer(objective: nn.Module) -> nn.Module:
-    found = None
+    last = None
     for part in objective.net.modules():  # type: ignore[union-attr]
         if isinstance(part, nn.Linear):
-            found = part
-    if found is None:
+            last = part
+    if last is None:
         raise UserError("this model has no last linear layer to train alone")
-    return found
+    return last

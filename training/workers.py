@@ -118,14 +118,14 @@ class TorchWorker:
         return mean
 
     def gather(self, value: T) -> list[T]:
-        found: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
-        torch.distributed.gather_object(value, found, group=self._objects)
-        return found or []
+        values: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
+        torch.distributed.gather_object(value, values, group=self._objects)
+        return values or []
 
     def share(self, value: T) -> T:
-        held = [value]
-        torch.distributed.broadcast_object_list(held, src=0, group=self._objects)
-        return held[0]
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._objects)
+        return box[0]
 
     def report(self, metrics: dict[str, float]) -> None:
         pass
@@ -183,12 +183,12 @@ class HorovodWorker:
         return float(self._hvd.allreduce(torch.tensor(value, dtype=torch.float64), name="mean"))
 
     def gather(self, value: T) -> list[T]:
-        found: list[T] = self._hvd.allgather_object(value, name="gather")
-        return found if self.rank == 0 else []
+        values: list[T] = self._hvd.allgather_object(value, name="gather")
+        return values if self.rank == 0 else []
 
     def share(self, value: T) -> T:
-        found: T = self._hvd.broadcast_object(value, root_rank=0, name="share")
-        return found
+        shared: T = self._hvd.broadcast_object(value, root_rank=0, name="share")
+        return shared
 
     def report(self, metrics: dict[str, float]) -> None:
         pass

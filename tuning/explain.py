@@ -29,7 +29,7 @@ def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
     study = new_study("random")
     measured = [row for row in rows if row["status"] != "failed" and math.isfinite(row["objective"])]
     distributions = {
-        name: _distribution(found, [row["point"][name] for row in measured]) for name, found in space.ranges.items()
+        name: _distribution(bounds, [row["point"][name] for row in measured]) for name, bounds in space.ranges.items()
     }
     for row in measured:
         study.add_trial(
@@ -40,11 +40,11 @@ def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
     return study
 
 
-def _distribution(found: Range, values: list[Any]) -> BaseDistribution:
+def _distribution(bounds: Range, values: list[Any]) -> BaseDistribution:
     """The range, or as far as the trials went: population based training leaves it."""
-    if isinstance(found, Choice):
-        return CategoricalDistribution(found.values)
-    at = found.widest() if isinstance(found, Depends) else found
+    if isinstance(bounds, Choice):
+        return CategoricalDistribution(bounds.values)
+    at = bounds.widest() if isinstance(bounds, Depends) else bounds
     low, high = min([at.low, *values]), max([at.high, *values])
     if at.whole:
         return IntDistribution(int(low), int(high), log=at.log)
@@ -56,8 +56,8 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     if len(study.trials) < FEWEST or len({trial.value for trial in study.trials}) < 2:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: round(float(value), 4) for name, value in found.items()}
+    importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: round(float(value), 4) for name, value in importances.items()}
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, importance: dict[str, float]) -> None:
@@ -93,15 +93,15 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
 def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, Any]:
     """Axes of the parallel coordinates: exponents for logarithmic ranges, places in the list for choices."""
     axes = []
-    for name, found in space.ranges.items():
+    for name, bounds in space.ranges.items():
         values = [row["point"][name] for row in rows]
-        if isinstance(found, Choice):
-            places = [found.values.index(value) if value in found.values else 0 for value in values]
+        if isinstance(bounds, Choice):
+            places = [bounds.values.index(value) if value in bounds.values else 0 for value in values]
             axes.append(
-                {"label": name, "values": places, "tickvals": list(range(len(found.values))),
-                 "ticktext": [str(value) for value in found.values]}
+                {"label": name, "values": places, "tickvals": list(range(len(bounds.values))),
+                 "ticktext": [str(value) for value in bounds.values]}
             )  # fmt: skip
-        elif isinstance(found, Depends) or found.log:
+        elif isinstance(bounds, Depends) or bounds.log:
             axes.append({"label": f"{name} (10^)", "values": [math.log10(max(value, 1e-30)) for value in values]})
         else:
             axes.append({"label": name, "values": values})

@@ -58,32 +58,32 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
     if how.resume and unfinished is None:
         raise UserError(f"no unfinished search of {model} for {day} to resume")
     with (
-        start_run(config, name, day, resumed=unfinished) as found,
+        start_run(config, name, day, resumed=unfinished) as run,
         nullcontext() if target.on_spark else ray_session(config),
     ):
         if not target.on_spark:
-            found.log_dataset(describe_version(examples_folder(config, day)))
-        searching = Searching(config, target, data, how.search, judge, found)
+            run.log_dataset(describe_version(examples_folder(config, day)))
+        searching = Searching(config, target, data, how.search, judge, run)
         rows = _all_rounds(searching, how, space)
         best = judge.best(rows)
         point = best["point"]
         numbers = target.test(config.with_values(point), day)
         tested = int(numbers.pop("rows", 0))
-        _write(found, model, rows, best, judge)
-        found.log_metrics("tune", "test", numbers, tested)
-        importance = explain.write(found.folder, rows, space, judge.metric)
+        _write(run, model, rows, best, judge)
+        run.log_metrics("tune", "test", numbers, tested)
+        importance = explain.write(run.folder, rows, space, judge.metric)
         for setting, value in importance.items():
-            found.log_metric("tune", "valid", f"importance {setting}", value, len(rows))
+            run.log_metric("tune", "valid", f"importance {setting}", value, len(rows))
     if how.apply:
         log.info("from now on: %s", save_tuned_settings(config.get(Paths).root, model, point))
     return {
-        "run_id": found.run_id,
+        "run_id": run.run_id,
         "trials": len(rows),
         "best": point,
         judge.metric: best["value"],
         **{f"test_{metric}": value for metric, value in numbers.items()},
         "importance": importance,
-        "pictures": str(found.folder / explain.PICTURES),
+        "pictures": str(run.folder / explain.PICTURES),
     }
 
 
@@ -115,16 +115,16 @@ def _round(searching: Searching, part: Round) -> list[Row]:
     return on_ray.trials(searching, part)
 
 
-def _write(found: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> None:
+def _write(run: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> None:
     """The files that `etl results` loads; a run that is resumed writes them anew."""
     for name in ("trials.jsonl", "best.jsonl", "metrics.jsonl"):
-        (found.folder / name).unlink(missing_ok=True)
+        (run.folder / name).unlink(missing_ok=True)
     about = {"model": model, "metric": judge.metric}
     for row in rows:
-        told = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
+        summary = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
         texts = {"parameters": _json(row["point"]), "metrics": _json(row["metrics"])}
-        found.log_trial(**about, **told, **texts)
-    found.log_best_trial(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
+        run.log_trial(**about, **summary, **texts)
+    run.log_best_trial(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
 
 
 def _json(values: dict[str, Any]) -> str:

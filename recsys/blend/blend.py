@@ -29,11 +29,11 @@ class Blend:
 def fit(candidates: pd.DataFrame, steps: Sequence[str], k: int) -> Blend:
     """From candidates with `label`, for lists of k. With few positives all steps count the same."""
     label = candidates["label"].to_numpy()
-    found = ascent.learn(within_users(candidates, steps), label, candidates["user_id"].factorize()[0], k)
-    if found is None:
+    weights = ascent.learn(within_users(candidates, steps), label, candidates["user_id"].factorize()[0], k)
+    if weights is None:
         log.warning("blend: only %d positives among the candidates: all steps count the same", int(label.sum()))
         return Blend(dict.fromkeys(steps, 1.0))
-    return Blend({name: float(weight) for name, weight in zip(steps, found, strict=True)})
+    return Blend({name: float(weight) for name, weight in zip(steps, weights, strict=True)})
 
 
 def within_users(candidates: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:

@@ -34,16 +34,16 @@ class Calibrator:
 IDENTITY = Calibrator(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 
-def log_clicks(found: Run, stage: str, split: str, rows: Rows, probabilities: ArrayLike) -> dict[str, float]:
+def log_clicks(run: Run, stage: str, split: str, rows: Rows, probabilities: ArrayLike) -> dict[str, float]:
     """Note how well click probabilities of rows are: AUC, GAUC, log loss and calibration error, which are returned, and
     mean prediction and click rate of ten bins by prediction; k is the bin, from 1.
     """
     if len(rows.label):
         for k, (predicted, clicked, count) in enumerate(calibration_curve(rows.label, probabilities), 1):
-            found.log_metric(stage, split, "calibration_predicted", predicted, int(count), k=k)
-            found.log_metric(stage, split, "calibration_clicked", clicked, int(count), k=k)
+            run.log_metric(stage, split, "calibration_predicted", predicted, int(count), k=k)
+            run.log_metric(stage, split, "calibration_clicked", clicked, int(count), k=k)
     numbers = click_metrics(rows.label, probabilities, rows.keys["user_id"])
-    return found.log_metrics(stage, split, numbers, len(rows.label))
+    return run.log_metrics(stage, split, numbers, len(rows.label))
 
 
 def fit(kind: str, labels: ArrayLike, probabilities: ArrayLike) -> Calibrator:

@@ -37,24 +37,24 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
     """
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
-    with start_run(config, MODEL, day) as found:
-        found.log_dataset(describe_version(folder))
+    with start_run(config, MODEL, day) as run:
+        run.log_dataset(describe_version(folder))
         for model in (coarse.MODEL, fine.MODEL, config.get(RecommendSettings).deep):
             if used := newest_run(config, model, day):
-                found.log_input_run(used.name)
+                run.log_input_run(used.name)
         to_learn_from = scored(config, day, folder / "fit", "valid")
         steps = [name for name in to_learn_from if name not in KNOWN]
         weights = blend.fit(to_learn_from, steps, at)
-        write_atomically(found.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
+        write_atomically(run.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
         for name, value in weights.weights.items():
-            found.log_metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
-        told: dict[str, Any] = {"run_id": found.run_id}
-        told |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, found, at)
+            run.log_metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
+        report: dict[str, Any] = {"run_id": run.run_id}
+        report |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, run, at)
         if (folder / "serve").exists():
             lists = served(config, scored(config, day, folder / "serve", "serve"), weights, items, day)
-            lists.to_parquet(found.recommendations, index=False)
-            told |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
-    return told
+            lists.to_parquet(run.recommendations, index=False)
+            report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
+    return report
 
 
 def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
@@ -70,9 +70,9 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
         fine=fitted.predict(rows),
         label=rows.label,
     )
-    found = deep.predict(config, config.get(RecommendSettings).deep, day, rows)
-    if found is not None:
-        frame["deep"] = found
+    deep_scores = deep.predict(config, config.get(RecommendSettings).deep, day, rows)
+    if deep_scores is not None:
+        frame["deep"] = deep_scores
     for name in config.get(RecommendSettings).rankers:
         frame[name] = _ranker(name)(config, day, rows)
     return frame
@@ -80,8 +80,10 @@ def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
 
 def _ranker(name: str) -> Callable[[Config, date, Rows], NDArray[np.floating]]:
     """A user's own: `score(config, day, rows)` -> (n,) chances of a click, from what was known before `rows`."""
-    found: Callable[[Config, date, Rows], NDArray[np.floating]] = import_object(name, "the ranker of recommend.rankers")
-    return found
+    ranker: Callable[[Config, date, Rows], NDArray[np.floating]] = import_object(
+        name, "the ranker of recommend.rankers"
+    )
+    return ranker
 
 
 def ordered(candidates: pd.DataFrame, step: str, weights: Blend, keep: int) -> pd.DataFrame:
@@ -114,26 +116,26 @@ def served(config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.D
 
 
 def _measure(
-    config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, folder: Path, found: Run, at: int
+    config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, folder: Path, run: Run, at: int
 ) -> dict[str, float]:
     """Quality of the held-out lists after each step, the last one with intervals, coverage, diversity and novelty."""
     settings = config.get(RecommendSettings)
     truth = pd.read_parquet(folder / "positives.parquet")
     users = truth["user_id"].nunique()
     popularity, category = items["popularity"].to_dict(), items["category"].to_dict()
-    told: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for step in [*weights.weights, "blend"]:
         ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
         for (metric, k), value in ranking_metrics(ranked, truth, settings.ks).items():
-            found.log_metric("evaluate", "holdout", metric, value, users, k=k, model=step)
+            run.log_metric("evaluate", "holdout", metric, value, users, k=k, model=step)
             if k == at:
-                told[f"{step}_{metric}@{k}"] = value
+                metrics[f"{step}_{metric}@{k}"] = value
         for metric, value in diversity_metrics(ranked, at, popularity, category).items():
-            found.log_metric("evaluate", "holdout", metric, value, users, k=at, model=step)
+            run.log_metric("evaluate", "holdout", metric, value, users, k=at, model=step)
     for metric, (low, high) in ranking_intervals(ranked, truth, at).items():
-        found.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
-        found.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
-    return told
+        run.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
+        run.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
+    return metrics
 
 
 def _rank(candidates: pd.DataFrame, score: "pd.Series[float]") -> "pd.Series[int]":

@@ -40,11 +40,11 @@ def pick(
     counts = np.zeros(category.max(initial=-1) + 2)  # the last for no category: never alike
     chosen: list[int] = []
     is_free = np.ones(len(order), bool)
-    wanted = min(int(np.ceil(settings.fresh_share * length)), int(is_fresh.sum()))
+    min_fresh = min(int(np.ceil(settings.fresh_share * length)), int(is_fresh.sum()))
     num_fresh = 0
     for place in range(length):
         alike = np.where(category >= 0, counts[category], 0) / max(place, 1)
-        allowed = is_free & is_fresh if wanted - num_fresh >= length - place else is_free
+        allowed = is_free & is_fresh if min_fresh - num_fresh >= length - place else is_free
         best = int(np.argmax(np.where(allowed, value - settings.diversity * alike, -np.inf)))
         chosen.append(best)
         is_free[best] = False

@@ -28,20 +28,20 @@ CURVE = "curve.npz"
 def run(config: Config, day: date) -> dict[str, Any]:
     """Train on the day's training set, stop early by its validation rows, and leave a run folder."""
     folder = examples_folder(config, day)
-    with start_run(config, MODEL, day) as found:
-        found.log_dataset(describe_version(folder))
+    with start_run(config, MODEL, day) as run:
+        run.log_dataset(describe_version(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         model = train(parts["train"], parts["valid"], config.get(CoarseSettings))
-        model.save_model(str(found.model_folder / "model.txt"))
-        _save_curve(found.model_folder, model, parts["valid"])
-        ranker = load(found.folder)
-        told: dict[str, Any] = {"run_id": found.run_id, "trees": model.best_iteration}
+        model.save_model(str(run.model_folder / "model.txt"))
+        _save_curve(run.model_folder, model, parts["valid"])
+        ranker = load(run.folder)
+        report: dict[str, Any] = {"run_id": run.run_id, "trees": model.best_iteration}
         for name, gain in zip(NAMES, model.feature_importance("gain"), strict=True):
-            found.log_metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
+            run.log_metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
         for split in ("valid", "test"):
             rows = parts[split]
-            told |= calibrate.log_clicks(found, "coarse", split, rows, ranker.predict(rows))
-    return told
+            report |= calibrate.log_clicks(run, "coarse", split, rows, ranker.predict(rows))
+    return report
 
 
 def train(

@@ -35,31 +35,33 @@ def run(
     ks = tuple(sorted({*config.get(RecommendSettings).ks, k}))
     config = config.with_values({"recommend.ks": list(ks), "features.min_rating": relevant_from})
     day = _last_day(Warehouse(spark, config))
-    found = [_once(spark, config.with_values({"features.seed": seed}), day, split, k) for seed in seeds]
-    names = list(found[0])
-    told: dict[str, Any] = {"split": split, "day": str(day), "seeds": list(seeds)}
-    told |= {name: float(np.mean([one[name] for one in found])) for name in names}
-    if len(found) > 1:
-        told |= {f"{name}_sd": float(np.std([one[name] for one in found], ddof=1)) for name in names if "blend" in name}
-    return told
+    per_seed = [_once(spark, config.with_values({"features.seed": seed}), day, split, k) for seed in seeds]
+    names = list(per_seed[0])
+    report: dict[str, Any] = {"split": split, "day": str(day), "seeds": list(seeds)}
+    report |= {name: float(np.mean([one[name] for one in per_seed])) for name in names}
+    if len(per_seed) > 1:
+        report |= {
+            f"{name}_sd": float(np.std([one[name] for one in per_seed], ddof=1)) for name in names if "blend" in name
+        }
+    return report
 
 
 def _once(spark: "SparkSession", config: Config, day: date, split: str, k: int) -> dict[str, float]:
     build.run(spark, config, day, split)
     candidates.run(spark, config, day, serve=False)
     numbers = {"coarse": coarse.run(config, day), "fine": fine.run(config, day)}
-    told: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for model in ("recall", rank.MODEL):
         if model == rank.MODEL:
             rank.run(config, day, at=k)
         folder = newest_run(config, model, day)
         rows = read_jsonl(folder / "metrics.jsonl") if folder else []
-        told |= {
+        metrics |= {
             f"{row['model']}_{row['metric']}@{k}": row["value"]
             for row in rows
             if row["split"] == "holdout" and row["k"] == k and row["metric"] in RANKING_METRICS
         }
-    return told | {
+    return metrics | {
         f"{name}_test_{metric}": numbers[name][f"test_{metric}"]
         for name in numbers
         for metric in ("auc", "log_loss")

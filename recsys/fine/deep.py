@@ -30,12 +30,12 @@ def predict(config: Config, model: str, day: date, rows: Rows) -> NDArray[np.flo
         return None
     task, inputs = model_named(model).task, Inputs.load(run / "model")
     net = load_model(run / "model", config).eval()
-    found = []
+    scores = []
     with torch.no_grad():
         for start in range(0, len(rows.sparse), BATCH):
             batch = _batch(rows, slice(start, start + BATCH), bool(task.lists))
-            found.append(task.answers(net, batch, inputs)[:, 0])
-    return torch.cat(found).double().numpy() if found else np.zeros(0)
+            scores.append(task.answers(net, batch, inputs)[:, 0])
+    return torch.cat(scores).double().numpy() if scores else np.zeros(0)
 
 
 def _batch(rows: Rows, part: slice, has_lists: bool) -> Batch:

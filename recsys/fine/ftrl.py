@@ -32,9 +32,9 @@ def prefetch(typing_context, array, row, column):  # type: ignore[no-untyped-def
     signature = types.void(array, types.int64, types.int64)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        found = make_array(signature.args[0])(context, builder, arguments[0])
+        struct = make_array(signature.args[0])(context, builder, arguments[0])
         pointer = get_item_pointer2(
-            context, builder, found.data, [None, None], [builder.extract_value(found.strides, i) for i in (0, 1)],
+            context, builder, struct.data, [None, None], [builder.extract_value(struct.strides, i) for i in (0, 1)],
             "A", [arguments[1], arguments[2]],
         )  # fmt: skip
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -44,7 +44,7 @@ def _find(index, keys, numbers, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _admit(index, keys, numbers, known, room, p, counts, threshold, state, out):  # type: ignore[no-untyped-def]
+def _admit(index, keys, numbers, size, room, p, counts, threshold, state, out):  # type: ignore[no-untyped-def]
     """Go on until the end or until `room` features are held; returns (places done, features held)."""
     for place in range(len(index)):
         feature = index[place]
@@ -52,8 +52,8 @@ def _admit(index, keys, numbers, known, room, p, counts, threshold, state, out):
         if keys[at] != EMPTY:
             out[place] = numbers[at]
             continue
-        if known == room:
-            return place, known
+        if size == room:
+            return place, size
         if len(counts):
             least = np.uint8(255)
             for salt in range(HASHES):
@@ -66,9 +66,9 @@ def _admit(index, keys, numbers, known, room, p, counts, threshold, state, out):
             is_let_in = draw(state) < p
         out[place] = -1
         if is_let_in:
-            keys[at], numbers[at], out[place] = feature, known, known
-            known += 1
-    return len(index), known
+            keys[at], numbers[at], out[place] = feature, size, size
+            size += 1
+    return len(index), size
 
 
 class Inclusion:

@@ -17,5 +17,5 @@ def sample_weights(
     """
     _, place = np.unique(lists, return_inverse=True)
     is_clicked = np.bincount(place, weights=label) > 0
-    kept = np.random.default_rng(seed).random(len(is_clicked)) < rate
-    return np.where(is_clicked, 1.0, np.where(kept, 1.0 / rate, 0.0))[place].astype(np.float32)
+    is_sampled = np.random.default_rng(seed).random(len(is_clicked)) < rate
+    return np.where(is_clicked, 1.0, np.where(is_sampled, 1.0 / rate, 0.0))[place].astype(np.float32)

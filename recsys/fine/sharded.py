@@ -106,7 +106,7 @@ class ShardedFM:
         import ray
 
         work = ray.remote(max_retries=0)(learn_part)
-        waiting, found = dict(enumerate(parts)), {}
+        waiting, results = dict(enumerate(parts)), {}
         running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < workers:
@@ -114,8 +114,8 @@ class ShardedFM:
                 running[work.remote(waiting.pop(number), self.settings, self._fields, self.shards)] = number
             done, _ = ray.wait(list(running))
             for one in done:
-                found[running.pop(one)] = ray.get(one)
-        return [found[number] for number in range(len(parts))]
+                results[running.pop(one)] = ray.get(one)
+        return [results[number] for number in range(len(parts))]
 
     def collect(self) -> FM:
         """The whole table as one model, to score with and to save."""
@@ -137,11 +137,11 @@ def sharded(model: FM, folder: Path) -> Iterator[ShardedFM]:
     """A ShardedFM from `model`; its actors and their snapshots end with the block."""
     import ray
 
-    found = ShardedFM(model, folder)
+    model_shards = ShardedFM(model, folder)
     try:
-        yield found
+        yield model_shards
     finally:
-        for shard in found.shards:
+        for shard in model_shards.shards:
             ray.kill(shard)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -164,12 +164,12 @@ def learn_part(
         index = np.full(len(block.index), -1, np.int32)
         index[block.index >= 0] = local
         # The first shard is always asked: it has the bias.
-        asked = [number for number in range(len(shards)) if number == 0 or (owner == number).any()]
-        at = {number: features[owner == number] // len(shards) for number in asked}
-        pulled = dict(zip(asked, ray.get([shards[number].pull.remote(at[number]) for number in asked]), strict=True))
+        owners = [number for number in range(len(shards)) if number == 0 or (owner == number).any()]
+        at = {number: features[owner == number] // len(shards) for number in owners}
+        pulled = dict(zip(owners, ray.get([shards[number].pull.remote(at[number]) for number in owners]), strict=True))
         model = _whole(settings, fields, owner, pulled)
         out[start:stop] = model.learn(block.with_index(index), label[start:stop], weight[start:stop])
-        for number in asked:
+        for number in owners:
             old, mine = pulled[number], owner == number
             bias = model.bias if number == 0 else old.bias
             new = State(model.linear[mine], model.v[mine], model.s[mine], bias)

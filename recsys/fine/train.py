@@ -77,25 +77,25 @@ def run(config: Config, day: date) -> dict[str, Any]:
     """Train, measure, and leave a run folder with the model as measured and as it serves."""
     folder, statistics = examples_folder(config, day), statistics_of(config, day)
     settings = config.get(FMSettings)
-    with start_run(config, MODEL, day) as found, ray_session(config) if settings.shards else nullcontext():
-        found.log_dataset(describe_version(folder))
+    with start_run(config, MODEL, day) as run, ray_session(config) if settings.shards else nullcontext():
+        run.log_dataset(describe_version(folder))
         parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
-        shards = Shards(folder, found.folder / "shards") if settings.shards else None
+        shards = Shards(folder, run.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
         fine, progressive = train(parts["train"], settings, start, shards)
-        told: dict[str, Any] = {"run_id": found.run_id, **_log_progress(found, parts["train"], progressive)}
+        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, parts["train"], progressive)}
         kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
             rows = parts[split]
-            told |= calibrate.log_clicks(found, "fine", split, rows, fine.predict(rows))
+            report |= calibrate.log_clicks(run, "fine", split, rows, fine.predict(rows))
             if split == "valid":
                 raw = fine.model.predict(fine.encoder.encode(rows))
                 fine = replace(fine, curve=calibrate.fit(kind, rows.label, raw))
-            fine.save(found.model_folder / STATES[split], statistics)
+            fine.save(run.model_folder / STATES[split], statistics)
             fine, _ = learn(fine, rows, settings, shards, split)
-        fine.save(found.model_folder / STATES["serve"], statistics)
-        found.log_metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
-    return told
+        fine.save(run.model_folder / STATES["serve"], statistics)
+        run.log_metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
+    return report
 
 
 def new(rows: Rows, settings: FMSettings) -> Fine:
@@ -136,11 +136,11 @@ def learn(
             predicted = np.concatenate(table.learn(parts, settings.shard_workers))
             return replace(fine, model=table.collect(), learned_until=until), predicted
     weight = _weights(rows, settings, fine.learned_until)
-    kept = weight > 0
-    chosen = Rows(rows.sparse[kept], rows.dense[kept], rows.label[kept], {})
-    predicted = np.full(len(kept), np.nan, np.float32)
+    is_sampled = weight > 0
+    chosen = Rows(rows.sparse[is_sampled], rows.dense[is_sampled], rows.label[is_sampled], {})
+    predicted = np.full(len(is_sampled), np.nan, np.float32)
     encoded = fine.encoder.encode(chosen)
-    predicted[kept] = fine.model.learn(encoded, chosen.label, weight[kept], threads=settings.threads)
+    predicted[is_sampled] = fine.model.learn(encoded, chosen.label, weight[is_sampled], threads=settings.threads)
     return replace(fine, learned_until=until), predicted
 
 
@@ -165,22 +165,22 @@ def measure(fine: Fine, rows: Rows) -> dict[str, float]:
     return click_metrics(rows.label, fine.predict(rows), rows.keys["user_id"])
 
 
-def _log_progress(found: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
+def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
     """Progressive log loss and click rate of each hour, and over all."""
-    seen = ~np.isnan(progressive)
-    if not seen.any():
+    is_learned = ~np.isnan(progressive)
+    if not is_learned.any():
         return {}
-    losses = row_log_losses(rows.label[seen], progressive[seen])
-    hours, place = np.unique(rows.keys["at_s"].to_numpy()[seen] // 3600, return_inverse=True)
+    losses = row_log_losses(rows.label[is_learned], progressive[is_learned])
+    hours, place = np.unique(rows.keys["at_s"].to_numpy()[is_learned] // 3600, return_inverse=True)
     counts = np.bincount(place)
     for hour, loss, clicks, count in zip(
-        hours, np.bincount(place, losses), np.bincount(place, rows.label[seen]), counts, strict=True
+        hours, np.bincount(place, losses), np.bincount(place, rows.label[is_learned]), counts, strict=True
     ):
         when = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
-        found.log_metric("fine", when, "progressive_log_loss", loss / count, int(count))
-        found.log_metric("fine", when, "ctr", clicks / count, int(count))
-    overall = log_loss(rows.label[seen], progressive[seen])
-    found.log_metric("fine", "train", "progressive_log_loss", overall, int(seen.sum()))
+        run.log_metric("fine", when, "progressive_log_loss", loss / count, int(count))
+        run.log_metric("fine", when, "ctr", clicks / count, int(count))
+    overall = log_loss(rows.label[is_learned], progressive[is_learned])
+    run.log_metric("fine", "train", "progressive_log_loss", overall, int(is_learned.sum()))
     return {"progressive_log_loss": overall}
 
 
@@ -189,10 +189,10 @@ def _warm_start(config: Config, day: date, statistics: Statistics) -> Fine | Non
     settings = config.get(FMSettings)
     for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == MODEL and date.fromisoformat(run["dt"]) < day:
-            found = load(run["folder"], statistics, "serve")
-            if found.model.settings == settings:
+            previous = load(run["folder"], statistics, "serve")
+            if previous.model.settings == settings:
                 log.info("fine: going on from %s", run["run_id"])
-                return found
+                return previous
             log.warning("fine: %s was trained with other settings: starting anew", run["run_id"])
             return None
     log.info("fine: no model of an earlier day: starting anew")

@@ -47,9 +47,9 @@ def _learn(indptr, index, value, field, label, sees, rates, bias, counts, z, is_
             root = math.sqrt(_square_sum(counts[i]))
             for m in range(models):
                 if sees[m, field[place]]:
-                    held = z[i, 0 if is_single else m]
+                    parameter = z[i, 0 if is_single else m]
                     out[row, m] += value[place] * weight_of(
-                        held, root, ONE / rates[m, 0], ONE, rates[m, 1], rates[m, 2]
+                        parameter, root, ONE / rates[m, 0], ONE, rates[m, 1], rates[m, 2]
                     )
         is_positive = label[row] > HALF
         for m in range(models):
@@ -65,8 +65,8 @@ def _learn(indptr, index, value, field, label, sees, rates, bias, counts, z, is_
             for m in range(models):
                 if not sees[m, field[place]]:
                     continue
-                held = z[i, 0 if is_single else m]
-                weight = weight_of(held, root, ONE / rates[m, 0], ONE, rates[m, 1], rates[m, 2])
+                parameter = z[i, 0 if is_single else m]
+                weight = weight_of(parameter, root, ONE / rates[m, 0], ONE, rates[m, 1], rates[m, 2])
                 step = (out[row, m] - label[row]) * value[place] - (grown - root) / rates[m, 0] * weight
                 if is_single:
                     summed += step

@@ -44,8 +44,8 @@ CHANNELS: dict[str, Channel] = {
 def channel_of(name: str) -> Channel:
     """The channel called `name`. Raises UserError that lists the channels otherwise."""
     if ":" in name:
-        found: Channel = import_object(name, "the channel of recall.quota")
-        return found
+        channel: Channel = import_object(name, "the channel of recall.quota")
+        return channel
     if name not in CHANNELS:
         raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
     return CHANNELS[name]

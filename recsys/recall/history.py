@@ -88,9 +88,9 @@ class History:
                 yield pd.DataFrame({**columns, "scaled": np.asarray(scaled[item, other]).ravel()})
 
         sums = [F.sum(name).alias(name) for name in ("damped", "scaled")]
-        found = self.histories.mapInPandas(partial, PAIRS).groupBy("item", "other").agg(*sums).persist()
-        self._persisted.append(found)
-        return found
+        pair_counts = self.histories.mapInPandas(partial, PAIRS).groupBy("item", "other").agg(*sums).persist()
+        self._persisted.append(pair_counts)
+        return pair_counts
 
     def of_users(self, users: DataFrame) -> DataFrame:
         """user_id, items, ages for each of `users`; empty arrays for those without a history."""
@@ -106,9 +106,9 @@ class History:
 
     def _number_items(self, positives: DataFrame, items: DataFrame) -> pd.DataFrame:
         chosen = positives.groupBy("item_id").agg(F.min("at").alias("first_at"))
-        known = items.select("item_id", "title", "category", "author", "published_at")
-        found: pd.DataFrame = known.join(chosen, on="item_id", how="full").toPandas()
-        return found.sort_values("item_id", ignore_index=True)
+        described = items.select("item_id", "title", "category", "author", "published_at")
+        catalog: pd.DataFrame = described.join(chosen, on="item_id", how="full").toPandas()
+        return catalog.sort_values("item_id", ignore_index=True)
 
     def _group(self, positives: DataFrame) -> DataFrame:
         """One row a user: the newest items first, each once, and their ages in days before the user's newest."""
@@ -118,9 +118,11 @@ class History:
         once = positives.groupBy("user_id", "item_id").agg(F.max("at").cast("double").alias("at"))
         numbered = once.join(F.broadcast(numbers), on="item_id", how="inner")
         newest = Window.partitionBy("user_id").orderBy(F.desc("at"), "item")
-        kept = numbered.withColumn("nth", F.row_number().over(newest)).where(F.col("nth") <= self.settings.history)
+        newest_first = numbered.withColumn("nth", F.row_number().over(newest)).where(
+            F.col("nth") <= self.settings.history
+        )
         in_order = F.sort_array(F.collect_list(F.struct("nth", F.col("item").cast("int").alias("item"), "at")))
-        grouped = kept.groupBy("user_id").agg(in_order.alias("chosen"), F.max("at").alias("last"))
+        grouped = newest_first.groupBy("user_id").agg(in_order.alias("chosen"), F.max("at").alias("last"))
         ages = F.transform("chosen", lambda c: ((F.col("last") - c["at"]) / SECONDS_PER_DAY).cast("float"))
         return grouped.select("user_id", F.col("chosen.item").alias("items"), ages.alias("ages"), "last")
 
@@ -129,9 +131,9 @@ class History:
         each = self.histories.select(F.explode(F.arrays_zip("items", "ages")).alias("pair"), "last")
         age = F.greatest((F.lit(self.now) - F.col("last")) / SECONDS_PER_DAY + F.col("pair.ages"), F.lit(0.0))
         aged = each.select(F.col("pair.items").alias("item"), age.alias("age"))
-        found: pd.DataFrame = aged.groupBy("item").agg(F.sum(weight).alias("sum")).toPandas()  # type: ignore[arg-type]
+        item_sums: pd.DataFrame = aged.groupBy("item").agg(F.sum(weight).alias("sum")).toPandas()  # type: ignore[arg-type]
         sums = np.zeros(self.num_items)
-        sums[found["item"]] = found["sum"]
+        sums[item_sums["item"]] = item_sums["sum"]
         return sums
 
 

@@ -51,9 +51,9 @@ def propose(history: History, users: DataFrame, plan: Plan) -> DataFrame:
         for frame in frames:
             for start in range(0, len(frame), size):
                 batch = batch_of(frame[start : start + size], len(plan.item_ids), plan.half_life_days)
-                found = candidates(batch, plan)
-                if len(found):  # Arrow can't make lists of none
-                    yield found
+                proposed = candidates(batch, plan)
+                if len(proposed):  # Arrow can't make lists of none
+                    yield proposed
 
     partitions = max(users.sparkSession.sparkContext.defaultParallelism, 1)
     return history.of_users(users).repartition(partitions, "user_id").mapInPandas(work, COLUMNS)
@@ -125,8 +125,8 @@ def _best(scores: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDAr
     order = np.lexsort((items, -scores[rows, items], rows))
     rows, items = rows[order], items[order]
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(scores)))])[:-1]
-    kept = np.arange(len(rows)) - starts[rows] < k
-    return rows[kept], items[kept]
+    is_top = np.arange(len(rows)) - starts[rows] < k
+    return rows[is_top], items[is_top]
 
 
 def _reasons(names: Sequence[str], places: NDArray[np.int32], proposed: NDArray[np.bool_]) -> list[str]:

@@ -39,11 +39,11 @@ def run(config: Config, day: date) -> dict[str, Any]:
     reasons = _no_better_than_constant(
         config, day, {model: runs / chosen[model] for model in (coarse.MODEL, fine.MODEL)}
     )
-    told: dict[str, Any] = dict(chosen)
+    decision: dict[str, Any] = dict(chosen)
     champion = champion_of(runs, day)
     if champion is not None and not reasons:
         change, low, high = compare(config, day, runs / chosen[fine.MODEL], runs / champion)
-        told |= {"champion": champion, "loss_change": change, "loss_change_low": low, "loss_change_high": high}
+        decision |= {"champion": champion, "loss_change": change, "loss_change_low": low, "loss_change_high": high}
         if low > config.get(RecommendSettings).max_worse:
             reasons.append(
                 f"the fine model is surely worse than the champion {champion}: "
@@ -53,17 +53,17 @@ def run(config: Config, day: date) -> dict[str, Any]:
     if reasons:
         log.warning("not promoted: %s; the lists of the champion stay", "; ".join(reasons))
         path.unlink(missing_ok=True)
-        return {**told, "promoted": False, "reasons": reasons}
+        return {**decision, "promoted": False, "reasons": reasons}
     write_atomically(path, json.dumps(chosen, indent=2))
-    return {**told, "promoted": True}
+    return {**decision, "promoted": True}
 
 
 def champion_of(runs: Path, day: date) -> str | None:
     """Run id of the fine model that was promoted last before `day`."""
     for path in sorted((runs / PROMOTED).glob("*.json"), reverse=True):
-        found = str(json.loads(path.read_text())[fine.MODEL])
-        if date.fromisoformat(path.stem) < day and (runs / found / "model").exists():
-            return found
+        run_id = str(json.loads(path.read_text())[fine.MODEL])
+        if date.fromisoformat(path.stem) < day and (runs / run_id / "model").exists():
+            return run_id
     return None
 
 

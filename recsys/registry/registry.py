@@ -19,8 +19,8 @@ def runs_of(config: Config, day: date | None, model: str | None) -> list[dict[st
     rows = []
     for run in reversed(finished_runs(folder)):
         if (day is None or run["dt"] == day.isoformat()) and model in (None, run["model"]):
-            told = {key: run[key] for key in ("run_id", "model", "dt", "ended_at")}
-            rows.append({**told, "part": parts.get(run["run_id"], "")})
+            summary = {key: run[key] for key in ("run_id", "model", "dt", "ended_at")}
+            rows.append({**summary, "part": parts.get(run["run_id"], "")})
     return rows
 
 
@@ -29,8 +29,8 @@ def show(config: Config, run_id: str) -> dict[str, Any]:
     folder = config.get(Paths).runs / run_id
     path = folder / DONE
     if not path.exists():
-        known = "was not finished" if folder.exists() else "does not exist"
-        raise UserError(f"run {run_id} {known}; `millrace runs list` shows all")
+        problem = "was not finished" if folder.exists() else "does not exist"
+        raise UserError(f"run {run_id} {problem}; `millrace runs list` shows all")
     metrics = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] in ("valid", "test", "holdout")]
     inputs = [_traced(config, row, {run_id}) for row in read_jsonl(folder / INPUTS)]
     return {
@@ -42,12 +42,12 @@ def show(config: Config, run_id: str) -> dict[str, Any]:
     }
 
 
-def _traced(config: Config, row: dict[str, Any], seen: set[str]) -> dict[str, Any]:
+def _traced(config: Config, row: dict[str, Any], ancestors: set[str]) -> dict[str, Any]:
     """An input; one that is a run with that run's own inputs."""
-    if row["kind"] != "run" or row["run_id"] in seen:
+    if row["kind"] != "run" or row["run_id"] in ancestors:
         return row
     folder = config.get(Paths).runs / row["run_id"]
-    return {**row, "inputs": [_traced(config, one, {*seen, row["run_id"]}) for one in read_jsonl(folder / INPUTS)]}
+    return {**row, "inputs": [_traced(config, one, {*ancestors, row["run_id"]}) for one in read_jsonl(folder / INPUTS)]}
 
 
 def rollback(config: Config, day: date) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def rollback(config: Config, day: date) -> dict[str, Any]:
         raise UserError(f"nothing was promoted for {day}")
     now = json.loads(path.read_text(encoding="utf-8"))
     earlier = [other for other in sorted(folder.glob("*.json")) if other.stem < day.isoformat()]
-    told = [json.loads(other.read_text(encoding="utf-8")) for other in reversed(earlier)]
-    before = next((one for one in told if promoted_runs(one) != promoted_runs(now)), None)
+    promotions = [json.loads(other.read_text(encoding="utf-8")) for other in reversed(earlier)]
+    before = next((one for one in promotions if promoted_runs(one) != promoted_runs(now)), None)
     if before is None:
         raise UserError(f"nothing was promoted before {day}: there is nothing to go back to")
     runs, gone = promoted_runs(before), promoted_runs(now).values()

@@ -20,8 +20,8 @@ def choose(config: Config, day: date, best: str, limits: list[str]) -> dict[str,
     rows = [_numbers(config, run["run_id"], run["folder"]) for run in runs]
     fitting = [row for row in rows if best in row and all(bound.is_kept(row) for bound in bounds)]
     if not fitting:
-        kept = ", ".join(limits) or "no limit"
-        raise UserError(f"none of {len(rows)} deep models of {day} has {best} and keeps {kept}")
+        constraints = ", ".join(limits) or "no limit"
+        raise UserError(f"none of {len(rows)} deep models of {day} has {best} and keeps {constraints}")
     winner = max(fitting, key=lambda row: sign_of(best) * row[best])
     return {"best": winner["run_id"], best: winner[best], "models": rows, "kept_limits": len(fitting)}
 
@@ -31,28 +31,28 @@ def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, An
 
     bias: learned rows − best possible; variance: kept aside − learned; mismatch: valid − kept aside; all in log loss.
     """
-    found = open_trained(config, run_id)
+    trained = open_trained(config, run_id)
     settings = config.get(TrainSettings)
     if not settings.train_dev:
         raise UserError("set train.train_dev to the share that the run was trained with, and train with one")
-    learned, aside = (_loss(found, "train", settings, wanted) for wanted in (False, True))
-    valid, test = (found.measure(split)["log_loss"] for split in ("valid", "test"))
+    learned, aside = (_loss(trained, "train", settings, is_held_out) for is_held_out in (False, True))
+    valid, test = (trained.measure(split)["log_loss"] for split in ("valid", "test"))
     losses = {"train": learned, "train_dev": aside, "valid": valid, "test": test}
     parts = {"bias": learned - best_possible, "variance": aside - learned, "mismatch": valid - aside}
     return {"run_id": run_id, "log_loss": losses, **parts, "largest": max(parts, key=lambda name: parts[name])}
 
 
-def _loss(found: Trained, split: str, settings: TrainSettings, wanted: bool) -> float:
+def _loss(trained: Trained, split: str, settings: TrainSettings, is_held_out: bool) -> float:
     """Mean log loss of the rows of a split that are (or are not) kept aside."""
     total, rows = 0.0, 0
-    for batch in in_batches(found, split):
-        chosen = kept_aside(batch, settings) == wanted
+    for batch in in_batches(trained, split):
+        chosen = kept_aside(batch, settings) == is_held_out
         part: Batch = batch[chosen.nonzero().flatten().numpy()]
         if len(part):
-            numbers = found.task.measure(found.objective.answers(part).numpy(), part.label.numpy())
+            numbers = trained.task.measure(trained.objective.answers(part).numpy(), part.label.numpy())
             total, rows = total + numbers["log_loss"] * len(part), rows + len(part)
     if not rows:
-        raise UserError(f"no rows of {split} are {'kept aside' if wanted else 'learned from'}")
+        raise UserError(f"no rows of {split} are {'kept aside' if is_held_out else 'learned from'}")
     return total / rows
 
 
@@ -62,6 +62,6 @@ def _is_of(run: dict[str, Any], day: date) -> bool:
 
 def _numbers(config: Config, run_id: str, folder: Any) -> dict[str, Any]:
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "valid"]
-    found = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
+    metrics = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
     trained = open_trained(config, run_id)
-    return {"run_id": run_id, **found, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}
+    return {"run_id": run_id, **metrics, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}

@@ -29,18 +29,18 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
     """
     before = open_trained(config, run_id)
     one_of("way", how, HOWS)
-    with start_run(config, f"{before.model.replace(':', '.')}-{how}", before.day) as found:
-        after, size = _compressed(before, how, amount, found.model_folder)
-        told: dict[str, Any] = {"run_id": found.run_id, "of": run_id, "how": how}
+    with start_run(config, f"{before.model.replace(':', '.')}-{how}", before.day) as run:
+        after, size = _compressed(before, how, amount, run.model_folder)
+        report: dict[str, Any] = {"run_id": run.run_id, "of": run_id, "how": how}
         for split in ("valid", "test"):
             was, now = before.measure(split), after.measure(split)
             for metric in was.keys() - {"rows"}:
-                told |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
-            found.log_metrics(
+                report |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
+            run.log_metrics(
                 "train", split, {m: v for m, v in now.items() if m != "rows" and "@" not in m}, int(now["rows"])
             )
-    told |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
-    return {**told, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
+    report |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
+    return {**report, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
 
 
 def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple[Trained, float]:
@@ -118,5 +118,5 @@ def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
     return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 
-def _tensors(found: Trained) -> tuple[torch.Tensor, ...]:
-    return found.task.tensors(found.batch()[:64], found.data.inputs)
+def _tensors(trained: Trained) -> tuple[torch.Tensor, ...]:
+    return trained.task.tensors(trained.batch()[:64], trained.data.inputs)

@@ -24,15 +24,15 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
     first = members[0]
     valid, test = ([member.answers(split) for member in members] for split in ("valid", "test"))
     weights = stacked_weights([answers for answers, _ in valid], valid[0][1]) if how == "stack" else None
-    told: dict[str, Any] = {"how": how}
-    with start_run(config, f"ensemble-{first.task.kind}", first.day) as found:
+    report: dict[str, Any] = {"how": how}
+    with start_run(config, f"ensemble-{first.task.kind}", first.day) as run:
         for split, parts in (("valid", valid), ("test", test)):
             joined = join([answers for answers, _ in parts], weights)
             numbers = {m: v for m, v in first.task.measure(joined, parts[0][1]).items() if "@" not in m}
-            told |= found.log_metrics("train", split, numbers, len(joined))
+            report |= run.log_metrics("train", split, numbers, len(joined))
             for member, (answers, labels) in zip(members, parts, strict=True):
-                told[f"{split}_log_loss of {member.run_id}"] = first.task.measure(answers, labels)["log_loss"]
-    return {"run_id": found.run_id, **told}
+                report[f"{split}_log_loss of {member.run_id}"] = first.task.measure(answers, labels)["log_loss"]
+    return {"run_id": run.run_id, **report}
 
 
 def join(answers: list[Floats], weights: Floats | None = None) -> Floats:
@@ -41,8 +41,8 @@ def join(answers: list[Floats], weights: Floats | None = None) -> Floats:
         mean: Floats = np.mean(answers, axis=0, dtype=np.float64)
         return mean
     logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1) @ weights[:-1] + weights[-1]
-    found: Floats = (1 / (1 + np.exp(-logits)))[:, None]
-    return found
+    probabilities: Floats = (1 / (1 + np.exp(-logits)))[:, None]
+    return probabilities
 
 
 def stacked_weights(answers: list[Floats], labels: Floats) -> Floats:
@@ -54,14 +54,14 @@ def stacked_weights(answers: list[Floats], labels: Floats) -> Floats:
         raise UserError("stacking is for models of clicks, and needs clicked and other rows; use --how average")
     logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1)
     fitted = LogisticRegression(C=10.0, max_iter=1000).fit(logits, label)
-    found: Floats = np.concatenate([fitted.coef_[0], fitted.intercept_])
-    return found
+    weights: Floats = np.concatenate([fitted.coef_[0], fitted.intercept_])
+    return weights
 
 
 def _logit(p: Floats) -> Floats:
     clipped = np.clip(p.astype(np.float64), 1e-7, 1 - 1e-7)
-    found: Floats = np.log(clipped / (1 - clipped))
-    return found
+    logits: Floats = np.log(clipped / (1 - clipped))
+    return logits
 
 
 def _require_alike(members: list[Trained]) -> None:

@@ -24,16 +24,16 @@ TOLERANCE = 1e-4
 INPUT = "input_"
 
 
-def export(found: Trained, path: Path | None = None) -> Path:
+def export(trained: Trained, path: Path | None = None) -> Path:
     """Write the model as ONNX (beside its weights, when no path is given) and check it against torch on a batch."""
-    path = path or found.folder / FILE
-    batch = found.batch()
+    path = path or trained.folder / FILE
+    batch = trained.batch()
     rows = int((batch.weight > 0).sum())
     batch = batch[: min(rows, 64)]
-    tensors = found.task.tensors(batch, found.data.inputs)
-    write_atomically(path, onnx_bytes(found.net, tensors))
+    tensors = trained.task.tensors(batch, trained.data.inputs)
+    write_atomically(path, onnx_bytes(trained.net, tensors))
     with torch.no_grad():
-        expected = found.net(*tensors).numpy()
+        expected = trained.net(*tensors).numpy()
     worst = float(np.abs(run_onnx(path, tensors) - expected).max() / max(1.0, float(np.abs(expected).max())))
     if not worst <= TOLERANCE:
         raise UserError(f"{path} answers otherwise than the model: they differ by {worst:.2g}")
@@ -66,9 +66,9 @@ def run_onnx(path: Path, tensors: tuple[torch.Tensor, ...]) -> NDArray[np.float3
 def _answers(session: Any, tensors: tuple[torch.Tensor, ...]) -> NDArray[np.float32]:
     """By the inputs that the graph kept: one that nothing depends on was left out."""
     names = [item.name for item in session.get_inputs()]
-    wanted = {name: tensors[int(name.removeprefix(INPUT))].numpy() for name in names}
-    found: NDArray[np.float32] = session.run(None, wanted)[0]
-    return found
+    feeds = {name: tensors[int(name.removeprefix(INPUT))].numpy() for name in names}
+    outputs: NDArray[np.float32] = session.run(None, feeds)[0]
+    return outputs
 
 
 def onnx_session(path: Path) -> Any:

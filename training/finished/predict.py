@@ -25,21 +25,21 @@ SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.string()), ("score", pa.
 
 def run(config: Config, model: str, day: date, *, run_id: str | None, split: str, k: int) -> dict[str, Any]:
     """Answer every row of a split by the newest run of `model` for the day, or by the run `run_id`."""
-    found = newest_trained(config, model, day) if run_id is None else open_trained(config, run_id)
+    trained = newest_trained(config, model, day) if run_id is None else open_trained(config, run_id)
     if split not in ("train", "valid", "test"):
         raise UserError(f"no split '{split}'; choose from train, valid, test")
-    with start_run(config, f"predict-{found.model.replace(':', '.')}", day) as told:
-        rows = _write(found, split, k, told.predictions)
-    return {"run_id": told.run_id, "by": found.run_id, "rows_out": rows}
+    with start_run(config, f"predict-{trained.model.replace(':', '.')}", day) as run:
+        rows = _write(trained, split, k, run.predictions)
+    return {"run_id": run.run_id, "by": trained.run_id, "rows_out": rows}
 
 
-def _write(found: Trained, split: str, k: int, path: Path) -> int:
-    name = "item_id" if isinstance(found.task, Classes) else "example_id"
-    keys = _keys(found.data.folder / split, name)
+def _write(trained: Trained, split: str, k: int, path: Path) -> int:
+    name = "item_id" if isinstance(trained.task, Classes) else "example_id"
+    keys = _keys(trained.data.folder / split, name)
     start = rows = 0
     with pq.ParquetWriter(path, SCHEMA) as out:
-        for batch in in_batches(found, split):
-            table = _answers(found, batch, keys[start : start + len(batch)], k)
+        for batch in in_batches(trained, split):
+            table = _answers(trained, batch, keys[start : start + len(batch)], k)
             start, rows = start + len(batch), rows + len(table)
             out.write_table(table)
     if start != len(keys):
@@ -55,20 +55,20 @@ def _keys(folder: Path, name: str) -> list[str]:
     return keys
 
 
-def _answers(found: Trained, batch: Any, keys: list[str], k: int) -> pa.Table:
+def _answers(trained: Trained, batch: Any, keys: list[str], k: int) -> pa.Table:
     """Long: for each row one line a label, the best class, or the k best items."""
-    if isinstance(found.task, NextItem):
-        names = _names(found)
+    if isinstance(trained.task, NextItem):
+        names = _names(trained)
         with torch.no_grad():
-            scores, best = found.task.scores(found.net, batch, found.data.inputs).topk(k, dim=1)
+            scores, best = trained.task.scores(trained.net, batch, trained.data.inputs).topk(k, dim=1)
         answer = np.array([names.get(int(i), str(int(i))) for i in best.flatten()], object)
         return _table(np.repeat(keys, best.shape[1]), answer, scores.flatten().numpy())
-    answers = found.objective.answers(batch).numpy()
-    if isinstance(found.task, Classes):
+    answers = trained.objective.answers(batch).numpy()
+    if isinstance(trained.task, Classes):
         best_class = answers.argmax(1)
-        names_of = np.array(found.data.inputs.classes, object)
+        names_of = np.array(trained.data.inputs.classes, object)
         return _table(np.array(keys), names_of[best_class], answers[np.arange(len(answers)), best_class])
-    labels = np.array(found.task.labels[: answers.shape[1]], object)
+    labels = np.array(trained.task.labels[: answers.shape[1]], object)
     return _table(np.repeat(keys, len(labels)), np.tile(labels, len(answers)), answers.flatten())
 
 
@@ -76,8 +76,8 @@ def _table(keys: Any, answers: Any, scores: Any) -> pa.Table:
     return pa.table([pa.array(list(keys)), pa.array(list(answers)), pa.array(scores, pa.float64())], schema=SCHEMA)
 
 
-def _names(found: Trained) -> dict[int, str]:
+def _names(trained: Trained) -> dict[int, str]:
     names: dict[int, str] = {}
     for split in ("test", "valid", "train"):
-        names |= item_names(found.data.folder, split)
+        names |= item_names(trained.data.folder, split)
     return names

@@ -87,19 +87,19 @@ def newest_trained(config: Config, model: str, day: date) -> Trained:
     return open_trained(config, run.name)
 
 
-def latency_ms(found: Trained, repeats: int = 50) -> float:
+def latency_ms(trained: Trained, repeats: int = 50) -> float:
     """Median time of answering one row, in milliseconds, on this machine."""
-    return _median_ms(lambda row: found.objective.answers(row), found.batch()[:1], repeats)
+    return _median_ms(lambda row: trained.objective.answers(row), trained.batch()[:1], repeats)
 
 
 def _median_ms(answer: Any, row: Batch, repeats: int) -> float:
-    taken = []
+    durations = []
     with torch.no_grad():
         for _ in range(repeats):
             started = time.perf_counter()
             answer(row)
-            taken.append(time.perf_counter() - started)
-    return float(np.median(taken) * 1000)
+            durations.append(time.perf_counter() - started)
+    return float(np.median(durations) * 1000)
 
 
 def size_mb(net: nn.Module) -> float:
@@ -113,8 +113,8 @@ def stored_mb(weights: Mapping[str, Tensor]) -> float:
     return stored / 2**20
 
 
-def in_batches(found: Trained, split: str) -> Iterator[Batch]:
+def in_batches(trained: Trained, split: str) -> Iterator[Batch]:
     """Batches of a split without padding, in order."""
-    for batch in epoch(found.feed(split), 0):
+    for batch in epoch(trained.feed(split), 0):
         rows = int((batch.weight > 0).sum())
         yield batch[:rows]

@@ -47,8 +47,8 @@ class Ids:
             start, stop, _ = rows.indices(len(self))
             bounds = self.offsets[start : max(start, stop) + 1]
             return Ids(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
-        wanted = torch.as_tensor(rows)
-        starts, lengths = self.offsets[wanted], self.offsets.diff()[wanted]
+        index = torch.as_tensor(rows)
+        starts, lengths = self.offsets[index], self.offsets.diff()[index]
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
         return Ids(self.ids[torch.arange(int(offsets[-1])) + shift], offsets)
@@ -60,10 +60,10 @@ class Ids:
             self.offsets[1:], lengths
         )  # -1 for the last of a row
         row = torch.repeat_interleave(torch.arange(len(self), device=self.ids.device), lengths)
-        kept = place >= -length
-        found = torch.zeros((len(self), length), dtype=torch.int64, device=self.ids.device)
-        found[row[kept], length + place[kept]] = self.ids[kept]
-        return found
+        fits = place >= -length
+        padded = torch.zeros((len(self), length), dtype=torch.int64, device=self.ids.device)
+        padded[row[fits], length + place[fits]] = self.ids[fits]
+        return padded
 
     def to(self, device: torch.device) -> "Ids":
         return Ids(self.ids.to(device, non_blocking=True), self.offsets.to(device, non_blocking=True))

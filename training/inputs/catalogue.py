@@ -23,12 +23,12 @@ class Catalogue(nn.Module):
 
     def fill(self, path: Path) -> None:
         """From `known` (items,), `fields` (items, fields) and `counts` (items,) of the training rows, as npz."""
-        with np.load(path, allow_pickle=False) as found:
-            counts = found["counts"].astype(np.float64)
+        with np.load(path, allow_pickle=False) as arrays:
+            counts = arrays["counts"].astype(np.float64)
             # An item that was never chosen can still be drawn.
-            q = np.where(found["known"], counts + 1.0, 0.0)
-            self.known.copy_(torch.from_numpy(found["known"]))
-            self.fields.copy_(torch.from_numpy(found["fields"]))
+            q = np.where(arrays["known"], counts + 1.0, 0.0)
+            self.known.copy_(torch.from_numpy(arrays["known"]))
+            self.fields.copy_(torch.from_numpy(arrays["fields"]))
             self.log_q.copy_(torch.from_numpy(np.log(np.maximum(q / q.sum(), 1e-12))))
 
     def draw(self, number: int) -> Tensor:

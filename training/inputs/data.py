@@ -102,26 +102,26 @@ def write_catalogue(data: Data, folder: Path) -> None:
     """`items.npz` in a run's folder: ids that are items, their fields, and how often each was chosen in `train`."""
     inputs, item = data.inputs, data.inputs.place("item_id")
     counts = np.zeros(inputs.num_items, np.int64)
-    known = np.zeros(inputs.num_items, bool)
+    is_item = np.zeros(inputs.num_items, bool)
     fields = np.zeros((inputs.num_items, len(inputs.item_places)), np.int64)
     names = [data.columns.sparse[place] for place in inputs.item_places]
     for split in ("train", "valid", "test"):
         for file in sorted((data.folder / split).glob("*.parquet")):
             table = pq.read_table(file, columns=names)
             ids = table[data.columns.sparse[item]].to_numpy()
-            known[ids] = True
+            is_item[ids] = True
             fields[ids] = np.stack([table[name].to_numpy() for name in names], axis=1)
             if split == "train":
                 counts += np.bincount(ids, minlength=inputs.num_items)
-    np.savez(folder / CATALOGUE, known=known, fields=fields, counts=counts)
+    np.savez(folder / CATALOGUE, known=is_item, fields=fields, counts=counts)
 
 
 def item_names(folder: Path, kind: str = "train") -> dict[int, str]:
     """Item of each id, from the rows of a data set (of two items with one id, the more frequent one)."""
-    found: dict[int, tuple[int, str]] = {}
+    most_frequent: dict[int, tuple[int, str]] = {}
     for file in sorted((folder / kind).glob("*.parquet")):
         pairs = pq.read_table(file, columns=["f_item_id", "item_id"])
         counted = pairs.group_by(["f_item_id", "item_id"]).aggregate([("item_id", "count")])
         for number, name, count in zip(*(pc.cast(c, c.type).to_pylist() for c in counted.columns), strict=True):
-            found[number] = max(found.get(number, (0, "")), (count, name))
-    return {number: name for number, (_, name) in found.items()}
+            most_frequent[number] = max(most_frequent.get(number, (0, "")), (count, name))
+    return {number: name for number, (_, name) in most_frequent.items()}

@@ -98,12 +98,12 @@ def _placed(parts: list[Batch], places: NDArray[np.int64]) -> Batch:
     first = parts[0]
 
     def scattered(of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
-        found = torch.empty((rows, *of(first).shape[1:]), dtype=of(first).dtype)
-        into, start = found.numpy(), 0
+        output = torch.empty((rows, *of(first).shape[1:]), dtype=of(first).dtype)
+        into, start = output.numpy(), 0
         for part in parts:
             into[places[start : start + len(part)]] = of(part).numpy()
             start += len(part)
-        return found
+        return output
 
     lists: tuple[Ids, ...] = ()
     if first.lists:
@@ -129,24 +129,24 @@ def _image(part: Batch) -> torch.Tensor:
 def _as_they_stand(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
     """Batches in order: views of a row group, but where one crosses its end."""
     skipped = blocks[0][2] if blocks else 0
-    held: Batch | None = None
+    remainder: Batch | None = None
     for part in _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces]):
         if skipped >= len(part):
             skipped -= len(part)
             continue
         part = part[skipped : len(part)] if skipped else part
         skipped = 0
-        if held is not None:
-            missing = min(spec.batch_size - len(held), len(part))
-            held, part = Batch.joined([held, part[:missing]]), part[missing : len(part)]
-            if len(held) < spec.batch_size:
+        if remainder is not None:
+            missing = min(spec.batch_size - len(remainder), len(part))
+            remainder, part = Batch.joined([remainder, part[:missing]]), part[missing : len(part)]
+            if len(remainder) < spec.batch_size:
                 continue
-            yield held
+            yield remainder
         full = len(part) - len(part) % spec.batch_size
         yield from _sliced(part[:full], spec.batch_size, 0)
-        held = part[full : len(part)] if full < len(part) else None
-    if held is not None:
-        yield held
+        remainder = part[full : len(part)] if full < len(part) else None
+    if remainder is not None:
+        yield remainder
 
 
 def _sliced(block: Batch, size: int, first: int) -> Iterator[Batch]:

@@ -18,12 +18,12 @@ SUFFIX = "+millrace"
 def require_mended() -> None:
     """Raises UserError unless the Petastorm that is installed here is our build."""
     try:
-        found = version("petastorm")
+        installed = version("petastorm")
     except PackageNotFoundError:
-        found = "none"
-    if SUFFIX not in found:
+        installed = "none"
+    if SUFFIX not in installed:
         raise UserError(
-            f"Petastorm {found} is installed here; the published one loses rows and needs an old pyarrow. "
+            f"Petastorm {installed} is installed here; the published one loses rows and needs an old pyarrow. "
             "Run `make setup`, or install the wheel that tools/wheel_petastorm.py makes on every worker"
         )
 

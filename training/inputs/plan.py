@@ -52,16 +52,16 @@ class Plan:
 
     def num_steps(self) -> int:
         """Batches that are left, the same on every rank: as many as the largest share needs."""
-        _, skip, left = self._now()
-        largest = math.ceil(sum(map(len, left)) / self.world_size)
+        _, skip, pieces = self._now()
+        largest = math.ceil(sum(map(len, pieces)) / self.world_size)
         return max(0, math.ceil(largest / self.batch_size) - skip)
 
     def blocks(self, rank: int) -> Iterator[Block]:
         """For each block that is left: its pieces, what draws where each of its rows goes, and rows to skip at its
         start.
         """
-        stage, skip, left = self._now()
-        share = _split(left, self.world_size)[rank]
+        stage, skip, pieces = self._now()
+        share = _split(pieces, self.world_size)[rank]
         first, inside = divmod(skip * self.batch_size, self._block)
         for number, block in enumerate(_cut(share, self._block)):
             if number < first:
@@ -89,15 +89,15 @@ class Plan:
 
     def _left(self, stage: int, pieces: list[Piece], world_size: int, steps: int) -> list[Piece]:
         """What `world_size` ranks had not read after some steps."""
-        found = []
+        pieces_left = []
         first, inside = divmod(steps * self.batch_size, self._block)
         for rank, share in enumerate(_split(pieces, world_size)):
             for number, block in enumerate(_cut(share, self._block)):
                 if number > first:
-                    found += block
+                    pieces_left += block
                 elif number == first:
-                    found += _after(block, self._places(stage, rank, number, block), inside)
-        return found
+                    pieces_left += _after(block, self._places(stage, rank, number, block), inside)
+        return pieces_left
 
     def _places(self, stage: int, rank: int, number: int, block: Sequence[Piece]) -> "NDArray[np.int64] | None":
         """Place in the block that each of its rows is moved to."""
@@ -140,7 +140,7 @@ def _after(block: Sequence[Piece], places: "NDArray[np.int64] | None", read: int
     first = 0
     for piece in block:
         mine = np.arange(first, first + len(piece)) if places is None else places[first : first + len(piece)]
-        kept = np.asarray(piece.rows)[mine >= read]
-        if len(kept):
-            yield Piece(piece.group, kept)
+        unread = np.asarray(piece.rows)[mine >= read]
+        if len(unread):
+            yield Piece(piece.group, unread)
         first += len(piece)

@@ -60,15 +60,15 @@ def read_row_groups(
         return
     reader = _Reader(folder, columns, groups, threads, cache)
     waiting: dict[int, Batch] = {}
-    wanted = 0
+    next_number = 0
     with reader:
         for number, rows in reader:
             waiting[number] = rows
-            while wanted in waiting:
-                yield waiting.pop(wanted)
-                wanted += 1
-    if wanted != len(groups):
-        raise RuntimeError(f"{len(groups) - wanted} of {len(groups)} row groups of {folder} were not read")
+            while next_number in waiting:
+                yield waiting.pop(next_number)
+                next_number += 1
+    if next_number != len(groups):
+        raise RuntimeError(f"{len(groups) - next_number} of {len(groups)} row groups of {folder} were not read")
 
 
 class _Reader(Reader):  # type: ignore[misc]
@@ -109,10 +109,10 @@ class _Results:
 
     def read_next(self, workers_pool: ThreadPool, _schema: Any, _ngram: Any) -> tuple[int, Batch]:
         try:
-            found: tuple[int, Batch] = workers_pool.get_results()
+            result: tuple[int, Batch] = workers_pool.get_results()
         except EmptyResultError:
             raise StopIteration from None
-        return found
+        return result
 
 
 class _Worker(ArrowReaderWorker):  # type: ignore[misc]
@@ -133,37 +133,37 @@ class _Worker(ArrowReaderWorker):  # type: ignore[misc]
     def _load(self, piece: Any) -> dict[str, Any]:
         table = _open(piece.path).read_row_group(piece.row_group, columns=self.columns.names)
         columns = self.columns
-        found: dict[str, Any] = {
+        tensors: dict[str, Any] = {
             "sparse": _side_by_side(table, columns.sparse, np.int64),
             "dense": _side_by_side(table, columns.dense, np.float32),
             "label": _side_by_side(table, columns.labels, np.float32),
             "lists": [_lists(table, name) for name in columns.lists],
         }
         if len(columns.labels) == 1:
-            found["label"] = found["label"].reshape(-1)
+            tensors["label"] = tensors["label"].reshape(-1)
         weight = columns.weight
-        found["weight"] = (
+        tensors["weight"] = (
             _side_by_side(table, (weight,), np.float32).reshape(-1) if weight else np.ones(len(table), np.float32)
         )
         if columns.image:
             field = self._schema.fields[columns.image]
             # (height, width, channels) becomes (channels, height, width).
             pixels = [_pixels(field, value.as_py()) for value in table[columns.image]]
-            found["image"] = np.stack(pixels).transpose(0, 3, 1, 2).copy()
-        return found
+            tensors["image"] = np.stack(pixels).transpose(0, 3, 1, 2).copy()
+        return tensors
 
 
 def _pixels(field: Any, data: bytes) -> NDArray[np.uint8]:
     """(height, width, 3) by the codec that wrote them; where none is known, they are a file of an image."""
     if field.codec is not None:
-        decoded: NDArray[np.uint8] = field.codec.decode(field, data)
-        return decoded
+        pixels: NDArray[np.uint8] = field.codec.decode(field, data)
+        return pixels
     import cv2
 
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if found is None:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
         raise UserError(f"column {field.name} holds what is no image")
-    return np.asarray(found[:, :, ::-1], np.uint8)
+    return np.asarray(decoded[:, :, ::-1], np.uint8)
 
 
 _files = threading.local()
@@ -179,12 +179,12 @@ def _open(path: str) -> pq.ParquetFile:
 def _side_by_side(table: pa.Table, names: Sequence[str], dtype: type) -> NDArray[Any]:
     """(rows, columns), filled a stretch of rows at a time: three times as fast as column by column."""
     columns = [_array(table, name, dtype) for name in names]
-    found: NDArray[Any] = np.empty((len(table), len(names)), dtype)
+    matrix: NDArray[Any] = np.empty((len(table), len(names)), dtype)
     if columns:
         for first in range(0, len(table), ROWS_AT_ONCE):
             part = slice(first, first + ROWS_AT_ONCE)
-            np.stack([column[part] for column in columns], axis=1, out=found[part], casting="same_kind")
-    return found
+            np.stack([column[part] for column in columns], axis=1, out=matrix[part], casting="same_kind")
+    return matrix
 
 
 def _array(table: pa.Table, name: str, dtype: type) -> NDArray[Any]:

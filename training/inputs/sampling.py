@@ -19,11 +19,11 @@ def row_draws(batch: Batch, seed: int) -> Tensor:
     parts += [ids.padded(8) for ids in batch.lists]
     if batch.image is not None:
         parts.append(batch.image.flatten(1).long().sum(1, keepdim=True))
-    found = torch.full((len(batch),), seed + 1, dtype=torch.int64)
+    state = torch.full((len(batch),), seed + 1, dtype=torch.int64)
     for column in torch.cat(parts, dim=1).unbind(1):
-        found = (found ^ column) * _PRIME
-        found = found ^ (found >> 29)
-    return (found & (2**53 - 1)).double() / 2**53
+        state = (state ^ column) * _PRIME
+        state = state ^ (state >> 29)
+    return (state & (2**53 - 1)).double() / 2**53
 
 
 def learned_from(batch: Batch, settings: TrainSettings) -> Batch:

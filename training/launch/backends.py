@@ -68,7 +68,7 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
         return _horovodrun(jobs, num_workers)
     from horovod.ray import RayExecutor
 
-    left = jobs[0].config.get(TrainSettings).max_failures
+    retries = jobs[0].config.get(TrainSettings).max_failures
     with ray_session(jobs[0].config):
         while True:
             settings = RayExecutor.create_settings(timeout_s=120)
@@ -79,9 +79,9 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
                 return _told(jobs)
             except Exception as error:
                 cause = _cause(jobs, error)
-                if not left or any((job.run_folder / ERROR).exists() for job in jobs):
+                if not retries or any((job.run_folder / ERROR).exists() for job in jobs):
                     raise cause from error
-                left -= 1
+                retries -= 1
                 log.warning("workers start again from the last checkpoint: %s", cause)
             finally:
                 executor.shutdown()
@@ -173,10 +173,10 @@ def _cause(jobs: Sequence[Job], error: Exception) -> Exception:
             return UserError(json.loads(path.read_text(encoding="utf-8"))["error"])
     ended = next((job for job in jobs if not (job.run_folder / ANSWER).exists()), jobs[0])
     cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
-    told = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    message = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
     log.debug("workers failed", exc_info=error)
     return UserError(
-        f"a worker of {ended.run_folder.name} ended before its time ({told}); its checkpoints are kept: "
+        f"a worker of {ended.run_folder.name} ended before its time ({message}); its checkpoints are kept: "
         "go on with --resume"
     )
 

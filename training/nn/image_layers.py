@@ -21,8 +21,8 @@ class ImageNet(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """(B, width): what the last layer sees, also for transfer learning and the center loss."""
-        found: Tensor = self.body(image)
-        return found
+        features: Tensor = self.body(image)
+        return features
 
     def forward(self, image: Tensor) -> Tensor:
         scores: Tensor = self.head(self.features(image))

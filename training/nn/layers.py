@@ -28,8 +28,8 @@ class Fields(nn.Module):
         nn.init.normal_(self.table.weight, std=std)
 
     def forward(self, sparse: Tensor) -> Tensor:
-        found: Tensor = self.table(sparse + self.offsets)
-        return found
+        embedded: Tensor = self.table(sparse + self.offsets)
+        return embedded
 
 
 class Linear(nn.Module):
@@ -42,8 +42,8 @@ class Linear(nn.Module):
         self.dense = nn.Linear(num_dense, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
-        found: Tensor = self.ids(sparse).sum(dim=(1, 2)) + self.dense(dense).squeeze(1)
-        return found
+        logits: Tensor = self.ids(sparse).sum(dim=(1, 2)) + self.dense(dense).squeeze(1)
+        return logits
 
 
 def mlp(
@@ -86,5 +86,5 @@ def flat_width(inputs: Inputs, dim: int) -> int:
 
 def mean_of_known(v: Tensor, ids: Tensor) -> Tensor:
     """Mean over the ids that are not padding: (B, L, D), (B, L) -> (B, D)."""
-    known = (ids > 0).unsqueeze(-1).to(v.dtype)
-    return (v * known).sum(1) / known.sum(1).clamp(min=1.0)
+    mask = (ids > 0).unsqueeze(-1).to(v.dtype)
+    return (v * mask).sum(1) / mask.sum(1).clamp(min=1.0)

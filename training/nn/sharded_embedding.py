@@ -36,8 +36,8 @@ class ShardedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         if self.world_size == 1:
             return nn.functional.embedding(ids, self.weight)
-        found: Tensor = _LookUp.apply(self.weight, ids, self.rank, self.rows_each)  # type: ignore[no-untyped-call]
-        return found
+        rows: Tensor = _LookUp.apply(self.weight, ids, self.rank, self.rows_each)  # type: ignore[no-untyped-call]
+        return rows
 
 
 class _LookUp(torch.autograd.Function):
@@ -46,20 +46,20 @@ class _LookUp(torch.autograd.Function):
         everybodys = _of_all(ids)  # (W, …)
         is_mine = everybodys.div(rows_each, rounding_mode="floor") == rank
         mine = everybodys[is_mine] - rank * rows_each
-        found = weight.new_zeros((*everybodys.shape, weight.shape[1]))
-        found[is_mine] = weight[mine]
-        dist.all_reduce(found)
+        embedded = weight.new_zeros((*everybodys.shape, weight.shape[1]))
+        embedded[is_mine] = weight[mine]
+        dist.all_reduce(embedded)
         ctx.save_for_backward(is_mine, mine)
         ctx.shape = weight.shape
-        return found[dist.get_rank()].clone()
+        return embedded[dist.get_rank()].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         is_mine, mine = ctx.saved_tensors
         of_all = _of_all(gradients[0].contiguous())
         # Means over the ranks, as the gradients of all other weights are.
-        found = of_all.new_zeros(ctx.shape).index_add_(0, mine, of_all[is_mine]) / dist.get_world_size()
-        return found, None, None, None
+        gradient = of_all.new_zeros(ctx.shape).index_add_(0, mine, of_all[is_mine]) / dist.get_world_size()
+        return gradient, None, None, None
 
 
 def shard_tables(net: nn.Module) -> None:
@@ -109,14 +109,16 @@ def clip_norm(net: nn.Module, most: float) -> None:
 
 def whole_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's state with whole tables in place of this rank's parts; every rank must call it."""
-    found = optimizer.state_dict()
-    found["state"] = {place: dict(held) for place, held in found["state"].items()}  # its own are the optimizer's, live
+    state = optimizer.state_dict()
+    state["state"] = {
+        place: dict(slots) for place, slots in state["state"].items()
+    }  # its own are the optimizer's, live
     for position, module in _places(net, optimizer):
-        held = found["state"].get(position, {})
-        for name, value in held.items():
+        slots = state["state"].get(position, {})
+        for name, value in slots.items():
             if isinstance(value, Tensor) and value.shape == module.weight.shape:
-                held[name] = _whole(module, value)
-    return found
+                slots[name] = _whole(module, value)
+    return state
 
 
 def whole_weights(net: nn.Module) -> dict[str, Tensor]:
@@ -140,10 +142,10 @@ def load_whole(net: nn.Module, weights: dict[str, Tensor]) -> None:
 def parts_of_state(net: nn.Module, optimizer_state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's state with this rank's rows in place of whole tables."""
     for position, module in _places(net, optimizer):
-        held = optimizer_state["state"].get(position, {})
-        for name, value in held.items():
+        slots = optimizer_state["state"].get(position, {})
+        for name, value in slots.items():
             if isinstance(value, Tensor) and value.ndim and len(value) == module.num_rows:
-                held[name] = module.part_of(value)
+                slots[name] = module.part_of(value)
     return optimizer_state
 
 
@@ -160,9 +162,9 @@ def _whole(module: ShardedEmbedding, part: Tensor) -> Tensor:
 
 def _of_all(tensor: Tensor) -> Tensor:
     """(W, …): the tensors of all ranks."""
-    found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, tensor.contiguous())
-    return torch.stack(found)
+    shards = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(shards, tensor.contiguous())
+    return torch.stack(shards)
 
 
 def _world_size() -> int:

@@ -34,15 +34,15 @@ def share_of_rate(
 
 def _plateaus(losses: Sequence[float], patience: int) -> int:
     """How often the loss had not become smaller for `patience` epochs."""
-    best, waited, found = math.inf, 0, 0
+    best, waited, plateaus = math.inf, 0, 0
     for loss in losses:
         if loss < best:
             best, waited = loss, 0
             continue
         waited += 1
         if waited == patience:
-            found, waited = found + 1, 0
-    return found
+            plateaus, waited = plateaus + 1, 0
+    return plateaus
 
 
 def epochs_without_gain(losses: Sequence[float]) -> int:

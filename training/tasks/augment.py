@@ -45,9 +45,9 @@ def pad(image: Tensor, pixels: float) -> Tensor:
     width = int(pixels)
     padded: Tensor = functional.pad(image, (width,) * 4, value=-1.0)
     rows, height, length = len(image), image.shape[2], image.shape[3]
-    top, left = (torch.randint(0, 2 * width + 1, (rows, 1), device=image.device) for _ in range(2))
+    top, x_offset = (torch.randint(0, 2 * width + 1, (rows, 1), device=image.device) for _ in range(2))
     down = top + torch.arange(height, device=image.device)  # (B, H)
-    across = left + torch.arange(length, device=image.device)
+    across = x_offset + torch.arange(length, device=image.device)
     cropped: Tensor = padded[
         torch.arange(rows, device=image.device).view(-1, 1, 1, 1),
         torch.arange(image.shape[1], device=image.device).view(1, -1, 1, 1),
@@ -77,8 +77,8 @@ def pca(image: Tensor, deviation: float) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     draw = torch.randn((len(image), len(values)), device=image.device) * deviation
     moved: Tensor = (draw * values.clamp(min=0).sqrt()) @ vectors.T  # (B, channels)
-    found: Tensor = (image + moved[:, :, None, None]).clamp(-1, 1)
-    return found
+    shifted: Tensor = (image + moved[:, :, None, None]).clamp(-1, 1)
+    return shifted
 
 
 def noise(image: Tensor, deviation: float) -> Tensor:
@@ -103,7 +103,7 @@ def five_crops(image: Tensor) -> list[Tensor]:
     height, width = image.shape[2:]
     h, w = max(height * 7 // 8, 1), max(width * 7 // 8, 1)
     corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w), ((height - h) // 2, (width - w) // 2)]
-    crops = [image[:, :, top : top + h, left : left + w] for top, left in corners]
+    crops = [image[:, :, top : top + h, x_offset : x_offset + w] for top, x_offset in corners]
     return [functional.interpolate(crop, size=(height, width), mode="bilinear", align_corners=False) for crop in crops]
 
 

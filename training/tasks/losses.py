@@ -137,8 +137,8 @@ def warn_when_unbalanced(losses: Mapping[str, float]) -> bool:
     sizes = {name: abs(value) for name, value in losses.items() if value}
     if len(sizes) < 2 or max(sizes.values()) <= 100 * min(sizes.values()):
         return False
-    told = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
-    log.warning("losses that are added up differ by more than two orders of magnitude: %s", told)
+    listing = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+    log.warning("losses that are added up differ by more than two orders of magnitude: %s", listing)
     return True
 
 

@@ -59,8 +59,8 @@ class Objective(nn.Module):
         if batch.image is None or not self.augmentation.five_crops:
             return self.task.answers(self.net, batch, self.inputs)
         crops = five_crops(batch.image.float() / 127.5 - 1)
-        found = [self.task.answers(self.net, replace(batch, image=crop), self.inputs) for crop in crops]
-        return torch.stack(found).mean(dim=0)
+        per_crop = [self.task.answers(self.net, replace(batch, image=crop), self.inputs) for crop in crops]
+        return torch.stack(per_crop).mean(dim=0)
 
     def _seen(self, batch: Batch) -> Batch:
         if batch.image is None or not self.training:
@@ -71,17 +71,17 @@ class Objective(nn.Module):
         """What it costs to answer otherwise than the teacher, at a temperature (Hinton et al. 2015)."""
         tensors = self.task.tensors(batch, self.inputs)
         with torch.no_grad():
-            wanted = self.teacher[0](*tensors)
+            teacher_scores = self.teacher[0](*tensors)
         scores, heat = self.net(*tensors), self.settings.temperature
-        if wanted.shape != scores.shape:
+        if teacher_scores.shape != scores.shape:
             raise UserError("the teacher answers another question: its scores have another shape")
         if scores.ndim == 1 or not self.inputs.classes:
             each = functional.binary_cross_entropy_with_logits(
-                scores / heat, torch.sigmoid(wanted / heat), reduction="none"
+                scores / heat, torch.sigmoid(teacher_scores / heat), reduction="none"
             )
             return heat**2 * (each if each.ndim == 1 else each.sum(1))
         divergence = functional.kl_div(
-            functional.log_softmax(scores / heat, 1), functional.softmax(wanted / heat, 1), reduction="none"
+            functional.log_softmax(scores / heat, 1), functional.softmax(teacher_scores / heat, 1), reduction="none"
         )
         return heat**2 * divergence.sum(1)
 

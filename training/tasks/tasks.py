@@ -109,10 +109,10 @@ class Many(Click):
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         label = self.wanted(batch.label)
-        known = ~label.isnan()
+        is_observed = ~label.isnan()
         cost = losses.named(losses.BINARY, settings.name, "clicks")
-        each = cost(net(*self.tensors(batch, inputs)), torch.where(known, label, 0.0), settings)
-        return torch.where(known, each, 0.0).sum(dim=1)
+        each = cost(net(*self.tensors(batch, inputs)), torch.where(is_observed, label, 0.0), settings)
+        return torch.where(is_observed, each, 0.0).sum(dim=1)
 
     def answers(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
         return torch.sigmoid(net(*self.tensors(batch, inputs)))
@@ -122,17 +122,17 @@ class Many(Click):
         return label
 
     def measure(self, answers: Floats, labels: Floats) -> dict[str, float]:
-        wanted = self.wanted(torch.from_numpy(np.asarray(labels, np.float32))).numpy()
-        found: dict[str, float] = {}
+        targets = self.wanted(torch.from_numpy(np.asarray(labels, np.float32))).numpy()
+        metrics: dict[str, float] = {}
         for i, name in enumerate(self.labels):
-            known = ~np.isnan(wanted[:, i])
-            if known.any():
-                numbers = _of_one(answers[known, i], wanted[known, i])
-                found |= {f"{metric}_{name}": value for metric, value in numbers.items()}
-        found["log_loss"] = sum(value for name, value in found.items() if name.startswith("log_loss_"))
-        if f"auc_{self.labels[0]}" in found:
-            found["auc"] = found[f"auc_{self.labels[0]}"]
-        return found
+            is_observed = ~np.isnan(targets[:, i])
+            if is_observed.any():
+                numbers = _of_one(answers[is_observed, i], targets[is_observed, i])
+                metrics |= {f"{metric}_{name}": value for metric, value in numbers.items()}
+        metrics["log_loss"] = sum(value for name, value in metrics.items() if name.startswith("log_loss_"))
+        if f"auc_{self.labels[0]}" in metrics:
+            metrics["auc"] = metrics[f"auc_{self.labels[0]}"]
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ class NextItem:
         return self._over_sampled(net, user, item) if self.sampled else self._over_batch(net, user, item, batch.weight)
 
     def _over_sampled(self, net: Any, user: Tensor, item: Tensor) -> Tensor:
-        drawn = net.catalog.draw(net.num_sampled)
+        negatives = net.catalog.draw(net.num_sampled)
         log_q = net.catalog.log_q
         right = (user * net.items(item)).sum(1) - log_q[item]
-        wrong = user @ net.items(drawn).T - log_q[drawn]
+        wrong = user @ net.items(negatives).T - log_q[negatives]
         # An item that was drawn by accident is no negative of its own row.
-        wrong = wrong.masked_fill(drawn == item.unsqueeze(1), -1e9)
+        wrong = wrong.masked_fill(negatives == item.unsqueeze(1), -1e9)
         return functional.cross_entropy(
             torch.cat([right.unsqueeze(1), wrong], 1), torch.zeros_like(item), reduction="none"
         )
@@ -208,11 +208,11 @@ class NextItem:
 
     def measure(self, answers: Floats, labels: Floats) -> dict[str, float]:
         place = answers[:, 0]
-        found = {"log_loss": float(np.mean(answers[:, 1], dtype=np.float64))}
+        metrics = {"log_loss": float(np.mean(answers[:, 1], dtype=np.float64))}
         for k in KS:
-            found[f"recall@{k}"] = float(np.mean(place <= k))
-            found[f"ndcg@{k}"] = float(np.mean(np.where(place <= k, 1 / np.log2(1 + place), 0.0)))
-        return found
+            metrics[f"recall@{k}"] = float(np.mean(place <= k))
+            metrics[f"ndcg@{k}"] = float(np.mean(np.where(place <= k, 1 / np.log2(1 + place), 0.0)))
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -238,22 +238,22 @@ class Classes:
 
     def measure(self, answers: Floats, labels: Floats) -> dict[str, float]:
         right = answers[np.arange(len(labels)), labels.astype(int)]
-        found = {
+        metrics = {
             "log_loss": float(-np.mean(np.log(np.maximum(right, 1e-12)))),
             "accuracy": float(np.mean(answers.argmax(1) == labels)),
         }
         if answers.shape[1] > 5:
-            found["top_5_error"] = top_k_error(labels.astype(int), answers, k=5)
-        return found
+            metrics["top_5_error"] = top_k_error(labels.astype(int), answers, k=5)
+        return metrics
 
 
 def _items(net: Any, ids: Tensor) -> Tensor:
-    found: Tensor = net.items(ids)
-    return found
+    embedded: Tensor = net.items(ids)
+    return embedded
 
 
 def _of_one(scores: Floats, labels: Floats) -> dict[str, float]:
-    found = {"log_loss": log_loss(labels, scores)}
+    metrics = {"log_loss": log_loss(labels, scores)}
     if 0 < labels.sum() < len(labels):
-        found["auc"] = auc(labels, scores)
-    return found
+        metrics["auc"] = auc(labels, scores)
+    return metrics

@@ -57,10 +57,10 @@ def _tuner(searching: Searching, part: Round, trainable: Any, steps: int, folder
     from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
     settings, kind, space = searching.settings, searching.search, part.space
-    scheduler, search, drawn = None, None, None
+    scheduler, search, param_space = None, None, None
     if kind == "pbt":
         points, changing = space.drawn_by_tune()
-        drawn = {"point": points}
+        param_space = {"point": points}
         scheduler = PopulationBasedTraining(
             time_attr="training_iteration",
             perturbation_interval=max(steps // 4, 1),
@@ -74,7 +74,7 @@ def _tuner(searching: Searching, part: Round, trainable: Any, steps: int, folder
             scheduler = ASHAScheduler(max_t=steps, grace_period=1, reduction_factor=settings.keep_share)
     return tune.Tuner(
         trainable,
-        param_space=drawn,
+        param_space=param_space,
         tune_config=tune.TuneConfig(
             metric=OBJECTIVE,
             mode="min",
@@ -92,15 +92,15 @@ def _tuner(searching: Searching, part: Round, trainable: Any, steps: int, folder
 
 
 def _row(searching: Searching, part: Round, number: int, result: Any) -> Row:
-    told = result.metrics or {}
+    reported = result.metrics or {}
     row = searching.row(part, number, point_of(result.config or {}))
-    metrics = dict(told.get("metrics") or {})
-    row |= {"metrics": metrics, "seconds": told.get("time_total_s"), "steps": told.get("training_iteration", 0)}
+    metrics = dict(reported.get("metrics") or {})
+    row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
     if result.error:
         row["error"] = str(result.error).strip().splitlines()[-1][:300]
         log.warning("trial %d failed: %s", row["trial"], row["error"])
     elif metrics:
-        row |= {**searching.measured(metrics), "status": "done" if told.get("is_last") else "stopped"}
+        row |= {**searching.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}
     return row
 
 
@@ -121,19 +121,19 @@ def run_trial(
         tempfile.TemporaryDirectory(prefix="millrace-trial-", ignore_cleanup_errors=True) as folder,
         checkpoint.as_directory() if checkpoint else nullcontext(None) as restored,
     ):
-        made = int((Path(restored) / MADE).read_text()) if restored else 0
+        steps_done = int((Path(restored) / MADE).read_text()) if restored else 0
 
         def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:
-            nonlocal made
-            made += 1
-            told = {OBJECTIVE: judge.objective(metrics), "metrics": metrics, "is_last": last or made >= steps}
+            nonlocal steps_done
+            steps_done += 1
+            reported = {OBJECTIVE: judge.objective(metrics), "metrics": metrics, "is_last": last or steps_done >= steps}
             if keeps_state and save is not None:
                 with tempfile.TemporaryDirectory() as state:
                     save(Path(state))
-                    (Path(state) / MADE).write_text(json.dumps(made))
-                    tune.report(told, checkpoint=tune.Checkpoint.from_directory(state))
+                    (Path(state) / MADE).write_text(json.dumps(steps_done))
+                    tune.report(reported, checkpoint=tune.Checkpoint.from_directory(state))
             else:
-                tune.report(told)
+                tune.report(reported)
 
         state = Path(restored) if restored else None
         point = config.with_values(point_of(parameters))

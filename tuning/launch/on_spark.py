@@ -22,34 +22,34 @@ def trials(searching: Searching, part: Round) -> list[Row]:
         for point in part.space.grid(part.trials):
             study.enqueue_trial(point)
     finished = searching.found.folder / f"{part.name}.jsonl"
-    kept = read_jsonl(finished)
+    rows = read_jsonl(finished)
     with spark_session(searching.config):
         for number in range(part.trials):
-            asked = study.ask()
-            point = part.space.suggest(asked)
-            if number >= len(kept):
-                kept.append(_trial(searching, part, number, point))
+            trial = study.ask()
+            point = part.space.suggest(trial)
+            if number >= len(rows):
+                rows.append(_trial(searching, part, number, point))
                 with finished.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(kept[number]) + "\n")
-            if kept[number]["status"] == "done":
-                study.tell(asked, kept[number]["objective"])
+                    out.write(json.dumps(rows[number]) + "\n")
+            if rows[number]["status"] == "done":
+                study.tell(trial, rows[number]["objective"])
             else:
-                study.tell(asked, state=optuna.trial.TrialState.FAIL)
-    return kept
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return rows
 
 
 def _trial(searching: Searching, part: Round, number: int, point: Point) -> Row:
     row = searching.row(part, number, point)
     started = time.monotonic()
-    told: dict[str, float] = {}
+    reported: dict[str, float] = {}
 
     def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:
-        told.update(metrics)
+        reported.update(metrics)
 
     folder = searching.found.folder / part.name / str(number)
     try:
         searching.target.run(searching.config.with_values(point), searching.data, Trial(1, folder, report))
-        row |= {**searching.measured(told), "status": "done", "steps": 1}
+        row |= {**searching.measured(reported), "status": "done", "steps": 1}
     except UserError:
         raise
     except Exception as error:

@@ -26,8 +26,8 @@ class Judge:
                 raise UserError(f"trials don't measure '{name}'; choose from {', '.join(sorted(metrics))}")
         value = -sign_of(self.metric) * float(metrics[self.metric])
         broken = sum(max(limit.excess(metrics), 0.0) for limit in self.limits)
-        found = value + (BROKEN + broken if broken > 0 else 0.0)
-        return min(found, WORST) if math.isfinite(found) else WORST
+        penalised = value + (BROKEN + broken if broken > 0 else 0.0)
+        return min(penalised, WORST) if math.isfinite(penalised) else WORST
 
     def ordered(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Trials that were measured, best first."""
@@ -38,11 +38,11 @@ class Judge:
         """The best trial that ran to its end and keeps the limits. Raises UserError when there is none."""
         done = [row for row in self.ordered(rows) if row["status"] == "done"]
         if not done:
-            told = next((row["error"] for row in rows if row.get("error")), "see trials.jsonl of the run")
-            raise UserError(f"none of {len(rows)} trials ran to its end: {told}")
-        kept = [row for row in done if all(limit.is_kept(row["metrics"]) for limit in self.limits)]
-        if not kept:
-            wanted = ", ".join(f"{limit.metric}{limit.sign}{limit.bound:g}" for limit in self.limits)
+            error = next((row["error"] for row in rows if row.get("error")), "see trials.jsonl of the run")
+            raise UserError(f"none of {len(rows)} trials ran to its end: {error}")
+        feasible = [row for row in done if all(limit.is_kept(row["metrics"]) for limit in self.limits)]
+        if not feasible:
+            bounds = ", ".join(f"{limit.metric}{limit.sign}{limit.bound:g}" for limit in self.limits)
             near = {limit.metric: done[0]["metrics"][limit.metric] for limit in self.limits}
-            raise UserError(f"none of {len(done)} trials keeps {wanted}; the nearest has {near}")
-        return kept[0]
+            raise UserError(f"none of {len(done)} trials keeps {bounds}; the nearest has {near}")
+        return feasible[0]

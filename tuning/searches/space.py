@@ -42,9 +42,9 @@ class Numbers:
         numbers = [self._at(share) for share in shares]
         return sorted({round(number) for number in numbers}) if self.whole else numbers
 
-    def around(self, found: Sequence[float]) -> "Numbers":
+    def around(self, points: Sequence[float]) -> "Numbers":
         """The part of the range where the good values are, with a tenth of the range to either side."""
-        places = [self._place(float(value)) for value in found]
+        places = [self._place(float(value)) for value in points]
         low, high = max(min(places) - 0.1, 0.0), min(max(places) + 0.1, 1.0)
         return Numbers(self._at(low), self._at(high), self.log, self.whole)
 
@@ -73,8 +73,8 @@ class Choice:
     def grid(self, count: int) -> list[Any]:
         return list(self.values)
 
-    def around(self, found: Sequence[Any]) -> "Choice":
-        return Choice(tuple(value for value in self.values if value in found))
+    def around(self, points: Sequence[Any]) -> "Choice":
+        return Choice(tuple(value for value in self.values if value in points))
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class Space:
     def suggest(self, trial: Trial) -> Point:
         """Draw a point. A range that depends on a choice is a parameter of its own for each: `rate[adam]`."""
         point: Point = {}
-        for name, found in self.ranges.items():
-            if isinstance(found, Depends):
-                chosen = point[found.by]
-                point[name] = found.ranges[chosen].suggest(trial, f"{name}[{chosen}]")
+        for name, bounds in self.ranges.items():
+            if isinstance(bounds, Depends):
+                chosen = point[bounds.by]
+                point[name] = bounds.ranges[chosen].suggest(trial, f"{name}[{chosen}]")
             else:
-                point[name] = found.suggest(trial, name)
+                point[name] = bounds.suggest(trial, name)
         return point
 
     def grid(self, trials: int) -> list[dict[str, Any]]:
@@ -138,32 +138,32 @@ class Space:
         """
         from ray import tune
 
-        drawn: dict[str, Any] = {}
+        param_space: dict[str, Any] = {}
         changing: dict[str, Any] = {}
-        for name, found in self.ranges.items():
-            if isinstance(found, Choice):
-                drawn[name] = tune.choice(list(found.values))
+        for name, bounds in self.ranges.items():
+            if isinstance(bounds, Choice):
+                param_space[name] = tune.choice(list(bounds.values))
                 continue
-            at = found.widest() if isinstance(found, Depends) else found
+            at = bounds.widest() if isinstance(bounds, Depends) else bounds
             if at.whole:
-                drawn[name] = (tune.lograndint if at.log else tune.randint)(int(at.low), int(at.high) + 1)
+                param_space[name] = (tune.lograndint if at.log else tune.randint)(int(at.low), int(at.high) + 1)
             else:
-                drawn[name] = changing[name] = (tune.loguniform if at.log else tune.uniform)(at.low, at.high)
-        return drawn, changing
+                param_space[name] = changing[name] = (tune.loguniform if at.log else tune.uniform)(at.low, at.high)
+        return param_space, changing
 
     def around(self, points: Sequence[Point]) -> "Space":
         """The part of the space that holds the good points."""
         zoomed: dict[str, Range] = {}
-        for name, found in self.ranges.items():
-            if isinstance(found, Depends):
+        for name, bounds in self.ranges.items():
+            if isinstance(bounds, Depends):
                 parts = {}
-                for key, part in found.ranges.items():
-                    values = [point[name] for point in points if point[found.by] == key]
+                for key, part in bounds.ranges.items():
+                    values = [point[name] for point in points if point[bounds.by] == key]
                     if values:
                         parts[key] = part.around(values)
-                zoomed[name] = Depends(found.by, parts)
+                zoomed[name] = Depends(bounds.by, parts)
             else:
-                zoomed[name] = found.around([point[name] for point in points])
+                zoomed[name] = bounds.around([point[name] for point in points])
         return Space(zoomed)
 
 
@@ -183,9 +183,9 @@ def space_of(model: str, family: str, over: Mapping[str, Any], only: Sequence[st
     if only:
         values = {name: value for name, value in values.items() if name in only}
     ranges = {name: read_range(name, value) for name, value in values.items()}
-    for name, found in ranges.items():
-        if isinstance(found, Depends) and not isinstance(ranges.get(found.by), Choice):
-            raise UserError(f"range of {name}: it depends on {found.by}, which is not among the choices searched")
+    for name, bounds in ranges.items():
+        if isinstance(bounds, Depends) and not isinstance(ranges.get(bounds.by), Choice):
+            raise UserError(f"range of {name}: it depends on {bounds.by}, which is not among the choices searched")
     ordered = sorted(ranges.items(), key=lambda item: isinstance(item[1], Depends))
     return Space(dict(ordered))
 
@@ -205,7 +205,7 @@ def read_range(name: str, value: Any) -> Range:
 
 
 def _numbers(value: Mapping[str, Any]) -> Numbers:
-    found = Numbers(**value)
-    if found.low > found.high or (found.log and found.low <= 0):
+    numbers = Numbers(**value)
+    if numbers.low > numbers.high or (numbers.log and numbers.low <= 0):
         raise ValueError("low must not be above high, and must be positive with log")
-    return found
+    return numbers

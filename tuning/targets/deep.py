@@ -78,6 +78,6 @@ class _Reporting(LocalWorker):
         def save(folder: Path) -> None:
             shutil.copytree(self._trial.folder / "checkpoints", folder, dirs_exist_ok=True)
 
-        told = {name: value for name, value in metrics.items() if name not in ("epoch", "started_at")}
-        told["size_mb"] = stored_mb(self._module.net.state_dict())
-        self._trial.report(told, save if self._trial.keeps_state else None)
+        reported = {name: value for name, value in metrics.items() if name not in ("epoch", "started_at")}
+        reported["size_mb"] = stored_mb(self._module.net.state_dict())
+        self._trial.report(reported, save if self._trial.keeps_state else None)

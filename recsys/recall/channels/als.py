@@ -56,6 +56,6 @@ def fit(history: History, settings: RecallSettings) -> Factors:
         implicitPrefs=True, userCol="user", itemCol="item", ratingCol="rating", seed=settings.seed,
         numUserBlocks=blocks, numItemBlocks=blocks,
     )  # fmt: skip
-    found: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
-    items[found["id"]] = np.stack(found["features"])
+    factors: pd.DataFrame = als.fit(ratings).itemFactors.toPandas()
+    items[factors["id"]] = np.stack(factors["features"])
     return Factors(items, settings.als_alpha, settings.als_user_l2)

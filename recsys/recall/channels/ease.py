@@ -35,16 +35,16 @@ class Ease:
 def fit(history: History, settings: RecallSettings) -> Ease:
     """Counts of pairs on Spark; the inverse on the driver, for the `ease_items` most chosen items."""
     popularity = history.popularity
-    kept = np.sort(np.argsort(-popularity, kind="stable")[: settings.ease_items])
-    kept = kept[popularity[kept] > 0]
+    popular = np.sort(np.argsort(-popularity, kind="stable")[: settings.ease_items])
+    popular = popular[popularity[popular] > 0]
     place = np.full(history.num_items, -1)
-    place[kept] = np.arange(len(kept))
+    place[popular] = np.arange(len(popular))
     pairs: pd.DataFrame = history.pairs.select("item", "other", "scaled").toPandas()
     rows, columns = place[pairs["item"]], place[pairs["other"]]
     both = (rows >= 0) & (columns >= 0)
-    gram = np.zeros((len(kept), len(kept)))
+    gram = np.zeros((len(popular), len(popular)))
     gram[rows[both], columns[both]] = pairs["scaled"].to_numpy()[both]
-    return Ease(weights_of(gram, popularity[kept], settings), kept, history.num_items, settings.ease_user_power)
+    return Ease(weights_of(gram, popularity[popular], settings), popular, history.num_items, settings.ease_user_power)
 
 
 def weights_of(

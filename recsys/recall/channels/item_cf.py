@@ -31,10 +31,10 @@ class ItemCF:
 
 def fit(history: History, settings: RecallSettings) -> ItemCF:
     """Similarities on Spark; what comes back is `neighbours` a item."""
-    found: pd.DataFrame = similarity(history, settings).toPandas()
+    pairs: pd.DataFrame = similarity(history, settings).toPandas()
     shape = (history.num_items, history.num_items)
-    values = found["similarity"].to_numpy(np.float32)
-    return ItemCF(sparse.csr_matrix((values, (found["item"], found["other"])), shape=shape))
+    values = pairs["similarity"].to_numpy(np.float32)
+    return ItemCF(sparse.csr_matrix((values, (pairs["item"], pairs["other"])), shape=shape))
 
 
 def similarity(history: History, settings: RecallSettings) -> DataFrame:

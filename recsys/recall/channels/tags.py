@@ -33,9 +33,9 @@ class Tags:
 def fit(history: History, settings: RecallSettings) -> Tags:
     """Shares from the decayed counts; an item without a category has no tag."""
     codes, names = pd.factorize(history.items["category"], sort=True)
-    known = np.flatnonzero(codes >= 0)
+    tagged = np.flatnonzero(codes >= 0)
     shape = (history.num_items, max(len(names), 1))
-    tag = sparse.csr_matrix((np.ones(len(known)), (known, codes[known])), shape=shape)
+    tag = sparse.csr_matrix((np.ones(len(tagged)), (tagged, codes[tagged])), shape=shape)
     of_tag = tag.T @ history.heat
     usual = of_tag / max(of_tag.sum(), 1e-12)
     within = history.heat / np.maximum(tag @ of_tag, 1e-12)

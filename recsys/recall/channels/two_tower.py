@@ -33,8 +33,8 @@ class TwoTower:
 
         length = np.maximum(np.asarray(batch.recent.sum(axis=1)), 1e-9)
         users = _unit(np.asarray(batch.recent @ self.inputs / length) @ self.layer)
-        found = min(len(self.items), self.nearest + int(np.diff(batch.chosen.indptr).max(initial=0)))
-        similar, numbers = _index(faiss, self.items).search(np.ascontiguousarray(users, np.float32), found)
+        depth = min(len(self.items), self.nearest + int(np.diff(batch.chosen.indptr).max(initial=0)))
+        similar, numbers = _index(faiss, self.items).search(np.ascontiguousarray(users, np.float32), depth)
         scores = np.full((len(users), len(self.items)), -np.inf, np.float32)
         np.put_along_axis(scores, np.maximum(numbers, 0), similar, axis=1)
         return batch.nothing_for_cold(scores)

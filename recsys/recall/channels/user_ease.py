@@ -29,11 +29,11 @@ class UserEase:
         place = {user: row for row, user in enumerate(self.users)}
         own = np.array([place.get(user, -1) for user in batch.users], np.int64)
         weights = (self.chosen @ batch.chosen.T).T.toarray().astype(np.float32) @ self.inverse
-        known = np.flatnonzero(own >= 0)
+        indexed = np.flatnonzero(own >= 0)
         # w without v: w − P[:, v] · w_v / P_vv.
-        alone = weights[known, own[known]] / self.inverse[own[known], own[known]]
-        weights[known] -= alone[:, None] * self.inverse[own[known]]
-        weights[known, own[known]] = 0
+        alone = weights[indexed, own[indexed]] / self.inverse[own[indexed], own[indexed]]
+        weights[indexed] -= alone[:, None] * self.inverse[own[indexed]]
+        weights[indexed, own[indexed]] = 0
         return batch.nothing_for_cold(weights @ self.chosen)
 
 

@@ -25,8 +25,8 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        seen = functional.scaled_dot_product_attention(q, k, v)  # (B, heads, F, out / heads)
-        return torch.relu(seen.transpose(1, 2).flatten(2) + self.residual(x))
+        attended = functional.scaled_dot_product_attention(q, k, v)  # (B, heads, F, out / heads)
+        return torch.relu(attended.transpose(1, 2).flatten(2) + self.residual(x))
 
 
 class AutoInt(nn.Module):

@@ -22,8 +22,8 @@ class DIN(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
         v = self.embedding(sparse)  # (B, F, D)
         past = self.embedding.table(history + self.embedding.offsets[self.item])  # (B, L, D)
-        wanted = v[:, self.item : self.item + 1].expand_as(past)
-        facts = torch.cat([past, wanted, past - wanted, past * wanted], dim=2)
+        target = v[:, self.item : self.item + 1].expand_as(past)
+        facts = torch.cat([past, target, past - target, past * target], dim=2)
         weight = self.attention(facts.flatten(0, 1)).view(history.shape)  # (B, L)
         weight = weight * (history > 0).to(weight.dtype)
         interest = (weight.unsqueeze(2) * past).sum(dim=1)

@@ -22,8 +22,8 @@ class Fusion(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         a, b = (part.view(-1, self.heads, part.shape[1] // self.heads) for part in (x, y))  # (B, heads, part)
         crossed = torch.einsum("bhi,hij,bhj->b", a, self.product, b)
-        found: Tensor = self.x(x).squeeze(1) + self.y(y).squeeze(1) + crossed
-        return found
+        logits: Tensor = self.x(x).squeeze(1) + self.y(y).squeeze(1) + crossed
+        return logits
 
 
 class FinalMLP(nn.Module):
@@ -41,11 +41,11 @@ class FinalMLP(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         v = self.embedding(sparse)
         x = flat(v, dense)
-        found = []
+        streams = []
         for side, gate, stream in zip(self.sides, self.gates, self.streams, strict=True):
-            known = v[:, side].flatten(1) if side else v[:, 0] * 0
-            found.append(stream(x * 2 * torch.sigmoid(gate(known))))
-        logits: Tensor = self.fusion(*found)
+            context = v[:, side].flatten(1) if side else v[:, 0] * 0
+            streams.append(stream(x * 2 * torch.sigmoid(gate(context))))
+        logits: Tensor = self.fusion(*streams)
         return logits
 
 

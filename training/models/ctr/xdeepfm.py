@@ -18,12 +18,12 @@ class CIN(nn.Module):
         self.weights = nn.ModuleList(nn.Conv1d(before * fields, maps, 1) for before in widths[:-1])
 
     def forward(self, first: Tensor) -> Tensor:
-        x, found = first, []
+        x, pooled = first, []
         for weight in self.weights:
             products = torch.einsum("bid,bjd->bijd", x, first).flatten(1, 2)  # (B, maps × F, D)
             x = torch.relu(weight(products))
-            found.append(x.sum(dim=2))
-        return torch.cat(found, dim=1)
+            pooled.append(x.sum(dim=2))
+        return torch.cat(pooled, dim=1)
 
 
 class XDeepFM(nn.Module):

@@ -20,12 +20,12 @@ class MMoE(nn.Module):
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         x = flat(self.embedding(sparse), dense)
-        known = torch.stack([expert(x) for expert in self.experts], dim=1)  # (B, experts, width)
-        found = []
+        expert_outputs = torch.stack([expert(x) for expert in self.experts], dim=1)  # (B, experts, width)
+        logits = []
         for gate, head in zip(self.gates, self.heads, strict=True):
             share = torch.softmax(gate(x), dim=1).unsqueeze(2)
-            found.append(head((share * known).sum(dim=1)))
-        return torch.cat(found, dim=1)
+            logits.append(head((share * expert_outputs).sum(dim=1)))
+        return torch.cat(logits, dim=1)
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:

@@ -26,13 +26,13 @@ class PLE(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         x = flat(self.embedding(sparse), dense)
         shared = [expert(x) for expert in self.shared]
-        found = []
+        logits = []
         own: Any = self.own
         for experts, gate, head in zip(own, self.gates, self.heads, strict=True):
-            known = torch.stack([*shared, *(expert(x) for expert in experts)], dim=1)
+            expert_outputs = torch.stack([*shared, *(expert(x) for expert in experts)], dim=1)
             share = torch.softmax(gate(x), dim=1).unsqueeze(2)
-            found.append(head((share * known).sum(dim=1)))
-        return torch.cat(found, dim=1)
+            logits.append(head((share * expert_outputs).sum(dim=1)))
+        return torch.cat(logits, dim=1)
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:

@@ -20,12 +20,12 @@ class GRU4Rec(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
         """(B, D): what is wanted next."""
         states, _ = self.gru(self.item(history))
-        wanted: Tensor = states[:, -1]
-        return wanted
+        last_state: Tensor = states[:, -1]
+        return last_state
 
     def items(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.item(ids)
-        return found
+        embedded: Tensor = self.item(ids)
+        return embedded
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:

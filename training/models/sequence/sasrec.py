@@ -21,8 +21,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         query = self.before(x)
         x = x + self.attention(query, query, query, attn_mask=hidden, need_weights=False)[0]
-        found: Tensor = x + self.pointwise(self.between(x))
-        return found
+        output: Tensor = x + self.pointwise(self.between(x))
+        return output
 
 
 class SASRec(nn.Module):
@@ -49,12 +49,12 @@ class SASRec(nn.Module):
         hidden = (future | (history == 0).unsqueeze(1)) & ~itself  # (B, L, L)
         for block in self.blocks:
             x = block(x, hidden.repeat_interleave(self.heads, 0))
-        wanted: Tensor = self.last(x[:, -1])
-        return wanted
+        last_state: Tensor = self.last(x[:, -1])
+        return last_state
 
     def items(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.item(ids)
-        return found
+        embedded: Tensor = self.item(ids)
+        return embedded
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:
