@@ -4,6 +4,7 @@ A line lands in the folder of the day and hour that is written in it, so that ol
 """
 
 import logging
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -112,6 +113,8 @@ class _Collector:
                 while data and not is_end and b"\n" not in data:  # a line longer than a batch
                     more = file.read(self._settings.batch_bytes)
                     data, is_end = data + more, not more
+                # Whether an unfinished last line will hardly be finished. A .gz is never written to again.
+                is_idle = source.is_gz or time.time() - os.fstat(file.fileno()).st_mtime >= self._settings.idle_s
         except (EOFError, MovedError):  # a .gz that is still being written; a file renamed a moment ago
             return []
         except OSError as error:
@@ -120,17 +123,10 @@ class _Collector:
         end = data.rfind(b"\n") + 1
         lines = [line + b"\n" for line in data[:end].split(b"\n")[:-1]]
         source.offset += end
-        if is_end and end < len(data) and self._is_idle(source):
+        if is_end and is_idle and end < len(data):
             source.offset += len(data) - end
             lines.append(data[end:] + b"\n")
         return lines
-
-    def _is_idle(self, source: Source) -> bool:
-        """Whether an unfinished last line will hardly be finished: nothing was written for `idle_s`, or it is a .gz."""
-        try:
-            return source.is_gz or time.time() - Path(source.path).stat().st_mtime >= self._settings.idle_s
-        except OSError:
-            return True
 
 
 def _group_by_hour(lines: list[bytes], source: Source, kind: str) -> dict[str, list[bytes]]:

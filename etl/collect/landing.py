@@ -33,11 +33,6 @@ class PartFile:
         """The path while lines are added: readers of the landing zone skip names with a dot."""
         return Path(self.folder) / f".{self.name}.open"
 
-    @property
-    def visible(self) -> Path:
-        """The path once the file has rolled."""
-        return Path(self.folder) / self.name
-
 
 class Landing:
     """The landed files of one collector, and its state on disk.
@@ -115,7 +110,7 @@ class Landing:
         num_published = len(self._rolled)
         for file in self._rolled:
             if file.hidden.exists():
-                file.hidden.rename(file.visible)
+                file.hidden.rename(Path(file.folder) / file.name)
         self._rolled = []
         return num_published
 

@@ -68,6 +68,7 @@ def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: i
         events = parsed.where(F.col("reason").isNull() & F.col("dt").isin(dts)).transform(drop_duplicates)
         impressions = warehouse.write(dwd.impression, events.transform(to_impressions), days)
         interactions = warehouse.write(dwd.interaction, events.transform(to_interactions), days)
+        # From the table, which is small, and not through the join again.
         warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(daily_click_rate), days)
         # A bad line belongs to its landing folder's day; those of the folder after the last are that day's.
         rejected = (
@@ -137,6 +138,7 @@ def drop_duplicates(events: DataFrame) -> DataFrame:
 
     Ordered by time and place in the files, so that the same one is kept each time: `dropDuplicates` keeps any.
     """
+    # One shuffle, by event id.
     order = Window.partitionBy("event_id").orderBy("happened_at", "file", "id")
     return events.withColumn("n", F.row_number().over(order)).where("n = 1").drop("n")
 

@@ -12,7 +12,7 @@ ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of o
 
 @ingest.callback()
 def ingest_group() -> None:
-    """Keeps `interactions` a sub-command although it is the only one."""
+    """Keeps `interactions` a sub-command: Typer would make a single command the application itself."""
 
 
 @ingest.command("interactions")

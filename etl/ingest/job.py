@@ -46,6 +46,7 @@ def run(
     layout = FORMATS[format_name]
     warehouse = Warehouse(spark, config)
     lines = read_lines(spark, [str(ratings.resolve())])
+    # Persisted: the days, the counts, the table, the quarantine and both dimensions read it.
     parsed = lines.transform(parse, layout, layout.column_names(ratings)).persist()
     try:
         valid = parsed.where("reason is null")
@@ -117,9 +118,11 @@ def _first_cell(lines: DataFrame, layout: FileFormat) -> str:
 
 
 def _reject_reason(num_columns: int) -> Column:
+    # More cells than columns are no fault: a separator in the last text.
+    is_short = F.col("num_cells") < num_columns
+    lacks_id = F.col("user_id").isNull() | F.col("item_id").isNull()
     return (
-        F.when(F.col("num_cells") < num_columns, "missing_field")
-        .when(F.col("user_id").isNull() | F.col("item_id").isNull(), "missing_field")
+        F.when(is_short | lacks_id, "missing_field")
         .when(F.col("acted_at").isNull(), "bad_time")
         .when(F.col("value").isNull(), "bad_value")
     )
@@ -133,8 +136,10 @@ def _write_dimension(
     if path is not None:
         key = ids.columns[0]
         has_header = not layout.names
+        # No quotes: titles have some that are just characters.
         file = warehouse.spark.read.csv(str(path.resolve()), sep=layout.separator, header=has_header, quote="")
         attributes = file.toDF(*layout.column_names(path)).dropDuplicates([key])
+        # Full: rated items without attributes, and items that nobody rated yet.
         rows = ids.join(attributes, on=key, how="full")
     select: Callable[[DataFrame], DataFrame] = _select_users if table is dim.user else _select_items
     warehouse.write(table, table.with_partition(rows.transform(select), day), [day])

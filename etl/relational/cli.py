@@ -23,7 +23,7 @@ def import_command(
 
     day, config = parse_day(date), settings_of(context)
     for name in names or ():
-        one_of("import", name, tuple(imports.import_names(config)))
+        one_of("import", name, tuple(imports.find_imports(config)))
     with spark_session(config) as spark:
         return imports.run(spark, config, day, names or ())
 
@@ -35,7 +35,9 @@ def export_command(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="relational.exports; default: all")
     ] = None,
-    run_id: Annotated[str | None, typer.Option(help="a run that the target holds is not exported again")] = None,
+    run_id: Annotated[
+        str | None, typer.Option(help="an id of your own; a run that the target already has is not exported again")
+    ] = None,
 ) -> dict[str, int]:
     """A day of result tables to a relational database or text files, as relational.exports says."""
     from etl.relational import exports

@@ -20,14 +20,15 @@ class CatalogColumn:
     comment: str
 
 
+@dataclass(frozen=True)
 class Connection:
     """One open JDBC connection without auto-commit: what was not committed is rolled back at its end.
 
     The JVM's objects are used directly, because Spark's JDBC source has neither transactions nor statements.
     """
 
-    def __init__(self, jdbc_connection: Any) -> None:
-        self._jdbc = jdbc_connection
+    jdbc: Any
+    """A java.sql.Connection, by py4j."""
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> int:
         """Run one statement with values for its `?`; returns the number of rows that it changed."""
@@ -59,7 +60,7 @@ class Connection:
             prepared.close()
 
     def _prepare(self, statement: str, values: Sequence[object]) -> Any:
-        prepared = self._jdbc.prepareStatement(statement)
+        prepared = self.jdbc.prepareStatement(statement)
         for index, value in enumerate(values, 1):
             prepared.setObject(index, value)
         return prepared
@@ -73,7 +74,7 @@ class Connection:
         Raises:
             UserError: if there is no such table.
         """
-        meta = self._jdbc.getMetaData()
+        meta = self.jdbc.getMetaData()
         schema, name = table.rsplit(".", 1) if "." in table else (None, table)
         if meta.storesUpperCaseIdentifiers():  # Derby, as the SQL standard has it
             schema, name = schema and schema.upper(), name.upper()
@@ -82,6 +83,7 @@ class Connection:
         columns: dict[str, CatalogColumn] = {}
         while result.next():
             column = result.getString("COLUMN_NAME")
+            # Without a schema the catalog may list tables of this name in several: the first one counts.
             quoted = f"{quote}{column}{quote}"
             columns.setdefault(column.lower(), CatalogColumn(quoted, result.getString("REMARKS") or ""))
         if not columns:
@@ -98,11 +100,11 @@ class Connection:
 
     def commit(self) -> None:
         """Make all statements since the last commit visible."""
-        self._jdbc.commit()
+        self.jdbc.commit()
 
     def rollback(self) -> None:
         """Undo all statements since the last commit."""
-        self._jdbc.rollback()
+        self.jdbc.rollback()
 
 
 @contextmanager
@@ -117,6 +119,7 @@ def connect(spark: SparkSession, database: Database) -> Iterator[Connection]:
         UserError: for an error of the driver, also within the block, in one line.
     """
     jvm: Any = spark._jvm
+    # DriverManager, because Spark puts the drivers of `spark.jdbc_jars` on the JVM's class path.
     with explained(f"can't work with {database.url}"):
         properties = jvm.java.util.Properties()
         for name, value in database.options.items():

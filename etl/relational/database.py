@@ -64,6 +64,7 @@ def find_database(config: Config, name: str) -> Database:
 
 
 def _login(user: str | None, password: SecretStr | None) -> dict[str, str]:
+    # Left out when not set: the driver then takes the URL's, or its own defaults.
     login = {"user": user} if user else {}
     if password is not None:
         login["password"] = password.get_secret_value()
@@ -89,6 +90,7 @@ def explained(action: str) -> Iterator[None]:
 def root_message(error: Exception) -> str:
     """The driver's own message, out of the layers of py4j, Spark and JDBC around it, at most 400 characters long."""
     text = str(error)
+    # JDBC finds its driver by the URL: this is what it says when a jar is missing.
     if "No suitable driver" in text:
         return (
             "no JDBC driver for it: install one (PostgreSQL: `apt-get install libpostgresql-jdbc-java`) "

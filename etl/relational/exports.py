@@ -107,6 +107,7 @@ def _export_table(
 ) -> int:
     target = str(entry.to)
     with connect(spark, database) as connection:
+        # Quoted as the catalog has them: Derby's names are upper case, PostgreSQL's lower case.
         target_columns = connection.columns(target)
         names = _select_columns(entry, table, target_columns)
         columns, key = ([target_columns[name.lower()].quoted for name in selected] for selected in (names, entry.key))
@@ -114,6 +115,7 @@ def _export_table(
             log.info("%s already holds run %s; give another --run-id to export it again", target, run_id)
             return 0
         schema = f"{target.rsplit('.', 1)[0]}." if "." in target else ""
+        # A hash, because databases limit the length of names; PostgreSQL's limit is 63.
         # One name for all attempts of a run, so that the next one removes what a killed one left.
         staging = f"{schema}millrace_{hashlib.sha256(run_id.encode()).hexdigest()[:16]}"
         _drop_if_exists(connection, staging)
@@ -122,6 +124,7 @@ def _export_table(
         try:
             written = _fill_staging(database, staging, rows.select(*names))
             _check_staging(connection, staging, written)
+            # From here one transaction: the ledger's row and the target's rows are committed together.
             connection.execute(f"insert into {statements.LEDGER} (run_id, num_rows) values (?, ?)", [run_id, written])
             if entry.mode == "upsert":
                 connection.execute(statements.upsert(database.kind, staging, target, columns, key))
@@ -155,7 +158,7 @@ def _is_exported(connection: Connection, database: Database, run_id: str) -> boo
 
 
 def _drop_if_exists(connection: Connection, staging: str) -> None:
-    # `drop table if exists` is not every dialect's.
+    # `if exists` is not every dialect's.
     if connection.has_table(staging):
         connection.execute(f"drop table {staging}")
 
@@ -163,7 +166,7 @@ def _drop_if_exists(connection: Connection, staging: str) -> None:
 def _fill_staging(database: Database, staging: str, rows: DataFrame) -> int:
     writer: Any = rows.write.format("jdbc").mode("append").options(**database.options)
     writer.option("dbtable", staging).option("batchsize", str(BATCH_SIZE)).save()
-    return rows.count()
+    return rows.count()  # Spark's writer returns none: a pass over the partition's footers
 
 
 def _check_staging(connection: Connection, staging: str, expected: int) -> None:

@@ -33,9 +33,10 @@ BUILT_IN: dict[str, tuple[ImportSettings, Table]] = {
 }
 
 
-def import_names(config: Config) -> list[str]:
-    """Names of all imports: the built-in ones, and those of `relational.imports`."""
-    return [*BUILT_IN, *config.get(RelationalSettings).imports]
+def find_imports(config: Config) -> dict[str, tuple[ImportSettings, Table | None]]:
+    """All imports by name: the built-in ones, and those of `relational.imports`, whose tables follow their sources."""
+    configured = config.get(RelationalSettings).imports
+    return {**BUILT_IN, **{name: (entry, None) for name, entry in configured.items() if name not in BUILT_IN}}
 
 
 def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) -> dict[str, int]:
@@ -45,7 +46,7 @@ def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) ->
         spark: the session.
         config: `relational.*` and `business.*`.
         day: the partition to replace.
-        names: imports to run, of `import_names`; all when empty.
+        names: imports to run, of `find_imports`; all when empty.
 
     Returns:
         Row counts, summed over the tables.
@@ -54,29 +55,29 @@ def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) ->
         UserError: if a database can't be reached, a table or column is missing, or a value doesn't fit its type.
     """
     warehouse = Warehouse(spark, config)
-    names = names or import_names(config)
+    imports = find_imports(config)
+    names = names or list(imports)
     with stage_run(warehouse, "import", [day]) as counts, ExitStack() as cleanup:
-        for name in {_entry(config, name)[0].database for name in names}:
-            cleanup.callback(shut_down, spark, find_database(config, name))
+        # Also after an error: a Derby that this JVM has open would be closed to every other process.
+        for database_name in {imports[name][0].database for name in names}:
+            cleanup.callback(shut_down, spark, find_database(config, database_name))
         for name in names:
-            rows = _import_table(warehouse, config, name, day)
+            entry, table = imports[name]
+            rows = _import_table(warehouse, find_database(config, entry.database), name, entry, table, day)
             log.info("%s: %d rows", name, rows)
             counts[day].rows_in += rows
             counts[day].rows_out += rows
     return total_counts(counts)
 
 
-def _entry(config: Config, name: str) -> tuple[ImportSettings, Table | None]:
-    return BUILT_IN.get(name) or (config.get(RelationalSettings).imports[name], None)
-
-
-def _import_table(warehouse: Warehouse, config: Config, name: str, day: date) -> int:
-    entry, table = _entry(config, name)
-    database = find_database(config, entry.database)
+def _import_table(
+    warehouse: Warehouse, database: Database, name: str, entry: ImportSettings, table: Table | None, day: date
+) -> int:
     with connect(warehouse.spark, database) as connection:
         comments = {column: field.comment for column, field in connection.columns(entry.table).items()}
     with explained(f"import {name} from {database.url}"):
         if table is None:
+            # A query without rows: Spark's names and types of the columns.
             table = describe_table(name, entry, comments, _read_rows(warehouse.spark, database, entry, NO_ROWS))
         if entry.mode == "snapshot":
             rows = _read_rows(warehouse.spark, database, entry, None)
@@ -97,9 +98,11 @@ def _import_changes(
     watermarks.catch_up(table, column.lower(), day)
     low = watermarks.before(day)
     is_past, high = watermarks.limit(day)
+    # A past day again: its old upper bound, so that its rows are the same and the next day's begin after it.
     if not is_past:
         high = column_bounds(warehouse.spark, database, _select(entry, None), column)[1]
     _warn_of_nulls(warehouse.spark, database, name, entry)
+    # Without an upper bound the table is empty.
     above = [f"{column} > {sql_literal(low)}"] if low is not None else []
     condition = " and ".join([*above, f"{column} <= {sql_literal(high)}"]) if high is not None else NO_ROWS
     rows = _read_rows(warehouse.spark, database, entry, condition)
@@ -127,6 +130,7 @@ def _merge_into_snapshot(
 
 
 def _warn_of_nulls(spark: SparkSession, database: Database, name: str, entry: ImportSettings) -> None:
+    # No watermark would ever pass them.
     is_null = f"{entry.check_column} is null"
     count = f"select count(*) as n from ({_select(entry, is_null)}) millrace_missing"
     num_nulls = read_query(spark, database, count).collect()[0]["n"]
@@ -158,6 +162,7 @@ def describe_table(name: str, entry: ImportSettings, comments: dict[str, str], r
 
 
 def _read_rows(spark: SparkSession, database: Database, entry: ImportSettings, condition: str | None) -> DataFrame:
+    # No bounds to query where no rows are wanted.
     split = (entry.split_by, entry.connections) if entry.split_by and condition != NO_ROWS else None
     return read_query(spark, database, _select(entry, condition), split=split, types=entry.types)
 

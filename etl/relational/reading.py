@@ -33,11 +33,13 @@ def read_query(
     Raises:
         UserError: if the database can't be reached or refuses the query.
     """
+    # A subquery needs a name in every dialect.
     options = {**database.options, "dbtable": f"({query}) millrace_rows", "fetchsize": str(FETCH_SIZE)}
     if types:
         options["customSchema"] = ", ".join(f"{name} {type_}" for name, type_ in types.items())
     if split:
         low, high = column_bounds(spark, database, query, split[0])
+        # Spark refuses bounds that are null, and ranges of one value are one range.
         if low is not None and low != high:
             options |= {"partitionColumn": split[0], "numPartitions": str(split[1])}
             options |= {"lowerBound": str(low), "upperBound": str(high)}
@@ -45,6 +47,7 @@ def read_query(
         rows = spark.read.format("jdbc").options(**options).load()
         if database.is_embedded and not str(spark.sparkContext.master).startswith("local"):
             rows = _read_in_driver(spark, database, query, rows)
+    # Derby and Oracle report upper case; Hive's columns are lower case anyway.
     return rows.toDF(*[name.lower() for name in rows.columns])
 
 
@@ -54,6 +57,7 @@ def _read_in_driver(spark: SparkSession, database: Database, query: str, rows: D
     They pass through the driver as text: such a database is small.
     """
     with connect(spark, database) as connection:
+        # As text, because the driver's own types have no counterpart in Python; Spark casts them below.
         texts = connection.query(query, as_text=True)
     frame = spark.createDataFrame(texts, ", ".join(f"`{name}` string" for name in rows.columns))
     return frame.selectExpr(*[f"cast(`{name}` as {type_}) as `{name}`" for name, type_ in rows.dtypes])

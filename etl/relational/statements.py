@@ -13,9 +13,11 @@ def create_ledger(kind: str) -> str:
     Args:
         kind: the dialect, such as postgresql.
     """
+    time_type = _TIME_TYPES.get(kind, "timestamp")
+    # The key also stops two processes that export the same run at once: the second one's transaction fails.
     return (
         f"create table {LEDGER} (run_id varchar(200) not null primary key, num_rows bigint not null, "
-        f"exported_at {_TIME_TYPES.get(kind, 'timestamp')} default current_timestamp)"
+        f"exported_at {time_type} default current_timestamp)"
     )
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config
-from etl.report.job import BEST_POSSIBLE, newest_metrics, newest_stages
+from etl.report.job import BEST_POSSIBLE, format_cell, newest_metrics, newest_stages
 from etl.table import Table
 from etl.tables import ads, ods
 from etl.warehouse.store import Warehouse
@@ -39,7 +39,8 @@ class DayTables:
 
     def read(self, table: Table, *, days: int = 1) -> DataFrame:
         """The partitions of the last `days` days, of which the report's day is the last."""
-        return Warehouse(self.spark, self.config).read(table, [self.day - timedelta(days=n) for n in range(days)])
+        partitions = [self.day - timedelta(days=n) for n in range(days)]
+        return Warehouse(self.spark, self.config).read(table, partitions)
 
     @cached_property
     def metrics(self) -> Rows:
@@ -69,6 +70,7 @@ def _traffic(tables: DayTables) -> Figure:
         go.Bar(x=hours, y=[row["pvs"] for row in rows], name="page views"),
         go.Bar(x=hours, y=[row["pvs_human"] for row in rows], name="of people"),
     ]
+    # Overlaid: people's views are a part of all views.
     return go.Figure(bars).update_layout(barmode="overlay", xaxis_title="hour (UTC)")
 
 
@@ -102,6 +104,7 @@ def _click_rate(tables: DayTables) -> Figure:
 
 def _auc(tables: DayTables) -> Figure:
     rows = tables.read(ads.model_metric, days=DAYS).where("metric = 'auc' and split = 'test' and value is not null")
+    # A day's models may be trained more than once.
     newest = rows.groupBy("dt", "model").agg(F.max_by("value", "trained_at").alias("value"))
     return _lines_over_days(_collect(newest.orderBy("dt", "model")), "model", "value")
 
@@ -182,7 +185,7 @@ def _features(tables: DayTables) -> Figure:
         return None
     names = ["missing", "psi", "information", "vif"]
     ordered = sorted(by_feature, key=lambda feature: -by_feature[feature].get("psi", 0.0))
-    columns = [[_four_digits(by_feature[feature].get(name)) for feature in ordered] for name in names]
+    columns = [[format_cell(by_feature[feature].get(name)) for feature in ordered] for name in names]
     return _table(["feature", *names], [ordered, *columns])
 
 
@@ -241,10 +244,6 @@ def _table(header: list[str], columns: list[list[Any]]) -> Figure:
             cells={"values": columns, "align": "left", "height": 24},
         )
     )
-
-
-def _four_digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 class Chart(NamedTuple):

@@ -1,4 +1,4 @@
-"""`millrace report` and `millrace metrics`: what a day did, and how good its models are."""
+"""`millrace report` and `millrace metrics`: a day's stages and row counts, and how good its models are."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ metrics = typer.Typer(add_completion=False)
 
 @report.command()
 def report_command(context: typer.Context, date: DayOption) -> dict[str, object]:
-    """The stages, rows and metrics of a day, and a page with pictures: reports/DAY.html."""
+    """The stages, rows and metrics of a day, and a page of charts: reports/DAY.html."""
     from etl.report import job as report
     from etl.report import page
     from etl.session import spark_session
@@ -28,7 +28,7 @@ def metrics_command(
     date: Annotated[str | None, typer.Option("--date", help="only this day")] = None,
     format: OutputOption = OutputFormat.table,
 ) -> None:
-    """Newest numbers of every model."""
+    """The newest metrics of every model."""
     from etl.report.job import newest_metrics
     from etl.session import spark_session
 

@@ -77,7 +77,7 @@ def rows_table(title: str, rows: Sequence[dict[str, object]]) -> RichTable:
     for name in rows[0] if rows else ["(nothing)"]:
         table.add_column(name.removeprefix("rows_"), justify="left" if name in LEFT_ALIGNED else "right")
     for row in rows:
-        table.add_row(*[_format_cell(value) for value in row.values()])
+        table.add_row(*[format_cell(value) for value in row.values()])
     return table
 
 
@@ -120,10 +120,12 @@ def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) ->
 
 def report_console() -> Console:
     """A console on standard error: standard output is for the command's JSON line."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else CONSOLE_WIDTH)
+    width = None if sys.stderr.isatty() else CONSOLE_WIDTH
+    return Console(stderr=True, width=width)
 
 
-def _format_cell(value: object) -> str:
+def format_cell(value: object) -> str:
+    """A value as text: nothing for None, four decimal places for a float."""
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ app = typer.Typer()
 
 @app.command("results")
 def results_command(context: typer.Context) -> dict[str, int]:
-    """Finished run folders -> ads_model_metric, ads_tuning_trial, ads_recommendation, each run once."""
+    """Finished run folders -> ads_model_metric, ads_tuning_trial, ads_recommendation …, each run once."""
     from etl.results import job as results
     from etl.session import spark_session
 

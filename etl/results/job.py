@@ -49,6 +49,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             written += _publish_recall(warehouse, day)
             written += _publish_predictions(warehouse, day, of_day)
             written += _publish_lists(warehouse, runs_folder, day)
+            # Run folders have no invalid rows: a folder that was not finished is not read.
             counts[day].rows_in = counts[day].rows_out = written
         total += written
     return {"runs": len(records), "rows_out": total}
@@ -123,14 +124,15 @@ def _model_row(record: RunRecord, statuses: dict[str, str]) -> dict[str, Any]:
 
 def _test_metrics(record: RunRecord) -> dict[str, float]:
     """The run's own metrics on test and holdout rows, such as `auc` and `recall@10`."""
-    return {
-        row["metric"] + (f"@{row['k']}" if row["k"] else ""): row["value"]
+    # A recall run also measures its channels, under their names; a calibration curve is no single number.
+    rows = [
+        row
         for row in read_jsonl(record["folder"] / "metrics.jsonl")
-        # A recall run also measures its channels, under their names.
         if row["split"] in ("test", "holdout")
         and row["model"] == record["model"]
         and not row["metric"].startswith("calibration_")
-    }
+    ]
+    return {row["metric"] + (f"@{row['k']}" if row["k"] else ""): row["value"] for row in rows}
 
 
 # --- tables that show the newest state of a day ---

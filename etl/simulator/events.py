@@ -124,7 +124,8 @@ def write_texts(world: World, day: date, day_index: int, folder: Path) -> int:
 
 
 def _timestamp(midnight: datetime, at_ms: int) -> str:
-    return (midnight + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"
+    moment = midnight + timedelta(milliseconds=at_ms)
+    return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Size and first day of the generated site."""
+"""Settings of the simulator: size and first day of the generated site."""
 
 from datetime import date
 from typing import ClassVar

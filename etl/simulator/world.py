@@ -98,7 +98,8 @@ class World:
 
     def user_vectors(self, users: NDArray[np.int64], day_index: int) -> Floats:
         """Tastes as of a day, of the users with these numbers: (n,) -> (n, latent)."""
-        return _scale_to_norm(self._user_base[users] + day_index * self._user_drift[users])
+        tastes = self._user_base[users] + day_index * self._user_drift[users]
+        return _scale_to_norm(tastes)
 
     def click_probability(
         self, users: NDArray[np.int64], items: NDArray[np.int64], positions: NDArray[np.int64], day_index: int

@@ -1,4 +1,4 @@
-"""`millrace etl stream`: rolling counts of what has landed."""
+"""`millrace etl stream`: hottest topics and products of the events as they land."""
 
 from typing import Annotated
 
@@ -13,9 +13,9 @@ app = typer.Typer()
 def stream_command(
     context: typer.Context,
     name: str,
-    once: Annotated[bool, typer.Option("--once", help="take what has landed and end")] = False,
+    once: Annotated[bool, typer.Option("--once", help="stop after the events that have landed")] = False,
 ) -> dict[str, int]:
-    """Rolling counts: hot-topics -> ads_hot_topic, hot-products -> ads_hot_product."""
+    """Rolling counts over sliding windows: hot-topics -> ads_hot_topic, hot-products -> ads_hot_product."""
     from etl.session import spark_session
     from etl.streams import hot
 

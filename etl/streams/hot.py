@@ -7,7 +7,7 @@ once.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -54,7 +54,8 @@ def explode_topics(texts: DataFrame) -> DataFrame:
 
 def select_actions(events: DataFrame) -> DataFrame:
     """Clicks, likes and purchases, without impressions; `key` is the item."""
-    return events.where(F.col("type").isin("click", "like", "purchase")).withColumn("key", F.col("item_id"))
+    is_action = F.col("type").isin("click", "like", "purchase")
+    return events.where(is_action).withColumn("key", F.col("item_id"))
 
 
 STREAMS: dict[str, Stream] = {
@@ -92,6 +93,7 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
     today = date.today()
     with stage_run(warehouse, name, [today]) as counts, stop_signals() as signals:
         query = _start(spark, config, warehouse, name, once)
+        # Polled, because a signal does not end the wait in the JVM.
         progress = _Progress()
         while not query.awaitTermination(POLL_S):
             progress.update(query)
@@ -101,6 +103,7 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
         if error := query.exception():
             raise UserError(f"{name} stopped: {str(error).strip().splitlines()[0]}")
         counts[today], rows_late = progress.totals()
+    # All windows of the table, those of earlier runs included.
     windows = warehouse.read(stream.target).select("window_start").distinct().count()
     return {**total_counts(counts), "rows_late": rows_late, "windows": windows}
 
@@ -120,11 +123,12 @@ def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str,
     warehouse.ensure(stream.target)
     events = _read_events(spark, config, stream)
     counted = events.transform(count_keys, stream, settings)
-
-    def write(batch: DataFrame, number: int) -> None:
-        replace_windows(warehouse, stream, batch.transform(rank_keys, stream.key_column, settings.top))
-
-    writer: Any = counted.writeStream.queryName(name).outputMode("append").foreachBatch(write)
+    # Append: a window reaches the writer once, when the watermark has passed its end.
+    writer: Any = counted.writeStream.queryName(name).outputMode("append")
+    # Ranked per batch: windows over a stream can only be by time.
+    writer = writer.foreachBatch(
+        lambda batch, _: replace_windows(warehouse, stream, rank_keys(batch, stream.key_column, settings.top))
+    )
     # Offsets and window states are here: without the checkpoint everything would be read again.
     writer = writer.option("checkpointLocation", file_url(config.get(Paths).root / "streams" / name))
     writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=settings.trigger)
@@ -240,11 +244,11 @@ class _BatchCounts(NamedTuple):
     rows_late: int
 
 
+@dataclass
 class _Progress:
     """Row counts of a query's batches. Spark keeps only the newest reports, so they are gathered while it runs."""
 
-    def __init__(self) -> None:
-        self._batches: dict[int, _BatchCounts] = {}
+    batches: dict[int, _BatchCounts] = field(default_factory=dict)  # by Spark's number of the batch
 
     def update(self, query: StreamingQuery) -> None:
         for report in query.recentProgress:
@@ -254,12 +258,13 @@ class _Progress:
                 rows_distinct=sum(operator["numRowsUpdated"] for operator in dedupe),
                 rows_late=sum(operator["numRowsDroppedByWatermark"] for operator in dedupe),
             )
+            # Deduplication sees every event: rows that it updates are new, rows that it drops are late.
             # A batch is reported again with zeros while the query waits for events.
-            self._batches[report["batchId"]] = max(self._batches.get(report["batchId"], _BatchCounts(0, 0, 0)), batch)
+            self.batches[report["batchId"]] = max(self.batches.get(report["batchId"], _BatchCounts(0, 0, 0)), batch)
 
     def totals(self) -> tuple[Counts, int]:
         """Counts of all batches, and how many events came too late."""
-        rows_read = sum(batch.rows_read for batch in self._batches.values())
-        rows_distinct = sum(batch.rows_distinct for batch in self._batches.values())
+        rows_read = sum(batch.rows_read for batch in self.batches.values())
+        rows_distinct = sum(batch.rows_distinct for batch in self.batches.values())
         counts = Counts(rows_in=rows_read, rows_out=rows_distinct, rows_invalid=rows_read - rows_distinct)
-        return counts, sum(batch.rows_late for batch in self._batches.values())
+        return counts, sum(batch.rows_late for batch in self.batches.values())

@@ -28,6 +28,6 @@ def weblog_command(
     if (date is None) != all_dates:
         raise UsageError("name one day (--date), or take --all-dates" if date is None else "--all-dates names no day")
     days, config = parse_days(date, since) if date else [], settings_of(context)
-    find_files(config, days, source or ())
+    find_files(config, days, source or ())  # a missing file fails here, before Spark starts
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

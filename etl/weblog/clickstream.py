@@ -42,10 +42,12 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     next_at = F.coalesce("next_at", "next_hour_at")
     is_same_day = F.to_date(F.timestamp_seconds(next_at)) == F.to_date("time_local")
     has_next = (next_at - F.col("at") <= GAP_S) & is_same_day
+    # Inner: every hour of a visitor has its one summary.
     joined = numbered.join(hours, on=["remote_addr", "hour_of"], how="inner").withColumns(
         {
             "session": F.concat_ws("@", "remote_addr", F.date_format(F.timestamp_seconds(visit_at), "yyyyMMddHHmmss")),
             "visit_step": step,
+            # Null for the last view, and up to midnight: so a day does not wait for the next one.
             "stay_time": F.when(has_next, next_at - F.col("at")),
         }
     )
@@ -107,11 +109,12 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
 
 def _as_hours(open_visits: DataFrame) -> DataFrame:
     """Visits open since the day before, in the form of an hour's summary: all their views lie before the first hour."""
+    last_view = _unix_seconds("outTime")
     return open_visits.select(
         "remote_addr",
         F.lit(OPEN_VISIT_HOUR).alias("hour_of"),
-        _unix_seconds("outTime").alias("first_at"),
-        _unix_seconds("outTime").alias("last_at"),
+        last_view.alias("first_at"),
+        last_view.alias("last_at"),
         F.col("pageVisits").alias("views"),
         _unix_seconds("inTime").alias("last_start_at"),
         F.lit(1).alias("last_start_n"),
@@ -146,6 +149,7 @@ def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     start_columns = ("inTime", "inPage", "referal")
     starts = open_visits.select("session", *[F.col(name).alias(f"open_{name}") for name in start_columns])
     return (
+        # Left: most visits begin on these days, and have no open visit before them.
         of_days.join(starts, on="session", how="left")
         .withColumns({name: F.coalesce(f"open_{name}", name) for name in start_columns})
         .withColumn("datestr", visit_day())
@@ -194,7 +198,8 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
 
 def visit_day() -> Column:
     """The day, as `datestr`, on which a row's session began: it is part of the session's name."""
-    return F.substring(F.substring_index("session", "@", -1), 1, 8)
+    started_at = F.substring_index("session", "@", -1)
+    return F.substring(started_at, 1, 8)
 
 
 def _unix_seconds(name: str) -> Column:

@@ -54,6 +54,7 @@ def minutes(spark: SparkSession) -> DataFrame:
 def pages(requests: DataFrame) -> DataFrame:
     """dim_page: one row per day and page (URL without its query), with its section: the first folder of the path."""
     page = F.substring_index("request", "?", 1)
+    # Keys are hashes of the text: all rows of a key have the same, and any will do.
     distinct = requests.groupBy("datestr", "page_key").agg(F.first(page).alias("page"))
     section = F.regexp_extract("page", r"^(/[^/]*)(?:/|$)", 1)
     return distinct.withColumns(
@@ -70,11 +71,13 @@ def referrers(requests: DataFrame) -> DataFrame:
     distinct = requests.groupBy("datestr", "referrer_key").agg(
         F.first("http_referer").alias("http_referer"), F.first("ref_host").alias("ref_host")
     )
+    # Some clients send the URL in quotes.
     host, url = F.lower("ref_host"), F.replace("http_referer", F.lit('"'), F.lit(""))
     engine, words = F.lit(None).cast("string"), F.lit(None).cast("string")
     for name, pattern, parameter in ENGINES:
         is_engine = F.rlike(host, F.lit(pattern))
         value = F.try_parse_url(url, F.lit("QUERY"), F.lit(parameter))
+        # An engine with two parameters, as Baidu has, is listed twice; the words are in the one that is there.
         engine, words = F.when(is_engine, name).otherwise(engine), F.coalesce(F.when(is_engine, value), words)
     return distinct.withColumns({"search_engine": engine, "search_words": _url_decode(words)})
 
@@ -129,6 +132,7 @@ def flag_humans(views: DataFrame, agents: DataFrame) -> DataFrame:
         agents: dim_user_agent of the same days; its crawlers are broadcast.
     """
     crawlers = agents.where("is_crawler = 1").select("datestr", "agent_key", F.lit(1).alias("crawls"))
+    # Browsers of people send no HEAD; monitors and link checkers do.
     is_machine = (F.col("method") == "HEAD") | F.col("crawls").isNotNull()
     return (
         views.join(F.broadcast(crawlers), on=["datestr", "agent_key"], how="left")

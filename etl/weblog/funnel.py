@@ -1,6 +1,6 @@
 """Funnels (W10): how many visitors came how far through a sequence of pages, within one visit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -25,16 +25,13 @@ def count_visitors(
     Returns:
         datestr, step and numbs; steps that nobody reached have 0.
     """
+    # A view counts for the day on which its visit began, which may be the day before its own.
     begun = views.select("session", "remote_addr", "visit_step", "request", visit_day().alias("datestr")).where(
         F.col("datestr").isin(list(datestrs))
     )
-    counts = [_count_single_funnel(begun, patterns, name) for name, patterns in funnels.items()]
-    all_steps = [
-        (day, step_name(name, number))
-        for day in datestrs
-        for name, patterns in funnels.items()
-        for number in range(len(patterns))
-    ]
+    step_patterns = {name: _named_steps(name, patterns) for name, patterns in funnels.items()}
+    counts = [_count_single_funnel(begun, steps) for steps in step_patterns.values()]
+    all_steps = [(day, step) for day in datestrs for steps in step_patterns.values() for step in steps]
     return (
         spark.createDataFrame(all_steps, "datestr string, step string")
         .join(reduce(DataFrame.unionByName, counts), on=["datestr", "step"], how="left")
@@ -44,15 +41,22 @@ def count_visitors(
 
 def matches_any_step(funnels: Mapping[str, Sequence[str]]) -> Column:
     """Whether a view's `request` matches any step of any of the funnels: one match of one combined pattern."""
-    return F.rlike("request", F.lit("|".join(f"(?:{pattern})" for steps in funnels.values() for pattern in steps)))
+    return _matches_any([pattern for patterns in funnels.values() for pattern in patterns])
 
 
-def step_name(funnel: str, number: int) -> str:
-    """`step1`, or `checkout.step1` for a funnel that is not `main`; `number` counts from 0."""
-    return f"step{number + 1}" if funnel == MAIN else f"{funnel}.step{number + 1}"
+def _matches_any(patterns: Iterable[str]) -> Column:
+    # Groups, because a pattern may have alternatives of its own.
+    combined = "|".join(f"(?:{pattern})" for pattern in patterns)
+    return F.rlike("request", F.lit(combined))
 
 
-def _count_single_funnel(views: DataFrame, patterns: Sequence[str], name: str) -> DataFrame:
+def _named_steps(funnel: str, patterns: Sequence[str]) -> dict[str, str]:
+    """Patterns by the names of their steps: `step1` …, or `checkout.step1` … for a funnel that is not `main`."""
+    prefix = "" if funnel == MAIN else f"{funnel}."
+    return {f"{prefix}step{number}": pattern for number, pattern in enumerate(patterns, 1)}
+
+
+def _count_single_funnel(views: DataFrame, steps: Mapping[str, str]) -> DataFrame:
     """Visitors of each day who reached each step of one funnel.
 
     Greedy: each step is matched by the first view after that of the step before. No other choice comes further.
@@ -60,19 +64,19 @@ def _count_single_funnel(views: DataFrame, patterns: Sequence[str], name: str) -
     in_visit = Window.partitionBy("datestr", "session").rowsBetween(
         Window.unboundedPreceding, Window.unboundedFollowing
     )
-    reached, previous = views.where(matches_any_step({name: patterns})), F.lit(0)
-    for number, pattern in enumerate(patterns):
+    # Few views are any step's: the windows sort only those.
+    reached, previous = views.where(_matches_any(steps.values())), F.lit(0)
+    for number, pattern in enumerate(steps.values()):
         is_next = F.rlike("request", F.lit(pattern)) & (F.col("visit_step") > previous)
         # The windows are all over the same partitions: one shuffle, however many steps.
         reached = reached.withColumn(f"view{number}", F.min(F.when(is_next, F.col("visit_step"))).over(in_visit))
         previous = F.col(f"view{number}")
     # A visitor with several visits counts once a step.
     visitors = [
-        F.count_distinct(F.when(F.col(f"view{number}").isNotNull(), F.col("remote_addr"))).alias(
-            step_name(name, number)
-        )
-        for number in range(len(patterns))
+        F.count_distinct(F.when(F.col(f"view{number}").isNotNull(), F.col("remote_addr"))).alias(step)
+        for number, step in enumerate(steps)
     ]
     wide = reached.groupBy("datestr").agg(*visitors)
-    steps: list[Column | str] = [F.col(f"`{column}`") for column in wide.columns if column != "datestr"]
-    return wide.unpivot("datestr", steps, "step", "numbs")
+    # Names with a dot need quotes.
+    columns: list[Column | str] = [F.col(f"`{step}`") for step in steps]
+    return wide.unpivot("datestr", columns, "step", "numbs")

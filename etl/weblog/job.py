@@ -54,6 +54,7 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         with _explained():
             lines = read_log_lines(spark, config, days, sources)
             _load_requests(warehouse, lines, settings, days, counts)
+        # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
         for consecutive in _consecutive_days(days):
             with _explained():
                 following = _page_views_after(warehouse, lines, settings, consecutive, counts)
@@ -133,6 +134,7 @@ def _load_requests(
         parsed.observe(observation, *line_counts).where(is_of_days),
         days,
         rebalance=False,
+        # From the rows as they were written: the lines are not parsed again.
         before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
     )
     observed = _observed_counts(observation, parsed, line_counts)
@@ -164,6 +166,7 @@ def _fill_counts(
         count.rows_out, count.rows_invalid = by_validity.get(ods.weblog_origin.partition_value(day), (0, 0))
         count.rows_quarantined = quarantined[day]
         count.rows_in = count.rows_out + count.rows_invalid + count.rows_quarantined
+    # Not known by day, so that they stand with the first one.
     next(iter(counts.values())).rows_other_date = observed["other_date"]
     # Counted twice, on the way in and in the tables: a line that was lost would show here.
     loaded = sum(count.rows_in for count in counts.values())

@@ -19,6 +19,7 @@ LINE = rf"{_BEFORE}(\d\d)/(\w{{3}})/(\d{{4}}):(\d\d:\d\d:\d\d)[^\]]*+{_AFTER}"
 LINE_OF_ANY_TIME = rf"{_BEFORE}[^\]]*+{_AFTER}"
 GROUPS = ("addr", "ident", "user", "dd", "mon", "yyyy", "time", "request_line", "code", "size", "referer", "agent")
 MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+# Method and URL; HTTP/0.9 has no version, and URLs of broken clients have blanks.
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
 STATIC = r"\.(js|css|map|png|jpg|jpeg|gif|ico|svg|webp|bmp|woff|woff2|ttf|eot|otf|mp3|mp4|swf)\z"
 # A URL that java.net.URL takes apart in the same way: no user, no fragment, no /. or /.. to take out of the path.
@@ -70,6 +71,7 @@ def _match_groups(name: str, pattern: str, count: int) -> Column:
     joined = F.regexp_replace(text, pattern, _SEPARATOR.join(f"${i}" for i in range(1, count + 1)))
     one_by_one = F.array(*[F.regexp_extract(text, pattern, i) for i in range(1, count + 1)])
     has_separator = F.contains(text, F.lit(_SEPARATOR))
+    # -1: empty groups at the end stay.
     return F.when(~has_separator, F.split(joined, _SEPARATOR, -1)).otherwise(
         F.when(F.rlike(text, F.lit(pattern)), one_by_one).otherwise(F.array(text))
     )
@@ -83,9 +85,9 @@ def _month_number(name: Column) -> Column:
 
 def _to_request(rows: DataFrame) -> DataFrame:
     """Cells of the matched line -> the columns of the tables."""
+    # A request line without a URL, such as "-" or a TLS handshake's bytes, is kept as it is, and is invalid.
     has_url = F.size("request_parts") > 1
     request = F.when(has_url, F.try_element_at("request_parts", F.lit(2))).otherwise(F.col("request_line"))
-    time = F.col("time_local")
     with_request = rows.withColumnsRenamed(
         {"addr": "remote_addr", "user": "remote_user", "code": "status", "size": "body_bytes_sent"}
     ).withColumns(
@@ -96,38 +98,42 @@ def _to_request(rows: DataFrame) -> DataFrame:
             "http_user_agent": _or_dash("agent"),
             "method": F.when(has_url, F.try_element_at("request_parts", F.lit(1))),
             "ref_url": F.when(~F.col("referer").isin("", "-"), F.replace("referer", F.lit('"'), F.lit(""))),
-            "datestr": F.replace(F.substring(time, 1, 10), F.lit("-"), F.lit("")),
+            "datestr": F.replace(F.substring("time_local", 1, 10), F.lit("-"), F.lit("")),
         }
     )
     with_parts = with_request.withColumn("ref_parts", _match_groups("ref_url", PLAIN_URL, 3))
     page = F.substring_index("request", "?", 1)
     is_static = F.rlike(F.lower(page), F.lit(STATIC))
     is_valid = has_url & (F.col("status") < "400") & ~is_static
-    return with_parts.withColumns(
-        {
-            # Text, as Hive's scripts of old compare it.
-            "valid": F.when(is_valid, "true").otherwise("false"),
-            **_time_columns(time),
-            **_referrer_columns(),
-            "bytes": F.col("body_bytes_sent").try_cast("bigint"),
-            # Collected files lie below a folder per host.
-            "host": F.nullif(F.regexp_extract("file", r"/host=([^/]+)/", 1), F.lit("")),
-            "position": F.col("block") + F.col("id").bitwiseAND(F.lit(_ROW_BITS)),
-            "page_key": F.xxhash64(page),
-            "referrer_key": F.xxhash64("http_referer"),
-            "agent_key": F.xxhash64("http_user_agent"),
-        }
-    ).drop("referer", "agent", "ref_url", "ref_parts")
+    return (
+        with_parts.withColumns(
+            {
+                # Text, as Hive's scripts of old compare it.
+                "valid": F.when(is_valid, "true").otherwise("false"),
+                **_referrer_columns(),
+                "bytes": F.col("body_bytes_sent").try_cast("bigint"),
+                # Collected files lie below a folder per host.
+                "host": F.nullif(F.regexp_extract("file", r"/host=([^/]+)/", 1), F.lit("")),
+                "position": F.col("block") + F.col("id").bitwiseAND(F.lit(_ROW_BITS)),
+                "page_key": F.xxhash64(page),
+                "referrer_key": F.xxhash64("http_referer"),
+                "agent_key": F.xxhash64("http_user_agent"),
+            }
+        )
+        .drop("referer", "agent", "ref_url", "ref_parts")
+        .transform(_add_time_columns)
+    )
 
 
 def _reject_reason() -> Column:
+    # The costly match of a second pattern is only for lines that failed the first.
+    has_other_time = F.rlike("text", F.lit(LINE_OF_ANY_TIME))
     return (
         F.when(F.col("too_long"), "too_long")
         .when(~F.is_valid_utf8("line"), "invalid_utf8")
         .when(F.trim("line") == "", "empty_line")
         .when(F.col("is_valid_time"), F.lit(None))
-        # The costly match of a second pattern, only for lines that failed the first.
-        .when(F.rlike("text", F.lit(LINE_OF_ANY_TIME)), "bad_time")
+        .when(has_other_time, "bad_time")
         .otherwise("not_combined_format")
     )
 
@@ -136,16 +142,19 @@ def _or_dash(name: str) -> Column:
     return F.when(F.col(name) == "", "-").otherwise(F.col(name))
 
 
-def _time_columns(time: Column) -> dict[str, Column]:
-    return {
-        "daystr": F.substring(time, 1, 10),
-        "timestr": F.substring(time, 12, 8),
-        "month": F.substring(time, 6, 2),
-        "day": F.substring(time, 9, 2),
-        "hour": F.substring(time, 12, 2),
-        "date_key": F.col("datestr").try_cast("int"),
-        "time_key": F.concat(F.substring(time, 12, 2), F.substring(time, 15, 2)).try_cast("int"),
-    }
+def _add_time_columns(rows: DataFrame) -> DataFrame:
+    hour, minute = F.substring("time_local", 12, 2), F.substring("time_local", 15, 2)
+    return rows.withColumns(
+        {
+            "daystr": F.substring("time_local", 1, 10),
+            "timestr": F.substring("time_local", 12, 8),
+            "month": F.substring("time_local", 6, 2),
+            "day": F.substring("time_local", 9, 2),
+            "hour": hour,
+            "date_key": F.col("datestr").try_cast("int"),
+            "time_key": F.concat(hour, minute).try_cast("int"),
+        }
+    )
 
 
 def _referrer_columns() -> dict[str, Column]:

@@ -43,6 +43,7 @@ def _write_page_views(warehouse: Warehouse, days: Days) -> None:
         .transform(dimensions.flag_humans, warehouse.read(dim.user_agent, days))
         .transform(clickstream.add_visits, _open_before(warehouse, days))
     )
+    # Not rebalanced: the shuffle by visitor and hour has made even parts.
     warehouse.write(ods.click_stream_pageviews, views, days, rebalance=False)
 
 
@@ -57,6 +58,7 @@ def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, 
     """Write the visits of the days, update those that began before them and went on, and what follows from visits."""
     views = warehouse.read(ods.click_stream_pageviews, days)
     visits = views.transform(clickstream.aggregate_visits, _open_before(warehouse, days))
+    # As of the end of each day, and before later views extend the visits: the next day starts from here.
     open_visits = clickstream.find_open_visits(views, visits, days)
     warehouse.write(dws.open_visit, open_visits, days, rebalance=False)
     later_views = _later_views(warehouse, days[-1], warehouse.read(dws.open_visit, days[-1:]), views_after)
@@ -67,6 +69,7 @@ def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, 
     warehouse.write(ods.click_stream_visit, visits.where(F.col("datestr") >= first), days, rebalance=False)
     reports.write(warehouse, days, ads.returning_visitor)
     if settings.funnels:
+        # Up to the day after: a visit of the last day may reach a step after midnight.
         _rebuild_funnels(warehouse, days, days[-1] + DAY, settings)
         # Visits of earlier days that reached a step on these days.
         continued = views.where((clickstream.visit_day() < first) & funnel.matches_any_step(settings.funnels))
@@ -123,6 +126,7 @@ def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days
     snapshots = [value for value in warehouse.partitions(dim.visitor) if value < datestrs[0]]
     before = warehouse.read(dim.visitor).where(F.col("datestr") == (snapshots[-1] if snapshots else ""))
     views = warehouse.read(ods.click_stream_pageviews, days)
+    # From snapshot to snapshot, so that a day reads one partition and not all of the past.
     history = visitors.history(warehouse.spark, views, before, datestrs)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)

@@ -32,4 +32,5 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
 
 def statement(table: Table) -> str:
     """The SQL of a report; its parameters `:first` and `:last` are the days, as datestr."""
-    return (files("etl.weblog") / "sql" / f"{table.name}.sql").read_text(encoding="utf-8")
+    file = files("etl.weblog") / "sql" / f"{table.name}.sql"
+    return file.read_text(encoding="utf-8")

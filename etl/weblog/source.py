@@ -67,6 +67,7 @@ def read_log_lines(spark: SparkSession, config: Config, days: Sequence[date], so
         UserError: as `find_files`.
     """
     own = read_lines(spark, find_files(config, days, sources))
+    # Days may have holes, and then there is a day after each run of days.
     days_after = sorted({day + DAY for day in days} - set(days))
     if sources:
         return LogLines(own, None, _with_dates(own, days_after))
@@ -74,6 +75,7 @@ def read_log_lines(spark: SparkSession, config: Config, days: Sequence[date], so
     landed = {day: _landed(config, day) for day in sorted(adjacent)}
     files = [file for files_of_day in landed.values() for file in files_of_day]
     neighbours = _with_dates(read_lines(spark, files), days) if files else None
+    # Own files, too: the requests after midnight that were logged before the file rolled.
     next_files = [file for day in days_after for file in landed[day]]
     following = own.unionByName(read_lines(spark, next_files)) if next_files else own
     return LogLines(own, neighbours, _with_dates(following, days_after))
@@ -84,6 +86,7 @@ def parse_lines(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]
 
     That is the day of its landing folder, or the first of `days` for a file elsewhere.
     """
+    # Such a line has no date of its own that could be trusted.
     folder_day = landing_day()
     counted_under = F.when(folder_day == "", F.lit(days[0].isoformat())).otherwise(folder_day)
     parsed = parse(lines, settings.max_line_bytes, settings.first_day, settings.last_day)
@@ -96,7 +99,8 @@ def _landed(config: Config, day: date) -> list[str]:
 
 def _with_dates(lines: DataFrame, days: Sequence[date]) -> DataFrame:
     """Lines that contain the text of one of the dates: far cheaper than to parse all of them."""
-    return lines.where(reduce(or_, [F.contains("line", F.lit(_log_date(day))) for day in days]))
+    has_date = [F.contains("line", F.lit(_log_date(day))) for day in days]
+    return lines.where(reduce(or_, has_date))
 
 
 def _log_date(day: date) -> str:

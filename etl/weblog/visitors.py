@@ -20,6 +20,7 @@ def history(spark: SparkSession, views: DataFrame, before: DataFrame, datestrs: 
     )
     # An empty text sorts before every day: the old snapshot is part of each new one.
     earlier = before.select("remote_addr", F.lit("").alias("viewed_on"), "first_seen", "last_seen")
+    # Each view counts for its own day and all later ones: at most as many rows as visitors times days.
     days = F.broadcast(spark.createDataFrame([(day,) for day in datestrs], "datestr string"))
     return (
         by_day.unionByName(earlier)
