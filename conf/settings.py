@@ -46,7 +46,7 @@ SECTIONS = {
     "loss": "training.settings:LossSettings",
     "augment": "training.settings:AugmentSettings",
     "transfer": "training.settings:TransferSettings",
-    "net": "training.nn.net_settings:NetSettings",
+    "net": "training.net_settings:NetSettings",
     "tracking": "training.settings:TrackingSettings",
     "ray": "training.settings:RaySettings",
     "tune": "tuning.settings:TuneSettings",

@@ -24,9 +24,9 @@ from training.inputs.row_groups import LocalCache
 from training.inputs.sampling import learned_from
 from training.inputs.schema import Inputs
 from training.models import model_named
+from training.net_settings import NetSettings
 from training.nn import sharded_embedding
 from training.nn.initialise import initialise
-from training.nn.net_settings import NetSettings
 from training.optim.optimizers import make_optimizer
 from training.optim.schedules import epochs_without_gain, share_of_rate
 from training.settings import OptimizerSettings, ScheduleSettings, TrainSettings

@@ -10,7 +10,7 @@ from conf import Config, UserError
 from conf.atomic import write_atomically
 from training.inputs.schema import Inputs
 from training.models import model_named
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 
 NET = "net.json"
 

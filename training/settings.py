@@ -1,4 +1,4 @@
-"""Settings of deep training: the loop and its parts. Those of the models are in `training/nn/net_settings.py`."""
+"""Settings of deep training: the loop and its parts. Those of the models are in `training/net_settings.py`."""
 
 from pathlib import Path
 from typing import ClassVar, Literal

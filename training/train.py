@@ -14,7 +14,8 @@ from conf.runs import Run, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
 from training.inputs.data import Data, open_data, write_catalogue
-from training.launch.backends import ANSWER, BACKENDS, ERROR
+from training.launch.backends import BACKENDS
+from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
 from training.models import Model, model_named
 from training.settings import TransferSettings
@@ -75,7 +76,7 @@ def _opened(config: Config, model: str, day: date, how: Training) -> AbstractCon
 def job_of(config: Config, model: str, found_model: Model, data: Data, run: Run, teacher: str | None = None) -> Job:
     """The job of a run, whose folder is made ready for workers."""
     (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
-    for old in (ANSWER, ERROR):
+    for old in (FINAL, ERROR):
         (run.folder / old).unlink(missing_ok=True)
     if isinstance(found_model.task, NextItem):
         write_catalogue(data, run.folder)

@@ -13,7 +13,7 @@ from conf import Config
 from conf.runs import start_run
 from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
-from recsys.blend import calibrate
+from recsys import calibration
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
 
@@ -40,7 +40,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
             run.log_metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
         for split in ("valid", "test"):
             rows = parts[split]
-            report |= calibrate.log_clicks(run, "coarse", split, rows, ranker.predict(rows))
+            report |= calibration.log_clicks(run, "coarse", split, rows, ranker.predict(rows))
     return report
 
 
@@ -81,7 +81,7 @@ def lists_of(rows: Rows) -> NDArray[np.int64]:
 class Coarse:
     """A booster and, for one that was trained to order, the curve that makes its scores probabilities."""
 
-    def __init__(self, booster: lgb.Booster, curve: calibrate.Calibrator | None) -> None:
+    def __init__(self, booster: lgb.Booster, curve: calibration.Calibrator | None) -> None:
         self.booster = booster
         self.curve = curve
 
@@ -98,14 +98,14 @@ def load(folder: Path) -> Coarse:
     if not path.exists():
         return Coarse(booster, None)
     with np.load(path) as saved:
-        return Coarse(booster, calibrate.Calibrator(saved["x"], saved["y"]))
+        return Coarse(booster, calibration.Calibrator(saved["x"], saved["y"]))
 
 
 def _save_curve(folder: Path, model: lgb.Booster, valid: Rows) -> None:
     if model.params.get("objective") != "lambdarank":
         return
     scores = np.asarray(model.predict(matrix(valid)))
-    curve = calibrate.fit("platt", valid.label, 1 / (1 + np.exp(-scores)))
+    curve = calibration.fit("platt", valid.label, 1 / (1 + np.exp(-scores)))
     np.savez(folder / CURVE, x=curve.x, y=curve.y)
 
 

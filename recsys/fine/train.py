@@ -22,7 +22,7 @@ from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
 from features.metrics.classification import click_metrics, log_loss, row_log_losses
-from recsys.blend import calibrate
+from recsys import calibration
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
 from recsys.fine.encode import Encoder, Statistics
 from recsys.fine.fm import FM
@@ -45,7 +45,7 @@ class Fine:
 
     model: FM
     encoder: Encoder
-    curve: calibrate.Calibrator
+    curve: calibration.Calibrator
     learned_until: float = 0.0
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ def load(folder: Path, statistics: Statistics, state: str = "test") -> Fine:
     """The ranker of a run folder, for a data set with these statistics. Raises UserError for a corrupt file."""
     model, extra = FM.load(folder / "model" / STATES[state])
     encoder = Encoder.from_raw(extra["edges"], model.settings.bits, statistics)
-    return Fine(model, encoder, calibrate.Calibrator(*extra["curve"]), float(extra["learned_until"]))
+    return Fine(model, encoder, calibration.Calibrator(*extra["curve"]), float(extra["learned_until"]))
 
 
 def run(config: Config, day: date) -> dict[str, Any]:
@@ -87,10 +87,10 @@ def run(config: Config, day: date) -> dict[str, Any]:
         kind = config.get(RecommendSettings).calibration
         for split in ("valid", "test"):
             rows = parts[split]
-            report |= calibrate.log_clicks(run, "fine", split, rows, fine.predict(rows))
+            report |= calibration.log_clicks(run, "fine", split, rows, fine.predict(rows))
             if split == "valid":
                 raw = fine.model.predict(fine.encoder.encode(rows))
-                fine = replace(fine, curve=calibrate.fit(kind, rows.label, raw))
+                fine = replace(fine, curve=calibration.fit(kind, rows.label, raw))
             fine.save(run.model_folder / STATES[split], statistics)
             fine, _ = learn(fine, rows, settings, shards, split)
         fine.save(run.model_folder / STATES["serve"], statistics)
@@ -101,7 +101,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
 def new(rows: Rows, settings: FMSettings) -> Fine:
     """A ranker that has learned nothing but how to encode rows like these."""
     model = FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
-    return Fine(model, Encoder.fit(rows, settings.bins, settings.bits), calibrate.IDENTITY)
+    return Fine(model, Encoder.fit(rows, settings.bins, settings.bits), calibration.IDENTITY)
 
 
 def train(
@@ -111,7 +111,7 @@ def train(
 
     Predictions are NaN for rows that a warm start or the sub-sampling leaves out.
     """
-    fine = replace(start, curve=calibrate.IDENTITY) if start else new(rows, settings)
+    fine = replace(start, curve=calibration.IDENTITY) if start else new(rows, settings)
     progressive = np.full(len(rows.label), np.nan, np.float32)
     for number in range(settings.epochs):
         fine, predicted = learn(fine, rows, settings, shards, "train")

@@ -34,7 +34,7 @@ def launched(job: Job, backend: str) -> "subprocess.Popen[str]":
     """`BACKENDS[backend]` on two workers, in a process of its own."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from conf import UserError; from training import job_file; from training.launch.backends import BACKENDS\n"
+        "from conf import UserError; from training.launch import job_file; from training.launch.backends import BACKENDS\n"
         "try: BACKENDS[sys.argv[1]]([job_file.load(Path(sys.argv[2]))], 2)\n"
         "except UserError as error: sys.exit(str(error))\n"
     )
@@ -61,7 +61,7 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
 
 @pytest.mark.parametrize(
     ("backend", "overrides", "program"),
-    [("horovod", ["train.hosts=localhost:2"], "job_file"), ("spark", [], "train.py")],
+    [("horovod", ["train.hosts=localhost:2"], "horovod_worker"), ("spark", [], "train.py")],
 )
 def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
     tmp_path: Path, backend: str, overrides: list[str], program: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,10 +19,28 @@ from features.dataset import positives
 from training.inputs.batch import Columns
 from training.inputs.catalogue import FILE as CATALOGUE
 from training.inputs.schema import Inputs
-from training.nn.net_settings import NetSettings
-from training.tasks.tasks import Task
+from training.net_settings import NetSettings
 
 MADE_BY = {"examples": "features build", "covers": "features covers", "titles": "features titles"}
+
+
+class DatasetTask(Protocol):
+    """What a task says of its data set; the tasks themselves are in `training/tasks/`, which builds on this folder."""
+
+    @property
+    def kind(self) -> str:
+        """The data set under `datasets/`."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its columns of labels."""
+        ...
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Its columns of lists of ids."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,7 @@ class Data:
     """Of the features: a model's weights fit these and no others."""
 
 
-def open_data(config: Config, task: Task, day: date) -> Data:
+def open_data(config: Config, task: DatasetTask, day: date) -> Data:
     """The newest published data set of the task and day. Raises UserError that says what to run when it is missing."""
     if task.kind == "positives":
         positives.run(config, day)
@@ -51,7 +69,7 @@ def open_data(config: Config, task: Task, day: date) -> Data:
     return data
 
 
-def _of_features(folder: Path, task: Task, length: int) -> Data:
+def _of_features(folder: Path, task: DatasetTask, length: int) -> Data:
     item_buckets = next(feature.buckets for feature in SPARSE if feature.name == "item_id")
     inputs = Inputs(
         sparse=tuple(feature.name for feature in SPARSE),
@@ -71,7 +89,7 @@ def _of_features(folder: Path, task: Task, length: int) -> Data:
     return Data(folder, inputs, columns, index_version())
 
 
-def _of_things(folder: Path, about: Mapping[str, Any], task: Task, length: int) -> Data:
+def _of_things(folder: Path, about: Mapping[str, Any], task: DatasetTask, length: int) -> Data:
     """Covers or titles, labelled by their topic."""
     image = tuple(about["image"]) if "image" in about else None
     inputs = Inputs(

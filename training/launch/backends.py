@@ -1,6 +1,5 @@
 """Backends: four ways to start workers that all run the same `fit`."""
 
-import json
 import logging
 import os
 import signal
@@ -8,26 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from conf import UsageError, UserError
-from conf.atomic import write_atomically
 from training.launch import job_file
+from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_session import ray_session
+from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, run_jobs
 from training.loop import Job, fit
 from training.settings import RaySettings, TrainSettings
 
 log = logging.getLogger(__name__)
 
-Numbers = dict[str, float]
-Launcher = Callable[[Sequence[Job], int], list[Numbers]]
-"""Trains jobs, one after the other, in workers that are started once; numbers of each."""
-
-ANSWER = "final.json"
-ERROR = "error.json"
+Launcher = Callable[[Sequence[Job], int], list[Metrics]]
+"""Trains jobs, one after the other, in workers that are started once; returns the metrics of each."""
 
 
-def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """In this process."""
     from training.workers import LocalWorker
 
@@ -36,7 +31,7 @@ def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
     return [fit(LocalWorker(), job) for job in jobs]
 
 
-def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """Ray Train: after a worker's death the group goes on from the last checkpoint, with fewer if it has to."""
     from training.launch import on_ray
 
@@ -53,13 +48,13 @@ def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
                 outlives_us=jobs[0].config.get(RaySettings).address is not None,
             )
         except Exception as error:
-            raise _cause(jobs, error) from error
-    if not all((job.run_folder / ANSWER).exists() for job in jobs):
-        raise _cause(jobs, RuntimeError("its workers ended without an answer"))
-    return _told(jobs)
+            raise failure_cause(jobs, error) from error
+    if not all((job.run_folder / FINAL).exists() for job in jobs):
+        raise failure_cause(jobs, RuntimeError("its workers ended without an answer"))
+    return read_metrics(jobs)
 
 
-def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts.
 
     On Ray the group starts anew from the last checkpoint when a worker or its machine dies, `train.max_failures` times.
@@ -76,9 +71,9 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
             try:
                 executor.start()
                 executor.run(run_horovod_worker, args=[list(jobs)])
-                return _told(jobs)
+                return read_metrics(jobs)
             except Exception as error:
-                cause = _cause(jobs, error)
+                cause = failure_cause(jobs, error)
                 if not retries or any((job.run_folder / ERROR).exists() for job in jobs):
                     raise cause from error
                 retries -= 1
@@ -87,19 +82,12 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
                 executor.shutdown()
 
 
-def run_horovod_worker(jobs: Sequence[Job]) -> None:
-    """One Horovod process."""
-    from training.workers import HorovodWorker
-
-    run_jobs(jobs, HorovodWorker)
-
-
-def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """One `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
     hosts = str(jobs[0].config.get(TrainSettings).hosts)
     command = [
         *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
-        *(sys.executable, "-m", "training.launch.job_file", *(str(job_file.save(job)) for job in jobs)),
+        *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
     process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
     try:
@@ -108,11 +96,11 @@ def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
         os.killpg(process.pid, signal.SIGTERM)
         raise
     if code:
-        raise _cause(jobs, RuntimeError(f"horovodrun ended with {code}"))
-    return _told(jobs)
+        raise failure_cause(jobs, RuntimeError(f"horovodrun ended with {code}"))
+    return read_metrics(jobs)
 
 
-def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
+def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """On Spark's executors, as one barrier stage; data goes from files to workers, not through the driver."""
     from training.launch.on_spark import distribute
 
@@ -121,8 +109,8 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Numbers]:
     except UserError:
         raise
     except Exception as error:
-        raise _cause(jobs, error) from error
-    return _told(jobs)
+        raise failure_cause(jobs, error) from error
+    return read_metrics(jobs)
 
 
 def _fit_on_spark(jobs: Sequence[Job]) -> None:
@@ -143,43 +131,3 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def run_jobs(jobs: Sequence[Job], worker_of: Callable[[], Any]) -> None:
-    """What every process of every backend does. Its numbers, or what the user has to mend, go to the run folder, the
-    one place that every backend's driver can read. A job that is done is not done again when workers are started anew.
-    """
-    worker = None
-    for job in jobs:
-        if (job.run_folder / ERROR).exists():
-            raise _cause(jobs, RuntimeError("it was wrong before the workers were started anew"))
-        try:
-            worker = worker or worker_of()
-            if worker.share((job.run_folder / ANSWER).exists()):
-                continue
-            numbers = fit(worker, job)
-            if worker.rank == 0:
-                write_atomically(job.run_folder / ANSWER, json.dumps(numbers))
-        except UserError as error:
-            write_atomically(job.run_folder / ERROR, json.dumps({"error": str(error)}))
-            raise
-
-
-def _cause(jobs: Sequence[Job], error: Exception) -> Exception:
-    """What a worker said was wrong, or else that one died, and how to go on."""
-    for job in jobs:
-        path = job.run_folder / ERROR
-        if path.exists():
-            return UserError(json.loads(path.read_text(encoding="utf-8"))["error"])
-    ended = next((job for job in jobs if not (job.run_folder / ANSWER).exists()), jobs[0])
-    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
-    message = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
-    log.debug("workers failed", exc_info=error)
-    return UserError(
-        f"a worker of {ended.run_folder.name} ended before its time ({message}); its checkpoints are kept: "
-        "go on with --resume"
-    )
-
-
-def _told(jobs: Sequence[Job]) -> list[Numbers]:
-    return [json.loads((job.run_folder / ANSWER).read_text()) for job in jobs]

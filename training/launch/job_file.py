@@ -1,20 +1,19 @@
-"""A job as a file in its run folder, for workers that start by `python -m training.launch.job_file FILES`.
+"""A job as a file in its run folder, for workers that other machines or command lines start.
 
 Holds the settings of training alone: no other section, and so no password, leaves the process that has it.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from conf import Config, UserError
+from conf import Config
 from conf.atomic import write_atomically
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.loop import Job
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 from training.settings import (
     AugmentSettings,
     LossSettings,
@@ -81,17 +80,3 @@ def _columns(values: dict[str, Any]) -> Columns:
 
 def _path(text: Any) -> Path | None:
     return None if text is None else Path(text)
-
-
-def main() -> None:
-    """One Horovod process of `horovodrun`."""
-    from training.launch.backends import run_horovod_worker
-
-    try:
-        run_horovod_worker([load(Path(file)) for file in sys.argv[1:]])
-    except UserError:  # what it says is in the run folder, where the launcher tells it from
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

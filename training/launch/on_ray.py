@@ -60,7 +60,7 @@ def work(config: dict[str, list[str]]) -> None:
     """What each worker does."""
     from conf import UserError
     from training.launch import job_file
-    from training.launch.backends import run_jobs
+    from training.launch.worker_jobs import run_jobs
     from training.workers import RayWorker
 
     _join_process_group()

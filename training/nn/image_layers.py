@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from conf import UserError
 from training.inputs.schema import Inputs
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 
 
 class ImageNet(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.inputs.schema import Inputs
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 
 
 class Table(nn.Embedding):

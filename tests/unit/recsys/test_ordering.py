@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
-from recsys.blend import ascent, blend, calibrate
+from recsys import calibration
+from recsys.blend import ascent, blend
 from recsys.blend.rerank import rerank
 from recsys.settings import RecommendSettings
 
@@ -52,7 +53,7 @@ def test_calibration_makes_deciles_agree_and_keeps_the_order(kind: str) -> None:
     truth = 1 / (1 + np.exp(-rng.normal(-2, 1, 100_000)))
     label = rng.random(100_000) < truth
     skewed = truth**2 / (truth**2 + (1 - truth) ** 2)  # twice the logit: too sure of itself
-    curve = calibrate.fit(kind, label[:50_000], skewed[:50_000])
+    curve = calibration.fit(kind, label[:50_000], skewed[:50_000])
     held_out, raw, score = label[50_000:], skewed[50_000:], curve(skewed[50_000:])
     assert calibration_error(held_out, raw) > 0.03
     assert calibration_error(held_out, score) < 0.01
@@ -63,7 +64,7 @@ def test_calibration_makes_deciles_agree_and_keeps_the_order(kind: str) -> None:
 
 
 def test_without_both_classes_scores_stay_as_they_are() -> None:
-    curve = calibrate.fit("platt", np.zeros(1000), np.linspace(0.1, 0.9, 1000))
+    curve = calibration.fit("platt", np.zeros(1000), np.linspace(0.1, 0.9, 1000))
     np.testing.assert_allclose(curve([0.2, 0.7]), [0.2, 0.7])
 
 

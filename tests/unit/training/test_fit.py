@@ -21,7 +21,7 @@ from training.inputs.batch import Batch
 from training.inputs.feed import epoch
 from training.loop import HISTORY, Job, build_objective, fit
 from training.models.ctr.deepfm import DeepFM
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 from training.workers import LocalWorker
 
 

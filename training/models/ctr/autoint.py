@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields
-from training.nn.net_settings import NetSettings
 
 
 class Attention(nn.Module):

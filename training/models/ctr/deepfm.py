@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, Linear, flat, flat_width, mlp, pairs
-from training.nn.net_settings import NetSettings
 
 
 class DeepFM(nn.Module):

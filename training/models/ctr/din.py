@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, flat, flat_width, mlp
-from training.nn.net_settings import NetSettings
 
 
 class DIN(nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, Linear, pairs
-from training.nn.net_settings import NetSettings
 
 
 class FM(nn.Module):

@@ -4,8 +4,8 @@ from torch import nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
-from training.nn.net_settings import NetSettings
 
 
 def build(config: Config, inputs: Inputs) -> nn.Module:

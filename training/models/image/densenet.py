@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, norm, scaled
-from training.nn.net_settings import NetSettings
 
 BLOCKS = (2, 4, 8, 5)  # layers; published: 6, 12, 24, 16
 

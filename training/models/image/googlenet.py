@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
-from training.nn.net_settings import NetSettings
 
 # 1×1; before and after 3×3; before and after 5×5; after pooling. None: halve the image.
 BLOCKS: tuple[tuple[int, int, int, int, int, int] | None, ...] = (

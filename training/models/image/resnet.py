@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.image_layers import ImageNet, conv, image_of, mean_of_image, norm, scaled
-from training.nn.net_settings import NetSettings
 
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels and stride; two blocks each
 

@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from conf import Config
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, flat, flat_width, mlp
-from training.nn.net_settings import NetSettings
 
 
 class ESMM(nn.Module):

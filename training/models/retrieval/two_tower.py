@@ -8,8 +8,8 @@ from torch.nn import functional
 from conf import Config
 from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, mean_of_known, mlp
-from training.nn.net_settings import NetSettings
 
 TEMPERATURE = 0.1
 

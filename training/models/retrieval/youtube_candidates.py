@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from conf import Config
 from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
 from training.nn.layers import Fields, mean_of_known, mlp
-from training.nn.net_settings import NetSettings
 
 
 class YouTubeCandidates(nn.Module):

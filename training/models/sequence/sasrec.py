@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from conf import Config
 from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
-from training.nn.net_settings import NetSettings
+from training.net_settings import NetSettings
 
 
 class Block(nn.Module):
