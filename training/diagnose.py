@@ -71,6 +71,6 @@ class UpdateRatios:
                 log.warning("step %d: |update| / |weight| of %s is %.1e, usual is 1e-3", step, name, ratio)
         self._before = {}
 
-    def told(self) -> dict[str, float]:
-        """For the history."""
+    def as_metrics(self) -> dict[str, float]:
+        """The newest ratio of each layer, by the name that it has in the history."""
         return {f"update_ratio {name}": ratio for name, ratio in self.newest.items()}

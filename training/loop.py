@@ -4,13 +4,15 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from conf import Config, UserError
 from training import checkpoint, saved, transfer
@@ -28,7 +30,8 @@ from training.net_settings import NetSettings
 from training.nn import sharded_embedding
 from training.nn.initialise import initialise
 from training.optim.optimizers import make_optimizer
-from training.optim.schedules import epochs_without_gain, share_of_rate
+from training.optim.rates import LearningRates
+from training.optim.schedules import epochs_without_gain
 from training.settings import OptimizerSettings, ScheduleSettings, TrainSettings
 from training.tasks.objective import Objective
 from training.workers import Worker
@@ -54,7 +57,7 @@ class Job:
     start_from: Path | None = None
     """Model folder of the run whose weights training starts from."""
     teacher: Path | None = None
-    """Model folder of the run that teaches by its answers."""
+    """Model folder of the run whose predictions are the soft targets of distillation."""
 
     def feed(self, split: str, worker: Worker) -> FeedSpec:
         """How this worker reads a split."""
@@ -79,7 +82,7 @@ class Position:
 
     epoch: int = 0
     done: Done = ()
-    """Steps made in this epoch, in batches of the feed."""
+    """Steps of this epoch that are done, in batches of the feed."""
     step: int = 0
     """Steps since the start, the unit of schedules."""
     loss_sum: float = 0.0
@@ -88,29 +91,117 @@ class Position:
     losses: list[float] = field(default_factory=list)
     """Validation losses of the epochs so far."""
 
-    def advanced(self, world_size: int, batches: int) -> None:
-        """Note batches made by `world_size` ranks."""
+    def add_batches(self, world_size: int, batches: int) -> None:
+        """Count batches that each of `world_size` ranks has learned from."""
         if self.done and self.done[-1][0] == world_size:
             self.done = (*self.done[:-1], (world_size, self.done[-1][1] + batches))
         else:
+            # The number of ranks can change within an epoch, when training resumes on another cluster.
             self.done = (*self.done, (world_size, batches))
 
-    def next_epoch(self, loss: float) -> None:
+    def start_next_epoch(self, loss: float) -> None:
+        """Close the epoch, whose validation loss was `loss`."""
         self.epoch, self.done, self.loss_sum, self.row_sum = self.epoch + 1, (), 0.0, 0.0
         self.losses.append(loss)
 
 
-def fit(worker: Worker, job: Job, measured: Sequence[str] = ("valid", "test")) -> dict[str, float]:
+def _ignore(_: Any) -> None:
+    """The default of every hook."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that the loop calls on every rank; what one of them raises ends the training there."""
+
+    on_batches: Callable[[list[Batch]], None] = _ignore
+    """Gets the batches of a step before it is taken."""
+    before_update: Callable[[Position], None] = _ignore
+    """Called when the gradients of a step are there and no weight has changed yet."""
+
+
+@dataclass
+class TrainingState:
+    """What changes while a job trains: weights, the optimizer's slots, and the position."""
+
+    job: Job
+    worker: Worker
+    objective: Objective
+    module: nn.Module
+    """`objective`, wrapped by the worker so that gradients are averaged."""
+    optimizer: Optimizer
+    rates: LearningRates
+    scaler: torch.amp.GradScaler | None
+    position: Position
+    ratios: UpdateRatios
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.job.config.get(TrainSettings)
+
+
+def fit(
+    worker: Worker, job: Job, measured: Sequence[str] = ("valid", "test"), hooks: Hooks | None = None
+) -> dict[str, float]:
     """Train to the last epoch, from the newest checkpoint in the run folder if there is one.
 
-    Returns the task's numbers of the splits to be `measured`, by the best checkpoint. Raises UserError on a loss that
-    is not finite, naming step and layer, and on a checkpoint that can't be written.
+    Everything random follows from seed, epoch, step and rank: a resumed run ends with the weights of an unbroken one.
+
+    Args:
+        worker: this process among those that train together; every rank must call `fit`.
+        job: model, data set, settings and run folder.
+        measured: splits whose metrics are returned, by the best checkpoint.
+        hooks: called on the way, to look into the training or to end it.
+
+    Returns:
+        `{split}_{metric}` of the measured splits, on every rank.
+
+    Raises:
+        UserError: a loss is not finite (named with its step and layer), a checkpoint can't be written, or it is of
+            other features.
     """
-    return _Training(worker, job).run(measured)
+    hooks = hooks or Hooks()
+    settings = job.config.get(TrainSettings)
+    train_feed = job.feed("train", worker)
+    state = _start_or_resume(worker, job, steps_per_epoch=math.ceil(train_feed.num_steps() / settings.accumulate))
+    position = state.position
+
+    while position.epoch < settings.epochs and not _stops_early(settings, position):
+        started, rows_before = time.time(), position.row_sum
+        state.objective.train()
+        transfer.thaw(state.objective, job.config, position.epoch)
+        loss_sum, row_sum = 0.0, 0.0  # of this rank since the last exchange
+        steps_left = train_feed.num_steps(position.epoch, position.done)
+        for batches in _chunked(epoch(train_feed, position.epoch, position.done), settings.accumulate):
+            hooks.on_batches(batches)
+            loss, rows = _accumulate_gradients(state, batches)
+            hooks.before_update(position)
+            _update_weights(state)
+            loss_sum, row_sum, steps_left = loss_sum + loss, row_sum + rows, steps_left - len(batches)
+            position.add_batches(worker.world_size, len(batches))
+            position.step += 1
+            if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
+                _add_losses(state, loss_sum, row_sum)
+                loss_sum, row_sum = 0.0, 0.0
+                _save_step(state)
+        _add_losses(state, loss_sum, row_sum)
+
+        train_loss = position.loss_sum / max(position.row_sum, 1.0)
+        seconds, rows = time.time() - started, position.row_sum - rows_before
+        metrics = evaluate(state.objective, job.feed("valid", worker), worker)
+        metrics |= {"epoch": float(position.epoch), "train_loss": train_loss}
+        metrics |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
+        position.start_next_epoch(metrics["log_loss"])
+        _save_epoch(state, metrics)
+        worker.report(metrics)
+
+    return _publish_best(state, measured)
 
 
 def build_objective(job: Job) -> Objective:
-    """The net and its loss, with weights as they start: by the seed, or of another run."""
+    """The net and its loss, with weights as they start: by the seed, or of another run.
+
+    Raises UserError for an unknown model, or when no layer of the other run fits.
+    """
     s = job.config.get(TrainSettings)
     torch.manual_seed(s.seed)
     model = model_named(job.model)
@@ -127,227 +218,196 @@ def build_objective(job: Job) -> Objective:
     return objective
 
 
-class _Training:
-    def __init__(self, worker: Worker, job: Job) -> None:
-        self.worker, self.job = worker, job
-        self.settings = job.config.get(TrainSettings)
-        self.schedule = job.config.get(ScheduleSettings)
-        self.checkpoints = job.run_folder / "checkpoints"
-        self.objective = build_objective(job)
-        if job.config.get(NetSettings).sharded:
-            sharded_embedding.shard_tables(self.objective)
-        self.objective.to(worker.device)
-        for teacher in self.objective.teacher:
-            teacher.to(worker.device)
-        self.position = Position()
-        state = self._restored()
-        groups = transfer.parameter_groups(self.objective, job.config)
-        optimizer = make_optimizer(groups, self.settings, job.config.get(OptimizerSettings), workers=worker.world_size)
-        self.module, self.optimizer = worker.prepare(self.objective, optimizer, self.settings.accumulate)
-        if state is not None:
-            shards = sharded_embedding.parts_of_state(self.objective, state["optimizer"], self.optimizer)
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(shards)
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate  # another number of workers has another rate
-        for group in self.optimizer.param_groups:
-            group["full_rate"] = group["lr"] * group.get("share", 1.0)
-        self.scaler = torch.amp.GradScaler("cuda") if self._is_float16() else None
-        if self.scaler and state is not None:
-            self.scaler.load_state_dict(state["scaler"])
-        self.ratios = UpdateRatios(self.objective, self.settings.watch_steps)
+def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> TrainingState:
+    """Model and optimizer as they start, or as the newest whole checkpoint has them."""
+    config = job.config
+    settings = config.get(TrainSettings)
+    objective = build_objective(job)
+    if config.get(NetSettings).sharded:
+        sharded_embedding.shard_tables(objective)
+    objective.to(worker.device)
+    for teacher in objective.teacher:
+        teacher.to(worker.device)
 
-    def run(self, measured: Sequence[str]) -> dict[str, float]:
-        s, train = self.settings, self.job.feed("train", self.worker)
-        self.steps_per_epoch = math.ceil(train.num_steps() / s.accumulate)
-        while self.position.epoch < s.epochs and not self._is_stopped_early():
-            started, rows_before = time.time(), self.position.row_sum
-            loss = self._train_epoch(train)
-            seconds, rows = time.time() - started, self.position.row_sum - rows_before
-            numbers = evaluate(self.objective, self.job.feed("valid", self.worker), self.worker)
-            numbers |= {"epoch": float(self.position.epoch), "train_loss": loss}
-            numbers |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
-            self.position.next_epoch(numbers["log_loss"])
-            self._keep(numbers)
-            self.worker.report(numbers)
-        return self._final(measured)
+    saved_state = _load_checkpoint(job)
+    if saved_state is not None:
+        sharded_embedding.load_whole(objective, saved_state["model"])
+    groups = transfer.parameter_groups(objective, config)
+    optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings), workers=worker.world_size)
+    module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
+    scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None
+    position = Position()
+    if saved_state is not None:
+        slots = sharded_embedding.parts_of_state(objective, saved_state["optimizer"], optimizer)
+        # Rate, decay and betas are those of the settings in force: a search may have changed them, and another number
+        # of workers has another rate.
+        optimizer.load_state_dict({**slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        if scaler:
+            scaler.load_state_dict(saved_state["scaler"])
+        done = tuple(tuple(pair) for pair in saved_state["position"]["done"])
+        position = Position(**{**saved_state["position"], "done": done})
+        log.info("resuming in epoch %d after %d steps", position.epoch, position.step)
+    rates = LearningRates(
+        optimizer, config.get(ScheduleSettings), steps_per_epoch=steps_per_epoch, epochs=settings.epochs
+    )
+    ratios = UpdateRatios(objective, settings.watch_steps)
+    return TrainingState(job, worker, objective, module, optimizer, rates, scaler, position, ratios)
 
-    def _is_stopped_early(self) -> bool:
-        patience, losses = self.settings.patience, self.position.losses
-        return bool(patience) and epochs_without_gain(losses) >= patience
 
-    def _train_epoch(self, spec: FeedSpec) -> float:
-        """The rest of an epoch; returns the mean loss of a row over all ranks.
-
-        A batch's loss is divided by its full size, padding included, so that the average of the ranks' gradients
-        weighs every row the same.
-        """
-        self.objective.train()
-        transfer.thaw(self.objective, self.job.config, self.position.epoch)
-        total, rows = 0.0, 0.0
-        steps_left = spec.num_steps(self.position.epoch, self.position.done)
-        for group in _in_groups(epoch(spec, self.position.epoch, self.position.done), self.settings.accumulate):
-            loss, count = self._step(group)
-            total, rows, steps_left = total + loss, rows + count, steps_left - len(group)
-            self.position.advanced(self.worker.world_size, len(group))
-            self.position.step += 1
-            if (
-                self.settings.checkpoint_steps
-                and steps_left
-                and self.position.step % self.settings.checkpoint_steps == 0
-            ):
-                self._add_up(total, rows)
-                total, rows = 0.0, 0.0
-                self._save_step()
-        self._add_up(total, rows)
-        return self.position.loss_sum / max(self.position.row_sum, 1.0)
-
-    def _step(self, batches: list[Batch]) -> tuple[float, float]:
-        """One step of the optimizer; returns the sum of the rows' losses and the number of rows."""
-        s, p = self.settings, self.position
-        # Dropout and draws follow from the step, so that a resumed run is the same as an unbroken one.
-        torch.manual_seed(hash((s.seed, p.epoch, p.step, self.worker.rank)) % 2**63)
-        self._set_rates()
-        self.optimizer.zero_grad()
-        total, rows = torch.zeros((), device=self.worker.device), 0.0
-        for i, batch in enumerate(batches):
-            batch = learned_from(batch, s).to(self.worker.device)
-            is_last = i == len(batches) - 1
-            with nullcontext() if is_last else self.worker.without_averaging(self.module), self._precision():
-                costs = self.module(batch)
-                summed = (costs * batch.weight).sum()
-                loss = summed / s.batch_size / s.accumulate
-                if is_last:
-                    loss = loss + self.objective.penalty()
-                (self.scaler.scale(loss) if self.scaler else loss).backward()
-            total += summed.detach()
-            rows += float(batch.weight.sum())
-        value = float(total)
-        if not math.isfinite(value):
-            where = where_not_finite(self.objective, batches, self.worker.device)
-            raise UserError(
-                f"the loss is {value} at step {p.step} of epoch {p.epoch}, {where}: lower train.learning_rate"
-            )
-        self._apply()
-        return value, rows
-
-    def _apply(self) -> None:
-        """Average (where Horovod has to be told), clip, step."""
-        waits = hasattr(self.optimizer, "synchronize")  # Horovod averages here; clipping must see the average
-        if waits:
-            self.optimizer.synchronize()  # type: ignore[attr-defined]
-        if self.scaler:
-            self.scaler.unscale_(self.optimizer)
-        if self.settings.clip_norm:
-            sharded_embedding.clip_norm(self.objective, self.settings.clip_norm)
-        transfer.drop_frozen(self.objective)
-        self.ratios.before(self.position.step)
-        with self.optimizer.skip_synchronize() if waits else nullcontext():  # type: ignore[attr-defined]
-            if self.scaler:
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
-            else:
-                self.optimizer.step()
-        self.ratios.after(self.position.step)
-
-    def _set_rates(self) -> None:
-        share = share_of_rate(
-            self.schedule,
-            step=self.position.step,
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.settings.epochs,
-            losses=self.position.losses,
+def _load_checkpoint(job: Job) -> dict[str, Any] | None:
+    """The newest whole checkpoint, or None. Raises UserError when it is of other features."""
+    state = checkpoint.load_newest(job.run_folder / "checkpoints")
+    if state is not None and state["version"] != job.version:
+        raise UserError(
+            f"the checkpoints of {job.run_folder.name} are of features {state['version']}, the data set has "
+            f"{job.version}: train anew, without --resume"
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["full_rate"] * share
-
-    def _precision(self) -> Any:
-        name = self.settings.precision
-        if name == "float32":
-            return nullcontext()
-        return torch.autocast(self.worker.device.type, dtype=PRECISIONS[name])
-
-    def _is_float16(self) -> bool:
-        if self.settings.precision != "float16":
-            return False
-        if self.worker.device.type != "cuda":
-            raise UserError("train.precision=float16 needs a GPU; bfloat16 and float32 work everywhere")
-        return True
-
-    def _add_up(self, total: float, rows: float) -> None:
-        self.position.loss_sum += self.worker.mean(total) * self.worker.world_size
-        self.position.row_sum += self.worker.mean(rows) * self.worker.world_size
-
-    def _state(self) -> dict[str, Any]:
-        """All that going on needs; every rank must call it, for tables may be spread over them."""
-        return {
-            "model": sharded_embedding.whole_weights(self.objective),
-            "optimizer": sharded_embedding.whole_state(self.objective, self.optimizer),
-            "position": vars(self.position),
-            "version": self.job.version,
-            "scaler": self.scaler.state_dict() if self.scaler else {},
-            "rng": torch.get_rng_state(),
-        }
-
-    def _save_step(self) -> None:
-        state = self._state()
-        if self.worker.rank == 0:
-            checkpoint.save_step(self.checkpoints, self.position.epoch, self.position.step, state)
-        self.worker.share(None)  # no rank goes on before the checkpoint is there
-
-    def _keep(self, numbers: dict[str, float]) -> None:
-        """The checkpoint of an epoch, and its line in the history."""
-        state = self._state()
-        if self.worker.rank == 0:
-            number = int(numbers["epoch"])
-            checkpoint.save(self.checkpoints, number, numbers["log_loss"], state, self.settings.keep_best)
-            with (self.job.run_folder / HISTORY).open("a", encoding="utf-8") as out:
-                out.write(json.dumps({**numbers, **self.ratios.told()}) + "\n")
-            summary = ", ".join(
-                f"{name} {value:.4f}" for name, value in numbers.items() if name not in ("epoch", "rows", "started_at")
-            )
-            log.info("epoch %d: %s", number, summary)
-        self.worker.share(None)
-
-    def _restored(self) -> dict[str, Any] | None:
-        """Take weights and position of the newest whole checkpoint; returns its state, or None."""
-        state = checkpoint.load_newest(self.checkpoints)
-        if state is None:
-            return None
-        if state["version"] != self.job.version:
-            raise UserError(
-                f"the checkpoints of {self.job.run_folder.name} are of features {state['version']}, the data set has "
-                f"{self.job.version}: train anew, without --resume"
-            )
-        sharded_embedding.load_whole(self.objective, state["model"])
-        position = state["position"]
-        self.position = Position(**{**position, "done": tuple(tuple(pair) for pair in position["done"])})
-        log.info("going on in epoch %d after %d steps", self.position.epoch, self.position.step)
-        return state
-
-    def _final(self, measured: Sequence[str]) -> dict[str, float]:
-        """Numbers of the best checkpoint on held-out splits; its weights become the run's model."""
-        state = checkpoint.load_best(self.checkpoints)
-        if state is None:
-            raise UserError(f"no whole checkpoint in {self.job.run_folder}")
-        sharded_embedding.load_whole(self.objective, state["model"])
-        if self.worker.rank == 0:
-            weights = {n.removeprefix("net."): v for n, v in state["model"].items() if n.startswith("net.")}
-            saved.save_model(self.job.run_folder / "model", self.job.model, weights, self.job.inputs, self.job.config)
-        metrics: dict[str, float] = {}
-        for split in measured:
-            numbers = evaluate(self.objective, self.job.feed(split, self.worker), self.worker)
-            metrics |= {f"{split}_{name}": value for name, value in numbers.items()}
-        return metrics
+    return state
 
 
-def _in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+def _is_float16(settings: TrainSettings, worker: Worker) -> bool:
+    """Whether losses have to be scaled. Raises UserError for float16 on a CPU."""
+    if settings.precision != "float16":
+        return False
+    if worker.device.type != "cuda":
+        raise UserError("train.precision=float16 needs a GPU; bfloat16 and float32 work everywhere")
+    return True
+
+
+def _stops_early(settings: TrainSettings, position: Position) -> bool:
+    return bool(settings.patience) and epochs_without_gain(position.losses) >= settings.patience
+
+
+def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[float, float]:
+    """Backward passes of one step; returns the sum of the rows' losses and the number of rows, of this rank.
+
+    A batch's loss is divided by its full size, padding included, so that the average of the ranks' gradients weighs
+    every row the same. Raises UserError when the loss is not finite.
+    """
+    settings, position, worker = state.settings, state.position, state.worker
+    # Dropout and draws follow from the step, so that a resumed run is the same as an unbroken one.
+    torch.manual_seed(hash((settings.seed, position.epoch, position.step, worker.rank)) % 2**63)
+    state.rates.set(position.step, position.losses)
+    state.optimizer.zero_grad()
+    loss_sum, row_sum = torch.zeros((), device=worker.device), 0.0
+    for i, batch in enumerate(batches):
+        batch = learned_from(batch, settings).to(worker.device)
+        is_last = i == len(batches) - 1
+        # Averaging once a step is enough: gradients of the batches before the last are only added up.
+        with nullcontext() if is_last else worker.without_averaging(state.module), _autocast(settings, worker):
+            losses = state.module(batch)  # (rows,)
+            batch_sum = (losses * batch.weight).sum()
+            loss = batch_sum / settings.batch_size / settings.accumulate
+            if is_last:
+                loss = loss + state.objective.penalty()
+            (state.scaler.scale(loss) if state.scaler else loss).backward()
+        loss_sum += batch_sum.detach()
+        row_sum += float(batch.weight.sum())
+    value = float(loss_sum)
+    if not math.isfinite(value):
+        where = where_not_finite(state.objective, batches, worker.device)
+        raise UserError(
+            f"the loss is {value} at step {position.step} of epoch {position.epoch}, {where}: lower train.learning_rate"
+        )
+    return value, row_sum
+
+
+def _autocast(settings: TrainSettings, worker: Worker) -> AbstractContextManager[Any]:
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(worker.device.type, dtype=PRECISIONS[settings.precision])
+
+
+def _update_weights(state: TrainingState) -> None:
+    """Average the gradients (where Horovod has to be told), clip, step."""
+    optimizer, scaler, settings = state.optimizer, state.scaler, state.settings
+    is_horovod = hasattr(optimizer, "synchronize")  # Horovod averages here; clipping must see the average
+    if is_horovod:
+        optimizer.synchronize()  # type: ignore[attr-defined]
+    if scaler:
+        scaler.unscale_(optimizer)
+    if settings.clip_norm:
+        sharded_embedding.clip_norm(state.objective, settings.clip_norm)
+    transfer.drop_frozen(state.objective)
+    state.ratios.before(state.position.step)
+    with optimizer.skip_synchronize() if is_horovod else nullcontext():  # type: ignore[attr-defined]
+        if scaler:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+    state.ratios.after(state.position.step)
+
+
+def _add_losses(state: TrainingState, loss_sum: float, row_sum: float) -> None:
+    """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it."""
+    worker, position = state.worker, state.position
+    position.loss_sum += worker.mean(loss_sum) * worker.world_size
+    position.row_sum += worker.mean(row_sum) * worker.world_size
+
+
+def _checkpoint_state(state: TrainingState) -> dict[str, Any]:
+    """All that resuming needs; every rank must call it, for tables may be spread over them."""
+    return {
+        "model": sharded_embedding.whole_weights(state.objective),
+        "optimizer": sharded_embedding.whole_state(state.objective, state.optimizer),
+        "position": vars(state.position),
+        "version": state.job.version,
+        "scaler": state.scaler.state_dict() if state.scaler else {},
+        "rng": torch.get_rng_state(),
+    }
+
+
+def _save_step(state: TrainingState) -> None:
+    """A checkpoint within the epoch."""
+    contents = _checkpoint_state(state)
+    if state.worker.rank == 0:
+        folder = state.job.run_folder / "checkpoints"
+        checkpoint.save_step(folder, state.position.epoch, state.position.step, contents)
+    state.worker.share(None)  # no rank goes on before the checkpoint is there
+
+
+def _save_epoch(state: TrainingState, metrics: dict[str, float]) -> None:
+    """The checkpoint of an epoch, and its line in the history."""
+    contents = _checkpoint_state(state)
+    if state.worker.rank == 0:
+        number, run_folder = int(metrics["epoch"]), state.job.run_folder
+        folder = run_folder / "checkpoints"
+        checkpoint.save(folder, number, metrics["log_loss"], contents, state.settings.keep_best)
+        with (run_folder / HISTORY).open("a", encoding="utf-8") as out:
+            out.write(json.dumps({**metrics, **state.ratios.as_metrics()}) + "\n")
+        shown = {name: value for name, value in metrics.items() if name not in ("epoch", "rows", "started_at")}
+        log.info("epoch %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+    state.worker.share(None)  # no rank goes on before the checkpoint is there
+
+
+def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, float]:
+    """Metrics of the best checkpoint on the `measured` splits; its weights become the run's model.
+
+    Raises UserError when no checkpoint is whole.
+    """
+    job, worker, objective = state.job, state.worker, state.objective
+    best = checkpoint.load_best(job.run_folder / "checkpoints")
+    if best is None:
+        raise UserError(f"no whole checkpoint in {job.run_folder}")
+    sharded_embedding.load_whole(objective, best["model"])
+    if worker.rank == 0:
+        weights = {n.removeprefix("net."): v for n, v in best["model"].items() if n.startswith("net.")}
+        saved.save_model(job.run_folder / "model", job.model, weights, job.inputs, job.config)
+    metrics: dict[str, float] = {}
+    for split in measured:
+        split_metrics = evaluate(objective, job.feed(split, worker), worker)
+        metrics |= {f"{split}_{name}": value for name, value in split_metrics.items()}
+    return metrics
+
+
+def _chunked(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """Lists of `size` batches; the last may be shorter."""
-    group: list[Batch] = []
+    chunk: list[Batch] = []
     for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+        chunk.append(batch)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

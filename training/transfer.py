@@ -39,7 +39,7 @@ def parameter_groups(objective: nn.Module, config: Config) -> list[dict[str, Any
     last = {id(weight) for weight in _last_layer(objective).parameters()}
     body = [weight for weight in objective.parameters() if id(weight) not in last]
     head = [weight for weight in objective.parameters() if id(weight) in last]
-    return [{"params": head}, {"params": body, "share": settings.body_rate}]
+    return [{"params": head}, {"params": body, "rate_factor": settings.body_rate}]
 
 
 def thaw(objective: nn.Module, config: Config, epoch: int) -> None:

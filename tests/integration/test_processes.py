@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -13,9 +12,9 @@ from training_data import make_job
 
 from conf.processes import free_port
 from conf.runs import read_jsonl
-from training import loop
+from training.inputs.batch import Batch
 from training.launch import job_file
-from training.loop import HISTORY, Job, fit
+from training.loop import HISTORY, Hooks, Job, Position, fit
 from training.nn.sharded_embedding import ShardedEmbedding
 from training.workers import LocalWorker, TorchWorker
 
@@ -42,18 +41,13 @@ def train(file: Path) -> None:
 
 def train_and_stop(file: Path) -> None:
     """Both ranks end after 5 steps, in the middle of the first epoch."""
-    job, made = job_file.load(file), [0]
-    apply = loop._Training._apply
 
-    def apply_or_stop(self: loop._Training) -> None:
-        if made[0] == 5:
+    def stop(position: Position) -> None:
+        if position.step == 5:
             raise KeyboardInterrupt
-        made[0] += 1
-        apply(self)
 
-    loop._Training._apply = apply_or_stop  # type: ignore[method-assign]
     try:
-        fit(TorchWorker(), job)
+        fit(TorchWorker(), job_file.load(file), hooks=Hooks(before_update=stop))
     except KeyboardInterrupt:
         return
     raise AssertionError("nothing stopped it")
@@ -105,16 +99,11 @@ def test_two_workers_stop_and_one_goes_on_with_the_rows_that_are_left(tmp_path: 
     run_on(2, train_and_stop, job_file.save(job))
     assert len(list((job.run_folder / "checkpoints").glob("step.*"))) == 2
     seen: list[float] = []
-    step = loop._Training._step
 
-    def counted(self: loop._Training, batches: list[loop.Batch]) -> tuple[float, float]:
+    def count(batches: list[Batch]) -> None:
         seen.extend(float(batch.weight.sum()) for batch in batches)
-        return step(self, batches)
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(loop._Training, "_step", counted)
-    numbers = fit(LocalWorker(), job)
-    patch.undo()
+    numbers = fit(LocalWorker(), job, hooks=Hooks(on_batches=count))
     # 4 steps of 2 · 100 rows were kept; 1,200 of 2,000 rows are left of the first epoch.
     assert sum(seen) == 1200 + 2000
     assert numbers["test_auc"] > 0.8

@@ -9,14 +9,14 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from conf.processes import free_port
+from training.compat import ray_trainer
 
 # Helpers of Ray Train, a process each, that have nothing to do without Ray's data sets, or on a cluster of our own,
 # which nobody takes machines from and which ends with us.
 UNUSED = ("DatasetsCallback",)
-FOR_CLUSTERS = ("PreemptionCallback", "PlacementGroupCleanerCallback")
+FOR_CLUSTERS = ("PlacementGroupCleanerCallback",)
 NETWORK_TIMEOUT = timedelta(minutes=5)
 
 
@@ -35,14 +35,9 @@ def train(
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    class Trainer(DataParallelTrainer):  # type: ignore[misc]
-        def _create_default_callbacks(self) -> list[Any]:
-            left_out = (*UNUSED, *(() if outlives_us else FOR_CLUSTERS))
-            return [one for one in super()._create_default_callbacks() if type(one).__name__ not in left_out]
-
-    Trainer(
+    trainer = ray_trainer((*UNUSED, *(() if outlives_us else FOR_CLUSTERS)))
+    trainer(
         work,
         train_loop_config={"jobs": [str(path) for path in job_files]},
         scaling_config=ScalingConfig(

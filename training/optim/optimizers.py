@@ -1,12 +1,12 @@
 """Optimizers by name. All but LARS are torch's own."""
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RMSprop
 
+from training.compat import skip_torch_compiler_import
 from training.settings import OptimizerSettings, TrainSettings
 
 Groups = Iterable[dict[str, Any]]
@@ -71,9 +71,9 @@ OPTIMIZERS: dict[str, Make] = {
 def make_optimizer(groups: Groups, train: TrainSettings, settings: OptimizerSettings, *, workers: int = 1) -> Optimizer:
     """The configured optimizer; the rate is multiplied by the number of workers.
 
-    `groups` are torch's: each has `params` and may have `share`, the share of the learning rate that is theirs.
+    `groups` are torch's: each has `params` and may have `rate_factor`, which `LearningRates` heeds.
     """
-    leave_compiler_out()
+    skip_torch_compiler_import()
     rate = train.learning_rate * workers
     return OPTIMIZERS[settings.name]([*groups], rate, train.weight_decay, settings)
 
@@ -115,30 +115,3 @@ class LARS(Optimizer):
         velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
         velocity.mul_(group["momentum"]).add_(gradient * scale * group["lr"])
         weight.sub_(velocity)
-
-
-def leave_compiler_out() -> None:
-    """Keep torch from importing its compiler at the first optimizer: three seconds of each worker's start.
-
-    torch wants it there only to tell it to leave some methods alone, which is what happens to them without it. Does
-    nothing when the compiler is there already.
-    """
-    if "torch._dynamo" in sys.modules:
-        return
-    for method in vars(Optimizer).values():
-        plain = getattr(method, "__wrapped__", None)
-        if plain is not None and not hasattr(plain, "__dynamo_disable"):
-            setattr(plain, "__dynamo_disable", plain)
-    for kind in (SGD, Adagrad, Adadelta, RMSprop, Adam, Adamax, NAdam):
-        if kind.step.__name__ != "_plain_step" and not hasattr(kind.step, "hooked"):
-            kind.step = _without_gradients(kind.step.__wrapped__)  # type: ignore[method-assign, union-attr]
-
-
-def _without_gradients(step: Callable[..., Any]) -> Callable[..., Any]:
-    """What torch's own wrapper does, but for its word to the compiler."""
-
-    def _plain_step(self: Optimizer, *arguments: Any, **options: Any) -> Any:
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
-            return step(self, *arguments, **options)
-
-    return _plain_step

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from training.settings import ScheduleSettings
 
 Schedule = Callable[[float, float, ScheduleSettings], float]
-"""(epochs done, epochs in all, settings) -> share of the full rate."""
+"""(epochs done, epochs in all, settings) -> factor on the full rate."""
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": lambda done, of, s: 1.0,
-    "plateau": lambda done, of, s: 1.0,  # by the losses, see `share_of_rate`
+    "plateau": lambda done, of, s: 1.0,  # by the losses, see `schedule_factor`
     "step": lambda done, of, s: s.factor ** math.floor(done / s.every),
     "exponential": lambda done, of, s: s.factor ** (done / s.every),
     "natural_exponential": lambda done, of, s: math.exp(-s.factor * done / s.every),
@@ -20,16 +20,16 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def share_of_rate(
+def schedule_factor(
     settings: ScheduleSettings, *, step: int, steps_per_epoch: int, epochs: int, losses: Sequence[float] = ()
 ) -> float:
-    """Share of the full rate at a step, counted from the start of training; `losses` are the epochs' so far."""
-    share = SCHEDULES[settings.name](step / max(steps_per_epoch, 1), float(epochs), settings)
+    """Factor on the full rate at `step`, counted from the start of training; `losses` are the epochs' so far."""
+    factor = SCHEDULES[settings.name](step / max(steps_per_epoch, 1), float(epochs), settings)
     if settings.name == "plateau":
-        share *= settings.factor ** _plateaus(losses, settings.patience)
+        factor *= settings.factor ** _plateaus(losses, settings.patience)
     if step < settings.warmup_steps:
-        share *= (step + 1) / settings.warmup_steps
-    return share
+        factor *= (step + 1) / settings.warmup_steps
+    return factor
 
 
 def _plateaus(losses: Sequence[float], patience: int) -> int:

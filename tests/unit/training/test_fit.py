@@ -2,10 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,11 +13,11 @@ from training_data import make_job
 
 from conf import UserError
 from conf.runs import read_jsonl
-from training import checkpoint, loop
+from training import checkpoint
 from training.checks import check
 from training.inputs.batch import Batch
 from training.inputs.feed import epoch
-from training.loop import HISTORY, Job, build_objective, fit
+from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
 from training.models.ctr.deepfm import DeepFM
 from training.net_settings import NetSettings
 from training.workers import LocalWorker
@@ -62,31 +60,23 @@ class KilledError(Exception):
     pass
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[[], None]:
-    """Make the loop end after so many steps; returns what undoes it."""
-    apply, made = loop._Training._apply, [0]
+def stop_after(steps: int) -> Hooks:
+    """End the training before the weights change for the step after so many."""
 
-    def apply_or_stop(self: Any) -> None:
-        if made[0] == steps:
+    def stop(position: Position) -> None:
+        if position.step == steps:
             raise KilledError
-        made[0] += 1
-        apply(self)
 
-    monkeypatch.setattr(loop._Training, "_apply", apply_or_stop)
-    return lambda: monkeypatch.setattr(loop._Training, "_apply", apply)
+    return Hooks(before_update=stop)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 13, 19])
-def test_a_run_that_was_ended_within_an_epoch_goes_on_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
-) -> None:
+def test_a_run_that_was_ended_within_an_epoch_goes_on_to_the_same_weights(tmp_path: Path, steps: int) -> None:
     overrides = ["net.dropout=0.3", "train.checkpoint_steps=3", "train.shuffle_rows=600", "schedule.name=cosine"]
     whole, broken = (make_job(tmp_path / name, "deepfm", *overrides) for name in ("whole", "broken"))
     fit(LocalWorker(), whole)
-    undo = stop_after(monkeypatch, steps)
     with pytest.raises(KilledError):
-        fit(LocalWorker(), broken)
-    undo()
+        fit(LocalWorker(), broken, hooks=stop_after(steps))
     fit(LocalWorker(), broken)
     assert are_equal(whole, broken)
     told = [read_jsonl(job.run_folder / HISTORY)[-1]["train_loss"] for job in (whole, broken)]

@@ -19,7 +19,7 @@ from training.inputs.feed import epoch
 from training.inputs.sampling import learned_from
 from training.loop import build_objective, fit
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer
-from training.optim.schedules import epochs_without_gain, share_of_rate
+from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
 from training.tasks import augment, losses
@@ -152,7 +152,7 @@ def test_one_step_of_lars_by_hand() -> None:
 
 def share(name: str, step: int, *, losses: tuple[float, ...] = (), **values: float) -> float:
     chosen = ScheduleSettings.model_validate({"name": name, **values})
-    return share_of_rate(chosen, step=step, steps_per_epoch=10, epochs=4, losses=losses)
+    return schedule_factor(chosen, step=step, steps_per_epoch=10, epochs=4, losses=losses)
 
 
 def test_schedules_by_hand() -> None:
