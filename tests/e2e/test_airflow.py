@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from postgres_server import postgres_server
+from engines.postgres import postgres_server
 from support import FEW_CHANNELS, Millrace
 
 from dags.stages import NAMES

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_data import make_job, small_config
+from data.training_sets import make_job, small_config
 
 from conf import UserError
 from conf.runs import read_jsonl

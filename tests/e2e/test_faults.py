@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_data import make_job
+from data.training_sets import make_job
 
 from conf.runs import read_jsonl
 from training.launch import job_file

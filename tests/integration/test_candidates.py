@@ -5,7 +5,7 @@ from datetime import date
 
 import pandas as pd
 import pytest
-from days_by_hand import write_days
+from data.impressions import write_days
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths

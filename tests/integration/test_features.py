@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from days_by_hand import write_days
+from data.impressions import write_days
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 

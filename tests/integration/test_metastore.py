@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from postgres_server import Postgres, postgres_server
+from engines.postgres import Postgres, postgres_server
 from support import ROOT, SMALL, Millrace
 
 from conf import Config, UserError, load

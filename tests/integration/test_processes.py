@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from training_data import make_job
+from data.training_sets import make_job
 
 from conf.processes import free_port
 from conf.runs import read_jsonl

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from postgres_server import Postgres, postgres_server
+from engines.postgres import Postgres, postgres_server
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 

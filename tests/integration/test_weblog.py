@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import weblog_by_hand
+from data import weblog_reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
@@ -188,10 +188,16 @@ def test_any_bytes_are_accounted_for(
     rows = found.orderBy("id").select("reason", "valid", "remote_addr", "time_local", "request", "status").collect()
     assert len(rows) == len(whole)
     for line, row in zip(whole, rows, strict=True):
-        by_hand = weblog_by_hand.parse(line)
-        assert (row["reason"] is None) == (by_hand is not None), (line, row)
-        if by_hand:
-            expected = (str(by_hand.is_valid).lower(), by_hand.addr, str(by_hand.at), by_hand.request, by_hand.status)
+        request = weblog_reference.parse(line)
+        assert (row["reason"] is None) == (request is not None), (line, row)
+        if request:
+            expected = (
+                str(request.is_valid).lower(),
+                request.addr,
+                str(request.at),
+                request.request,
+                request.status,
+            )
             assert (row[1], row[2], row[3], row[4], int(row[5])) == expected
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import weblog_by_hand as by_hand
+from data import weblog_reference as reference
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
@@ -68,9 +68,9 @@ def test_every_table_agrees_with_plain_python_on_the_real_log(
     log = real_data / "weblog/access.log"
     days = [date(2013, 9, 18), date(2013, 9, 19)]
     config = config.with_values({"weblog.funnels": {"main": STEPS}})
-    read = [by_hand.parse(line) for line in log.read_bytes().split(b"\n")[:-1]]
+    read = [reference.parse(line) for line in log.read_bytes().split(b"\n")[:-1]]
     views = [request for request in read if request and request.is_valid]
-    visits = by_hand.visits(views)
+    visits = reference.visits(views)
 
     counts = weblog.run(spark, config, [], [str(log)])
     assert counts["rows_in"] == len(read) == 14619
@@ -85,8 +85,8 @@ def test_every_table_agrees_with_plain_python_on_the_real_log(
         assert everything(warehouse, days) == whole
 
 
-def check_day(warehouse: Warehouse, day: date, views: list[by_hand.Request], visits: list[by_hand.Visit]) -> None:
-    today = by_hand.of_day(views, day)
+def check_day(warehouse: Warehouse, day: date, views: list[reference.Request], visits: list[reference.Visit]) -> None:
+    today = reference.of_day(views, day)
     begun = [visit for visit in visits if visit.views[0].at.date() == day]
     seen_before = {view.addr for view in views if view.at.date() < day}
     visitors = {view.addr for view in today}
@@ -105,7 +105,7 @@ def check_day(warehouse: Warehouse, day: date, views: list[by_hand.Request], vis
         row[:2]: row[2] for row in rows(warehouse, ads.pv_ref_host_hourly, day, "hour", "ref_host", "pvs")
     } == by_host
     names = ("hour", "ref_host", "pvs", "rank")
-    assert set(rows(warehouse, ads.ref_host_top3_hourly, day, *names)) == by_hand.top_hosts(today)
+    assert set(rows(warehouse, ads.ref_host_top3_hourly, day, *names)) == reference.top_hosts(today)
     pages = sorted(Counter(view.request for view in today).items(), key=lambda item: (-item[1], item[0]))[:10]
     assert sorted(rows(warehouse, ads.page_top10, day, "rank", "request", "pvs")) == [
         (rank, page, count) for rank, (page, count) in enumerate(pages, 1)
@@ -145,7 +145,7 @@ def check_day(warehouse: Warehouse, day: date, views: list[by_hand.Request], vis
             len(begun) / len(sessions),
         )
     ]
-    reached = by_hand.funnel(begun, STEPS)
+    reached = reference.funnel(begun, STEPS)
     assert sorted(rows(warehouse, ads.oute_nums, day)) == [(f"step{n}", count) for n, count in enumerate(reached, 1)]
     assert sorted(rows(warehouse, ads.funnel, day)) == [
         (f"step{n + 1}", count, count / reached[0], count / reached[max(n - 1, 0)]) for n, count in enumerate(reached)

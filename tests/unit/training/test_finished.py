@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training_data import small_config
+from data.training_sets import small_config
 
 from conf import Config, Paths, UserError
 from conf.runs import newest_run, read_jsonl

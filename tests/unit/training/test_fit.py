@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training_data import make_job
+from data.training_sets import make_job
 
 from conf import UserError
 from conf.runs import read_jsonl

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_data import make_job
+from data.training_sets import make_job
 
 from conf import UsageError
 from training.checks import gradient_error, learned_by_heart

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data.training_sets import make_job, small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
-from training_data import make_job, small_config
 
 from conf import UserError
 from training.inputs.batch import Batch
