@@ -27,7 +27,7 @@ SECTIONS = {
     "paths": "conf.paths:Paths",
     "spark": "etl.settings:SparkSettings",
     "metastore": "etl.metastore.settings:MetastoreSettings",
-    "serve": "etl.warehouse.serve:ServeSettings",
+    "serve": "etl.warehouse.settings:ServeSettings",
     "simulator": "etl.simulator.settings:SimulatorSettings",
     "weblog": "etl.weblog.settings:WeblogSettings",
     "events": "etl.events.settings:EventSettings",

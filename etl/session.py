@@ -1,4 +1,4 @@
-"""The Spark session with Hive: one for the process, opened by whoever needs it first, closed by the same."""
+"""The Spark session with Hive: one per process, opened by whoever needs it first, closed by the same."""
 
 import logging
 import os
@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkConf
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
 from conf.processes import wait_or_kill
+from etl import compat
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
@@ -28,12 +29,12 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_open: SparkSession | None = None
+# Spark allows one session with one metastore per JVM, and Python one JVM per process: hence a global.
+_session: SparkSession | None = None
 
-_JAVA_ENDS_WITHIN_S = 180.0  # one that writes the archive of its classes takes a while
+_JVM_STOP_TIMEOUT_S = 180.0  # one that writes the archive of its classes takes a while
 
-SPARK_ERRORS = (PySparkException, Py4JJavaError)  # Spark raises either, by where it failed
-
+SPARK_ERRORS = (PySparkException, Py4JJavaError)  # which of them Spark raises depends on where a call fails
 
 # Hive's own, which Spark lacks: its parse_url is stricter.
 PARSE_URL = "hive_parse_url"
@@ -46,95 +47,106 @@ class SparkJobError(Exception):
 
 @contextmanager
 def spark_session(config: Config) -> Iterator[SparkSession]:
-    """The process's session. Opened within another `spark_session` it is that one, so that a whole day shares it."""
-    global _open
-    if _open is not None:
-        yield _open
+    """The process's session. Opened within another `spark_session` it is that one, so that a whole day shares it.
+
+    Raises:
+        UserError: no Java, a metastore in use or without schema, or Spark did not start.
+        SparkJobError: Spark failed inside the block.
+    """
+    global _session
+    if _session is not None:
+        yield _session
         return
     with running_jvm(config) as jvm:
-        schema.require(jvm, config)
-        _open = spark = _start(config)
+        schema.require_schema(jvm, config)
+        _session = spark = _create_session(config)
         try:
             yield spark
         except SPARK_ERRORS as error:
-            # Its text is asked of the JVM, which is about to end.
+            # The exception asks the JVM for its text, and the JVM is about to end.
             raise SparkJobError(str(error)) from None
         finally:
-            _open = None
+            _session = None
             spark.stop()
 
 
 @contextmanager
 def running_jvm(config: Config) -> Iterator[Any]:
-    """The JVM of a session, alone on an embedded metastore; it has ended when the block has.
+    """The JVM of a session (py4j's view), alone on an embedded metastore; it has ended when the block has.
 
-    Within an open session it is that session's, and stays.
+    Within an open session it is that session's, and goes on. Raises UserError as `spark_session` does.
     """
-    if _open is not None:
-        yield SparkContext._jvm
+    if _session is not None:
+        yield compat.current_jvm()
         return
     require_java()
+    metastore = config.get(MetastoreSettings)
     with ExitStack() as stack:
         lock = None
-        if config.get(MetastoreSettings).url is None:
+        if metastore.is_embedded:
             lock = MetastoreLock(config.get(Paths).metastore)
-            # The JVM of spark-submit ends after this process: until then it holds Derby.
-            stack.enter_context(lock.held(config.get(MetastoreSettings).lock_wait_s, outlived=_is_submitted()))
-        stack.callback(_end_java)
-        _launch_java(config)
-        jvm: Any = SparkContext._jvm
+            # The JVM of spark-submit ends after this process: until then it has Derby open.
+            stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=_is_submitted()))
+        stack.callback(_stop_jvm)
+        jvm = _launch_jvm(config)
         if lock is not None:
-            lock.note_jvm(jvm.java.lang.ProcessHandle.current().pid())
+            lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
         yield jvm
 
 
-def run_concurrently(*works: Callable[[], Result]) -> list[Result]:
-    """What each of `works` gives, run side by side: the driver plans one job while another runs.
+def run_concurrently(*jobs: Callable[[], Result]) -> list[Result]:
+    """Call `jobs` in four threads and return their results in order: Spark plans one job while another runs.
 
-    All end; then the first error rises.
+    All of them end before the first error, in order of the arguments, is raised.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return [future.result() for future in [pool.submit(work) for work in works]]
+        futures = [pool.submit(job) for job in jobs]
+    return [future.result() for future in futures]
 
 
 def require_java() -> None:
-    """Raises UserError when there is no Java 17 or 21, which Spark would meet with a stack trace."""
+    """Check the Java that Spark would start.
+
+    Raises:
+        UserError: there is none, or not version 17 or 21, on which Spark fails with a stack trace.
+    """
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if java is None:
         raise UserError("no Java found (Spark needs 17 or 21): run `make setup`, or set JAVA_HOME")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
-    if not any(f'version "{major}' in told for major in ("17", "21")):
-        raise UserError(f"Spark needs Java 17 or 21, {java} is {told.splitlines()[0] if told else 'none'}")
+    # Java prints its version to stderr.
+    version = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    if not any(f'version "{major}' in version for major in ("17", "21")):
+        raise UserError(f"Spark needs Java 17 or 21, {java} is {version.splitlines()[0] if version else 'none'}")
 
 
 def _is_submitted() -> bool:
-    """Whether `spark-submit` started this process, and so has a JVM with options that stand."""
+    """Whether `spark-submit` started this process, and so has a JVM whose options are fixed."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def _launch_java(config: Config) -> None:
+def _launch_jvm(config: Config) -> Any:
     if _is_submitted():
-        SparkContext._ensure_initialized()
-        return
+        return compat.launch_jvm()
     settings = config.get(SparkSettings)
-    # Python workers must be this environment's own, or they are some other Python without our packages.
+    # Executors must run this environment's own Python, or it is some other Python without our packages.
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
     with options_file(spark_options(config)) as file, _quiet_stderr():
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
         try:
-            SparkContext._ensure_initialized()
+            return compat.launch_jvm()
         finally:
             del os.environ["PYSPARK_SUBMIT_ARGS"]
 
 
-def _start(config: Config) -> SparkSession:
+def _create_session(config: Config) -> SparkSession:
     builder = SparkSession.builder.appName("millrace").enableHiveSupport()
-    told = dict(SparkConf().getAll()) if _is_submitted() else {}
+    # Options given to spark-submit override the configuration's.
+    submitted_options = dict(SparkConf().getAll()) if _is_submitted() else {}
     for key, value in spark_options(config).items():
-        if key not in told:
+        if key not in submitted_options:
             builder = builder.config(key, value)
     with _quiet_stderr():
         spark = builder.getOrCreate()
@@ -145,44 +157,38 @@ def _start(config: Config) -> SparkSession:
     return spark
 
 
-def _end_java() -> None:
-    """Wait for the JVM to end: only then is the embedded metastore free."""
-    gateway = SparkContext._gateway
-    if gateway is None:
-        return
-    process = getattr(gateway, "proc", None)
-    gateway.shutdown()
-    SparkContext._gateway = SparkContext._jvm = None
+def _stop_jvm() -> None:
+    """Close the gateway and wait for the JVM to end: only then is the embedded metastore free."""
+    process = compat.close_jvm()
     if process is not None:
-        process.stdin.close()
-        wait_or_kill(process, timeout_s=_JAVA_ENDS_WITHIN_S)
+        wait_or_kill(process, timeout_s=_JVM_STOP_TIMEOUT_S)
 
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hide what the launcher prints before log4j is set up; on failure show it, for it says why."""
+    """Hide what Spark's launcher prints before log4j is set up; when the block fails, its last line is the reason.
+
+    By descriptor, not `redirect_stderr`: another process writes it. Raises UserError for whatever fails inside.
+    """
     sys.stderr.flush()
     saved = os.dup(2)
     read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
+    os.set_blocking(read_end, False)  # the JVM keeps the other end open: a blocking read would never see its end
     os.dup2(write_end, 2)
     try:
         yield
     except BaseException:
         os.dup2(saved, 2)
-        noise = _drain(read_end)
-        raise UserError(
-            f"Spark did not start: {noise.strip().splitlines()[-1] if noise.strip() else 'see --debug'}"
-        ) from None
+        lines = _available_text(read_end).strip().splitlines()
+        raise UserError(f"Spark did not start: {lines[-1] if lines else 'see --debug'}") from None
     finally:
         os.dup2(saved, 2)
-        for descriptor in (saved, write_end):
+        for descriptor in (saved, write_end, read_end):
             os.close(descriptor)
-        os.close(read_end)
 
 
-def _drain(descriptor: int) -> str:
+def _available_text(descriptor: int) -> str:
     try:
         return os.read(descriptor, 65536).decode(errors="replace")
-    except BlockingIOError:
+    except BlockingIOError:  # nothing was written
         return ""

@@ -16,12 +16,12 @@ class SparkSettings(Settings):
     master: str = "local[*]"
     """Where Spark runs: local[N], spark://host:7077, yarn, k8s://…"""
     deploy_mode: Literal["client", "cluster"] = "client"
-    """Of `millrace submit --on spark`: the driver here, or in the cluster."""
+    """For `millrace submit --on spark`: the driver on this machine, or in the cluster."""
     driver_memory: str = "4g"
     """Heap of the driver; in local mode all work happens there."""
     compile_little: bool = False
-    """Spark makes no code of plans, and the JVM compiles fast and not thoroughly: less work for small days, where
-    compiling costs more than it saves, and more for large ones. Spark's `catalog.listTables()` fails without that code;
+    """No code generation in Spark and only the JVM's fast compiler: less CPU time for small days, where compiling costs
+    more than it saves, and more for large ones. Spark's `catalog.listTables()` fails without code generation;
     `SHOW TABLES` works."""
     python: str | None = None
     """Python of the executors, with Millrace's packages; the driver's own path when not given."""
@@ -30,14 +30,14 @@ class SparkSettings(Settings):
     jdbc_jars: tuple[str, ...] = ("/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar")
     """JDBC drivers, where they exist: those of Debian's libpostgresql-jdbc-java and libmariadb-java."""
     extra: dict[str, str] = Field(default_factory=dict)
-    """Any further `spark.…` option, handed on as it is."""
+    """Any further `spark.…` option, passed to Spark unchanged."""
 
     @property
     def is_local(self) -> bool:
         """Whether executors are threads of the driver."""
         return self.master.startswith("local")
 
-
-def existing_jars(settings: SparkSettings) -> list[str]:
-    """JDBC drivers of `spark.jdbc_jars` that this machine has."""
-    return [jar for jar in settings.jdbc_jars if Path(jar).exists()]
+    @property
+    def installed_jdbc_jars(self) -> list[str]:
+        """Those of `jdbc_jars` that this machine has."""
+        return [jar for jar in self.jdbc_jars if Path(jar).exists()]

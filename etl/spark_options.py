@@ -1,4 +1,7 @@
-"""Spark's options for a configuration, and the private file that hands them to a JVM: all can read command lines."""
+"""Spark's options for a configuration, and the private file that passes them to a JVM.
+
+A file, because every user of the machine can read the command lines of processes, and the options hold passwords.
+"""
 
 import os
 import tempfile
@@ -10,11 +13,11 @@ from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
-from etl.metastore.connection import hive_options as metastore_options
-from etl.settings import SparkSettings, existing_jars
+from etl.metastore.connection import hive_options
+from etl.settings import SparkSettings
 
-# Spark's classes as Java keeps them once parsed (class data sharing, JEP 350): mapped, they save a quarter of a small
-# job's CPU time. `make setup` writes the file; a JVM that it does not fit leaves it aside.
+# Spark's classes as Java stores them once parsed (class data sharing, JEP 350): mapped, they save a quarter of a small
+# job's CPU time. `make setup` writes the file; a JVM that it does not fit ignores it.
 CLASS_ARCHIVE = Path(get_path("data")) / "spark-classes.jsa"
 
 # Most code of a day runs some thousand times: compiling it as well as Java can takes more CPU time than running it.
@@ -24,31 +27,22 @@ COMPILE_WELL_LATER = (
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 
+# The escapes of Java's properties files.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
 
 def spark_options(config: Config) -> dict[str, str]:
-    """Every option that Millrace sets, `spark.extra` last."""
+    """Every option that Millrace sets, with `spark.extra` last, which so overrides the others.
+
+    Raises UserError when the metastore is on PostgreSQL and its JDBC driver is not installed.
+    """
     paths, settings = config.get(Paths), config.get(SparkSettings)
-    with as_file(files("etl") / "log4j2.properties") as log4j:
-        log4j_file = log4j.as_uri()
-    everywhere = [
-        "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
-        "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
-        # Java would keep 48 MB of compiled code then, and compile nothing more once they are full, after some minutes.
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
-    ]
-    driver = [
-        f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
-        f"-Dlog4j2.configurationFile={log4j_file}",
-        f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
-        "-XX:+UseParallelGC",
-        # What the machine itself has to say does not belong among a command's results.
-        "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
-    ]
-    found = {
+    executor_java = _executor_java_options(settings)
+    options = {
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": " ".join([*driver, *everywhere]),
-        "spark.executor.extraJavaOptions": " ".join(everywhere),
+        "spark.driver.extraJavaOptions": " ".join([*_driver_java_options(paths), *executor_java]),
+        "spark.executor.extraJavaOptions": " ".join(executor_java),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -57,40 +51,59 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        # Nobody reads a folder before it is checked and swapped in: its files need no second rename, nor a mark.
+        # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-        **{f"spark.hadoop.{key}": value for key, value in metastore_options(config).items()},
+        **{f"spark.hadoop.{key}": value for key, value in hive_options(config).items()},
     }
-    if drivers := ":".join(existing_jars(settings)):
-        found |= {"spark.driver.extraClassPath": drivers, "spark.executor.extraClassPath": drivers}
+    if jars := ":".join(settings.installed_jdbc_jars):
+        options |= {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars}
     if settings.compile_little:
-        found |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+        options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     if settings.is_local:
-        found["spark.driver.host"] = found["spark.driver.bindAddress"] = "127.0.0.1"
-    return found | settings.extra
+        # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
+        options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"
+    return options | settings.extra
+
+
+def _executor_java_options(settings: SparkSettings) -> list[str]:
+    return [
+        "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
+        "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+        # With one tier Java reserves 48 MB for compiled code, and compiles nothing more once they are full, which a
+        # day reaches after some minutes.
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
+    ]
+
+
+def _driver_java_options(paths: Paths) -> list[str]:
+    with as_file(files("etl") / "log4j2.properties") as log4j:
+        log4j_url = log4j.as_uri()
+    return [
+        f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
+        f"-Dlog4j2.configurationFile={log4j_url}",
+        f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
+        "-XX:+UseParallelGC",
+        # Messages of the JVM itself go to stderr: stdout is for a command's results.
+        "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
+    ]
 
 
 def spark_program(name: str) -> Path:
-    """A program of the Spark that is installed here: spark-submit, beeline …"""
-    spec = find_spec("pyspark")
+    """Path of a program of the installed Spark: spark-submit, beeline …"""
+    spec = find_spec("pyspark")  # finds without importing: `millrace submit` needs no session
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / "bin" / name
 
 
 @contextmanager
-def options_file(hive_options: Mapping[str, str]) -> Iterator[Path]:
-    """A properties file that only this user can read, gone when the block ends."""
+def options_file(options: Mapping[str, str]) -> Iterator[Path]:
+    """A properties file that only this user can read, deleted when the block ends."""
     descriptor, name = tempfile.mkstemp(prefix="millrace-", suffix=".conf")  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="latin-1", errors="backslashreplace") as out:
-            out.writelines(f"{key} {_escaped(value)}\n" for key, value in hive_options.items())
+            out.writelines(f"{key} {value.translate(_ESCAPES)}\n" for key, value in options.items())
         yield Path(name)
     finally:
         Path(name).unlink()
-
-
-def _escaped(value: str) -> str:
-    """As Java reads properties."""
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")

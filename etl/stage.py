@@ -19,10 +19,16 @@ from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
+_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
+_SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in ops.run.columns])
+
 
 @dataclass
-class Counts:
-    """Rows of one stage on one day; `rows_other_date` were seen on the way and belong to another day."""
+class RowCounts:
+    """Rows of one stage on one day, with rows_in = rows_out + rows_invalid + rows_quarantined.
+
+    `rows_other_date` were read as well and belong to another day; they are not among `rows_in`.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -31,67 +37,71 @@ class Counts:
     rows_other_date: int = 0
 
     def check(self, stage: str) -> None:
+        """Raises RuntimeError when rows are lost or counted twice: a bug of the stage, not of its data."""
         accounted = self.rows_out + self.rows_invalid + self.rows_quarantined
         if self.rows_in != accounted:
             raise RuntimeError(f"{stage}: {self.rows_in} rows in, {accounted} accounted for: {self}")
 
 
 @contextmanager
-def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
-    """Yield the counts to fill, one a day; on leaving, add the rows to `ops_run` (status failed on an exception)."""
+def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, RowCounts]]:
+    """Yield the counts to fill, one per day; on leaving, add a row per day to `ops_run`.
+
+    The status is `failed`, with the error's first line, when the block raises, and the error goes on.
+
+    Raises:
+        RuntimeError: the counts do not add up.
+    """
     # Days of one stage may touch the same partitions (a visit over midnight): they take turns, other stages don't wait.
     with advisory_lock(warehouse.spark, f"stage {stage}"):
-        yield from _noted(warehouse, stage, days)
-
-
-def _noted(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterator[dict[date, Counts]]:
-    started = datetime.now(UTC)
-    counts = {day: Counts() for day in days}
-    try:
-        yield counts
-        for count in counts.values():
-            count.check(stage)
-    except Exception as error:
-        text = str(error).strip().splitlines()
+        started_at = datetime.now(UTC)
+        counts = {day: RowCounts() for day in days}
         try:
-            _record(
-                warehouse, stage, {day: Counts() for day in days}, started, text[0] if text else type(error).__name__
-            )
-        except Exception as second:  # a full disk, say: what stopped the stage is the better thing to tell
-            log.warning("the failure of %s could not be noted in %s: %s", stage, ops.run.name, type(second).__name__)
-        raise
-    _record(warehouse, stage, counts, started, None)
-    total = total_counts(counts)
-    log.info("%s %s: %s", stage, _span(days), ", ".join(f"{k} {v}" for k, v in total.items() if v))
+            yield counts
+            for count in counts.values():
+                count.check(stage)
+        except Exception as error:
+            _record_failure(warehouse, stage, days, started_at, error)
+            raise
+        _record(warehouse, stage, counts, started_at, None)
+        span = str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
+        log.info("%s %s: %s", stage, span, ", ".join(f"{k} {v}" for k, v in total_counts(counts).items() if v))
 
 
-def total_counts(counts: dict[date, Counts]) -> dict[str, int]:
-    """Counts summed over the days: what a command prints."""
+def total_counts(counts: dict[date, RowCounts]) -> dict[str, int]:
+    """Counts summed over the days, by name: what a command prints."""
     rows = [asdict(count) for count in counts.values()]
-    return {name: sum(row[name] for row in rows) for name in asdict(Counts())}
+    return {name: sum(row[name] for row in rows) for name in asdict(RowCounts())}
 
 
-def _span(days: Sequence[date]) -> str:
-    return str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
+def _record_failure(
+    warehouse: Warehouse, stage: str, days: Sequence[date], started_at: datetime, error: Exception
+) -> None:
+    lines = str(error).strip().splitlines()
+    message = lines[0] if lines else type(error).__name__
+    try:
+        _record(warehouse, stage, {day: RowCounts() for day in days}, started_at, message)
+    except Exception as second:  # a full disk, say: the first error is the one to report
+        log.warning("the failure of %s could not be recorded in %s: %s", stage, ops.run.name, type(second).__name__)
 
 
-def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], started: datetime, error: str | None) -> None:
+def _record(
+    warehouse: Warehouse, stage: str, counts: dict[date, RowCounts], started_at: datetime, error: str | None
+) -> None:
+    """Add one row per day to `ops_run`: by pyarrow, because a Spark job for each row costs more than it writes."""
     warehouse.ensure(ops.run)
-    ended = datetime.now(UTC)
-    status = "failed" if error else "done"
+    outcome = {
+        "started_at": started_at,
+        "ended_at": datetime.now(UTC),
+        "status": "failed" if error else "done",
+        "error": error,
+        "code_version": code_version(),
+    }
     partitions = []
     for day, count in counts.items():
-        row = {
-            "run_id": f"{stage}-{new_run_id()}",
-            "stage": stage,
-            **asdict(count),
-            "started_at": started,
-            "ended_at": ended,
-            "status": status,
-            "error": error,
-            "code_version": code_version(),
-        }
-        location = _append(warehouse, day, row)
+        location = _append(
+            warehouse, day, {"run_id": f"{stage}-{new_run_id()}", "stage": stage, **asdict(count), **outcome}
+        )
         value = quote(ops.run.partition_value(day))
         partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
     with advisory_lock(warehouse.spark, ops.run.name):
@@ -100,15 +110,15 @@ def _record(warehouse: Warehouse, stage: str, counts: dict[date, Counts], starte
 
 
 def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:
-    """One file a run, put in place by one rename: appends by several processes never meet. Returns its folder."""
+    """Write one file per run, put in place by one rename, so that appends of several processes never meet.
+
+    Returns the partition's folder.
+    """
     location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={ops.run.partition_value(day)}"
-    system, folder = fs.FileSystem.from_uri(location)
-    system.create_dir(folder, recursive=True)
+    file_system, folder = fs.FileSystem.from_uri(location)
+    file_system.create_dir(folder, recursive=True)
     name = f"{row['run_id']}.parquet"
-    pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), f"{folder}/.{name}", filesystem=system)
-    system.move(f"{folder}/.{name}", f"{folder}/{name}")
+    # A leading dot hides a file from Spark until it is whole.
+    pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), f"{folder}/.{name}", filesystem=file_system)
+    file_system.move(f"{folder}/.{name}", f"{folder}/{name}")
     return location
-
-
-_ARROW = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
-_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in ops.run.columns])

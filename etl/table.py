@@ -1,4 +1,4 @@
-"""What a warehouse table is: names, Hive types, comments, partition key and checks, as frozen values.
+"""What a warehouse table is: names, Hive types, comments, partition column and checks, as frozen values.
 
 The tables themselves are in `etl/tables/`; DDL, write contracts, checks and the data dictionary all come from there.
 """
@@ -26,9 +26,6 @@ class NotNull:
 
     columns: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"not null: {', '.join(self.columns)}"
-
 
 @dataclass(frozen=True)
 class Unique:
@@ -36,44 +33,34 @@ class Unique:
 
     columns: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"unique: {', '.join(self.columns)}"
-
 
 @dataclass(frozen=True)
 class InRange:
-    """Values lie between `low` and `high`, both included; missing values are another check's business."""
+    """Values lie between `low` and `high`, both included and None for no bound; nulls pass."""
 
     column: str
     low: float | None = None
     high: float | None = None
 
-    def __str__(self) -> str:
-        low = "" if self.low is None else f"{self.low} <= "
-        return low + self.column + ("" if self.high is None else f" <= {self.high}")
-
 
 @dataclass(frozen=True)
 class OneOf:
-    """Values are among `values`; missing values are another check's business."""
+    """Values are among `values`; nulls pass."""
 
     column: str
     values: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return f"{self.column} in ({', '.join(self.values)})"
-
 
 @dataclass(frozen=True)
 class References:
-    """Every value of `column` is a `key` in the same partition of `table` (in its only one, if it has but one)."""
+    """A foreign key: every value of `column` is a `key` in the same partition of `table`.
+
+    Where `table` has one partition for all days, in that one.
+    """
 
     column: str
     table: "Table"
     key: str
-
-    def __str__(self) -> str:
-        return f"{self.column} is a {self.table.name}.{self.key}"
 
 
 @dataclass(frozen=True)
@@ -82,11 +69,27 @@ class MinRows:
 
     rows: int
 
-    def __str__(self) -> str:
-        return f"at least {self.rows} rows"
-
 
 Check = NotNull | Unique | InRange | OneOf | References | MinRows
+
+
+def check_text(check: Check) -> str:
+    """A check as messages and the data dictionary show it: `0 <= ctr <= 1`."""
+    match check:
+        case NotNull(columns):
+            return f"not null: {', '.join(columns)}"
+        case Unique(columns):
+            return f"unique: {', '.join(columns)}"
+        case InRange(column, low, high):
+            lower = "" if low is None else f"{low} <= "
+            return lower + column + ("" if high is None else f" <= {high}")
+        case OneOf(column, values):
+            return f"{column} in ({', '.join(values)})"
+        case References(column, table, key):
+            return f"{column} is a {table.name}.{key}"
+        case MinRows(rows):
+            return f"at least {rows} rows"
+
 
 # The partition column of a table that is the same for all days, and its only value.
 SCOPE, ALL_DAYS = "scope", "all"
@@ -96,8 +99,8 @@ SCOPE, ALL_DAYS = "scope", "all"
 class Table:
     """A partitioned Parquet table. The description begins with the grain: "one row per request".
 
-    `files_of` names a wider table: then this one is a choice of its columns over the very same files. Tables are
-    external (dropping one leaves its files) but for those that are managed.
+    `key` lists the columns that identify a row of a partition. `files_of` names a wider table whose Parquet files this
+    one reads, with fewer columns. Tables are external (dropping one leaves its files) unless `is_managed`.
     """
 
     name: str
@@ -111,22 +114,25 @@ class Table:
 
     @property
     def kind(self) -> str:
+        """`managed` or `external`, in Hive's words."""
         return "managed" if self.is_managed else "external"
 
     @property
     def column_names(self) -> list[str]:
+        """Names in order, without the partition column."""
         return [column.name for column in self.columns]
 
     @property
     def all_checks(self) -> tuple[Check, ...]:
-        """The checks, with those that the key implies first."""
+        """The checks, preceded by those that `key` implies: its columns are not null and unique."""
         return ((NotNull(self.key), Unique(self.key)) if self.key else ()) + self.checks
 
     def partition_value(self, day: date) -> str:
-        """`2026-01-07`, or `20260107` for the web-log tables, which keep the old `datestr`."""
+        """The partition of `day`: `2026-01-07`, `20260107` where the column is `datestr`, `all` where it is `scope`."""
         if self.partition == SCOPE:
             return ALL_DAYS
         text = day.isoformat()
+        # The web-log tables keep the older column, for queries that are written for it.
         return text.replace("-", "") if self.partition == "datestr" else text
 
     def with_partition(self, rows: "DataFrame", day: date) -> "DataFrame":
@@ -136,26 +142,23 @@ class Table:
 
         return rows.withColumn(self.partition, F.lit(self.partition_value(day)))
 
-    @property
-    def partition_comment(self) -> str:
-        return "the same for all days" if self.partition == SCOPE else "day of the rows"
-
     def create_statement(self, location: str) -> str:
-        """DDL with comments."""
+        """Hive DDL with comments; `location` is the folder of an external table."""
+        partition_comment = "the same for all days" if self.partition == SCOPE else "day of the rows"
         columns = ",\n  ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in self.columns)
         return (
             f"CREATE {'' if self.is_managed else 'EXTERNAL '}TABLE IF NOT EXISTS {self.name} (\n  {columns}\n)\n"
             f"COMMENT {quote(self.description)}\n"
-            f"PARTITIONED BY (`{self.partition}` STRING COMMENT {quote(self.partition_comment)})\n"
+            f"PARTITIONED BY (`{self.partition}` STRING COMMENT {quote(partition_comment)})\n"
             "STORED AS PARQUET" + ("" if self.is_managed else f"\nLOCATION {quote(location)}")
         )
 
 
 def columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
-    """Columns from (name, type, comment) rows."""
+    """Columns from (name, Hive type, comment) rows: how `etl/tables/` declares them."""
     return tuple(Column(*row) for row in rows)
 
 
 def quote(text: str) -> str:
-    """A SQL string literal."""
+    """A SQL string literal of `text`, with backslashes and quotes escaped as Spark reads them."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

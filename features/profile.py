@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from conf import Config
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
 from features.dataset.examples import load_examples
@@ -37,7 +37,7 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, Any]:
         found = interests(examples.join(F.broadcast(topics), on="item_id", how="inner"), settings)
         table = dws.user_interest.with_partition(found, day)
         written = warehouse.write(dws.user_interest, table, [day])[day]
-        counts[day] = Counts(rows_in=written, rows_out=written)
+        counts[day] = RowCounts(rows_in=written, rows_out=written)
     return total_counts(counts)
 
 

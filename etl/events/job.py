@@ -14,7 +14,7 @@ from conf import Config, Paths
 from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
 from etl.sources.lines import corrupt_file_error, landed_files, landing_day, read_lines, require_files
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import ads, dwd
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -58,7 +58,9 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
     return total_counts(counts)
 
 
-def _load(warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: int, counts: dict[date, Counts]) -> None:
+def _load(
+    warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: int, counts: dict[date, RowCounts]
+) -> None:
     """Write the tables of the days, and account for every line."""
     dts = [day.isoformat() for day in days]
     # Five jobs read the parsed lines: counts, impressions, interactions, quarantine and its line numbers.

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from conf import Config, UserError
 from etl.ingest.formats import FORMATS, FileFormat
 from etl.sources.lines import read_lines
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.table import Table
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
@@ -64,7 +64,7 @@ def run(
 
 
 def _write_interactions(
-    warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list[date], counts: dict[date, Counts]
+    warehouse: Warehouse, lines: DataFrame, parsed: DataFrame, days: list[date], counts: dict[date, RowCounts]
 ) -> None:
     valid = parsed.where("reason is null")
     # One row per user, item, time and action.

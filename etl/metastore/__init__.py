@@ -1,1 +1,1 @@
-"""Where the definitions of the tables live: the embedded Derby, or PostgreSQL for several processes at once."""
+"""Where the definitions of the tables are stored: the embedded Derby, or PostgreSQL for several processes at once."""

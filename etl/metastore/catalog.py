@@ -1,5 +1,6 @@
-"""What the metastore knows of a table of the default database, by its own calls: `spark.catalog` takes three times as
-long, and a stage asks of each of its tables.
+"""Table definitions and partition locations of the default database, by Spark's own catalog calls.
+
+`spark.catalog` takes three times as long, and every stage asks for each of its tables.
 """
 
 from collections.abc import Iterator
@@ -7,36 +8,33 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from etl import compat
 
-def tables(spark: SparkSession) -> list[str]:
+
+def table_names(spark: SparkSession) -> list[str]:
     """Names of all tables and views."""
-    return list(_java(spark).asJava(external(spark).listTables("default")))
+    return list(_collections(spark).asJava(compat.external_catalog(spark).listTables("default")))
 
 
-def columns(spark: SparkSession, table: str) -> list[str] | None:
-    """Names of a table's columns but those that it is partitioned by; None when there is no such table."""
-    catalog = external(spark)
+def column_names(spark: SparkSession, table: str) -> list[str] | None:
+    """Names of a table's columns without the partition columns; None when there is no such table."""
+    catalog = compat.external_catalog(spark)
     if not catalog.tableExists("default", table):
         return None
     return list(catalog.getTable("default", table).dataSchema().fieldNames())
 
 
-def locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
-    """The columns' values and the folder of each partition of a table; one call for all."""
-    jvm: Any = spark._jvm
-    java = _java(spark)
-    for partition in java.asJava(external(spark).listPartitions("default", table, jvm.scala.Option.empty())):
-        values = {str(key): str(value) for key, value in java.asJava(partition.spec()).items()}
-        # As a Path, for a URI writes a space as %20.
+def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield each partition of a table as ({partition column: value}, folder); one call to the metastore for all."""
+    jvm = compat.jvm_of(spark)
+    collections = _collections(spark)
+    partitions = compat.external_catalog(spark).listPartitions("default", table, jvm.scala.Option.empty())
+    for partition in collections.asJava(partitions):
+        values = {str(key): str(value) for key, value in collections.asJava(partition.spec()).items()}
+        # Through Hadoop's Path, because a URI writes a space as %20.
         yield values, str(jvm.org.apache.hadoop.fs.Path(partition.storage().locationUri().get()).toString())
 
 
-def external(spark: SparkSession) -> Any:
-    """Spark's own view of the metastore."""
-    return spark._jsparkSession.sessionState().catalog().externalCatalog()
-
-
-def _java(spark: SparkSession) -> Any:
-    """Turns Scala's collections into Java's, which Python can walk."""
-    jvm: Any = spark._jvm
-    return jvm.scala.jdk.javaapi.CollectionConverters
+def _collections(spark: SparkSession) -> Any:
+    """Converts Scala's collections to Java's, which py4j can iterate over."""
+    return compat.jvm_of(spark).scala.jdk.javaapi.CollectionConverters

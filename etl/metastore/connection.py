@@ -1,12 +1,13 @@
-"""What a session is told of its metastore, and the locks that sessions of a shared one take."""
+"""Hive's options of the configured metastore, connections to it, and locks between sessions that share it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
+from etl import compat
 from etl.metastore.settings import MetastoreSettings
-from etl.settings import SparkSettings, existing_jars
+from etl.settings import SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -15,53 +16,61 @@ _JDO = "javax.jdo.option.Connection"
 
 
 def hive_options(config: Config) -> dict[str, str]:
-    """Hive's options of the configured metastore, without Spark's prefix. Raises UserError without the driver."""
+    """Hive's options of the configured metastore, without Spark's prefix `spark.hadoop.`.
+
+    Raises:
+        UserError: the metastore is on PostgreSQL and its JDBC driver is not installed.
+    """
     settings = config.get(MetastoreSettings)
     if settings.url is None:
         return {f"{_JDO}URL": f"jdbc:derby:;databaseName={config.get(Paths).metastore / 'db'};create=true"}
-    if not any("postgresql" in jar for jar in existing_jars(config.get(SparkSettings))):
+    if not any("postgresql" in jar for jar in config.get(SparkSettings).installed_jdbc_jars):
         raise UserError(
-            "metastore.url is PostgreSQL and its JDBC driver is not there: install libpostgresql-jdbc-java, "
+            "metastore.url is PostgreSQL and its JDBC driver is not installed: install libpostgresql-jdbc-java, "
             "or name the jar in spark.jdbc_jars"
         )
-    found = {
+    options = {
         f"{_JDO}URL": settings.url,
         f"{_JDO}DriverName": "org.postgresql.Driver",
-        # The schema is made by `millrace warehouse init`, never on the way: on the way it waits for itself.
+        # `millrace warehouse init` creates the schema, never a table's first use: that deadlocks (see schema.py).
         "datanucleus.schema.autoCreateAll": "false",
         "hive.metastore.schema.verification": "false",
         "datanucleus.connectionPoolingType": "dbcp",
     }
     if settings.user is not None:
-        found[f"{_JDO}UserName"] = settings.user
+        options[f"{_JDO}UserName"] = settings.user
     if settings.password is not None:
-        found[f"{_JDO}Password"] = settings.password.get_secret_value()
-    return found
+        options[f"{_JDO}Password"] = settings.password.get_secret_value()
+    return options
 
 
 @contextmanager
 def advisory_lock(spark: "SparkSession", name: str) -> Iterator[None]:
-    """Hold the lock `name`: no other session of the metastore is within `alone(name)`.
+    """Run the block while no other session of the metastore runs one under the same `name`; waits for its turn.
 
     On PostgreSQL it is an advisory lock, which ends with its connection, and so with a killed process. The embedded
-    metastore serves one process at a time, which needs none.
+    metastore serves one process at a time, which needs no lock.
     """
-    option = spark._jsc.hadoopConfiguration().get
+    option = compat.hadoop_configuration(spark).get
     if not option(f"{_JDO}URL").startswith("jdbc:postgresql:"):
         yield
         return
-    held = connect(spark._jvm, option)
+    connection = connect(compat.jvm_of(spark), option)
     try:
-        statement = held.prepareStatement("select pg_advisory_lock(hashtextextended(?, 0))")
+        statement = connection.prepareStatement("select pg_advisory_lock(hashtextextended(?, 0))")
         statement.setString(1, f"millrace:{name}")
         statement.execute()
         yield
     finally:
-        held.close()
+        connection.close()
 
 
 def connect(jvm: Any, option: Callable[[str], str | None]) -> Any:
-    """A JDBC connection to the PostgreSQL of Hive's options. Raises UserError in one line when there is none."""
+    """Open a JDBC connection to the PostgreSQL of Hive's options; `option` gives the value of one by its name.
+
+    Raises:
+        UserError: there is no connection, in one line with the driver's reason.
+    """
     from py4j.protocol import Py4JJavaError
 
     properties = jvm.java.util.Properties()
@@ -72,5 +81,5 @@ def connect(jvm: Any, option: Callable[[str], str | None]) -> Any:
     try:
         return jvm.org.postgresql.Driver().connect(url, properties)
     except Py4JJavaError as error:
-        told = str(error.java_exception.getMessage()).splitlines()[0]
-        raise UserError(f"can't reach the metastore at {url}: {told}") from None
+        reason = str(error.java_exception.getMessage()).splitlines()[0]
+        raise UserError(f"can't reach the metastore at {url}: {reason}") from None

@@ -1,10 +1,9 @@
 """One process at a time on the embedded Derby metastore, with a clear message while waiting.
 
-Derby answers a second process with `ERROR XSDB6` and a page of stack. Here the second waits, and says for whom. The
-lock names the JVM too: after a kill -9 of the Python process its JVM lives on for a moment and still holds Derby.
+Derby refuses a second process with `ERROR XSDB6` and a page of stack. Here the second waits, and says for whom. The
+holder's JVM counts too: after a kill -9 of the Python process its JVM lives on for a moment and still has Derby open.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -13,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from conf import UserError
 
@@ -23,70 +23,85 @@ POLL_S = 0.2
 
 
 class MetastoreLock:
-    """Held while `held()` runs; `note_jvm` tells later processes whom to wait for."""
+    """The lock of an embedded metastore's folder.
+
+    The kernel frees the file lock when its process ends, however it ends. `lock.json` beside it says who holds it:
+    pid and command for messages, and the JVM's pid, which later processes wait for.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock.json"
+        self._folder = folder
+        self._holder_file = folder / "lock.json"
 
     @contextmanager
-    def held(self, wait_s: float, *, outlived: bool = False) -> Iterator["MetastoreLock"]:
-        """Wait up to `wait_s` seconds for the lock. Raises UserError that names the holder after that.
+    def hold(self, wait_s: float, *, jvm_outlives: bool = False) -> Iterator["MetastoreLock"]:
+        """Hold the lock inside the block, after waiting for it.
 
-        Where the JVM outlives the block, later processes wait for its end.
+        Args:
+            wait_s: seconds to wait for another process.
+            jvm_outlives: the JVM goes on after the block; later processes then wait for its end.
+
+        Raises:
+            UserError: another process still holds the lock after `wait_s`; the message names it.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+", encoding="utf-8") as file:
-            self._acquire(file, time.monotonic() + wait_s, wait_s)
-            self._write(file, jvm=None)
-            self._file = file
-            try:
-                yield self
-            finally:
-                if not outlived:
-                    file.truncate(0)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / "lock")
+        self._acquire(lock, wait_s)
+        try:
+            self._write_holder(jvm=None)
+            yield self
+        finally:
+            if not jvm_outlives:
+                self._holder_file.write_text("", encoding="utf-8")
+            lock.release()
 
-    def note_jvm(self, pid: int) -> None:
-        self._write(self._file, jvm=pid)
+    def record_jvm(self, pid: int) -> None:
+        """Record the JVM that has the metastore open, for processes that come after a kill of this one."""
+        self._write_holder(jvm=pid)
 
-    def _acquire(self, file: TextIO, deadline: float, wait_s: float) -> None:
-        told = False
-        while not (_try_flock(file) and not _is_alive(self._holder().get("jvm"))):
-            holder = self._holder()
-            who = f"process {holder.get('pid', '?')} ({holder.get('command', 'unknown')})"
+    def _acquire(self, lock: FileLock, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        is_announced = False
+        while not self._try_acquire(lock):
             if time.monotonic() >= deadline:
+                lock.release()
                 raise UserError(
-                    f"the embedded metastore in {self._path.parent} is in use by {who}; waited {wait_s:g} s "
+                    f"the embedded metastore in {self._folder} is in use by {self._holder_text()}; waited {wait_s:g} s "
                     "(metastore.lock_wait_s). Wait for it, or end it"
                 )
-            if not told:
-                log.info("waiting for the embedded metastore: in use by %s", who)
-                told = True
+            if not is_announced:
+                log.info("waiting for the embedded metastore: in use by %s", self._holder_text())
+                is_announced = True
             time.sleep(POLL_S)
+
+    def _try_acquire(self, lock: FileLock) -> bool:
+        """Take the file lock if it is free; whether the metastore is free as well, with the last holder's JVM gone."""
+        if not lock.is_locked:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                return False
+        return not _is_running_jvm(self._holder().get("jvm"))
+
+    def _holder_text(self) -> str:
+        holder = self._holder()
+        return f"process {holder.get('pid', '?')} ({holder.get('command', 'unknown')})"
 
     def _holder(self) -> dict[str, object]:
         try:
-            holder: dict[str, object] = json.loads(self._path.read_text(encoding="utf-8") or "{}")
-        except (OSError, ValueError):
+            holder: dict[str, object] = json.loads(self._holder_file.read_text(encoding="utf-8") or "{}")
+        except (OSError, ValueError):  # not there yet, or half-written by its holder this moment
             return {}
         return holder
 
-    def _write(self, file: TextIO, *, jvm: int | None) -> None:
+    def _write_holder(self, *, jvm: int | None) -> None:
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
-        file.truncate(0)
-        json.dump({"pid": os.getpid(), "jvm": jvm, "command": command}, file)
-        file.flush()
+        holder = {"pid": os.getpid(), "jvm": jvm, "command": command}
+        self._holder_file.write_text(json.dumps(holder), encoding="utf-8")
 
 
-def _try_flock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_alive(pid: object) -> bool:
-    """Whether the JVM that last held the metastore still runs (as Java: the number may have been given anew)."""
+def _is_running_jvm(pid: object) -> bool:
+    """Whether process `pid` runs Java: the kernel may have reused the number for another program."""
     if not isinstance(pid, int):
         return False
     try:

@@ -9,6 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from conf import UserError
+from etl import compat
 from etl.relational.database import Database, explained
 
 
@@ -118,7 +119,7 @@ def connect(spark: SparkSession, database: Database) -> Iterator[Connection]:
     Raises:
         UserError: for an error of the driver, also within the block, in one line.
     """
-    jvm: Any = spark._jvm
+    jvm = compat.jvm_of(spark)
     # DriverManager, because Spark puts the drivers of `spark.jdbc_jars` on the JVM's class path.
     with explained(f"can't work with {database.url}"):
         properties = jvm.java.util.Properties()
@@ -142,6 +143,6 @@ def shut_down(spark: SparkSession, database: Database) -> None:
     """
     if not database.is_embedded:
         return
-    jvm: Any = spark._jvm
+    jvm = compat.jvm_of(spark)
     with suppress(Py4JJavaError):  # Derby reports the end of a shutdown by an exception
         jvm.java.sql.DriverManager.getConnection(f"{database.url};shutdown=true")

@@ -197,10 +197,10 @@ def _export_files(warehouse: Warehouse, entry: ExportSettings, table: Table, row
     folder = f"{str(entry.path).rstrip('/')}/{table.partition}={table.partition_value(day)}"
     with explained(f"can't write {folder}"):
         if entry.delimiter == ",":
-            warehouse.publish_files(folder, rows.select(*names).write.options(**_CSV_OPTIONS).csv)
+            warehouse.files.replace_folder(folder, rows.select(*names).write.options(**_CSV_OPTIONS).csv)
         else:
             cells = [_hive_escaped(name, entry.delimiter) for name in names]
-            warehouse.publish_files(folder, rows.select(F.concat_ws(entry.delimiter, *cells)).write.text)
+            warehouse.files.replace_folder(folder, rows.select(F.concat_ws(entry.delimiter, *cells)).write.text)
     return rows.count()
 
 

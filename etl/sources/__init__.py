@@ -1,0 +1,1 @@
+"""Raw text files as numbered lines: which files there are, copies among them, reading, line numbers."""

@@ -1,4 +1,4 @@
-"""Raw text lines from files, each with what it takes to name its place: file and line number."""
+"""Raw text lines from files, each with what its place is computed from: file, block and id."""
 
 import gzip
 import logging
@@ -17,10 +17,15 @@ from conf import UserError
 log = logging.getLogger(__name__)
 
 MAX_QUARANTINED_CHARS = 4096
+_FIRST_LINE_BYTES = 4096
+_BLOCK_BYTES = 1 << 20
 
 
 def landed_files(folder: Path) -> list[str]:
-    """Files of a landing folder; hidden and empty ones (still being written, or nothing in them) are left out."""
+    """Files of a landing folder, sorted; hidden and empty ones (still being written, or without lines) are left out.
+
+    A folder that does not exist has none.
+    """
     if not folder.is_dir():
         return []
     return sorted(
@@ -32,73 +37,84 @@ def landed_files(folder: Path) -> list[str]:
     )
 
 
-def expand_sources(sources: Sequence[str]) -> list[str]:
-    """Files named by a user, folders opened, each content once: see `without_copies`.
+def require_files(files: Sequence[str], folder: Path, days: Sequence[date]) -> None:
+    """Raises UserError that names the landing folder when there are no files."""
+    if not files:
+        raise UserError(f"nothing has landed for {days[0]}: {folder} is empty or missing")
 
-    Raises UserError for one that is not there.
+
+def expand_sources(sources: Sequence[str]) -> list[str]:
+    """Files named by a user, with folders replaced by their files, and each content once (see `drop_copies`).
+
+    Raises:
+        UserError: a file does not exist, or there are no files at all.
     """
-    found: list[str] = []
+    files: list[str] = []
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            found += landed_files(path)
+            files += landed_files(path)
         elif path.is_file():
-            found.append(str(path.resolve()))
+            files.append(str(path.resolve()))
         else:
             raise UserError(f"no such file: {source}")
-    if not found:
+    if not files:
         raise UserError(f"no files in {', '.join(sources)}")
-    return drop_copies(found)
+    return drop_copies(files)
 
 
 def drop_copies(files: Sequence[str]) -> list[str]:
-    """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state."""
-    by_head: dict[bytes, list[str]] = {}
+    """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state.
+
+    Log rotation leaves such files behind, and their lines would count twice. Only files with the same first line are
+    compared, block by block.
+    """
+    by_first_line: dict[bytes, list[str]] = {}
     for file in dict.fromkeys(os.path.realpath(file) for file in files):
-        alike = by_head.setdefault(_first_line(file), [])
-        for place, other in enumerate(alike):
+        distinct = by_first_line.setdefault(_first_line(file), [])
+        for i, other in enumerate(distinct):
             if longer := _longer_of_same(file, other):
                 log.info("%s and %s hold the same lines: %s is read", file, other, longer)
-                alike[place] = longer
+                distinct[i] = longer
                 break
         else:
-            alike.append(file)
-    return sorted(file for alike in by_head.values() for file in alike)
+            distinct.append(file)
+    return sorted(file for distinct in by_first_line.values() for file in distinct)
 
 
 def _first_line(file: str) -> bytes:
-    with _opened(file) as stream:
+    with _open(file) as stream:
         try:
-            return stream.readline(MAX_QUARANTINED_CHARS)
-        except (OSError, EOFError):  # a .gz that is none: whoever reads its lines says so
+            return stream.readline(_FIRST_LINE_BYTES)
+        except (OSError, EOFError):  # not gzip in spite of its name: the error comes when its lines are read
             return file.encode()
 
 
 def _longer_of_same(one: str, other: str) -> str | None:
-    """Of two files, the one that begins with all of the other; None when they differ."""
-    block = 1 << 20
-    with _opened(one) as first, _opened(other) as second:
+    """Of two files, the one that begins with the whole content of the other; None when they differ."""
+    with _open(one) as first, _open(other) as second:
         try:
             while True:
-                a, b = first.read(block), second.read(block)
+                a, b = first.read(_BLOCK_BYTES), second.read(_BLOCK_BYTES)
                 common = min(len(a), len(b))
                 if a[:common] != b[:common]:
                     return None
-                if common < block:
+                if common < _BLOCK_BYTES:  # one of them ends here
                     return one if len(a) > len(b) else other
         except (OSError, EOFError):
             return None
 
 
-def _opened(file: str) -> IO[bytes]:
+def _open(file: str) -> IO[bytes]:
     return gzip.open(file) if file.endswith(".gz") else Path(file).open("rb")  # type: ignore[return-value]
 
 
 def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
-    """One row per line: `line`, `file`, and `block` and `id`, from which `with_line_numbers` counts.
+    """One row per line of plain or gzipped files: `line`, `file`, and `block` and `id` for `with_line_numbers`.
 
-    Plain or gz. Only \\n ends a line, so that a stray \\r does not make two of one.
+    Only \\n ends a line, so that a stray \\r does not split one.
     """
+    # Spark reads paths as glob patterns.
     escaped = [re.sub(r"([*?\[\]{}\\])", r"\\\1", file) for file in files]
     return (
         spark.read.option("lineSep", "\n")
@@ -113,13 +129,14 @@ def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
 
 
 def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
-    """Add `line_number` (from 1) to `chosen` rows of `lines`: lines of the file's blocks before, then within its own.
+    """Add `line_number` (from 1) to `chosen`, some rows of `lines`.
 
-    Ids grow by one within a block. Only the counts of blocks are gathered, never the lines.
+    It is the number of lines in the file's earlier blocks, plus the position within its own: ids grow by one there.
+    Only the blocks' counts are shuffled, never the lines.
     """
     blocks = lines.groupBy("file", "block").agg(F.min("id").alias("first_id"), F.count("*").alias("lines"))
-    before = Window.partitionBy("file").orderBy("block").rowsBetween(Window.unboundedPreceding, -1)
-    offsets = blocks.withColumn("before", F.coalesce(F.sum("lines").over(before), F.lit(0))).drop("lines")
+    earlier = Window.partitionBy("file").orderBy("block").rowsBetween(Window.unboundedPreceding, -1)
+    offsets = blocks.withColumn("before", F.coalesce(F.sum("lines").over(earlier), F.lit(0))).drop("lines")
     numbered = chosen.join(F.broadcast(offsets), on=["file", "block"], how="inner")
     return numbered.withColumn("line_number", F.col("before") + F.col("id") - F.col("first_id") + 1).drop(
         "before", "first_id"
@@ -127,26 +144,21 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
 
 
 def valid_utf8(name: str) -> Column:
-    """The text with bytes that are no UTF-8 replaced."""
+    """The text column `name` with invalid UTF-8 bytes replaced by U+FFFD: Parquet readers refuse others."""
     return F.make_valid_utf8(F.col(name))
 
 
 def landing_day() -> Column:
-    """The `dt=` of the landing folder that a row's file lies in; empty text for a file elsewhere."""
+    """The `dt=` of the landing folder that a row's `file` lies in, as 2026-01-07; empty text for a file elsewhere."""
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
 
 
 def corrupt_file_error(error: Exception) -> UserError | None:
-    """A one-line error that names a corrupt file, when that is what `error` is about."""
-    text = str(error)
-    named = re.search(r"file:/[^\s'\"`]+", text)
-    if named and (
-        "FAILED_READ_FILE" in text or "gzip" in text.lower() or "ZipException" in text or "EOFException" in text
-    ):
-        return UserError(f"can't read {named.group().rstrip('.,')}: it is corrupt or cut off; nothing was changed")
+    """A one-line error that names the corrupt file when Spark's `error` is about one; None otherwise."""
+    message = str(error)
+    url = re.search(r"file:/[^\s'\"`]+", message)
+    signs = ("FAILED_READ_FILE", "ZipException", "EOFException")
+    is_unreadable = any(sign in message for sign in signs) or "gzip" in message.lower()
+    if url and is_unreadable:
+        return UserError(f"can't read {url.group().rstrip('.,')}: it is corrupt or cut off; nothing was changed")
     return None
-
-
-def require_files(files: Sequence[str], folder: Path, days: Sequence[date]) -> None:
-    if not files:
-        raise UserError(f"nothing has landed for {days[0]}: {folder} is empty or missing")

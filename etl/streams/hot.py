@@ -19,7 +19,7 @@ from conf import Config, Paths, UserError
 from conf.paths import file_url
 from conf.stopping import stop_signals
 from etl.session import SPARK_ERRORS
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.streams.settings import StreamSettings
 from etl.table import Table
 from etl.tables import ads
@@ -262,9 +262,9 @@ class _Progress:
             # A batch is reported again with zeros while the query waits for events.
             self.batches[report["batchId"]] = max(self.batches.get(report["batchId"], _BatchCounts(0, 0, 0)), batch)
 
-    def totals(self) -> tuple[Counts, int]:
+    def totals(self) -> tuple[RowCounts, int]:
         """Counts of all batches, and how many events came too late."""
         rows_read = sum(batch.rows_read for batch in self.batches.values())
         rows_distinct = sum(batch.rows_distinct for batch in self.batches.values())
-        counts = Counts(rows_in=rows_read, rows_out=rows_distinct, rows_invalid=rows_read - rows_distinct)
+        counts = RowCounts(rows_in=rows_read, rows_out=rows_distinct, rows_invalid=rows_read - rows_distinct)
         return counts, sum(batch.rows_late for batch in self.batches.values())

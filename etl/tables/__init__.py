@@ -1,4 +1,4 @@
-"""Every table of the warehouse, by layer; `ALL` is the registry by name."""
+"""Every table of the warehouse, one module per layer; `ALL` has them by name."""
 
 from conf import UsageError
 from etl.table import Table

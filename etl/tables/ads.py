@@ -1,4 +1,4 @@
-"""ADS: what people and services read."""
+"""ADS, the application layer: tables that people, reports and services read."""
 
 from etl.table import InRange, NotNull, OneOf, Table, columns
 
@@ -47,19 +47,21 @@ pv_ref_host_hourly = Table(
 
 ref_host_top3_hourly = Table(
     name="ads_ref_host_top3_hourly",
-    description="One row per hour and place of the three referrer hosts with most page views; ties by host name",
+    description="One row per hour and rank of the three referrer hosts with most page views; ties by host name",
     partition="datestr",
     key=("month", "day", "hour", "rank"),
-    columns=columns(_MONTH, _DAY, _HOUR, _REF_HOST, _PVS, ("rank", "int", "place, from 1")),
+    columns=columns(_MONTH, _DAY, _HOUR, _REF_HOST, _PVS, ("rank", "int", "from 1, most page views first")),
     checks=(NotNull(("ref_host",)), InRange("rank", 1, 3)),
 )
 
 page_top10 = Table(
     name="ads_page_top10",
-    description="One row per place of the ten URLs with most page views of the day; ties by URL",
+    description="One row per rank of the ten URLs with most page views of the day; ties by URL",
     partition="datestr",
     key=("rank",),
-    columns=columns(("request", "string", "URL with its query"), _PVS, ("rank", "int", "place, from 1")),
+    columns=columns(
+        ("request", "string", "URL with its query"), _PVS, ("rank", "int", "from 1, most page views first")
+    ),
     checks=(NotNull(("request",)), InRange("rank", 1, 10)),
 )
 
@@ -71,7 +73,7 @@ visitor_daily = Table(
         _PVS,
         ("visitors", "bigint", "addresses with a page view on the day"),
         ("pages_per_visitor", "double", "pvs / visitors"),
-        ("new_visitors", "bigint", "visitors never seen before the day"),
+        ("new_visitors", "bigint", "visitors without a page view before the day"),
         ("returning_visitors", "bigint", "visitors who began more than one visit on the day"),
         ("visits", "bigint", "visits begun on the day"),
         ("visits_per_visitor", "double", "visits / visitors who began one on the day"),
@@ -81,10 +83,10 @@ visitor_daily = Table(
 
 new_visitor = Table(
     name="ads_new_visitor",
-    description="One row per visitor never seen before the day",
+    description="One row per visitor without a page view before the day",
     partition="datestr",
     key=("remote_addr",),
-    columns=columns(("remote_addr", "string", "the visitor")),
+    columns=columns(("remote_addr", "string", "address of the visitor")),
 )
 
 returning_visitor = Table(
@@ -92,12 +94,14 @@ returning_visitor = Table(
     description="One row per visitor who began more than one visit on the day",
     partition="datestr",
     key=("remote_addr",),
-    columns=columns(("remote_addr", "string", "the visitor"), ("visits", "bigint", "visits begun on the day")),
+    columns=columns(
+        ("remote_addr", "string", "address of the visitor"), ("visits", "bigint", "visits begun on the day")
+    ),
     checks=(InRange("visits", 2),),
 )
 
 _STEP = ("step", "string", "step1, step2 …; NAME.step1 … for funnels other than main")
-_NUMBS = ("numbs", "bigint", "visitors who came so far within one visit begun on the day")
+_NUMBS = ("numbs", "bigint", "visitors who reached this step within one visit begun on the day")
 
 oute_nums = Table(
     name="dw_oute_nums",
@@ -110,7 +114,7 @@ oute_nums = Table(
 
 funnel = Table(
     name="ads_funnel",
-    description="One row per step of a funnel with its rates of conversion",
+    description="One row per step of a funnel with its conversion rates",
     partition="datestr",
     key=("step",),
     columns=columns(
@@ -133,17 +137,17 @@ ctr_daily = Table(
         ("impressions", "bigint", "items shown"),
         ("clicks", "bigint", "of them clicked"),
         ("ctr", "double", "clicks / impressions"),
-        ("users", "bigint", "users who saw anything"),
+        ("users", "bigint", "users with an impression"),
     ),
     checks=(InRange("ctr", 0, 1),),
 )
 
 recall_daily = Table(
     name="ads_recall_daily",
-    description="One row per recall channel and k, measured on the day's clicks with what was known before the day",
+    description="One row per recall channel and k: recall of the day's clicks by lists from the data before the day",
     key=("channel", "k"),
     columns=columns(
-        ("channel", "string", "channel, or merged for their union"),
+        ("channel", "string", "recall channel, or merged for the list merged from all channels"),
         ("k", "int", "length of the list"),
         ("recall", "double", "mean over users of hits / clicked items"),
         ("users", "bigint", "users with a click on the day"),
@@ -153,12 +157,12 @@ recall_daily = Table(
 
 recommendation = Table(
     name="ads_recommendation",
-    description="One row per user and place of the list recommended after the day",
+    description="One row per user and rank of the list recommended after the day",
     key=("user_id", "rank"),
     columns=columns(
-        ("user_id", "string", "for whom"),
-        ("rank", "int", "place in the list, from 1"),
-        ("item_id", "string", "what"),
+        ("user_id", "string", "user that the list is for"),
+        ("rank", "int", "position in the list, from 1"),
+        ("item_id", "string", "item recommended"),
         ("score", "double", "predicted probability of a click"),
         ("channels", "string", "recall channels that proposed it, joined by +"),
     ),
@@ -167,16 +171,24 @@ recommendation = Table(
 
 prediction = Table(
     name="ads_prediction",
-    description="One row per answer of each deep model's newest prediction",
+    description="One row per predicted value of each deep model's newest prediction run",
     key=("model", "key", "answer"),
     columns=columns(
         ("run_id", "string", "the run that predicted: folder runs/<run_id>"),
         ("model", "string", "deepfm, din, resnet …"),
-        ("key", "string", "what was asked about: an example or an item"),
-        ("answer", "string", "which label, topic or item"),
-        ("score", "double", "probability; for items the score that they are ordered by"),
+        ("key", "string", "id of the example or item that the prediction is for"),
+        ("answer", "string", "predicted label, topic or item that the score belongs to"),
+        ("score", "double", "probability; for items the score that they are ranked by"),
     ),
     checks=(NotNull(("run_id", "model", "key", "answer", "score")),),
+)
+
+# One name, one meaning: losses over two outcomes, several labels, classes or all items can't be compared. All are means
+# over rows of -log of the probability given to what happened. Hive's schema allows a comment 256 characters.
+_METRICS = (
+    "auc, recall, ndcg …; log_loss: of click probabilities; log_loss_sum: summed over a multi-task model's labels "
+    "(log_loss_LABEL); cross_entropy: over classes (image, text); item_cross_entropy: over all items (retrieval, "
+    "sequence)"
 )
 
 model_metric = Table(
@@ -184,13 +196,17 @@ model_metric = Table(
     description="One row per metric of a run",
     columns=columns(
         ("run_id", "string", "the run: folder runs/<run_id>"),
-        ("model", "string", "fm, lightgbm, deepfm, recommend, best_possible …"),
-        ("stage", "string", "recall, coarse, fine, train, evaluate"),
+        (
+            "model",
+            "string",
+            "fm, lightgbm, deepfm, recommend, a recall channel, best_possible (true probabilities)",
+        ),
+        ("stage", "string", "report, recall, coarse, fine, train, tune or evaluate"),
         ("split", "string", "train, valid, test or holdout"),
-        ("metric", "string", "auc, log_loss, recall, ndcg, map …"),
+        ("metric", "string", _METRICS),
         ("k", "int", "length of the list, null when the metric has none"),
-        ("value", "double", "the number"),
-        ("rows", "bigint", "examples or users it was measured on"),
+        ("value", "double", "value of the metric"),
+        ("rows", "bigint", "number of examples or users it was measured on"),
         ("trained_at", "timestamp", "when the run ended, UTC"),
     ),
     checks=(NotNull(("run_id", "model", "metric", "value")),),
@@ -201,18 +217,18 @@ tuning_trial = Table(
     description="One row per trial of a search",
     key=("run_id", "trial"),
     columns=columns(
-        ("run_id", "string", "the search"),
-        ("model", "string", "what was searched"),
+        ("run_id", "string", "run of the search"),
+        ("model", "string", "model that was tuned"),
         ("trial", "int", "number of the trial, from 0"),
-        ("parameters", "string", "its values, as JSON"),
-        ("metric", "string", "what was measured, on the validation split"),
-        ("value", "double", "the number"),
-        ("seed", "bigint", "seed of the trial"),
-        ("seconds", "double", "its duration"),
-        ("status", "string", "done, stopped (behind the others, or measured on a part of the data) or failed"),
-        ("steps", "int", "times it was measured"),
-        ("metrics", "string", "all that was measured, as JSON"),
-        ("error", "string", "why it failed"),
+        ("parameters", "string", "hyper-parameters, as JSON"),
+        ("metric", "string", "metric that the search optimises, on the validation split"),
+        ("value", "double", "value of the metric"),
+        ("seed", "bigint", "random seed of the trial"),
+        ("seconds", "double", "duration"),
+        ("status", "string", "done, stopped (worse than the others, or measured on a part of the data) or failed"),
+        ("steps", "int", "number of times the metric was reported"),
+        ("metrics", "string", "all metrics, as JSON"),
+        ("error", "string", "why the trial failed, null otherwise"),
     ),
     checks=(OneOf("status", ("done", "stopped", "failed")),),
 )
@@ -222,33 +238,33 @@ tuning_best = Table(
     description="One row per search with its best trial, chosen on the validation split",
     key=("run_id",),
     columns=columns(
-        ("run_id", "string", "the search"),
-        ("model", "string", "what was searched"),
-        ("trial", "int", "the best trial"),
-        ("parameters", "string", "its values, as JSON"),
-        ("metric", "string", "what was measured"),
-        ("value", "double", "the number"),
+        ("run_id", "string", "run of the search"),
+        ("model", "string", "model that was tuned"),
+        ("trial", "int", "number of the best trial"),
+        ("parameters", "string", "its hyper-parameters, as JSON"),
+        ("metric", "string", "metric that the search optimises"),
+        ("value", "double", "value of the metric"),
     ),
 )
 
 _WINDOW = (
-    ("window_start", "timestamp", "UTC; the window begins here"),
-    ("window_end", "timestamp", "and ends before this"),
-    ("rank", "int", "place in the window, from 1"),
+    ("window_start", "timestamp", "start of the window, UTC"),
+    ("window_end", "timestamp", "end of the window, exclusive"),
+    ("rank", "int", "from 1, most frequent first"),
 )
 
 hot_topic = Table(
     name="ads_hot_topic",
-    description="One row per window and place of the topics named most in it; ties by topic",
+    description="One row per window and rank of the topics mentioned most in it; ties by topic",
     key=("window_start", "window_end", "rank"),
-    columns=columns(*_WINDOW, ("topic", "string", "what stands between two #"), ("count", "bigint", "times named")),
+    columns=columns(*_WINDOW, ("topic", "string", "text between two #"), ("count", "bigint", "mentions")),
     checks=(NotNull(("topic",)), InRange("count", 1), InRange("rank", 1)),
 )
 
 hot_product = Table(
     name="ads_hot_product",
-    description="One row per window and place of the items clicked, liked or bought most in it; ties by item",
+    description="One row per window and rank of the items with most clicks, likes and purchases in it; ties by item",
     key=("window_start", "window_end", "rank"),
-    columns=columns(*_WINDOW, ("item_id", "string", "what"), ("count", "bigint", "clicks, likes and purchases")),
+    columns=columns(*_WINDOW, ("item_id", "string", "the item"), ("count", "bigint", "clicks, likes and purchases")),
     checks=(NotNull(("item_id",)), InRange("count", 1), InRange("rank", 1)),
 )

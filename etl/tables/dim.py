@@ -1,4 +1,4 @@
-"""DIM: dimensions, a whole snapshot in each partition."""
+"""DIM, the dimensions: each partition is a whole snapshot."""
 
 from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, Table, columns
 
@@ -11,7 +11,7 @@ user = Table(
         ("gender", "string", "F, M or null"),
         ("age_group", "string", "18-24, 25-34, 35-44, 45-54, 55+ or null"),
         ("city", "string", "home city or occupation group, null when unknown"),
-        ("registered_at", "timestamp", "when the account was made"),
+        ("registered_at", "timestamp", "when the account was created"),
     ),
     checks=(MinRows(1),),
 )
@@ -22,30 +22,30 @@ item = Table(
     key=("item_id",),
     columns=columns(
         ("item_id", "string", "identifies the item"),
-        ("title", "string", "name shown"),
+        ("title", "string", "title shown to users"),
         ("category", "string", "topic or genre"),
-        ("author", "string", "who made it, null when unknown"),
-        ("published_at", "timestamp", "when it appeared"),
+        ("author", "string", "author, null when unknown"),
+        ("published_at", "timestamp", "when it was published"),
     ),
     checks=(MinRows(1),),
 )
 
 feature_index = Table(
     name="dim_feature_index",
-    description="One row per feature with the index it keeps for ever; new features are appended",
+    description="One row per feature with its index, which never changes; new features are appended",
     key=("feature",),
     columns=columns(
         ("feature", "string", "name of the feature"),
-        ("index", "int", "its place, never changed"),
+        ("index", "int", "position in the feature vector, never changed"),
         ("kind", "string", "sparse or dense"),
-        ("definition", "string", "source and transform; a change is refused"),
-        ("description", "string", "what it says"),
+        ("definition", "string", "source and transform; `features build` refuses a change"),
+        ("description", "string", "meaning of the feature"),
     ),
 )
 
 date = Table(
     name="dim_date",
-    description="One row per calendar day, made ahead",
+    description="One row per calendar day from weblog.first_day to weblog.last_day",
     partition=SCOPE,
     key=("date_key",),
     columns=columns(
@@ -64,7 +64,7 @@ date = Table(
 
 time = Table(
     name="dim_time",
-    description="One row per minute of the day, made ahead",
+    description="One row per minute of the day",
     partition=SCOPE,
     key=("time_key",),
     columns=columns(
@@ -92,7 +92,7 @@ page = Table(
 
 referrer = Table(
     name="dim_referrer",
-    description="One row per referring URL of the day, with its host and, from a search engine, what was searched",
+    description="One row per referring URL of the day, with its host and, from a search engine, the search words",
     partition="datestr",
     key=("referrer_key",),
     columns=columns(
@@ -100,7 +100,7 @@ referrer = Table(
         ("http_referer", "string", "referring URL, '-' for none"),
         ("ref_host", "string", "its host, null for none"),
         ("search_engine", "string", "google, baidu, bing …, null for other hosts"),
-        ("search_words", "string", "what was searched, null when the engine does not tell"),
+        ("search_words", "string", "words of the search, null when the URL does not contain them"),
     ),
 )
 
@@ -122,11 +122,11 @@ user_agent = Table(
 
 visitor = Table(
     name="dim_visitor",
-    description="One row per visitor seen up to the day",
+    description="One row per visitor with a page view up to the day",
     partition="datestr",
     key=("remote_addr",),
     columns=columns(
-        ("remote_addr", "string", "the visitor"),
+        ("remote_addr", "string", "address of the visitor"),
         ("first_seen", "string", "time of the first page view, yyyy-MM-dd HH:mm:ss"),
         ("last_seen", "string", "time of the last page view up to the day"),
     ),
@@ -139,27 +139,27 @@ area = Table(
     partition="datestr",
     key=("remote_addr",),
     columns=columns(
-        ("remote_addr", "string", "the visitor"),
-        ("area", "string", "area of the smallest network that holds the address, null for none"),
+        ("remote_addr", "string", "address of the visitor"),
+        ("area", "string", "area of the smallest network that contains the address, null for none"),
     ),
 )
 
 model = Table(
     name="dim_model",
-    description="One row per finished run of a model of the day: what it is, what it read, how good it is",
+    description="One row per finished run of a model of the day, with its inputs, code version and metrics",
     key=("run_id",),
     columns=columns(
         ("run_id", "string", "the run: folder runs/<run_id>"),
         ("model", "string", "fm, lightgbm, deepfm, recommend …"),
-        ("part", "string", "champion, was champion, rolled back; empty for a challenger that was not promoted"),
+        ("part", "string", "champion, was champion or rolled back; empty for a run that was not promoted"),
         ("trained_at", "timestamp", "when the run ended, UTC"),
-        ("data_from", "string", "first partition that the model's data came from"),
-        ("data_to", "string", "last one"),
+        ("data_from", "string", "first partition of the model's training data"),
+        ("data_to", "string", "last partition of the model's training data"),
         ("features", "string", "version of the feature index"),
-        ("dataset", "string", "version of the data set that was read"),
+        ("dataset", "string", "version of the data set it read"),
         ("code_version", "string", "version of Millrace and commit"),
-        ("metrics", "string", "numbers of the test rows, or of the lists of the day, as JSON"),
-        ("inputs", "string", "all that the run read, as JSON: versions of data sets with their partitions, other runs"),
+        ("metrics", "string", "metrics of the test rows, or of the lists of the day, as JSON"),
+        ("inputs", "string", "inputs of the run, as JSON: versions of data sets with their partitions, other runs"),
     ),
     checks=(NotNull(("model", "trained_at")), OneOf("part", ("", "champion", "was champion", "rolled back"))),
 )

@@ -1,38 +1,38 @@
-"""DWD: cleaned facts."""
+"""DWD, the detail layer: cleaned facts."""
 
 from etl.table import InRange, NotNull, OneOf, References, Table, columns
 from etl.tables import dim, ods
 
 impression = Table(
     name="dwd_impression",
-    description="One row per item shown to a user, with what came of it",
+    description="One row per impression: an item shown to a user, and whether it was clicked",
     key=("impression_id",),
     columns=columns(
-        ("impression_id", "string", "identifies the showing"),
-        ("request_id", "string", "the list that the item was shown in"),
-        ("user_id", "string", "who saw it"),
-        ("item_id", "string", "what was shown"),
-        ("position", "int", "place in the list, from 1"),
+        ("impression_id", "string", "identifies the impression"),
+        ("request_id", "string", "identifies the request whose list showed the item"),
+        ("user_id", "string", "user who saw the item"),
+        ("item_id", "string", "item shown"),
+        ("position", "int", "position in the list, from 1"),
         ("device", "string", "phone, tablet or desktop"),
-        ("shown_at", "timestamp", "when, UTC"),
+        ("shown_at", "timestamp", "time of the impression, UTC"),
         ("is_clicked", "int", "1 if a click followed, else 0"),
-        ("features", "map<string,double>", "feature values logged when it was shown, null for none"),
+        ("features", "map<string,double>", "feature values logged at serving time, null for none"),
     ),
     checks=(NotNull(("user_id", "item_id", "shown_at")), InRange("position", 1), InRange("is_clicked", 0, 1)),
 )
 
 interaction = Table(
     name="dwd_interaction",
-    description="One row per act of a user on an item: click, like, purchase or rating",
+    description="One row per interaction of a user with an item: click, like, purchase or rating",
     key=("event_id",),
     columns=columns(
-        ("event_id", "string", "identifies the act"),
-        ("user_id", "string", "who acted"),
-        ("item_id", "string", "on what"),
+        ("event_id", "string", "identifies the interaction"),
+        ("user_id", "string", "the user"),
+        ("item_id", "string", "the item"),
         ("action", "string", "click, like, purchase or rating"),
-        ("value", "double", "rating or amount; 1 where the act has none"),
-        ("impression_id", "string", "the showing that it followed, null when unknown"),
-        ("acted_at", "timestamp", "when, UTC"),
+        ("value", "double", "rating or amount; 1 where the interaction has none"),
+        ("impression_id", "string", "impression that it followed, null when unknown"),
+        ("acted_at", "timestamp", "time of the interaction, UTC"),
     ),
     checks=(
         NotNull(("user_id", "item_id", "acted_at")),
@@ -42,15 +42,15 @@ interaction = Table(
 
 weblog_request = Table(
     name="dwd_weblog_request",
-    description="One row per parsed line of a web server's log: the fact of the star, with keys of its dimensions",
+    description="One row per parsed line of a web server's log: the fact of a star schema, with its dimensions' keys",
     partition="datestr",
     columns=columns(
         *[(column.name, column.type, column.comment) for column in ods.weblog_detail.columns],
         ("method", "string", "GET, HEAD, POST …, null where the request has none"),
         ("bytes", "bigint", "bytes of the body, null for none"),
-        ("host", "string", "web server that wrote the line, null when its folder does not tell"),
-        ("file", "string", "file that held the line"),
-        ("position", "bigint", "orders the lines of a file"),
+        ("host", "string", "web server that wrote the line, null when its folder does not name one"),
+        ("file", "string", "file that the line was read from"),
+        ("position", "bigint", "order of the line in its file; not its line number"),
         ("date_key", "int", "dim_date"),
         ("time_key", "int", "dim_time"),
         ("page_key", "bigint", "dim_page, same datestr"),

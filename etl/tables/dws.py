@@ -1,17 +1,17 @@
-"""DWS: aggregates."""
+"""DWS, the summary layer: aggregates and intermediate results."""
 
 from etl.table import InRange, NotNull, Table, columns
 
 recall_candidate = Table(
     name="dws_recall_candidate",
-    description="One row per user and item that recall proposes, for the lists served after the day",
+    description="One row per user and candidate item of recall, for the lists served after the day",
     key=("user_id", "item_id"),
     columns=columns(
-        ("user_id", "string", "for whom"),
-        ("item_id", "string", "what"),
-        ("channels", "string", "channels that proposed it, best first, joined by +"),
+        ("user_id", "string", "the user"),
+        ("item_id", "string", "the candidate item"),
+        ("channels", "string", "recall channels that proposed it, best first, joined by +"),
         ("score", "double", "merged score, larger is better"),
-        ("rank", "int", "place among the user's candidates, from 1"),
+        ("rank", "int", "rank among the user's candidates, from 1"),
     ),
     checks=(NotNull(("channels", "score")), InRange("rank", 1)),
 )
@@ -22,30 +22,34 @@ open_visit = Table(
     partition="datestr",
     key=("remote_addr",),
     columns=columns(
-        ("session", "string", "the visit"),
-        ("remote_addr", "string", "the visitor"),
+        ("session", "string", "identifies the visit: address and time of its first view"),
+        ("remote_addr", "string", "address of the visitor"),
         ("inTime", "string", "time of the first view"),
         ("inPage", "string", "first URL"),
         ("referal", "string", "referrer of the first view"),
-        ("outTime", "string", "time of the last view up to the end of the day"),
+        ("outTime", "string", "time of the last view until the end of the day"),
         ("outPage", "string", "URL of that view"),
-        ("pageVisits", "bigint", "page views up to then"),
+        ("pageVisits", "bigint", "page views until then"),
     ),
     checks=(NotNull(("session", "outTime")),),
 )
 
 user_interest = Table(
     name="dws_user_interest",
-    description="One row per user and topic that they were shown: how much they are interested in it",
+    description="One row per user and topic among their impressions: how much the user is interested in it",
     key=("user_id", "tag"),
     columns=columns(
         ("user_id", "string", "the user"),
         ("tag", "string", "the topic"),
-        ("shown", "bigint", "impressions of the user on the topic"),
-        ("clicks", "bigint", "clicks among them"),
-        ("rate", "double", "click rate, pulled to that of all users and topics"),
-        ("interest", "double", "coefficient of a logistic regression: over 0 means more than others"),
-        ("rank", "int", "place among the user's topics, by interest, from 1"),
+        ("shown", "bigint", "impressions of the topic's items for the user"),
+        ("clicks", "bigint", "clicks on these impressions"),
+        ("rate", "double", "click rate, smoothed towards that of all users and topics"),
+        (
+            "interest",
+            "double",
+            "coefficient of a logistic regression: over 0 means more clicks than others'",
+        ),
+        ("rank", "int", "rank among the user's topics by interest, from 1"),
     ),
     checks=(NotNull(("rate", "interest")), InRange("shown", 1), InRange("rank", 1)),
 )

@@ -1,4 +1,4 @@
-"""ODS: data as received."""
+"""ODS, the raw layer: data as received."""
 
 from etl.table import InRange, NotNull, OneOf, Table, columns
 
@@ -25,7 +25,7 @@ weblog_origin = Table(
 
 weblog_detail = Table(
     name="ods_weblog_detail",
-    description="One row per parsed line of a web server's log, widened by the parts of time and referrer",
+    description="One row per parsed line of a web server's log, with the parts of its time and referrer",
     partition="datestr",
     columns=columns(
         _VALID,
@@ -53,13 +53,13 @@ weblog_detail = Table(
 
 click_stream_pageviews = Table(
     name="ods_click_stream_pageviews",
-    description="One row per page view (valid request) with its place in a visit",
+    description="One row per page view (valid request) with its position in a visit",
     partition="datestr",
     columns=columns(
-        ("session", "string", "the visit: address and time of its first view"),
-        ("remote_addr", "string", "the visitor"),
+        ("session", "string", "identifies the visit: address and time of its first view"),
+        ("remote_addr", "string", "address of the visitor"),
         ("time_local", "string", "time of the view, yyyy-MM-dd HH:mm:ss"),
-        ("visit_step", "int", "place in the visit, from 1; goes on over midnight"),
+        ("visit_step", "int", "position in the visit, from 1; counts on over midnight"),
         ("request", "string", "URL with its query"),
         ("stay_time", "bigint", "seconds to the next view of the visit on the same day, null for the last"),
         ("http_referer", "string", "referring URL, '-' for none"),
@@ -79,14 +79,14 @@ click_stream_pageviews = Table(
 
 click_stream_visit = Table(
     name="ods_click_stream_visit",
-    description="One row per visit, on the day that it began: views of a visitor with no gap over 30 minutes",
+    description="One row per visit, on the day that it began: page views of a visitor without a gap of over 30 minutes",
     partition="datestr",
     key=("session",),
     columns=columns(
         ("session", "string", "identifies the visit: address and time of its first view"),
-        ("remote_addr", "string", "the visitor"),
+        ("remote_addr", "string", "address of the visitor"),
         ("inTime", "string", "time of the first view"),
-        ("outTime", "string", "time of the last view, after midnight perhaps"),
+        ("outTime", "string", "time of the last view, which may be after midnight"),
         ("inPage", "string", "first URL"),
         ("outPage", "string", "last URL"),
         ("referal", "string", "referrer of the first view, '-' for none"),
@@ -97,11 +97,11 @@ click_stream_visit = Table(
 
 quarantine = Table(
     name="ods_quarantine",
-    description="One row per received line that could not be read, with its reason and place; nothing is dropped",
+    description="One row per received line that could not be parsed, with its reason and place; no line is dropped",
     columns=columns(
-        ("stage", "string", "stage that refused the line: weblog or events"),
+        ("stage", "string", "stage that refused the line: weblog, events, ingest or covers"),
         ("reason", "string", "not_combined_format, too_long, invalid_utf8, bad_time, not_json, missing_field …"),
-        ("file", "string", "file that holds the line"),
+        ("file", "string", "file that contains the line"),
         ("line_number", "bigint", "line in that file, from 1"),
         ("line", "string", "the line, cut to its first 4096 characters"),
     ),

@@ -1,4 +1,4 @@
-"""OPS: the system about itself."""
+"""OPS, operations: runs of stages and watermarks of imports."""
 
 from etl.table import NotNull, OneOf, Table, columns
 
@@ -10,9 +10,9 @@ run = Table(
         ("stage", "string", "weblog, import, events, features …"),
         ("rows_in", "bigint", "rows read for the day"),
         ("rows_out", "bigint", "rows that count"),
-        ("rows_invalid", "bigint", "rows kept but marked invalid, or duplicates"),
-        ("rows_quarantined", "bigint", "rows set apart with their reason"),
-        ("rows_other_date", "bigint", "rows seen that belong to another day"),
+        ("rows_invalid", "bigint", "rows that are stored as invalid, and duplicates"),
+        ("rows_quarantined", "bigint", "rows in ods_quarantine, with their reason"),
+        ("rows_other_date", "bigint", "rows read that belong to another day"),
         ("started_at", "timestamp", "UTC"),
         ("ended_at", "timestamp", "UTC"),
         ("status", "string", "done or failed"),
@@ -23,13 +23,13 @@ run = Table(
 
 watermark = Table(
     name="ops_watermark",
-    description="One row per incremental import that the day advanced, with the last value it has seen",
+    description="One row per incremental import that ran on the day, with the last value imported",
     key=("import_name",),
     columns=columns(
         ("import_name", "string", "the import"),
-        ("check_column", "string", "column whose values grow"),
-        ("last_value", "string", "its greatest value in the day's partition and those before"),
-        ("kind", "string", "int, Decimal, float, str, date or datetime: how to read last_value"),
+        ("check_column", "string", "column whose values only grow"),
+        ("last_value", "string", "greatest value of the column up to the day"),
+        ("kind", "string", "int, Decimal, float, str, date or datetime: how to parse last_value"),
         ("recorded_at", "timestamp", "UTC"),
     ),
     checks=(NotNull(("last_value",)), OneOf("kind", ("int", "Decimal", "float", "str", "date", "datetime"))),

@@ -1,0 +1,1 @@
+"""The tables: reading, atomic replacement of partitions, checks, quarantine, queries, housekeeping, HiveServer2."""

@@ -6,13 +6,13 @@ import typer
 
 from conf.cli import OutputFormat, OutputOption, print_rows, settings_of
 
-warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="The warehouse itself.")
+warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="Tables, metastore, files.")
 sql = typer.Typer(add_completion=False)
 
 
 @warehouse.command("tables")
 def tables_command(format: OutputOption = OutputFormat.table) -> None:
-    """Every table with its grain."""
+    """List every table with its grain."""
     from etl.tables import ALL
 
     rows = [
@@ -24,16 +24,18 @@ def tables_command(format: OutputOption = OutputFormat.table) -> None:
 
 @warehouse.command("describe")
 def describe_command(table: str, format: OutputOption = OutputFormat.table) -> None:
-    """Columns and checks of a table."""
+    """Show the columns and checks of a table."""
+    from etl.table import check_text
     from etl.tables import table_named
 
-    found = table_named(table)
+    description = table_named(table)
     if format is OutputFormat.table:
-        print(f"{found.name}: {found.description}\n{found.kind}, partitioned by {found.partition}\n")
-    rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in found.columns]
+        print(f"{description.name}: {description.description}")
+        print(f"{description.kind}, partitioned by {description.partition}\n")
+    rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in description.columns]
     print_rows(["column", "type", "comment"], rows, format)
     if format is OutputFormat.table:
-        print("\nchecks: " + ("; ".join(str(check) for check in found.all_checks) or "none"))
+        print("\nchecks: " + ("; ".join(check_text(check) for check in description.all_checks) or "none"))
 
 
 @warehouse.command("check")
@@ -43,31 +45,32 @@ def check_command(context: typer.Context, table: str) -> dict[str, int]:
     from etl.tables import table_named
     from etl.warehouse.store import Warehouse
 
-    found, config = table_named(table), settings_of(context)
+    description, config = table_named(table), settings_of(context)
     with spark_session(config) as spark:
-        return Warehouse(spark, config).check(found)
+        return Warehouse(spark, config).check(description)
 
 
 @warehouse.command("vacuum")
 def vacuum_command(
     context: typer.Context,
-    older_than_h: Annotated[float, typer.Option(help="leave folders younger than this many hours", min=0)] = 24.0,
+    older_than_h: Annotated[float, typer.Option(help="only folders older than this many hours", min=0)] = 24.0,
 ) -> dict[str, int]:
     """Remove files of replaced partitions."""
     from etl.session import spark_session
     from etl.tables import ALL
     from etl.warehouse.store import Warehouse
+    from etl.warehouse.vacuum import vacuum
 
     config = settings_of(context)
     with spark_session(config) as spark:
-        house = Warehouse(spark, config)
+        store = Warehouse(spark, config)
         written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
-        return {"removed": sum(house.vacuum(table, older_than_s=older_than_h * 3600) for table in written)}
+        return {"removed": sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)}
 
 
 @warehouse.command("init")
 def init_command(context: typer.Context) -> dict[str, int]:
-    """Make the metastore's schema in PostgreSQL (metastore.url), once."""
+    """Create the metastore's schema in PostgreSQL (metastore.url), once."""
     from etl.warehouse import init
 
     return init.run(settings_of(context))
@@ -83,7 +86,7 @@ def move_command(context: typer.Context) -> dict[str, int]:
 
 @warehouse.command("serve")
 def serve_command(context: typer.Context) -> dict[str, object]:
-    """A HiveServer2 endpoint, until stopped; where: serve.host and serve.port."""
+    """Serve a HiveServer2 endpoint at serve.host and serve.port until stopped."""
     from etl.warehouse import serve
 
     return serve.run(settings_of(context))
@@ -93,9 +96,8 @@ def serve_command(context: typer.Context) -> dict[str, object]:
 def sql_command(context: typer.Context, statement: str, format: OutputOption = OutputFormat.table) -> None:
     """Query the warehouse."""
     from etl.session import spark_session
-    from etl.tables import ALL
-    from etl.warehouse.store import query
+    from etl.warehouse.query import query
 
     with spark_session(settings_of(context)) as spark:
-        frame = query(spark, statement, list(ALL))
+        frame = query(spark, statement)
         print_rows(frame.columns, [row.asDict(recursive=True) for row in frame.toLocalIterator()], format)

@@ -3,25 +3,27 @@
 import sys
 from pathlib import Path
 
-from etl.table import Table
+from etl.table import Table, check_text
 from etl.tables import ALL
 
 HEAD = """# Data dictionary
 
-Made from `etl/tables/` by `make docs`; a test fails when the two differ. All tables are external, partitioned Parquet.
+Generated from `etl/tables/` by `make docs`; a test fails when the two differ. All tables are external, partitioned
+Parquet.
 """
 
 
 def render() -> str:
-    """The whole page as Markdown."""
-    return "\n".join([HEAD, *[_section(table) for table in ALL.values()]])
+    """The whole page as Markdown: one section per table, in the order of the layers."""
+    sections = [_section(table) for table in ALL.values()]
+    return "\n".join([HEAD, *sections])
 
 
 def _section(table: Table) -> str:
     rows = [f"| `{column.name}` | {column.type} | {column.comment} |" for column in table.columns]
-    checks = "; ".join(str(check) for check in table.all_checks) or "none"
+    checks = "; ".join(check_text(check) for check in table.all_checks) or "none"
     head = [f"## {table.name}", "", f"{table.description}. Partitioned by `{table.partition}`.", ""]
-    return "\n".join([*head, "| column | type | what |", "|---|---|---|", *rows, "", f"Checks: {checks}.", ""])
+    return "\n".join([*head, "| column | type | description |", "|---|---|---|", *rows, "", f"Checks: {checks}.", ""])
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ def run(config: Config) -> dict[str, int]:
     Raises:
         UserError: the configured metastore is the embedded one, which makes its schema by itself.
     """
-    if config.get(MetastoreSettings).url is None:
+    if config.get(MetastoreSettings).is_embedded:
         raise UserError("the embedded metastore needs no init; set metastore.url for one on PostgreSQL")
     with running_jvm(config) as jvm:
-        num_metastore_tables = schema.create(jvm, config)
+        num_metastore_tables = schema.create_schema(jvm, config)
     with spark_session(config) as spark:
         warehouse = Warehouse(spark, config)
         for table in ALL.values():

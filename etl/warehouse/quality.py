@@ -1,7 +1,8 @@
-"""The checks of a table's description, run on a new version of its partitions before anyone can read it."""
+"""The checks of a table's description, run on new files of its partitions before anyone can read them."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import NoReturn
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -9,9 +10,11 @@ from pyspark.sql import functions as F
 
 from conf import UserError
 from etl.session import run_concurrently
-from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique
+from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, check_text
 
-EXAMPLES = 3
+MAX_EXAMPLES = 3
+
+RowCheck = NotNull | InRange | OneOf
 
 
 class QualityError(UserError):
@@ -21,75 +24,93 @@ class QualityError(UserError):
 def check_rows(
     table: Table, rows: DataFrame, partitions: Sequence[str], read: Callable[[Table], DataFrame]
 ) -> dict[str, int]:
-    """Run every check of `table` on `rows` and return the row count of each partition; `read` opens other tables.
+    """Run every check of `table` on `rows`.
 
-    Raises QualityError that names the check, the column and example values.
+    One pass over the rows counts them and the violations of all checks but references, which cost a join each.
+
+    Args:
+        table: whose checks to run.
+        rows: its columns and partition column.
+        partitions: values that must be counted even when they have no rows.
+        read: opens the tables that references point to.
+
+    Returns:
+        Partition value -> number of rows.
+
+    Raises:
+        QualityError: a check failed; names it with the number of rows and examples.
     """
-    row_checks = [check for check in table.all_checks if isinstance(check, (NotNull, InRange, OneOf))]
+    row_checks = [check for check in table.all_checks if isinstance(check, RowCheck)]
     keys = [check for check in table.all_checks if isinstance(check, Unique)]
-    broken = [F.count_if(_violates(check)).alias(f"c{i}") for i, check in enumerate(row_checks)]
-    broken += [F.count_distinct(F.struct(*check.columns)).alias(f"u{i}") for i, check in enumerate(keys)]
+    measures = [F.count_if(_is_violated(check)).alias(f"violations_{i}") for i, check in enumerate(row_checks)]
+    measures += [F.count_distinct(F.struct(*key.columns)).alias(f"distinct_{i}") for i, key in enumerate(keys)]
     counts = dict.fromkeys(partitions, 0)
-    for summary in rows.groupBy(table.partition).agg(F.count("*").alias("rows"), *broken).collect():
+    for summary in rows.groupBy(table.partition).agg(F.count("*").alias("rows"), *measures).collect():
         counts[summary[table.partition]] = summary["rows"]
         for i, key in enumerate(keys):
-            if summary[f"u{i}"] < summary["rows"]:
-                _refuse_doubles(table, rows.where(F.col(table.partition) == summary[table.partition]), key)
+            if summary[f"distinct_{i}"] < summary["rows"]:
+                _refuse_duplicates(table, rows.where(F.col(table.partition) == summary[table.partition]), key)
         for i, check in enumerate(row_checks):
-            if summary[f"c{i}"]:
-                _refuse(table, check, summary[f"c{i}"], _examples(rows, check))
-    for rule in table.all_checks:
-        if isinstance(rule, MinRows):
-            for value in partitions:
-                if counts[value] < rule.rows:
-                    _refuse(table, rule, counts[value], f"partition {table.partition}={value} has {counts[value]}")
+            if summary[f"violations_{i}"]:
+                _refuse(table, check, summary[f"violations_{i}"], _examples(rows, check))
+    for size_check in table.all_checks:
+        if isinstance(size_check, MinRows):
+            _check_min_rows(table, size_check, {value: counts[value] for value in partitions})
     references = [check for check in table.all_checks if isinstance(check, References)]
-    run_concurrently(
-        *[partial(_check_reference, table, rows, rule, read(rule.table), partitions) for rule in references]
-    )
+    run_concurrently(*[partial(_check_reference, table, rows, ref, read(ref.table), partitions) for ref in references])
     return counts
 
 
-def _violates(check: NotNull | InRange | OneOf) -> SparkColumn:
+def _is_violated(check: RowCheck) -> SparkColumn:
+    """Boolean column: the row breaks the check. Nulls break NotNull alone, NaN every range."""
     if isinstance(check, NotNull):
         return reduce(lambda a, b: a | b, [F.col(name).isNull() for name in check.columns])
     value = F.col(check.column)
     if isinstance(check, OneOf):
         return value.isNotNull() & ~value.isin(*check.values)
-    too_low = value < check.low if check.low is not None else F.lit(False)
-    too_high = value > check.high if check.high is not None else F.lit(False)
-    return value.isNotNull() & (too_low | too_high | F.isnan(value.cast("double")))
+    is_too_low = value < check.low if check.low is not None else F.lit(False)
+    is_too_high = value > check.high if check.high is not None else F.lit(False)
+    # Spark orders NaN above every number, which a range without upper bound would let pass.
+    return value.isNotNull() & (is_too_low | is_too_high | F.isnan(value.cast("double")))
 
 
-def _refuse_doubles(table: Table, rows: DataFrame, check: Unique) -> None:
-    doubled = rows.groupBy(*check.columns).count().where("count > 1")
-    found = doubled.limit(EXAMPLES).collect()
-    values = "; ".join(", ".join(str(row[name]) for name in check.columns) for row in found)
-    _refuse(table, check, doubled.count(), f"e.g. {values}")
+def _check_min_rows(table: Table, check: MinRows, counts: dict[str, int]) -> None:
+    for value, count in counts.items():
+        if count < check.rows:
+            _refuse(table, check, count, f"partition {table.partition}={value} has {count}")
+
+
+def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
+    duplicates = rows.groupBy(*key.columns).count().where("count > 1")
+    examples = "; ".join(
+        ", ".join(str(row[name]) for name in key.columns) for row in duplicates.limit(MAX_EXAMPLES).collect()
+    )
+    _refuse(table, key, duplicates.count(), f"e.g. {examples}")
 
 
 def _check_reference(
-    table: Table, rows: DataFrame, check: References, others: DataFrame, partitions: Sequence[str]
+    table: Table, rows: DataFrame, check: References, referenced: DataFrame, partitions: Sequence[str]
 ) -> None:
-    keys = {check.column: check.key}
+    join_keys = {check.column: check.key}
     if check.table.partition != SCOPE:
-        keys[table.partition] = check.table.partition
-        others = others.where(F.col(check.table.partition).isin(list(partitions)))
-    used = rows.select(*keys).where(F.col(check.column).isNotNull()).distinct()
-    known = others.select(*[F.col(there).alias(here) for here, there in keys.items()])
-    strangers = used.join(known, on=list(keys), how="left_anti")
-    found = strangers.limit(EXAMPLES).collect()
-    if found:
-        _refuse(table, check, strangers.count(), "e.g. " + ", ".join(str(row[check.column]) for row in found))
+        join_keys[table.partition] = check.table.partition
+        referenced = referenced.where(F.col(check.table.partition).isin(list(partitions)))
+    used = rows.select(*join_keys).where(F.col(check.column).isNotNull()).distinct()
+    valid = referenced.select(*[F.col(theirs).alias(ours) for ours, theirs in join_keys.items()])
+    dangling = used.join(valid, on=list(join_keys), how="left_anti")
+    examples = dangling.limit(MAX_EXAMPLES).collect()
+    if examples:
+        _refuse(table, check, dangling.count(), "e.g. " + ", ".join(str(row[check.column]) for row in examples))
 
 
-def _examples(rows: DataFrame, check: NotNull | InRange | OneOf) -> str:
-    names = check.columns if isinstance(check, NotNull) else (check.column,)
-    shown = rows.where(_violates(check)).limit(EXAMPLES).collect()
+def _examples(rows: DataFrame, check: RowCheck) -> str:
+    """Up to three offending values; for a null, which says nothing by itself, one whole row."""
+    violating = rows.where(_is_violated(check)).limit(MAX_EXAMPLES).collect()
     if isinstance(check, NotNull):
-        return f"e.g. {str(shown[0].asDict())[:300]}" if shown else ""
-    return "e.g. " + ", ".join(str(row[names[0]]) for row in shown)
+        return f"e.g. {str(violating[0].asDict())[:300]}" if violating else ""
+    return "e.g. " + ", ".join(str(row[check.column]) for row in violating)
 
 
-def _refuse(table: Table, check: Check, count: int, examples: str) -> None:
-    raise QualityError(f"{table.name}: check '{check}' failed for {count} rows ({examples}); the old partition stays")
+def _refuse(table: Table, check: Check, count: int, examples: str) -> NoReturn:
+    text = check_text(check)
+    raise QualityError(f"{table.name}: check '{text}' failed for {count} rows ({examples}); the old partition stays")

@@ -1,4 +1,4 @@
-"""Lines that could not be read, kept with their reason and place in ods_quarantine."""
+"""Lines that could not be parsed, stored with their reason and place in ods_quarantine."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -15,27 +15,31 @@ from etl.warehouse.store import Warehouse
 def replace(
     warehouse: Warehouse, stage: str, lines: DataFrame, refused: DataFrame, days: Sequence[date]
 ) -> dict[date, int]:
-    """Put `refused` in place of what `stage` refused on those days, leave other stages' rows; rows of each day.
+    """Replace the quarantined lines of `stage` on `days`; those of other stages stay.
 
-    `refused` has `reason`, `dt` and the columns of `lines`, which are all lines of its files.
+    Args:
+        warehouse: where ods_quarantine is.
+        stage: weblog, events, ingest or covers.
+        lines: all lines of the files, from `read_lines`: line numbers are counted over them.
+        refused: the lines to quarantine: `reason`, `dt`, and the columns of `lines`.
+        days: the partitions to replace.
+
+    Returns:
+        The number of quarantined lines of each day.
     """
     with advisory_lock(warehouse.spark, ods.quarantine.name):  # stages share its partitions
-        kept = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
-        _write(warehouse, stage, kept, with_line_numbers(lines, refused), days)
+        others = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
+        fresh = with_line_numbers(lines, refused).select(
+            F.lit(stage).alias("stage"),
+            "reason",
+            "file",
+            "line_number",
+            F.substring(valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
+            "dt",
+        )
+        warehouse.write(ods.quarantine, fresh.unionByName(others), days)
     written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
     counts = dict.fromkeys(days, 0)
     for row in written.groupBy("dt").count().collect():
         counts[date.fromisoformat(row["dt"])] = row["count"]
     return counts
-
-
-def _write(warehouse: Warehouse, stage: str, kept: DataFrame, refused: DataFrame, days: Sequence[date]) -> None:
-    fresh = refused.select(
-        F.lit(stage).alias("stage"),
-        "reason",
-        "file",
-        "line_number",
-        F.substring(valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
-        "dt",
-    )
-    warehouse.write(ods.quarantine, fresh.unionByName(kept), days)

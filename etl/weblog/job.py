@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from conf import Config
 from etl.session import SPARK_ERRORS, run_concurrently
 from etl.sources.lines import corrupt_file_error, read_lines
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -89,7 +89,7 @@ def _consecutive_days(days: Days) -> list[list[date]]:
 
 
 def _page_views_after(
-    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, Counts]
+    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
     """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
 
@@ -110,7 +110,7 @@ def _page_views_after(
 
 
 def _load_requests(
-    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, Counts]
+    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, RowCounts]
 ) -> None:
     """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files."""
     datestrs = [dwd.weblog_request.partition_value(day) for day in days]
@@ -157,7 +157,7 @@ def _observed_counts(observation: Observation, parsed: DataFrame, line_counts: l
 
 
 def _fill_counts(
-    counts: dict[date, Counts],
+    counts: dict[date, RowCounts],
     by_validity: dict[str, tuple[int, int]],
     quarantined: dict[date, int],
     observed: dict[str, int],

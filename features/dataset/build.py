@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from conf.versions import publish_version
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import index_version
@@ -39,7 +39,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         finally:
             rows.unpersist()
         written = sum(about["rows"].values())
-        counts[day] = Counts(rows_in=written, rows_out=written)
+        counts[day] = RowCounts(rows_in=written, rows_out=written)
     return {**total_counts(counts), **about["rows"]}
 
 

@@ -21,7 +21,7 @@ from pyspark.sql.types import FloatType, StringType
 from conf import Config, Paths, UserError, file_url
 from conf.versions import publish_version
 from etl.metastore.connection import advisory_lock
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, ods
 from etl.warehouse.store import Warehouse
 from features.dataset.draws import uniform
@@ -59,7 +59,7 @@ def run_covers(spark: SparkSession, config: Config, day: date) -> dict[str, Any]
             good = read.where("reason is null and label is not null").select("item_id", "label", "cover")
             about: dict[str, Any] = {"classes": classes, "image": [3, size, size]}
             rows = _publish(config, COVERS, day, good, Unischema("Covers", [ITEM, LABEL, cover]), about)
-            counts[day] = Counts(
+            counts[day] = RowCounts(
                 rows_in=read.count(),
                 rows_out=sum(rows.values()),
                 rows_invalid=read.where("reason is null and label is null").count(),
@@ -87,7 +87,7 @@ def run_titles(spark: SparkSession, config: Config, day: date) -> dict[str, Any]
         about: dict[str, Any] = {"classes": classes, "buckets": settings.word_buckets}
         rows = _publish(config, TITLES, day, good, Unischema("Titles", [ITEM, LABEL, field]), about)
         total = items.count()
-        counts[day] = Counts(rows_in=total, rows_out=sum(rows.values()), rows_invalid=total - sum(rows.values()))
+        counts[day] = RowCounts(rows_in=total, rows_out=sum(rows.values()), rows_invalid=total - sum(rows.values()))
     return {**total_counts(counts), **rows}
 
 

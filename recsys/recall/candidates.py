@@ -20,7 +20,7 @@ from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
 from conf.versions import current_version, publish_version
 from etl.session import run_concurrently
-from etl.stage import Counts, stage_run, total_counts
+from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
 from features.dataset.build import countable, features_of_pairs, split_examples
@@ -77,7 +77,7 @@ def run(spark: "SparkSession", config: Config, day: date, *, serve: bool = True)
         finally:
             for frame in (rows, *held):
                 frame.unpersist()
-        counts[day] = Counts(rows_in=written, rows_out=written)
+        counts[day] = RowCounts(rows_in=written, rows_out=written)
     return total_counts(counts)
 
 

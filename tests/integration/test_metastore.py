@@ -14,7 +14,8 @@ from support import ROOT, SMALL, Millrace
 from conf import Config, UserError, load
 from conf.runs import start_run
 from etl.spark_options import spark_program
-from etl.warehouse.serve import ServeSettings, endpoint_options, started
+from etl.warehouse.serve import endpoint_options, running_server
+from etl.warehouse.settings import ServeSettings
 
 QUERY = "select model, metric, value from ads_model_metric where dt = '2026-01-02' order by metric"
 CLIENT = """
@@ -35,7 +36,7 @@ def postgres() -> Iterator[Postgres]:
 
 def clients_agree(config: Config) -> None:
     """`beeline` and a DB-API client see the rows."""
-    with started(config) as (process, port):
+    with running_server(config) as (process, port):
         commands = subprocess.run(["ps", "auxww"], capture_output=True, text=True, check=True).stdout
         assert str(process.pid) in commands
         assert "secret" not in commands

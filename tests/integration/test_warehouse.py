@@ -14,11 +14,13 @@ from pyspark.sql import functions as F
 from support import ROOT
 
 from conf import Config, UserError
-from etl.stage import Counts, stage_run
+from etl.stage import RowCounts, stage_run
 from etl.table import InRange, OneOf, Table, columns
 from etl.tables import ops
 from etl.warehouse.quality import QualityError
-from etl.warehouse.store import Warehouse, query
+from etl.warehouse.query import query
+from etl.warehouse.store import Warehouse
+from etl.warehouse.vacuum import vacuum
 
 DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
 
@@ -91,22 +93,22 @@ def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark:
     table = table_of("ads_vacuum")
     for value in (1, 2, 3):
         warehouse.write(table, rows(spark, [(value, "x", "2026-02-01")]), DAYS[:1])
-    assert warehouse.vacuum(table, older_than_s=3600) == 0
-    assert warehouse.vacuum(table, older_than_s=0) == 2
+    assert vacuum(warehouse, table, older_than_s=3600) == 0
+    assert vacuum(warehouse, table, older_than_s=0) == 2
     spark.catalog.refreshTable(table.name)
     assert content(warehouse, table) == [(3, "x", "2026-02-01")]
 
 
 def test_a_stage_leaves_its_counts_in_ops_run_whether_it_ends_well_or_not(warehouse: Warehouse) -> None:
     with stage_run(warehouse, "good", DAYS[:1]) as counts:
-        counts[DAYS[0]] = Counts(rows_in=5, rows_out=3, rows_invalid=1, rows_quarantined=1, rows_other_date=9)
+        counts[DAYS[0]] = RowCounts(rows_in=5, rows_out=3, rows_invalid=1, rows_quarantined=1, rows_other_date=9)
     with pytest.raises(UserError), stage_run(warehouse, "bad", DAYS[:1]):
         raise UserError("no such thing\nsecond line")
     with (
         pytest.raises(RuntimeError, match="5 rows in, 4 accounted for"),
         stage_run(warehouse, "leaky", DAYS[:1]) as counts,
     ):
-        counts[DAYS[0]] = Counts(rows_in=5, rows_out=4)
+        counts[DAYS[0]] = RowCounts(rows_in=5, rows_out=4)
     found = {row["stage"]: row for row in warehouse.read(ops.run, DAYS[:1]).collect()}
     assert (found["good"]["status"], found["good"]["rows_out"], found["good"]["rows_other_date"]) == ("done", 3, 9)
     assert (found["bad"]["status"], found["bad"]["error"]) == ("failed", "no such thing")
@@ -124,7 +126,7 @@ def test_sql_mistakes_are_one_line(spark: SparkSession) -> None:
     with pytest.raises(UserError, match="ads_never_written is empty: no stage has written it yet"):
         query(spark, "select * from ads_never_written", ["ads_never_written"])
     with pytest.raises(UserError, match=r"SQL: .*PARSE_SYNTAX_ERROR"):
-        query(spark, "selec 1", [])
+        query(spark, "selec 1")
 
 
 def test_a_full_scan_is_pruned_to_the_days_asked_for(warehouse: Warehouse, spark: SparkSession) -> None:

@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
-with MetastoreLock(Path(sys.argv[1])).held(0):
+with MetastoreLock(Path(sys.argv[1])).hold(0):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -51,7 +51,7 @@ def holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
 def test_a_second_process_is_told_who_holds_the_metastore(tmp_path: Path) -> None:
     process = holder(tmp_path, 60)
     try:
-        with pytest.raises(UserError, match=f"in use by process {process.pid}"), MetastoreLock(tmp_path).held(0.3):
+        with pytest.raises(UserError, match=f"in use by process {process.pid}"), MetastoreLock(tmp_path).hold(0.3):
             pass
     finally:
         process.kill()
@@ -60,7 +60,7 @@ def test_a_second_process_is_told_who_holds_the_metastore(tmp_path: Path) -> Non
 
 def test_a_waiting_process_gets_the_metastore_when_it_is_free(tmp_path: Path) -> None:
     process = holder(tmp_path, 0.5)
-    with MetastoreLock(tmp_path).held(30):
+    with MetastoreLock(tmp_path).hold(30):
         assert process.wait(timeout=10) == 0
 
 
@@ -69,7 +69,7 @@ def test_the_lock_of_a_killed_process_is_free_when_its_jvm_is_gone(tmp_path: Pat
     process.kill()
     process.wait()
     started = time.monotonic()
-    with MetastoreLock(tmp_path).held(30):
+    with MetastoreLock(tmp_path).hold(30):
         assert time.monotonic() - started < 10
 
 
@@ -79,10 +79,10 @@ def test_a_jvm_that_outlives_its_process_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "lock.json").write_text(f'{{"pid": {os.getpid()}, "jvm": {jvm.pid}, "command": "gone"}}')
     try:
         time.sleep(0.2)
-        with pytest.raises(UserError, match="in use by"), MetastoreLock(tmp_path).held(0.3):
+        with pytest.raises(UserError, match="in use by"), MetastoreLock(tmp_path).hold(0.3):
             pass
     finally:
         jvm.kill()
         jvm.wait()
-    with MetastoreLock(tmp_path).held(5):
+    with MetastoreLock(tmp_path).hold(5):
         pass

@@ -5,7 +5,7 @@ import pytest
 from support import ROOT
 
 from conf import UsageError
-from etl.table import InRange, NotNull, OneOf, Table, Unique, columns, quote
+from etl.table import InRange, NotNull, OneOf, References, Table, Unique, check_text, columns, quote
 from etl.tables import ALL, ods, table_named
 from etl.warehouse.dictionary import render
 
@@ -18,7 +18,7 @@ def test_a_table_says_its_grain_and_checks_its_own_columns(table: Table) -> None
     assert table.description.startswith("One row per ")
     names = table.column_names
     assert len(set(names)) == len(names)
-    assert all(column.comment for column in table.columns)
+    assert all(0 < len(column.comment) <= 256 for column in table.columns)  # more does not fit Hive's schema
     for check in table.all_checks:
         used = check.columns if isinstance(check, (NotNull, Unique)) else (getattr(check, "column", names[0]),)
         assert set(used) <= set(names)
@@ -68,8 +68,10 @@ def test_an_unknown_table_lists_the_known_ones() -> None:
 
 
 def test_checks_read_as_rules() -> None:
-    assert str(InRange("p", 0, 1)) == "0 <= p <= 1"
-    assert str(OneOf("a", ("x", "y"))) == "a in (x, y)"
+    assert check_text(InRange("p", 0, 1)) == "0 <= p <= 1"
+    assert check_text(InRange("p", low=1)) == "1 <= p"
+    assert check_text(OneOf("a", ("x", "y"))) == "a in (x, y)"
+    assert check_text(References("a", ods.quarantine, "file")) == "a is a ods_quarantine.file"
 
 
 def test_the_data_dictionary_in_the_docs_is_what_the_tables_say() -> None:

@@ -1,0 +1,68 @@
+"""The private parts of PySpark that Millrace uses, all in one file: PySpark 4.3 has no public way to them.
+
+Table locations, external-catalog calls and Hadoop file systems exist only in Spark's JVM; the end of that JVM, which
+frees the embedded metastore, is nowhere offered. tests/unit/etl/test_compat.py fails when another PySpark is
+installed: look there which of these functions a public one replaces.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from pyspark.sql import SparkSession
+
+PYSPARK_VERSION = "4.3.0"
+
+
+def jvm_of(spark: "SparkSession") -> Any:
+    """py4j's view of the session's JVM: `jvm.java.util.HashSet()` calls a constructor there."""
+    return spark._jvm
+
+
+def hadoop_configuration(spark: "SparkSession") -> Any:
+    """Hadoop's Configuration of the context, with every `spark.hadoop.…` option and without the prefix."""
+    return spark._jsc.hadoopConfiguration()
+
+
+def session_hadoop_configuration(spark: "SparkSession") -> Any:
+    """As `hadoop_configuration`, with what the session's own options change."""
+    return spark._jsparkSession.sessionState().newHadoopConf()
+
+
+def external_catalog(spark: "SparkSession") -> Any:
+    """Spark's ExternalCatalog: its own client of the Hive metastore."""
+    return spark._jsparkSession.sessionState().catalog().externalCatalog()
+
+
+def launch_jvm() -> Any:
+    """Start the JVM of this process as PYSPARK_SUBMIT_ARGS says, or connect to that of spark-submit; returns it."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    return SparkContext._jvm
+
+
+def current_jvm() -> Any:
+    """The JVM that `launch_jvm` started; None before that."""
+    from pyspark import SparkContext
+
+    return SparkContext._jvm
+
+
+def close_jvm() -> "subprocess.Popen[bytes] | None":
+    """Tell the JVM to end, and let the next session start another; returns its process, which is still ending.
+
+    None when there is no JVM, or when spark-submit started it.
+    """
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return None
+    process: subprocess.Popen[bytes] | None = getattr(gateway, "proc", None)
+    gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = None
+    if process is not None and process.stdin is not None:
+        process.stdin.close()  # Spark's gateway server ends when its standard input does
+    return process
