@@ -145,7 +145,7 @@ from pathlib import Path
 from conf import Paths, load
 from etl.session import spark_session
 from etl.tables import ads
-from etl.warehouse import Warehouse
+from etl.warehouse.store import Warehouse
 
 config = load(overrides=[f"paths.home={sys.argv[1]}", "spark.compile_little=true"], environment={})
 pvs, marker = int(sys.argv[2]), sys.argv[3]
