@@ -24,7 +24,6 @@ from training.models import model_named
 from training.optim.optimizers import make_optimizer
 from training.settings import OptimizerSettings, TrainSettings
 from training.tasks.objective import Objective
-from training.tasks.tasks import Classes, NextItem
 from training.workers import LocalWorker
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
     data = open_data(config, task, day)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if isinstance(task, NextItem):
+        if task.needs_catalogue:
             write_catalogue(data, folder)
         job = Job(config, model, data.folder, folder, data.inputs, data.columns, data.version)
         batch = next(epoch(job.feed("train", LocalWorker()), 0))
@@ -86,14 +85,7 @@ def initial_loss(objective: Objective, batch: Batch) -> tuple[float, tuple[float
     objective.eval()
     with torch.no_grad():
         cost = float(objective(batch)[batch.weight > 0].mean())
-    task = objective.task
-    if isinstance(task, Classes):
-        guess = math.log(len(objective.inputs.classes))
-    elif isinstance(task, NextItem):
-        net: Any = objective.net
-        guess = math.log(1 + (net.num_sampled if task.sampled else len(batch)))
-    else:
-        guess = math.log(2) * max(len(task.labels), 1)
+    guess = objective.task.uninformed_loss(objective.net, objective.inputs, len(batch))
     return cost, (0.1 * guess, 5 * guess)
 
 

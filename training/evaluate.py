@@ -1,4 +1,4 @@
-"""Answers of a model for a whole split, each rank its share, gathered and measured on rank 0."""
+"""Predictions of a model for a whole split, each rank its share, gathered and measured on rank 0."""
 
 from typing import Any
 
@@ -18,44 +18,43 @@ Floats = NDArray[np.float32]
 
 def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, float]:
     """The task's numbers of the split, and its `rows`, on every rank."""
-    parts = worker.gather(answers_of(objective, spec, worker.device))
+    parts = worker.gather(predict_split(objective, spec, worker.device))
     metrics: dict[str, float] = {}
     if worker.rank == 0:
-        answers, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
-        if np.isnan(answers).any():
-            raise UserError(
-                f"the model answers {int(np.isnan(answers).any(axis=1).sum())} rows with NaN: lower train.learning_rate"
-            )
-        metrics = {**objective.task.measure(answers, labels), **_more(objective, answers, labels)}
-        metrics["rows"] = float(len(answers))
+        predictions, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        if np.isnan(predictions).any():
+            num_rows = int(np.isnan(predictions).any(axis=1).sum())
+            raise UserError(f"the model predicts NaN for {num_rows} rows: lower train.learning_rate")
+        metrics = {**objective.task.measure(predictions, labels), **_own_metrics(objective, predictions, labels)}
+        metrics["rows"] = float(len(predictions))
     return worker.share(metrics)
 
 
-def _more(objective: Objective, answers: Floats, labels: Floats) -> dict[str, float]:
+def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> dict[str, float]:
     """`train.metrics`: names of METRICS, or the user's own functions, each called by the name of its function."""
     metrics = {}
     for name in objective.own_metrics:
         metric = METRICS.get(name) or import_object(name, "the metric of train.metrics")
         try:
-            metrics[name.rpartition(":")[2]] = float(metric(labels, answers))
+            metrics[name.rpartition(":")[2]] = float(metric(labels, predictions))
         except ValueError as error:
             raise UserError(f"train.metrics {name}: {error}") from error
     return metrics
 
 
 @torch.no_grad()
-def answers_of(objective: Objective, spec: FeedSpec, device: torch.device) -> tuple[Floats, Floats]:
-    """(rows, answers) and labels of this rank's share of a split, in the order of the files."""
+def predict_split(objective: Objective, spec: FeedSpec, device: torch.device) -> tuple[Floats, Floats]:
+    """(rows, outputs) predictions, and labels of this rank's share of a split, in the order of the files."""
     was_training = objective.training
     objective.eval()
-    answers: list[Any] = []
+    predictions: list[Any] = []
     labels: list[Any] = []
     for batch in epoch(in_order(spec), 0):
         is_real = batch.weight > 0
-        predictions = objective.answers(batch.to(device)).float().cpu()
-        answers.append(predictions[is_real])
+        outputs = objective.predict(batch.to(device)).float().cpu()
+        predictions.append(outputs[is_real])
         labels.append(batch.label[is_real])
     objective.train(was_training)
-    if not answers:
-        answers, labels = [torch.zeros((0, 1))], [torch.zeros(0)]
-    return torch.cat(answers).numpy(), torch.cat(labels).numpy()
+    if not predictions:
+        predictions, labels = [torch.zeros((0, 1))], [torch.zeros(0)]
+    return torch.cat(predictions).numpy(), torch.cat(labels).numpy()

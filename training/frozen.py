@@ -20,7 +20,7 @@ from training.loop import Job, build_objective
 from training.models import model_named
 from training.saved import load_weights, save_model
 from training.settings import TransferSettings
-from training.tasks.tasks import Classes
+from training.tasks.classification import Classification
 from training.workers import LocalWorker
 
 HEAD = "training.frozen:build_head"
@@ -28,12 +28,12 @@ FOLDER = "vectors"
 
 
 @dataclass(frozen=True)
-class Vectors(Classes):
+class VectorClassification(Classification):
     """Which class a vector is of."""
 
     kind: str = FOLDER
 
-    def tensors(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
+    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
         return (batch.dense,)
 
 
@@ -42,7 +42,7 @@ def build_head(config: Config, inputs: Inputs) -> nn.Module:
     return nn.Linear(len(inputs.dense), len(inputs.classes))
 
 
-build_head.task = Vectors()  # type: ignore[attr-defined]
+build_head.task = VectorClassification()  # type: ignore[attr-defined]
 
 
 def is_wanted(config: Config) -> bool:
@@ -90,7 +90,7 @@ def _write(net: nn.Module, job: Job, split: str, folder: Path) -> int:
     parts = []
     for batch in epoch(spec, 0):
         is_real = batch.weight > 0
-        vectors = features(*task.tensors(batch, job.inputs))[is_real].numpy()
+        vectors = features(*task.model_inputs(batch, job.inputs))[is_real].numpy()
         columns = {f"v{i}": column for i, column in enumerate(vectors.T)}
         parts.append(pa.table({**columns, "label": batch.label[is_real].numpy()}))
     table = pa.concat_tables(parts)

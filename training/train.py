@@ -19,7 +19,6 @@ from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
 from training.models import Model, model_named
 from training.settings import TransferSettings
-from training.tasks.tasks import NextItem
 
 log = logging.getLogger(__name__)
 
@@ -41,25 +40,23 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
 
     `how.resume` goes on in each model's newest run folder of this day, when that was not finished.
     """
-    found_models = [model_named(model) for model in models]
+    model_entries = [model_named(model) for model in models]
     one_of("backend", how.backend, tuple(BACKENDS))
-    datas = [open_data(config, run.task, day) for run in found_models]
+    datas = [open_data(config, model.task, day) for model in model_entries]
     with ExitStack() as stack:
         runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
         for run, data in zip(runs, datas, strict=True):
             run.log_dataset(describe_version(data.folder))
-        jobs = [
-            job_of(config, *described, how.teacher) for described in zip(models, found_models, datas, runs, strict=True)
-        ]
+        jobs = [job_of(config, *parts, how.teacher) for parts in zip(models, model_entries, datas, runs, strict=True)]
         precomputed = frozen.is_wanted(config)
         reports = []
         trained = BACKENDS[how.backend]([frozen.head_job(job) for job in jobs] if precomputed else jobs, how.workers)
         for job in jobs if precomputed else ():
             frozen.put_together(job)
-        for run, numbers in zip(runs, trained, strict=True):
+        for run, model, numbers in zip(runs, model_entries, trained, strict=True):
             for split in ("valid", "test"):
                 of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
-                _note(run, split, of_split)
+                log_split(run, split, of_split, model.task.loss_metric)
             tracking.log_run(config, run, how.backend, how.workers, numbers)
             reports.append({"run_id": run.run_id, "backend": how.backend, "workers": how.workers, **numbers})
     return reports[0] if len(reports) == 1 else {"runs": reports}
@@ -73,12 +70,12 @@ def _opened(config: Config, model: str, day: date, how: Training) -> AbstractCon
     return start_run(config, name, day, resumed=unfinished)
 
 
-def job_of(config: Config, model: str, found_model: Model, data: Data, run: Run, teacher: str | None = None) -> Job:
+def job_of(config: Config, model: str, entry: Model, data: Data, run: Run, teacher: str | None = None) -> Job:
     """The job of a run, whose folder is made ready for workers."""
     (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
     for old in (FINAL, ERROR):
         (run.folder / old).unlink(missing_ok=True)
-    if isinstance(found_model.task, NextItem):
+    if entry.task.needs_catalogue:
         write_catalogue(data, run.folder)
     start_from = config.get(TransferSettings).run
     return Job(
@@ -102,10 +99,11 @@ def model_folder(config: Config, run_id: str) -> Path:
     return folder
 
 
-def _note(run: Run, split: str, numbers: dict[str, float]) -> None:
-    """A split's numbers for ads_model_metric; `recall@10` is recall with k = 10."""
-    rows = int(numbers["rows"])
-    for name, value in numbers.items():
+def log_split(run: Run, split: str, metrics: dict[str, float], loss_metric: str) -> None:
+    """A split's metrics for `ads_model_metric`: `recall@10` is recall with k = 10; the loss has its task's name."""
+    rows = int(metrics["rows"])
+    for name, value in metrics.items():
         if name != "rows":
             metric, _, k = name.partition("@")
+            metric = loss_metric if metric == "log_loss" else metric
             run.log_metric("train", split, metric, value, rows, k=int(k) if k else None)

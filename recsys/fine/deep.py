@@ -34,7 +34,7 @@ def predict(config: Config, model: str, day: date, rows: Rows) -> NDArray[np.flo
     with torch.no_grad():
         for start in range(0, len(rows.sparse), BATCH):
             batch = _batch(rows, slice(start, start + BATCH), bool(task.lists))
-            scores.append(task.answers(net, batch, inputs)[:, 0])
+            scores.append(task.predict(net, batch, inputs)[:, 0])
     return torch.cat(scores).double().numpy() if scores else np.zeros(0)
 
 

@@ -14,7 +14,7 @@ from training.inputs.data import Data, write_catalogue
 from training.inputs.schema import Inputs
 from training.loop import Job
 from training.models import model_named
-from training.tasks.tasks import NextItem, Task
+from training.tasks import Task
 
 FIELDS = ("user_id", "item_id", "category", "author", "device", "position")
 BUCKETS = (32, 24, 8, 8, 4, 16)
@@ -40,7 +40,7 @@ def make_job(folder: Path, model: str, *overrides: str, rows: int = 2000, groups
     run = folder / "run"
     for part in ("model", "checkpoints"):
         (run / part).mkdir(parents=True, exist_ok=True)
-    if isinstance(task, NextItem):
+    if task.needs_catalogue:
         write_catalogue(data, run)
     return Job(config, model, data.folder, run, inputs, columns, data.version)
 

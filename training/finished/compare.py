@@ -5,7 +5,7 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl
-from training.finished.trained import Trained, in_batches, latency_ms, open_trained, size_mb
+from training.finished.trained import Trained, batches_of, latency_ms, open_trained, size_mb
 from training.inputs.batch import Batch
 from training.inputs.sampling import kept_aside
 from training.limits import Limit, sign_of
@@ -45,11 +45,11 @@ def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, An
 def _loss(trained: Trained, split: str, settings: TrainSettings, is_held_out: bool) -> float:
     """Mean log loss of the rows of a split that are (or are not) kept aside."""
     total, rows = 0.0, 0
-    for batch in in_batches(trained, split):
+    for batch in batches_of(trained, split):
         chosen = kept_aside(batch, settings) == is_held_out
         part: Batch = batch[chosen.nonzero().flatten().numpy()]
         if len(part):
-            numbers = trained.task.measure(trained.objective.answers(part).numpy(), part.label.numpy())
+            numbers = trained.task.measure(trained.objective.predict(part).numpy(), part.label.numpy())
             total, rows = total + numbers["log_loss"] * len(part), rows + len(part)
     if not rows:
         raise UserError(f"no rows of {split} are {'kept aside' if is_held_out else 'learned from'}")

@@ -17,7 +17,6 @@ from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
 from training.finished.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
 from training.saved import save_model
-from training.tasks.tasks import NextItem
 
 HOWS = ("prune", "factorise", "float16", "int8")
 
@@ -108,7 +107,7 @@ def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    if isinstance(before.task, NextItem):
+    if before.task.needs_catalogue:
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
         full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
@@ -119,4 +118,4 @@ def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
 
 
 def _tensors(trained: Trained) -> tuple[torch.Tensor, ...]:
-    return trained.task.tensors(trained.batch()[:64], trained.data.inputs)
+    return trained.task.model_inputs(trained.batch()[:64], trained.data.inputs)

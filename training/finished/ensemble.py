@@ -22,7 +22,7 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
     members = [open_trained(config, run_id) for run_id in run_ids]
     _require_alike(members)
     first = members[0]
-    valid, test = ([member.answers(split) for member in members] for split in ("valid", "test"))
+    valid, test = ([member.predict(split) for member in members] for split in ("valid", "test"))
     weights = stacked_weights([answers for answers, _ in valid], valid[0][1]) if how == "stack" else None
     report: dict[str, Any] = {"how": how}
     with start_run(config, f"ensemble-{first.task.kind}", first.day) as run:

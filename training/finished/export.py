@@ -30,7 +30,7 @@ def export(trained: Trained, path: Path | None = None) -> Path:
     batch = trained.batch()
     rows = int((batch.weight > 0).sum())
     batch = batch[: min(rows, 64)]
-    tensors = trained.task.tensors(batch, trained.data.inputs)
+    tensors = trained.task.model_inputs(batch, trained.data.inputs)
     write_atomically(path, onnx_bytes(trained.net, tensors))
     with torch.no_grad():
         expected = trained.net(*tensors).numpy()

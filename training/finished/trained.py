@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
 from conf.runs import DONE, newest_run
-from training.evaluate import Floats, answers_of
+from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
 from training.inputs.data import Data, open_data
 from training.inputs.feed import FeedSpec, epoch
 from training.models import model_named
 from training.saved import NET, load_model
 from training.settings import TrainSettings
+from training.tasks import Task
 from training.tasks.objective import Objective
-from training.tasks.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Trained:
         settings = self.config.get(TrainSettings)
         return FeedSpec(self.data.folder / split, self.data.columns, settings.batch_size)
 
-    def answers(self, split: str) -> tuple[Floats, Floats]:
-        """(rows, answers) and labels of a split, in the order of its files."""
-        return answers_of(self.objective, self.feed(split), torch.device("cpu"))
+    def predict(self, split: str) -> tuple[Floats, Floats]:
+        """(rows, outputs) predictions and labels of a split, in the order of its files."""
+        return predict_split(self.objective, self.feed(split), torch.device("cpu"))
 
     def measure(self, split: str) -> dict[str, float]:
         """The task's numbers of a split, and its `rows`."""
-        answers, labels = self.answers(split)
-        return {**self.task.measure(answers, labels), "rows": float(len(answers))}
+        predictions, labels = self.predict(split)
+        return {**self.task.measure(predictions, labels), "rows": float(len(predictions))}
 
     @property
     def objective(self) -> Objective:
@@ -88,16 +88,16 @@ def newest_trained(config: Config, model: str, day: date) -> Trained:
 
 
 def latency_ms(trained: Trained, repeats: int = 50) -> float:
-    """Median time of answering one row, in milliseconds, on this machine."""
-    return _median_ms(lambda row: trained.objective.answers(row), trained.batch()[:1], repeats)
+    """Median time of predicting one row, in milliseconds, on this machine."""
+    return _median_ms(trained.objective.predict, trained.batch()[:1], repeats)
 
 
-def _median_ms(answer: Any, row: Batch, repeats: int) -> float:
+def _median_ms(predict: Any, row: Batch, repeats: int) -> float:
     durations = []
     with torch.no_grad():
         for _ in range(repeats):
             started = time.perf_counter()
-            answer(row)
+            predict(row)
             durations.append(time.perf_counter() - started)
     return float(np.median(durations) * 1000)
 
@@ -113,7 +113,7 @@ def stored_mb(weights: Mapping[str, Tensor]) -> float:
     return stored / 2**20
 
 
-def in_batches(trained: Trained, split: str) -> Iterator[Batch]:
+def batches_of(trained: Trained, split: str) -> Iterator[Batch]:
     """Batches of a split without padding, in order."""
     for batch in epoch(trained.feed(split), 0):
         rows = int((batch.weight > 0).sum())

@@ -1,8 +1,8 @@
 """Deep models by name; `my_package.module:build` is imported, and that is the whole plug-in system.
 
 A builder takes (config, inputs) and returns a module whose `forward` takes the tensors of its task: for clicks `sparse`
-(rows, fields) and `dense` (rows, features), and gives logits (rows,). A builder of one's own may say another task by an
-attribute `task`.
+(rows, fields) and `dense` (rows, features), and gives logits (rows,). A builder of one's own may name another task of
+`TASKS`, or give one, by an attribute `task`.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,9 @@ from training.models.multitask import esmm, mmoe, ple, shared_bottom
 from training.models.retrieval import two_tower, youtube_candidates
 from training.models.sequence import gru4rec, sasrec
 from training.models.text import text_rnn
-from training.tasks.tasks import Classes, Click, EngagedClick, EntireSpace, Many, NextItem, Task
+from training.tasks import TASKS, Task
 
 Builder = Callable[[Config, Inputs], nn.Module]
-
-CLICK, CLICK_BY_HISTORY = Click(), Click(lists=("history",))
-COVER, TITLE = Classes("covers"), Classes("titles", lists=("words",))
 
 
 @dataclass(frozen=True)
@@ -36,33 +33,33 @@ class Model:
 
 
 MODELS: dict[str, Model] = {
-    "lr": Model(lr.build, CLICK),
-    "fm": Model(fm.build, CLICK),
-    "wide_deep": Model(wide_deep.build, CLICK),
-    "deepfm": Model(deepfm.build, CLICK),
-    "dcn": Model(dcn.build, CLICK),
-    "xdeepfm": Model(xdeepfm.build, CLICK),
-    "autoint": Model(autoint.build, CLICK),
-    "dlrm": Model(dlrm.build, CLICK),
-    "finalmlp": Model(finalmlp.build, CLICK),
-    "din": Model(din.build, CLICK_BY_HISTORY),
-    "youtube_ranking": Model(youtube_ranking.build, EngagedClick(lists=("history",))),
-    "shared_bottom": Model(shared_bottom.build, Many()),
-    "mmoe": Model(mmoe.build, Many()),
-    "ple": Model(ple.build, Many()),
-    "esmm": Model(esmm.build, EntireSpace()),
-    "youtube_candidates": Model(youtube_candidates.build, NextItem()),
-    "two_tower": Model(two_tower.build, NextItem(sampled=False)),
-    "sasrec": Model(sasrec.build, NextItem()),
-    "gru4rec": Model(gru4rec.build, NextItem()),
-    "lenet": Model(lenet.build, COVER),
-    "alexnet": Model(alexnet.build, COVER),
-    "vgg": Model(vgg.build, COVER),
-    "googlenet": Model(googlenet.build, COVER),
-    "resnet": Model(resnet.build, COVER),
-    "densenet": Model(densenet.build, COVER),
-    "text_gru": Model(text_rnn.build_gru, TITLE),
-    "text_lstm": Model(text_rnn.build_lstm, TITLE),
+    "lr": Model(lr.build, TASKS["click"]),
+    "fm": Model(fm.build, TASKS["click"]),
+    "wide_deep": Model(wide_deep.build, TASKS["click"]),
+    "deepfm": Model(deepfm.build, TASKS["click"]),
+    "dcn": Model(dcn.build, TASKS["click"]),
+    "xdeepfm": Model(xdeepfm.build, TASKS["click"]),
+    "autoint": Model(autoint.build, TASKS["click"]),
+    "dlrm": Model(dlrm.build, TASKS["click"]),
+    "finalmlp": Model(finalmlp.build, TASKS["click"]),
+    "din": Model(din.build, TASKS["click_by_history"]),
+    "youtube_ranking": Model(youtube_ranking.build, TASKS["engaged_click"]),
+    "shared_bottom": Model(shared_bottom.build, TASKS["multi_label"]),
+    "mmoe": Model(mmoe.build, TASKS["multi_label"]),
+    "ple": Model(ple.build, TASKS["multi_label"]),
+    "esmm": Model(esmm.build, TASKS["entire_space"]),
+    "youtube_candidates": Model(youtube_candidates.build, TASKS["next_item"]),
+    "two_tower": Model(two_tower.build, TASKS["next_item_in_batch"]),
+    "sasrec": Model(sasrec.build, TASKS["next_item"]),
+    "gru4rec": Model(gru4rec.build, TASKS["next_item"]),
+    "lenet": Model(lenet.build, TASKS["cover"]),
+    "alexnet": Model(alexnet.build, TASKS["cover"]),
+    "vgg": Model(vgg.build, TASKS["cover"]),
+    "googlenet": Model(googlenet.build, TASKS["cover"]),
+    "resnet": Model(resnet.build, TASKS["cover"]),
+    "densenet": Model(densenet.build, TASKS["cover"]),
+    "text_gru": Model(text_rnn.build_gru, TASKS["title"]),
+    "text_lstm": Model(text_rnn.build_lstm, TASKS["title"]),
 }
 
 
@@ -70,7 +67,10 @@ def model_named(name: str) -> Model:
     """The model called `name`. Raises UsageError that lists the models otherwise."""
     if ":" in name:
         build: Builder = import_object(name, "model", UsageError)
-        return Model(build, getattr(build, "task", CLICK))
+        task = getattr(build, "task", "click")
+        if isinstance(task, str) and task not in TASKS:
+            raise UsageError(f"model {name}: unknown task '{task}'; choose from {', '.join(TASKS)}")
+        return Model(build, TASKS[task] if isinstance(task, str) else task)
     if name not in MODELS:
         raise UsageError(f"unknown model '{name}'; choose from {', '.join(MODELS)}, or give module:builder")
     return MODELS[name]

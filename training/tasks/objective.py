@@ -1,4 +1,4 @@
-"""What the loop makes small: a net, the loss of its task, and what is added to it, in one module.
+"""The objective that training minimises: a net, the loss of its task, distillation and center loss, in one module.
 
 All of it runs inside one `forward`, so that whoever averages gradients sees every parameter.
 """
@@ -16,11 +16,11 @@ from training.inputs.schema import Inputs
 from training.settings import AugmentSettings, LossSettings, TrainSettings
 from training.tasks import losses
 from training.tasks.augment import augment, five_crops
-from training.tasks.tasks import Task
+from training.tasks.task import Task
 
 
 class Objective(nn.Module):
-    """`forward(batch)` is (rows,) what each row costs; `answers(batch)` what is measured."""
+    """`forward(batch)` is the (rows,) losses; `predict(batch)` what the task measures."""
 
     def __init__(self, net: nn.Module, task: Task, inputs: Inputs, config: Config) -> None:
         super().__init__()
@@ -35,55 +35,57 @@ class Objective(nn.Module):
         self.teacher: list[nn.Module] = []
 
     def forward(self, batch: Batch) -> Tensor:
-        batch = self._seen(batch)
-        cost = self.task.loss(self.net, batch, self.inputs, self.settings)
+        batch = self._augmented(batch)
+        loss = self.task.loss(self.net, batch, self.inputs, self.settings)
         if self.teacher:
-            cost = (1 - self.settings.distil) * cost + self.settings.distil * self._distilled(batch)
+            loss = (1 - self.settings.distil) * loss + self.settings.distil * self._distillation_loss(batch)
         if self.center is not None:
             net: Any = self.net
-            vectors = net.features(*self.task.tensors(batch, self.inputs))
-            pulled = self.settings.center * self.center(vectors, batch.label.long())
+            vectors = net.features(*self.task.model_inputs(batch, self.inputs))
+            center_loss = self.settings.center * self.center(vectors, batch.label.long())
             losses.warn_when_unbalanced(
-                {"classes": float(cost.detach().mean()), "center": float(pulled.detach().mean())}
+                {"classes": float(loss.detach().mean()), "center": float(center_loss.detach().mean())}
             )
-            cost = cost + pulled
-        return cost
+            loss = loss + center_loss
+        return loss
 
     def penalty(self) -> Tensor | float:
         """L1 and L2 of the weights, once for a batch."""
         return losses.penalty(dict(self.net.named_parameters()), self.settings)
 
     @torch.no_grad()
-    def answers(self, batch: Batch) -> Tensor:
-        """(rows, answers), a mean over five crops where that is asked for."""
+    def predict(self, batch: Batch) -> Tensor:
+        """(rows, outputs), a mean over five crops where `augment.five_crops` says so."""
         if batch.image is None or not self.augmentation.five_crops:
-            return self.task.answers(self.net, batch, self.inputs)
+            return self.task.predict(self.net, batch, self.inputs)
         crops = five_crops(batch.image.float() / 127.5 - 1)
-        per_crop = [self.task.answers(self.net, replace(batch, image=crop), self.inputs) for crop in crops]
+        per_crop = [self.task.predict(self.net, replace(batch, image=crop), self.inputs) for crop in crops]
         return torch.stack(per_crop).mean(dim=0)
 
-    def _seen(self, batch: Batch) -> Batch:
+    def _augmented(self, batch: Batch) -> Batch:
         if batch.image is None or not self.training:
             return batch
         return replace(batch, image=augment(batch.image.float() / 127.5 - 1, self.augmentation))
 
-    def _distilled(self, batch: Batch) -> Tensor:
-        """What it costs to answer otherwise than the teacher, at a temperature (Hinton et al. 2015)."""
-        tensors = self.task.tensors(batch, self.inputs)
+    def _distillation_loss(self, batch: Batch) -> Tensor:
+        """(rows,) cross-entropy against the teacher's softened predictions (Hinton et al. 2015, eq. 1)."""
+        arguments = self.task.model_inputs(batch, self.inputs)
         with torch.no_grad():
-            teacher_scores = self.teacher[0](*tensors)
-        scores, heat = self.net(*tensors), self.settings.temperature
+            teacher_scores = self.teacher[0](*arguments)
+        scores, temperature = self.net(*arguments), self.settings.temperature
         if teacher_scores.shape != scores.shape:
-            raise UserError("the teacher answers another question: its scores have another shape")
+            raise UserError("the teacher is of another task: its scores have another shape")
         if scores.ndim == 1 or not self.inputs.classes:
             each = functional.binary_cross_entropy_with_logits(
-                scores / heat, torch.sigmoid(teacher_scores / heat), reduction="none"
+                scores / temperature, torch.sigmoid(teacher_scores / temperature), reduction="none"
             )
-            return heat**2 * (each if each.ndim == 1 else each.sum(1))
+            return temperature**2 * (each if each.ndim == 1 else each.sum(1))
         divergence = functional.kl_div(
-            functional.log_softmax(scores / heat, 1), functional.softmax(teacher_scores / heat, 1), reduction="none"
+            functional.log_softmax(scores / temperature, 1),
+            functional.softmax(teacher_scores / temperature, 1),
+            reduction="none",
         )
-        return heat**2 * divergence.sum(1)
+        return temperature**2 * divergence.sum(1)
 
 
 def _width_of(net: nn.Module) -> int:

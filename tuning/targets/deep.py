@@ -12,7 +12,6 @@ from training.inputs.data import Data, open_data, write_catalogue
 from training.loop import Job, fit
 from training.models import model_named
 from training.settings import TrainSettings
-from training.tasks.tasks import NextItem
 from training.workers import LocalWorker
 from tuning.settings import TuneSettings
 from tuning.targets.trial import Trial
@@ -57,7 +56,7 @@ class Deep:
     def _job(self, config: Config, data: Data, folder: Path) -> Job:
         for name in ("model", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        if isinstance(model_named(self.model).task, NextItem):
+        if model_named(self.model).task.needs_catalogue:
             write_catalogue(data, folder)
         return Job(config, self.model, data.folder, folder, data.inputs, data.columns, data.version)
 

@@ -86,7 +86,7 @@ def test_predictions_are_one_row_an_example_in_the_order_of_the_rows(home: Path,
     table = pq.read_table(config.get(Paths).runs / told["run_id"] / "predictions.parquet")
     assert table["key"].to_pylist() == [f"e2-{i}" for i in range(ROWS)]
     assert set(table["answer"].to_pylist()) == {"label"}
-    answers, _ = open_trained(config, deepfm).answers("test")
+    answers, _ = open_trained(config, deepfm).predict("test")
     np.testing.assert_allclose(table["score"].to_numpy(), answers[:, 0], rtol=1e-5)
 
 
@@ -144,9 +144,9 @@ def test_ensembles_are_better_than_their_members(home: Path, deepfm: str) -> Non
 def test_a_small_model_learns_from_a_large_one(home: Path, deepfm: str) -> None:
     """Distilled, it answers more like its teacher than without."""
     config = config_of(home)
-    teacher, _ = open_trained(config, deepfm).answers("test")
+    teacher, _ = open_trained(config, deepfm).predict("test")
     alone, taught = trained(home, "lr"), trained(home, "lr", "loss.distil=0.9", teacher=deepfm)
-    distance = [np.abs(open_trained(config, one).answers("test")[0] - teacher).mean() for one in (alone, taught)]
+    distance = [np.abs(open_trained(config, one).predict("test")[0] - teacher).mean() for one in (alone, taught)]
     assert distance[1] < distance[0]
 
 

@@ -31,7 +31,7 @@ def objective_and_batch(job: Job, rows: int) -> tuple[Objective, Batch]:
 
 def test_shapes(job: Job) -> None:
     objective, batch = objective_and_batch(job, 7)
-    costs, answers = objective(batch), objective.answers(batch)
+    costs, answers = objective(batch), objective.predict(batch)
     assert costs.shape == (7,)
     assert torch.isfinite(costs).all()
     assert answers.shape[0] == 7
@@ -58,7 +58,7 @@ def test_a_trained_model_is_saved_and_loaded_with_equal_answers(job: Job) -> Non
     numbers = fit(LocalWorker(), job)
     assert np.isfinite(numbers["test_log_loss"])
     batch = next(epoch(job.feed("test", LocalWorker()), 0))
-    tensors = model_named(job.model).task.tensors(batch, job.inputs)
+    tensors = model_named(job.model).task.model_inputs(batch, job.inputs)
     one, other = (load_model(job.run_folder / "model", job.config).eval() for _ in range(2))
     with torch.no_grad():
         assert torch.equal(one(*tensors), other(*tensors))
@@ -72,7 +72,7 @@ def test_an_unknown_model_is_refused_with_a_list() -> None:
 def test_exported_to_onnx_a_model_answers_the_same_for_any_number_of_rows(job: Job, tmp_path: Path) -> None:
     objective, batch = objective_and_batch(job, 7)
     net = objective.net.eval()
-    tensors = objective.task.tensors(batch, job.inputs)
+    tensors = objective.task.model_inputs(batch, job.inputs)
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_bytes(net, tensors))
     for rows in (7, 1, 3):

@@ -262,7 +262,7 @@ def test_images_are_augmented_for_training_only(tmp_path: Path) -> None:
     assert not torch.equal(objective(batch), objective(batch))
     objective.eval()
     assert torch.equal(objective(batch), objective(batch))
-    answers = objective.answers(batch)
+    answers = objective.predict(batch)
     assert torch.allclose(answers.sum(1), torch.ones(len(batch)), atol=1e-5)
 
 

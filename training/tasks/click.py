@@ -1,0 +1,75 @@
+"""Clicks: a probability for each impression."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from features.metrics.classification import auc, log_loss
+from training.inputs.batch import Batch
+from training.inputs.schema import Inputs
+from training.settings import LossSettings
+from training.tasks import losses
+from training.tasks.task import Floats, Names, Predict
+
+
+@dataclass(frozen=True)
+class Click:
+    """Whether an impression is clicked. Models give logits (rows,)."""
+
+    lists: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ("label",)
+    kind: str = "examples"
+    row_key: str = "example_id"
+    needs_catalogue: bool = False
+    loss_metric: str = "log_loss"
+
+    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
+        # (rows, fields), (rows, dense), and each list as (rows, list_length)
+        return (batch.sparse, batch.dense, *(ids.padded(inputs.list_length) for ids in batch.lists))
+
+    def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
+        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
+        return loss_of(net(*self.model_inputs(batch, inputs)), batch.label, settings)
+
+    def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
+        return math.log(2) * len(self.labels)  # p = 1/2 for every label
+
+    def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
+        return torch.sigmoid(net(*self.model_inputs(batch, inputs))).unsqueeze(1)
+
+    def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        return label_metrics(predictions[:, 0], labels)
+
+    def answer(self, net: nn.Module, batch: Batch, inputs: Inputs, k: int, predict: Predict) -> tuple[Names, Floats]:
+        predictions = predict(batch)
+        labels = np.array(self.labels[: predictions.shape[1]], object)
+        return np.tile(labels, (len(predictions), 1)), predictions
+
+
+@dataclass(frozen=True)
+class EngagedClick(Click):
+    """Clicks, a clicked row weighing more when a like followed: weighted logistic regression, as YouTube ranks.
+
+    (Covington et al. 2016 weigh by watch time; odds are then the expected engagement.)
+    """
+
+    labels: tuple[str, ...] = ("label", "label_like")
+
+    def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
+        click, like = batch.label[:, 0], batch.label[:, 1].nan_to_num()  # a like is NaN where nothing was opened
+        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
+        return loss_of(net(*self.model_inputs(batch, inputs)), click, settings) * (1 + click * like)
+
+    def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        return label_metrics(predictions[:, 0], labels[:, 0])
+
+
+def label_metrics(probabilities: Floats, labels: Floats) -> dict[str, float]:
+    """Log loss of one label, (rows,) each, and its AUC where both classes occur."""
+    metrics = {"log_loss": log_loss(labels, probabilities)}
+    if 0 < labels.sum() < len(labels):
+        metrics["auc"] = auc(labels, probabilities)
+    return metrics

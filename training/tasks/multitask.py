@@ -1,0 +1,63 @@
+"""Several labels at once: click, like, purchase."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.inputs.batch import Batch
+from training.inputs.schema import Inputs
+from training.settings import LossSettings
+from training.tasks import losses
+from training.tasks.click import Click, label_metrics
+from training.tasks.task import Floats
+
+
+@dataclass(frozen=True)
+class MultiLabel(Click):
+    """Click, like and purchase. Models give logits (rows, labels).
+
+    A label that is missing (NaN) has no loss: nobody can like what was not opened.
+    """
+
+    labels: tuple[str, ...] = ("label", "label_like", "label_purchase")
+    loss_metric: str = "log_loss_sum"
+
+    def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
+        targets = self.targets(batch.label)  # (rows, labels)
+        is_observed = ~targets.isnan()
+        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
+        each = loss_of(net(*self.model_inputs(batch, inputs)), torch.where(is_observed, targets, 0.0), settings)
+        return torch.where(is_observed, each, 0.0).sum(dim=1)
+
+    def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
+        return torch.sigmoid(net(*self.model_inputs(batch, inputs)))
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """(rows, labels) what the model's logits stand for."""
+        return labels
+
+    def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        targets = self.targets(torch.from_numpy(np.asarray(labels, np.float32))).numpy()
+        metrics: dict[str, float] = {}
+        for i, name in enumerate(self.labels):
+            is_observed = ~np.isnan(targets[:, i])
+            if is_observed.any():
+                of_label = label_metrics(predictions[is_observed, i], targets[is_observed, i])
+                metrics |= {f"{metric}_{name}": value for metric, value in of_label.items()}
+        metrics["log_loss"] = sum(value for name, value in metrics.items() if name.startswith("log_loss_"))
+        # Models of several labels are compared with models of clicks by the AUC of the first label, the click.
+        if f"auc_{self.labels[0]}" in metrics:
+            metrics["auc"] = metrics[f"auc_{self.labels[0]}"]
+        return metrics
+
+
+@dataclass(frozen=True)
+class EntireSpace(MultiLabel):
+    """Click, and click with like, both over all impressions (ESMM, Ma et al. 2018)."""
+
+    labels: tuple[str, ...] = ("label", "label_like")
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return torch.stack([labels[:, 0], labels[:, 0] * labels[:, 1].nan_to_num()], dim=1)

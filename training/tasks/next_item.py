@@ -1,0 +1,105 @@
+"""Which item a user chooses next, out of all."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conf import UserError
+from training.inputs.batch import Batch
+from training.inputs.schema import Inputs
+from training.settings import LossSettings
+from training.tasks import losses
+from training.tasks.task import Floats, Names, Predict
+
+CUTOFFS = (10, 50)  # k of recall@k and ndcg@k
+EXCLUDED = -1e9  # a score that softmax gives no weight
+
+
+@dataclass(frozen=True)
+class NextItem:
+    """Models give vectors of users, `net(…)`, and of items, `net.items(ids)`, (rows, dim) each.
+
+    `sampled`: softmax over the right item and items drawn by popularity; otherwise over the items of the batch. Either
+    way scores are corrected by the log of how often an item is drawn (logQ, Bengio and Senécal 2008, Yi et al. 2019).
+    """
+
+    sampled: bool = True
+    lists: tuple[str, ...] = ("history",)
+    labels: tuple[str, ...] = ()
+    kind: str = "positives"
+    row_key: str = "example_id"
+    needs_catalogue: bool = True
+    loss_metric: str = "softmax_loss"
+
+    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
+        return (batch.sparse, batch.dense, batch.lists[0].padded(inputs.list_length))
+
+    def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
+        items: Any = net.items
+        item = batch.sparse[:, inputs.place("item_id")]  # (rows,)
+        user = net(*self.model_inputs(batch, inputs))  # (rows, dim)
+        if settings.name == "n_pair":
+            return losses.n_pair(user, items(item))
+        if settings.name == "triplet":
+            chosen = items(item)
+            # The item that the next row chose is the negative.
+            return losses.triplet(user, chosen, chosen.roll(1, 0), settings.margin)
+        if settings.name != "cross_entropy":
+            raise UserError(f"loss.name={settings.name} is not for items; choose from cross_entropy, n_pair, triplet")
+        return self._over_sampled(net, user, item) if self.sampled else self._over_batch(net, user, item, batch.weight)
+
+    def _over_sampled(self, net: Any, user: Tensor, item: Tensor) -> Tensor:
+        negatives = net.catalog.draw(net.num_sampled)  # (sampled,)
+        log_q = net.catalog.log_q
+        positive_scores = (user * net.items(item)).sum(1) - log_q[item]
+        negative_scores = user @ net.items(negatives).T - log_q[negatives]  # (rows, sampled)
+        # An item that was drawn by accident is no negative of its own row.
+        negative_scores = negative_scores.masked_fill(negatives == item.unsqueeze(1), EXCLUDED)
+        return functional.cross_entropy(
+            torch.cat([positive_scores.unsqueeze(1), negative_scores], 1), torch.zeros_like(item), reduction="none"
+        )
+
+    def _over_batch(self, net: Any, user: Tensor, item: Tensor, weight: Tensor) -> Tensor:
+        scores = user @ net.items(item).T - net.catalog.log_q[item]  # (rows, rows)
+        is_same_item = (item == item.unsqueeze(1)) & ~torch.eye(len(item), dtype=torch.bool, device=item.device)
+        scores = scores.masked_fill(is_same_item | (weight == 0), EXCLUDED)
+        # A padding row has no candidate at all; its loss has no weight, but must be a number.
+        scores = scores + torch.diag((weight == 0).to(scores.dtype) * -EXCLUDED)
+        return functional.cross_entropy(scores, torch.arange(len(item), device=item.device), reduction="none")
+
+    def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
+        num_sampled: Any = net.num_sampled
+        return math.log(1 + (num_sampled if self.sampled else rows))
+
+    def predict(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
+        """(rows, 2): rank of the right item among all items, and −log of its probability."""
+        item = batch.sparse[:, inputs.place("item_id")]
+        scores = self.scores(net, batch, inputs)
+        positive_score = scores.gather(1, item.unsqueeze(1))
+        rank = 1 + (scores > positive_score).sum(1)
+        return torch.stack([rank.to(scores.dtype), scores.logsumexp(1) - positive_score.squeeze(1)], 1)
+
+    def scores(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
+        """(rows, items) of all items, `EXCLUDED` for ids that are no item."""
+        item_ids = torch.arange(inputs.num_items, device=batch.sparse.device)
+        scores: Tensor = net(*self.model_inputs(batch, inputs)) @ net.items(item_ids).T
+        return scores.masked_fill(~net.catalog.known, EXCLUDED)
+
+    def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        rank = predictions[:, 0]
+        metrics = {"log_loss": float(np.mean(predictions[:, 1], dtype=np.float64))}
+        for k in CUTOFFS:
+            metrics[f"recall@{k}"] = float(np.mean(rank <= k))
+            # One relevant item: the ideal DCG is 1.
+            metrics[f"ndcg@{k}"] = float(np.mean(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0)))
+        return metrics
+
+    def answer(self, net: nn.Module, batch: Batch, inputs: Inputs, k: int, predict: Predict) -> tuple[Names, Floats]:
+        with torch.no_grad():
+            scores, best = self.scores(net, batch, inputs).topk(k, dim=1)  # (rows, k)
+        return best.numpy().astype(str).astype(object), scores.numpy()
