@@ -21,13 +21,13 @@ class BusinessSettings(Settings):
     password: SecretStr | None = None
 
 
-class Part(BaseModel):
+class SettingsEntry(BaseModel):
     """Base of the entries: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class DatabaseSettings(Part):
+class DatabaseSettings(SettingsEntry):
     """One database."""
 
     url: str
@@ -36,7 +36,7 @@ class DatabaseSettings(Part):
     password: SecretStr | None = None
 
 
-class ImportSettings(Part):
+class ImportSettings(SettingsEntry):
     """A table to import into `ods_NAME`, partitioned by day."""
 
     table: str
@@ -69,7 +69,7 @@ class ImportSettings(Part):
         return self
 
 
-class ExportSettings(Part):
+class ExportSettings(SettingsEntry):
     """A warehouse table to export, a day at a time: to a table that exists, or to text files."""
 
     table: str

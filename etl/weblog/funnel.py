@@ -26,11 +26,11 @@ def count_visitors(
         datestr, step and numbs; steps that nobody reached have 0.
     """
     # A view counts for the day on which its visit began, which may be the day before its own.
-    begun = views.select("session", "remote_addr", "visit_step", "request", visit_day().alias("datestr")).where(
+    views_of_days = views.select("session", "remote_addr", "visit_step", "request", visit_day().alias("datestr")).where(
         F.col("datestr").isin(list(datestrs))
     )
     step_patterns = {name: _named_steps(name, patterns) for name, patterns in funnels.items()}
-    counts = [_count_single_funnel(begun, steps) for steps in step_patterns.values()]
+    counts = [_count_single_funnel(views_of_days, steps) for steps in step_patterns.values()]
     all_steps = [(day, step) for day in datestrs for steps in step_patterns.values() for step in steps]
     return (
         spark.createDataFrame(all_steps, "datestr string, step string")
