@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.harness import best_seconds, report, scale_option
 from conf import load
 from training.inputs.batch import Columns
-from training.inputs.feed import FeedSpec, epoch
-from training.inputs.petastorm_arrow import make_batch_reader
+from training.inputs.feed import FeedSpec, read_epoch
+from training.inputs.petastorm_readers import make_batch_reader
 from training.launch.ray_session import ray_session
 
 DENSE = tuple(f"d{i}" for i in range(13))
@@ -92,7 +92,7 @@ def ray_data(folder: Path) -> float:
 
 
 def list_lengths(spec: FeedSpec) -> int:
-    return sum(len(batch.label) for batch in epoch(spec, 0))
+    return sum(len(batch.label) for batch in read_epoch(spec, 0))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.harness import report, scale_option
 from conf import Config, load
 from conf.runs import read_jsonl
 from training.inputs.batch import Batch, Columns
-from training.inputs.feed import epoch
+from training.inputs.feed import read_epoch
 from training.inputs.schema import Inputs
 from training.launch.backends import BACKENDS
 from training.launch.ray_session import ray_session
@@ -86,7 +86,7 @@ def job_of(folder: Path, name: str) -> Job:
 
 def in_memory(job: Job) -> float:
     """The limit: the same objective and optimizer over batches that are tensors; the fastest of three epochs."""
-    batches = list(epoch(job.feed("train", LocalWorker()), 0))
+    batches = list(read_epoch(job.feed("train", LocalWorker()), 0))
     objective = build_objective(job).train()
     config = job.config
     groups = [{"params": list(objective.parameters())}]

@@ -17,8 +17,8 @@ from torch import Tensor
 from conf import Config, UserError
 from training.diagnose import USUAL, UpdateRatios
 from training.inputs.batch import Batch
-from training.inputs.data import open_data, write_catalogue
-from training.inputs.feed import epoch
+from training.inputs.dataset import open_dataset, write_item_catalog
+from training.inputs.feed import read_epoch
 from training.loop import Job, build_objective
 from training.models import model_named
 from training.optim.optimizers import make_optimizer
@@ -39,13 +39,13 @@ TOLERANCE = 1e-7
 def run(config: Config, model: str, day: date) -> dict[str, Any]:
     """All checks on the day's data. Raises UserError that names those that failed."""
     task = model_named(model).task
-    data = open_data(config, task, day)
+    data = open_dataset(config, task, day)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if task.needs_catalogue:
-            write_catalogue(data, folder)
+            write_item_catalog(data, folder)
         job = Job(config, model, data.folder, folder, data.inputs, data.columns, data.version)
-        batch = next(epoch(job.feed("train", LocalWorker()), 0))
+        batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
         report = check(job, batch)
     if failed := [f"{name} ({reason})" for name, reason in report.pop("failed").items()]:
         raise UserError(f"{model} is not ready for a long run: {'; '.join(failed)}")

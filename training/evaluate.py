@@ -1,5 +1,6 @@
 """Predictions of a model for a whole split, each rank its share, gathered and measured on rank 0."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from conf import UserError
 from conf.plugins import import_object
 from features.metrics import METRICS
-from training.inputs.feed import FeedSpec, epoch, in_order
+from training.inputs.feed import FeedSpec, read_epoch
 from training.tasks.objective import Objective
 from training.workers import Worker
 
@@ -49,7 +50,7 @@ def predict_split(objective: Objective, spec: FeedSpec, device: torch.device) ->
     objective.eval()
     predictions: list[Any] = []
     labels: list[Any] = []
-    for batch in epoch(in_order(spec), 0):
+    for batch in read_epoch(replace(spec, shuffle_rows=0), 0):
         is_real = batch.weight > 0
         outputs = objective.predict(batch.to(device)).float().cpu()
         predictions.append(outputs[is_real])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from conf import Config, UserError
 from training.inputs.batch import Batch, Columns
-from training.inputs.feed import epoch
+from training.inputs.feed import read_epoch
 from training.inputs.schema import Inputs
 from training.loop import Job, build_objective
 from training.models import model_named
@@ -88,7 +88,7 @@ def _write(net: nn.Module, job: Job, split: str, folder: Path) -> int:
     spec = replace(job.feed(split, LocalWorker()), shuffle_rows=0)
     task, features = model_named(job.model).task, getattr(net, "features")  # noqa: B009 - a module has no such method
     parts = []
-    for batch in epoch(spec, 0):
+    for batch in read_epoch(spec, 0):
         is_real = batch.weight > 0
         vectors = features(*task.model_inputs(batch, job.inputs))[is_real].numpy()
         columns = {f"v{i}": column for i, column in enumerate(vectors.T)}

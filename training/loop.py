@@ -19,11 +19,11 @@ from training import checkpoint, saved, transfer
 from training.diagnose import UpdateRatios, where_not_finite
 from training.evaluate import evaluate
 from training.inputs.batch import Batch, Columns
-from training.inputs.catalogue import FILE as CATALOGUE
-from training.inputs.feed import FeedSpec, epoch
-from training.inputs.plan import Done
+from training.inputs.dataset import ITEMS_FILE
+from training.inputs.feed import FeedSpec, read_epoch
+from training.inputs.plan import CompletedSteps
 from training.inputs.row_groups import LocalCache
-from training.inputs.sampling import learned_from
+from training.inputs.sampling import apply_sampling
 from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings
@@ -81,7 +81,7 @@ class Position:
     """How far training is. A checkpoint holds it, and everything random follows from it."""
 
     epoch: int = 0
-    done: Done = ()
+    done: CompletedSteps = ()
     """Steps of this epoch that are done, in batches of the feed."""
     step: int = 0
     """Steps since the start, the unit of schedules."""
@@ -171,7 +171,7 @@ def fit(
         transfer.thaw(state.objective, job.config, position.epoch)
         loss_sum, row_sum = 0.0, 0.0  # of this rank since the last exchange
         steps_left = train_feed.num_steps(position.epoch, position.done)
-        for batches in _chunked(epoch(train_feed, position.epoch, position.done), settings.accumulate):
+        for batches in _chunked(read_epoch(train_feed, position.epoch, position.done), settings.accumulate):
             hooks.on_batches(batches)
             loss, rows = _accumulate_gradients(state, batches)
             hooks.before_update(position)
@@ -207,9 +207,9 @@ def build_objective(job: Job) -> Objective:
     model = model_named(job.model)
     net = model.build(job.config, job.inputs)
     initialise(net, s.initialise)
-    catalogue = getattr(net, "catalog", None)
-    if catalogue is not None and (job.run_folder / CATALOGUE).exists():
-        catalogue.fill(job.run_folder / CATALOGUE)
+    catalog = getattr(net, "catalog", None)
+    if catalog is not None and (job.run_folder / ITEMS_FILE).exists():
+        catalog.load(job.run_folder / ITEMS_FILE)
     if job.start_from is not None:
         transfer.load_body(net, job.start_from)
     objective = Objective(net, model.task, job.inputs, job.config)
@@ -291,7 +291,7 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
     state.optimizer.zero_grad()
     loss_sum, row_sum = torch.zeros((), device=worker.device), 0.0
     for i, batch in enumerate(batches):
-        batch = learned_from(batch, settings).to(worker.device)
+        batch = apply_sampling(batch, settings).to(worker.device)
         is_last = i == len(batches) - 1
         # Averaging once a step is enough: gradients of the batches before the last are only added up.
         with nullcontext() if is_last else worker.without_averaging(state.module), _autocast(settings, worker):

@@ -13,7 +13,7 @@ from conf.cli import one_of
 from conf.runs import Run, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
-from training.inputs.data import Data, open_data, write_catalogue
+from training.inputs.dataset import TaskDataset, open_dataset, write_item_catalog
 from training.launch.backends import BACKENDS
 from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
@@ -42,7 +42,7 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
     """
     model_entries = [model_named(model) for model in models]
     one_of("backend", how.backend, tuple(BACKENDS))
-    datas = [open_data(config, model.task, day) for model in model_entries]
+    datas = [open_dataset(config, model.task, day) for model in model_entries]
     with ExitStack() as stack:
         runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
         for run, data in zip(runs, datas, strict=True):
@@ -70,13 +70,13 @@ def _opened(config: Config, model: str, day: date, how: Training) -> AbstractCon
     return start_run(config, name, day, resumed=unfinished)
 
 
-def job_of(config: Config, model: str, entry: Model, data: Data, run: Run, teacher: str | None = None) -> Job:
+def job_of(config: Config, model: str, entry: Model, data: TaskDataset, run: Run, teacher: str | None = None) -> Job:
     """The job of a run, whose folder is made ready for workers."""
     (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
     for old in (FINAL, ERROR):
         (run.folder / old).unlink(missing_ok=True)
     if entry.task.needs_catalogue:
-        write_catalogue(data, run.folder)
+        write_item_catalog(data, run.folder)
     start_from = config.get(TransferSettings).run
     return Job(
         config,

@@ -10,7 +10,7 @@ from conf import Config
 from conf.runs import newest_run
 from recsys.dataset import Rows
 from recsys.settings import RecommendSettings
-from training.inputs.batch import Batch, Ids
+from training.inputs.batch import Batch, IdLists
 from training.inputs.schema import Inputs
 from training.models import model_named
 from training.saved import load_model, weights_name
@@ -44,8 +44,8 @@ def _batch(rows: Rows, part: slice, has_lists: bool) -> Batch:
     return Batch(sparse, dense, ones, ones, (_history(rows, part),) if has_lists else ())
 
 
-def _history(rows: Rows, part: slice) -> Ids:
+def _history(rows: Rows, part: slice) -> IdLists:
     lists = [np.asarray(ids, np.int64) for ids in rows.keys["history"][part]]
     lengths = torch.tensor([0, *map(len, lists)], dtype=torch.int64)
     ids = np.concatenate(lists) if lists else np.zeros(0, np.int64)
-    return Ids(torch.from_numpy(ids), lengths.cumsum(0))
+    return IdLists(torch.from_numpy(ids), lengths.cumsum(0))

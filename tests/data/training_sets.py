@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conf import Config, load
 from training.inputs.batch import Columns
-from training.inputs.data import Data, write_catalogue
+from training.inputs.dataset import TaskDataset, write_item_catalog
 from training.inputs.schema import Inputs
 from training.loop import Job
 from training.models import model_named
@@ -32,7 +32,7 @@ def make_job(folder: Path, model: str, *overrides: str, rows: int = 2000, groups
     """A job of `model` on `rows` rows a split, in row groups of `groups`."""
     config, task = small_config(*overrides), model_named(model).task
     inputs, columns = inputs_of(task), columns_of(task)
-    data = Data(folder / "data", inputs, columns, "v1")
+    data = TaskDataset(folder / "data", inputs, columns, "v1")
     for number, split in enumerate(("train", "valid", "test")):
         (data.folder / split).mkdir(parents=True, exist_ok=True)
         table = pa.table(rows_of(task, rows, number))
@@ -41,7 +41,7 @@ def make_job(folder: Path, model: str, *overrides: str, rows: int = 2000, groups
     for part in ("model", "checkpoints"):
         (run / part).mkdir(parents=True, exist_ok=True)
     if task.needs_catalogue:
-        write_catalogue(data, run)
+        write_item_catalog(data, run)
     return Job(config, model, data.folder, run, inputs, columns, data.version)
 
 

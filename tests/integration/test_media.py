@@ -19,7 +19,7 @@ from features.counts.engagement import with_followed, with_history
 from features.dataset import media
 from training.finished import predict
 from training.finished.trained import open_trained
-from training.inputs.petastorm_arrow import make_reader
+from training.inputs.petastorm_readers import make_reader
 from training.saved import load_weights
 from training.train import Training, run
 

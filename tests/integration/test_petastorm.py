@@ -31,7 +31,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, IntegerType, LongType, StringType, StructField, StructType
 
 from conf import UserError
-from training.inputs.petastorm_arrow import make_batch_reader, make_reader
+from training.inputs.petastorm_readers import make_batch_reader, make_reader
 
 ROWS = 60
 SCHEMA = Unischema(
@@ -335,7 +335,7 @@ def test_foreign_metadata_is_not_unpickled_without_consent(tmp_path: Path, make:
     trap = tmp_path / "sprung"
     (tmp_path / "set").mkdir()
     with foreign(tmp_path / "set", pickle.dumps(Trap(trap))) as source:
-        with pytest.raises(UserError, match=r"holds what is no schema: builtins.eval.*trust_metadata=True"):
+        with pytest.raises(UserError, match=r"holds more than a schema: builtins.eval.*trust_metadata=True"):
             make(source)
         assert not trap.exists()
 

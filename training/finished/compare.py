@@ -7,7 +7,7 @@ from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl
 from training.finished.trained import Trained, batches_of, latency_ms, open_trained, size_mb
 from training.inputs.batch import Batch
-from training.inputs.sampling import kept_aside
+from training.inputs.sampling import is_train_dev
 from training.limits import Limit, sign_of
 from training.saved import NET
 from training.settings import TrainSettings
@@ -46,7 +46,7 @@ def _loss(trained: Trained, split: str, settings: TrainSettings, is_held_out: bo
     """Mean log loss of the rows of a split that are (or are not) kept aside."""
     total, rows = 0.0, 0
     for batch in batches_of(trained, split):
-        chosen = kept_aside(batch, settings) == is_held_out
+        chosen = is_train_dev(batch, settings) == is_held_out
         part: Batch = batch[chosen.nonzero().flatten().numpy()]
         if len(part):
             numbers = trained.task.measure(trained.objective.predict(part).numpy(), part.label.numpy())

@@ -16,7 +16,7 @@ from conf import Config, UserError
 from conf.runs import start_run
 from training.finished.trained import Trained, batches_of, newest_trained, open_trained
 from training.inputs.batch import Batch
-from training.inputs.data import item_names
+from training.inputs.dataset import item_names
 from training.tasks.task import Floats
 
 SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.string()), ("score", pa.float64())])

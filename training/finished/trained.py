@@ -16,8 +16,8 @@ from conf import Config, Paths, UserError
 from conf.runs import DONE, newest_run
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
-from training.inputs.data import Data, open_data
-from training.inputs.feed import FeedSpec, epoch
+from training.inputs.dataset import TaskDataset, open_dataset
+from training.inputs.feed import FeedSpec, read_epoch
 from training.models import model_named
 from training.saved import NET, load_model
 from training.settings import TrainSettings
@@ -36,7 +36,7 @@ class Trained:
     """Its model folder."""
     net: nn.Module
     task: Task
-    data: Data
+    data: TaskDataset
     config: Config
 
     def feed(self, split: str) -> FeedSpec:
@@ -63,7 +63,7 @@ class Trained:
 
     def batch(self, split: str = "valid") -> Batch:
         """The first rows of a split."""
-        return next(epoch(self.feed(split), 0))
+        return next(read_epoch(self.feed(split), 0))
 
 
 def open_trained(config: Config, run_id: str) -> Trained:
@@ -75,7 +75,7 @@ def open_trained(config: Config, run_id: str) -> Trained:
     model = json.loads((run / "model" / NET).read_text(encoding="utf-8"))["model"]
     task, day = model_named(model).task, date.fromisoformat(about["dt"])
     net = load_model(run / "model", config).eval()
-    return Trained(run_id, model, day, run / "model", net, task, open_data(config, task, day), config)
+    return Trained(run_id, model, day, run / "model", net, task, open_dataset(config, task, day), config)
 
 
 def newest_trained(config: Config, model: str, day: date) -> Trained:
@@ -115,6 +115,6 @@ def stored_mb(weights: Mapping[str, Tensor]) -> float:
 
 def batches_of(trained: Trained, split: str) -> Iterator[Batch]:
     """Batches of a split without padding, in order."""
-    for batch in epoch(trained.feed(split), 0):
+    for batch in read_epoch(trained.feed(split), 0):
         rows = int((batch.weight > 0).sum())
         yield batch[:rows]

@@ -1,10 +1,11 @@
-"""What a model is fed: a few contiguous tensors, whatever the number of columns."""
+"""Columns of a data set, and the batch of tensors that they become."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -16,87 +17,100 @@ class Columns:
     dense: tuple[str, ...] = ()
     """Numbers, side by side in `Batch.dense`."""
     lists: tuple[str, ...] = ()
-    """Lists of ids, each an `Ids` in `Batch.lists`."""
+    """Lists of ids, each an `IdLists` in `Batch.lists`."""
     labels: tuple[str, ...] = ("label",)
     """One makes a label of shape (rows,), several (rows, labels)."""
     weight: str | None = None
     """Weight of a row in the loss; 1 when there is no such column."""
     image: str | None = None
-    """Images, decoded by the data set's own codec, in `Batch.image`."""
+    """Encoded images, decoded into `Batch.image`."""
 
     @property
     def names(self) -> list[str]:
-        """All columns to read."""
+        """All columns to read, each once."""
         single = [name for name in (self.weight, self.image) if name]
         return list(dict.fromkeys([*self.sparse, *self.dense, *self.lists, *self.labels, *single]))
 
 
 @dataclass(frozen=True)
-class Ids:
-    """Lists of different lengths: those of row i are `ids[offsets[i]:offsets[i + 1]]`; both int64."""
+class IdLists:
+    """One list of ids per row, of any length: row i has `ids[offsets[i]:offsets[i + 1]]`, as `nn.EmbeddingBag` has it.
 
-    ids: torch.Tensor
-    offsets: torch.Tensor
+    Both tensors are int64; `offsets` has one entry more than there are rows.
+    """
+
+    ids: Tensor
+    offsets: Tensor
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Ids":
-        """Lists of some rows, in the order asked for."""
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "IdLists":
+        """The lists of `rows`, in that order; a slice shares memory with this one."""
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
             bounds = self.offsets[start : max(start, stop) + 1]
-            return Ids(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
+            return IdLists(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
         index = torch.as_tensor(rows)
         starts, lengths = self.offsets[index], self.offsets.diff()[index]
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        offsets = _offsets(lengths)
+        # Where each id of the result stands in `self.ids`, for all rows at once: no loop over lists in Python.
         shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-        return Ids(self.ids[torch.arange(int(offsets[-1])) + shift], offsets)
+        return IdLists(self.ids[torch.arange(int(offsets[-1])) + shift], offsets)
 
-    def padded(self, length: int) -> torch.Tensor:
-        """(rows, length): the last `length` ids of each row at its end, zeros before them."""
-        lengths = self.offsets.diff()
-        place = torch.arange(len(self.ids), device=self.ids.device) - torch.repeat_interleave(
-            self.offsets[1:], lengths
-        )  # -1 for the last of a row
-        row = torch.repeat_interleave(torch.arange(len(self), device=self.ids.device), lengths)
-        fits = place >= -length
-        padded = torch.zeros((len(self), length), dtype=torch.int64, device=self.ids.device)
-        padded[row[fits], length + place[fits]] = self.ids[fits]
+    def to_padded(self, length: int) -> Tensor:
+        """The last `length` ids of each row as (rows, length) int64, right-aligned, with zeros before them.
+
+        The newest id of a history stands last, so a recurrent network ends on it, whatever the history's length.
+        """
+        device, lengths = self.ids.device, self.offsets.diff()
+        row = torch.repeat_interleave(torch.arange(len(self), device=device), lengths)
+        # Position from the end of the row: -1 for its last id.
+        position = torch.arange(len(self.ids), device=device) - torch.repeat_interleave(self.offsets[1:], lengths)
+        fits = position >= -length
+        padded = torch.zeros((len(self), length), dtype=torch.int64, device=device)
+        padded[row[fits], length + position[fits]] = self.ids[fits]
         return padded
 
-    def to(self, device: torch.device) -> "Ids":
-        return Ids(self.ids.to(device, non_blocking=True), self.offsets.to(device, non_blocking=True))
+    def to(self, device: torch.device) -> "IdLists":
+        """The same lists on `device`."""
+        return IdLists(self.ids.to(device, non_blocking=True), self.offsets.to(device, non_blocking=True))
 
     @staticmethod
-    def joined(parts: "list[Ids]") -> "Ids":
-        """Rows of all parts, one after the other."""
+    def concat(parts: "list[IdLists]") -> "IdLists":
+        """Rows of all `parts`, one after the other."""
         lengths = torch.cat([part.offsets.diff() for part in parts])
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        return Ids(torch.cat([part.ids for part in parts]), offsets)
+        return IdLists(torch.cat([part.ids for part in parts]), _offsets(lengths))
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows side by side. Padding rows, which make the last batch full, have weight 0."""
+    """Rows side by side: a few contiguous tensors, whatever the number of columns.
 
-    sparse: torch.Tensor
+    The rows that fill up the last batch of an epoch (see `pad_to`) have weight 0.
+    """
+
+    sparse: Tensor
     """(rows, fields) int64."""
-    dense: torch.Tensor
+    dense: Tensor
     """(rows, features) float32."""
-    label: torch.Tensor
+    label: Tensor
     """(rows,) or (rows, labels) float32."""
-    weight: torch.Tensor
+    weight: Tensor
     """(rows,) float32."""
-    lists: tuple[Ids, ...] = ()
-    image: torch.Tensor | None = None
+    lists: tuple[IdLists, ...] = ()
+    image: Tensor | None = None
     """(rows, channels, height, width) uint8."""
 
     def __len__(self) -> int:
         return len(self.weight)
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Batch":
-        """Some rows: views for a slice."""
+        """The `rows`, in that order; a slice shares memory with this batch."""
         return Batch(
             self.sparse[rows],
             self.dense[rows],
@@ -107,38 +121,54 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> "Batch":
+        """The same rows on `device`; the batch itself on the CPU, where it was read."""
         if device.type == "cpu":
             return self
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name in _ALWAYS}
-        image = None if self.image is None else self.image.to(device, non_blocking=True)
-        return Batch(**moved, lists=tuple(ids.to(device) for ids in self.lists), image=image)
 
-    def padded(self, size: int) -> "Batch":
-        """Filled up to `size` rows with zeros of weight 0."""
-        missing = size - len(self)
-        if missing <= 0:
-            return self
-        return Batch.joined([self, self.nothing(missing)])
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
 
-    def nothing(self, rows: int) -> "Batch":
-        """`rows` rows of zeros with the shapes of this one."""
-        lists = tuple(
-            Ids(torch.zeros(0, dtype=torch.int64), torch.zeros(rows + 1, dtype=torch.int64)) for _ in self.lists
+        return Batch(
+            move(self.sparse),
+            move(self.dense),
+            move(self.label),
+            move(self.weight),
+            tuple(ids.to(device) for ids in self.lists),
+            None if self.image is None else move(self.image),
         )
-        zeros = {name: getattr(self, name).new_zeros((rows, *getattr(self, name).shape[1:])) for name in _ALWAYS}
-        image = None if self.image is None else self.image.new_zeros((rows, *self.image.shape[1:]))
-        return Batch(**zeros, lists=lists, image=image)
+
+    def pad_to(self, num_rows: int) -> "Batch":
+        """This batch, filled up to `num_rows` rows with `padding`."""
+        missing = num_rows - len(self)
+        return Batch.concat([self, self.padding(missing)]) if missing > 0 else self
+
+    def padding(self, num_rows: int) -> "Batch":
+        """`num_rows` rows of zeros, weight included, with the shapes of this batch."""
+
+        def zeros(tensor: Tensor) -> Tensor:
+            return tensor.new_zeros((num_rows, *tensor.shape[1:]))
+
+        no_ids, offsets = torch.zeros(0, dtype=torch.int64), torch.zeros(num_rows + 1, dtype=torch.int64)
+        return Batch(
+            zeros(self.sparse),
+            zeros(self.dense),
+            zeros(self.label),
+            zeros(self.weight),
+            tuple(IdLists(no_ids, offsets) for _ in self.lists),
+            None if self.image is None else zeros(self.image),
+        )
 
     @staticmethod
-    def joined(parts: "list[Batch]") -> "Batch":
-        """Rows of all parts, one after the other."""
+    def concat(parts: "list[Batch]") -> "Batch":
+        """Rows of all `parts`, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        first = parts[0]
-        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _ALWAYS}
-        lists = tuple(Ids.joined([part.lists[i] for part in parts]) for i in range(len(first.lists)))
-        image = None if first.image is None else torch.cat([part.image for part in parts if part.image is not None])
-        return Batch(**tensors, lists=lists, image=image)
-
-
-_ALWAYS = ("sparse", "dense", "label", "weight")
+        images = [part.image for part in parts if part.image is not None]
+        return Batch(
+            torch.cat([part.sparse for part in parts]),
+            torch.cat([part.dense for part in parts]),
+            torch.cat([part.label for part in parts]),
+            torch.cat([part.weight for part in parts]),
+            tuple(IdLists.concat(list(lists)) for lists in zip(*(part.lists for part in parts), strict=True)),
+            torch.cat(images) if images else None,
+        )

@@ -1,19 +1,19 @@
-"""The feed: row groups of a data set, through Petastorm, as shuffled batches of a few contiguous tensors."""
+"""The feed: a rank's share of a data set as shuffled batches, read from Parquet while the loop computes."""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from training.inputs.batch import Batch, Columns, Ids
-from training.inputs.plan import Block, Done, Piece, Plan
+from training.inputs.batch import Batch, Columns, IdLists
+from training.inputs.plan import Block, CompletedSteps, EpochPlan, RowSelection
 from training.inputs.row_groups import LocalCache, read_row_groups, row_group_sizes
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FeedSpec:
-    """What to read and how: folder of the data set, its columns, and who reads which share."""
+    """What to read and how: folder of the split, its columns, and which rank reads."""
 
     folder: Path
     columns: Columns
@@ -32,149 +32,140 @@ class FeedSpec:
     """Rows in the shuffle buffer, after row groups were shuffled; 0 keeps the order of the files."""
     seed: int = 0
     threads: int = 2
+    """Threads that read row groups."""
     prefetch: int = 4
-    """Batches made ahead in a thread; 0 makes them when they are asked for."""
+    """Batches prepared ahead in a thread; 0 prepares each when it is asked for."""
     cache: LocalCache | None = None
 
-    def plan(self, number: int, done: Done = ()) -> Plan:
-        """Who reads what in the epoch `number`, of which some steps may be `done`."""
-        sizes = _sizes(self.folder)
-        return Plan(sizes, self.batch_size, self.world_size, self.shuffle_rows, self.seed, number, done)
+    def plan(self, epoch: int, completed: CompletedSteps = ()) -> EpochPlan:
+        """Which rank reads which rows in `epoch`, after the steps that are `completed`."""
+        sizes = row_group_sizes(self.folder)
+        return EpochPlan(sizes, self.batch_size, self.world_size, self.shuffle_rows, self.seed, epoch, completed)
 
-    def num_steps(self, number: int = 0, done: Done = ()) -> int:
-        """Batches of the epoch that are left, the same on every rank."""
-        return self.plan(number, done).num_steps()
-
-
-@lru_cache(maxsize=64)
-def _sizes(folder: Path) -> tuple[int, ...]:
-    """Published data sets never change, so their footers are read once."""
-    return row_group_sizes(folder)
+    def num_steps(self, epoch: int = 0, completed: CompletedSteps = ()) -> int:
+        """Batches still to come in `epoch`, the same on every rank."""
+        return self.plan(epoch, completed).num_steps()
 
 
-def epoch(spec: FeedSpec, number: int, done: Done = ()) -> Iterator[Batch]:
-    """Every row of this rank's share once, in `spec.num_steps(number, done)` batches of `batch_size` rows.
+def read_epoch(spec: FeedSpec, epoch: int, completed: CompletedSteps = ()) -> Iterator[Batch]:
+    """Batches of this rank's share of an epoch, or of what is left of it.
 
-    Every rank makes the same number of steps; the last batch of a rank is filled with rows of weight 0. The order
-    follows from seed, epoch and number of ranks alone, so an epoch can be gone on with after the steps `done`.
+    The order follows from seed, epoch and world size alone, so training can resume within an epoch.
+
+    Args:
+        spec: what to read, and as which rank.
+        epoch: number of the epoch; every epoch has another order.
+        completed: steps of it that have been made, see `CompletedSteps`.
+
+    Returns:
+        `spec.num_steps(epoch, completed)` batches of `spec.batch_size` rows, the same number on every rank. Over all
+        ranks each row comes once; the last batch of a rank is filled up with rows of weight 0.
     """
-    batches = _epoch(spec, number, done)
-    return _ahead(batches, spec.prefetch) if spec.prefetch else batches
+    batches = _padded_batches(spec, epoch, completed)
+    return _prefetched(batches, spec.prefetch) if spec.prefetch else batches
 
 
-def in_order(spec: FeedSpec) -> FeedSpec:
-    """The same share in the order of the files."""
-    return replace(spec, shuffle_rows=0)
-
-
-def _epoch(spec: FeedSpec, number: int, done: Done) -> Iterator[Batch]:
-    plan = spec.plan(number, done)
+def _padded_batches(spec: FeedSpec, epoch: int, completed: CompletedSteps) -> Iterator[Batch]:
+    plan = spec.plan(epoch, completed)
     blocks = list(plan.blocks(spec.rank))
     steps = plan.num_steps()
     batch = None
-    for batch in _shuffled(spec, blocks) if spec.shuffle_rows else _as_they_stand(spec, blocks):
-        yield batch.padded(spec.batch_size)
+    for batch in _shuffled_batches(spec, blocks) if spec.shuffle_rows else _ordered_batches(spec, blocks):
+        yield batch.pad_to(spec.batch_size)
         steps -= 1
     if steps:
-        like = batch if batch is not None else next(_row_groups(spec, [0]))
+        # A share that is a row smaller can need a batch less: all ranks must step together, or averaging hangs.
+        template = batch if batch is not None else next(_read_groups(spec, [0]))
         for _ in range(steps):
-            yield like.nothing(spec.batch_size)
+            yield template.padding(spec.batch_size)
 
 
-def _shuffled(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
-    """Each block is put together with every row at its place at once, so its batches are slices of it."""
-    parts = _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces])
-    for pieces, draw, skipped in blocks:
-        places = draw()
-        if places is None:
-            raise ValueError("blocks of a plan without a buffer")
-        block = _placed([next(parts) for _ in pieces], places)
-        yield from _sliced(block, spec.batch_size, skipped)
+def _shuffled_batches(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
+    """Each block is assembled with every row at its shuffled position, so that batches are slices: one copy a row."""
+    parts = _read_selections(spec, [selection for block in blocks for selection in block.selections])
+    for block in blocks:
+        positions = block.positions()
+        if positions is None:
+            raise ValueError("a block without a shuffle seed, in a feed that shuffles")
+        shuffled = _scatter([next(parts) for _ in block.selections], positions)
+        yield from _slices(shuffled, spec.batch_size, block.skip)
 
 
-def _placed(parts: list[Batch], places: NDArray[np.int64]) -> Batch:
-    """The rows of all parts, row i at `places[i]`."""
-    rows = len(places)
-    first = parts[0]
+def _scatter(parts: list[Batch], positions: NDArray[np.int64]) -> Batch:
+    """The rows of all `parts`, row i at `positions[i]`."""
 
-    def scattered(of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
-        output = torch.empty((rows, *of(first).shape[1:]), dtype=of(first).dtype)
-        into, start = output.numpy(), 0
-        for part in parts:
-            into[places[start : start + len(part)]] = of(part).numpy()
-            start += len(part)
+    def scatter(tensors: list[Tensor]) -> Tensor:
+        output = torch.empty((len(positions), *tensors[0].shape[1:]), dtype=tensors[0].dtype)
+        rows, start = output.numpy(), 0
+        for tensor in tensors:
+            rows[positions[start : start + len(tensor)]] = tensor.numpy()
+            start += len(tensor)
         return output
 
-    lists: tuple[Ids, ...] = ()
-    if first.lists:
-        order = np.empty(rows, np.int64)
-        order[places] = np.arange(rows)
-        lists = tuple(Ids.joined([part.lists[i] for part in parts])[order] for i in range(len(first.lists)))
+    # Lists of ids have no fixed width to scatter: they are gathered, by the inverse permutation.
+    order = np.empty(len(positions), np.int64)
+    order[positions] = np.arange(len(positions))
+    images = [part.image for part in parts if part.image is not None]
     return Batch(
-        scattered(lambda part: part.sparse),
-        scattered(lambda part: part.dense),
-        scattered(lambda part: part.label),
-        scattered(lambda part: part.weight),
-        lists,
-        None if first.image is None else scattered(_image),
+        scatter([part.sparse for part in parts]),
+        scatter([part.dense for part in parts]),
+        scatter([part.label for part in parts]),
+        scatter([part.weight for part in parts]),
+        tuple(IdLists.concat(list(lists))[order] for lists in zip(*(part.lists for part in parts), strict=True)),
+        scatter(images) if images else None,
     )
 
 
-def _image(part: Batch) -> torch.Tensor:
-    if part.image is None:
-        raise ValueError("a row group without images")
-    return part.image
-
-
-def _as_they_stand(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
-    """Batches in order: views of a row group, but where one crosses its end."""
-    skipped = blocks[0][2] if blocks else 0
+def _ordered_batches(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
+    """Batches in the order of the files: views of a row group, but for those that cross its end."""
+    to_skip = blocks[0].skip if blocks else 0
     remainder: Batch | None = None
-    for part in _pieces(spec, [piece for pieces, _, _ in blocks for piece in pieces]):
-        if skipped >= len(part):
-            skipped -= len(part)
+    for part in _read_selections(spec, [selection for block in blocks for selection in block.selections]):
+        if to_skip >= len(part):
+            to_skip -= len(part)
             continue
-        part = part[skipped : len(part)] if skipped else part
-        skipped = 0
+        part = part[to_skip : len(part)] if to_skip else part
+        to_skip = 0
         if remainder is not None:
             missing = min(spec.batch_size - len(remainder), len(part))
-            remainder, part = Batch.joined([remainder, part[:missing]]), part[missing : len(part)]
+            remainder, part = Batch.concat([remainder, part[:missing]]), part[missing : len(part)]
             if len(remainder) < spec.batch_size:
                 continue
             yield remainder
         full = len(part) - len(part) % spec.batch_size
-        yield from _sliced(part[:full], spec.batch_size, 0)
+        yield from _slices(part[:full], spec.batch_size)
         remainder = part[full : len(part)] if full < len(part) else None
     if remainder is not None:
         yield remainder
 
 
-def _sliced(block: Batch, size: int, first: int) -> Iterator[Batch]:
-    for start in range(first, len(block), size):
-        yield block[start : min(start + size, len(block))]
+def _slices(block: Batch, size: int, start: int = 0) -> Iterator[Batch]:
+    for first in range(start, len(block), size):
+        yield block[first : min(first + size, len(block))]
 
 
-def _pieces(spec: FeedSpec, pieces: list[Piece]) -> Iterator[Batch]:
-    """The rows of each piece; pieces of one row group that follow each other read it once."""
-    starts = [i for i, piece in enumerate(pieces) if i == 0 or pieces[i - 1].group != piece.group]
-    groups = _row_groups(spec, [pieces[i].group for i in starts])
-    new = set(starts)
-    for i, piece in enumerate(pieces):
-        if i in new:
-            rows = next(groups)
-        yield rows if len(piece) == len(rows) and isinstance(piece.rows, range) else rows[piece.index]
+def _read_selections(spec: FeedSpec, selections: list[RowSelection]) -> Iterator[Batch]:
+    """The rows of each selection; neighbours of the same row group share one read of it."""
+    is_new = [i == 0 or selections[i - 1].group != selection.group for i, selection in enumerate(selections)]
+    groups = _read_groups(spec, [s.group for s, new in zip(selections, is_new, strict=True) if new])
+    for selection, new in zip(selections, is_new, strict=True):
+        if new:
+            group = next(groups)
+        is_whole = len(selection) == len(group) and isinstance(selection.rows, range)
+        yield group if is_whole else group[selection.index]
 
 
-def _row_groups(spec: FeedSpec, groups: list[int]) -> Iterator[Batch]:
+def _read_groups(spec: FeedSpec, groups: list[int]) -> Iterator[Batch]:
     return read_row_groups(spec.folder, spec.columns, groups, threads=spec.threads, cache=spec.cache)
 
 
-def _ahead(items: Iterator[T], most: int) -> Iterator[T]:
-    """The same items, made in a thread while the caller works on those before."""
-    ready: queue.Queue[T | BaseException | None] = queue.Queue(most)
+def _prefetched(items: Iterator[T], size: int) -> Iterator[T]:
+    """The same items, up to `size` of them prepared in a thread while the caller works on those before."""
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(size)
     stopped = threading.Event()
 
     def put(item: T | BaseException | None) -> None:
+        # With a timeout: a caller that stops early would leave the thread waiting for room forever.
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -182,17 +173,17 @@ def _ahead(items: Iterator[T], most: int) -> Iterator[T]:
                 continue
             return
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 put(item)
                 if stopped.is_set():
                     break
             put(None)
-        except BaseException as problem:  # it belongs to whoever asks for the next batch
-            put(problem)
+        except BaseException as error:  # raised again where the next batch is asked for
+            put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
         while True:

@@ -1,28 +1,32 @@
-"""Who reads which rows, in which order: every row exactly once an epoch over all ranks, for any number of ranks and
-files, and also when training goes on in the middle of an epoch, with as many ranks or with others.
+"""Which rank reads which rows of an epoch, and in which order.
 
-An epoch's order is the row groups, permuted by seed and epoch, one after the other. Rank r of W reads rows
-N·r // W … N·(r+1) // W of it, so shares differ by a row at most. A rank shuffles within blocks: consecutive rows of its
-share, as many as its buffer holds.
+Every row is read exactly once an epoch over all ranks, for any number of ranks and files, also when training resumes in
+the middle of an epoch with another number of ranks.
+
+An epoch is the sequence of all row groups, permuted by seed and epoch. Rank r of W reads its rows N·r // W …
+N·(r+1) // W, so shares differ by a row at most. A rank shuffles within blocks: consecutive rows of its share, as many
+as its shuffle buffer holds.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-Done = tuple[tuple[int, int], ...]
-"""What of an epoch is done: (number of ranks, steps that each made), an entry for each set of ranks at work."""
+CompletedSteps = tuple[tuple[int, int], ...]
+"""Progress within an epoch: (world size, steps that each rank made), with one entry for each change of world size."""
+
+UNSHUFFLED_BLOCK = 65536  # rows of a block where nothing is shuffled: only the size of what is handed on at once
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some rows of one row group."""
+class RowSelection:
+    """Rows of one row group, by their positions in it."""
 
     group: int
+    """Number of the row group in its data set."""
     rows: "range | NDArray[np.int64]"
 
     def __len__(self) -> int:
@@ -30,117 +34,133 @@ class Piece:
 
     @property
     def index(self) -> "slice | NDArray[np.int64]":
-        """As an array takes it."""
+        """`rows` as an index of arrays and tensors: a range becomes a slice, which makes views instead of copies."""
         return slice(self.rows.start, self.rows.stop) if isinstance(self.rows, range) else self.rows
 
 
-Block = tuple[list[Piece], "Callable[[], NDArray[np.int64] | None]", int]
-"""Consecutive rows of a share: their pieces, what draws the place of each (None: as they stand), rows to skip."""
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a rank's share, which are shuffled among one another."""
+
+    selections: list[RowSelection]
+    shuffle_seed: tuple[int, ...] | None
+    """None: the rows stay in order."""
+    skip: int = 0
+    """Rows at the start of the shuffled block that have been read before."""
+
+    def positions(self) -> "NDArray[np.int64] | None":
+        """(rows,) the position in the shuffled block that each row moves to; None where rows stay in order.
+
+        Drawn on each call, not stored: an epoch of a billion rows would hold 8 GB of positions.
+        """
+        if self.shuffle_seed is None:
+            return None
+        return np.random.default_rng(list(self.shuffle_seed)).permutation(sum(map(len, self.selections)))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How an epoch is read; `sizes` are the rows of the row groups, `buffer` rows are shuffled among (0: in order)."""
+class EpochPlan:
+    """How the ranks read one epoch, or the rest of it; a pure function of its fields, so nothing of it is saved."""
 
-    sizes: tuple[int, ...]
+    group_sizes: tuple[int, ...]
+    """Rows of each row group."""
     batch_size: int
     world_size: int
-    buffer: int
+    shuffle_rows: int
+    """Rows that are shuffled among one another; 0 keeps the order of the files."""
     seed: int
     epoch: int
-    done: Done = ()
+    completed: CompletedSteps = ()
 
     def num_steps(self) -> int:
-        """Batches that are left, the same on every rank: as many as the largest share needs."""
-        _, skip, pieces = self._now()
-        largest = math.ceil(sum(map(len, pieces)) / self.world_size)
-        return max(0, math.ceil(largest / self.batch_size) - skip)
+        """Batches still to be read, the same on every rank: as many as the largest share needs."""
+        _, steps_done, selections = self._current_stage()
+        largest_share = math.ceil(sum(map(len, selections)) / self.world_size)
+        return max(0, math.ceil(largest_share / self.batch_size) - steps_done)
 
     def blocks(self, rank: int) -> Iterator[Block]:
-        """For each block that is left: its pieces, what draws where each of its rows goes, and rows to skip at its
-        start.
-        """
-        stage, skip, pieces = self._now()
-        share = _split(pieces, self.world_size)[rank]
-        first, inside = divmod(skip * self.batch_size, self._block)
-        for number, block in enumerate(_cut(share, self._block)):
-            if number < first:
-                continue
-            yield block, partial(self._places, stage, rank, number, block), inside if number == first else 0
+        """The blocks that `rank` still has to read, in order; the first may be read in part (`Block.skip`)."""
+        stage, steps_done, selections = self._current_stage()
+        share = _split_evenly(selections, self.world_size)[rank]
+        first, skip = divmod(steps_done * self.batch_size, self._block_size)
+        for number, rows in enumerate(_split_by_size(share, self._block_size)):
+            if number >= first:
+                yield Block(rows, self._shuffle_seed(stage, rank, number), skip if number == first else 0)
 
     @property
-    def _block(self) -> int:
-        return max(1, (self.buffer or 65536) // self.batch_size) * self.batch_size
+    def _block_size(self) -> int:
+        """Whole batches, so that no batch crosses the end of a block."""
+        return max(1, (self.shuffle_rows or UNSHUFFLED_BLOCK) // self.batch_size) * self.batch_size
 
-    def _now(self) -> tuple[int, int, list[Piece]]:
-        """The stage of the epoch, the steps made in it, and the pieces that it began with."""
-        pieces = self._ordered()
-        for stage, (world_size, steps) in enumerate(self.done):
-            if stage == len(self.done) - 1 and world_size == self.world_size:
-                return stage, steps, pieces
-            pieces = self._left(stage, pieces, world_size, steps)
-        return len(self.done), 0, pieces
+    def _current_stage(self) -> tuple[int, int, list[RowSelection]]:
+        """Number of the stage (ranks at work without a change), steps made in it, and the rows it began with."""
+        selections = self._shuffled_groups()
+        for stage, (world_size, steps) in enumerate(self.completed):
+            if stage == len(self.completed) - 1 and world_size == self.world_size:
+                return stage, steps, selections
+            selections = self._remaining(stage, selections, world_size, steps)
+        return len(self.completed), 0, selections
 
-    def _ordered(self) -> list[Piece]:
-        order = np.arange(len(self.sizes))
-        if self.buffer:
+    def _shuffled_groups(self) -> list[RowSelection]:
+        order = np.arange(len(self.group_sizes))
+        if self.shuffle_rows:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        return [Piece(int(group), range(self.sizes[group])) for group in order if self.sizes[group]]
+        return [RowSelection(int(group), range(self.group_sizes[group])) for group in order if self.group_sizes[group]]
 
-    def _left(self, stage: int, pieces: list[Piece], world_size: int, steps: int) -> list[Piece]:
-        """What `world_size` ranks had not read after some steps."""
-        pieces_left = []
-        first, inside = divmod(steps * self.batch_size, self._block)
-        for rank, share in enumerate(_split(pieces, world_size)):
-            for number, block in enumerate(_cut(share, self._block)):
+    def _remaining(self, stage: int, selections: list[RowSelection], world_size: int, steps: int) -> list[RowSelection]:
+        """The rows of a stage that its `world_size` ranks had not read after `steps` steps."""
+        remaining = []
+        first, skip = divmod(steps * self.batch_size, self._block_size)
+        for rank, share in enumerate(_split_evenly(selections, world_size)):
+            for number, rows in enumerate(_split_by_size(share, self._block_size)):
                 if number > first:
-                    pieces_left += block
+                    remaining += rows
                 elif number == first:
-                    pieces_left += _after(block, self._places(stage, rank, number, block), inside)
-        return pieces_left
+                    remaining += _unread(Block(rows, self._shuffle_seed(stage, rank, number), skip))
+        return remaining
 
-    def _places(self, stage: int, rank: int, number: int, block: Sequence[Piece]) -> "NDArray[np.int64] | None":
-        """Place in the block that each of its rows is moved to."""
-        if not self.buffer:
-            return None
-        return np.random.default_rng([self.seed, self.epoch, stage, rank, number]).permutation(sum(map(len, block)))
+    def _shuffle_seed(self, stage: int, rank: int, number: int) -> tuple[int, ...] | None:
+        return (self.seed, self.epoch, stage, rank, number) if self.shuffle_rows else None
 
 
-def _split(pieces: Sequence[Piece], parts: int) -> list[list[Piece]]:
-    """Consecutive shares that differ by a row at most."""
-    total = sum(map(len, pieces))
-    bounds = [total * part // parts for part in range(parts + 1)]
-    return _parts(pieces, bounds)
+def _split_evenly(selections: Sequence[RowSelection], num_shares: int) -> list[list[RowSelection]]:
+    """Consecutive shares whose sizes differ by a row at most."""
+    total = sum(map(len, selections))
+    return _split_at(selections, [total * share // num_shares for share in range(num_shares + 1)])
 
 
-def _cut(pieces: Sequence[Piece], size: int) -> list[list[Piece]]:
+def _split_by_size(selections: Sequence[RowSelection], size: int) -> list[list[RowSelection]]:
     """Consecutive blocks of `size` rows; the last may be smaller."""
-    total = sum(map(len, pieces))
-    return _parts(pieces, [*range(0, total, size), total] if total else [0])
+    total = sum(map(len, selections))
+    return _split_at(selections, [*range(0, total, size), total] if total else [0])
 
 
-def _parts(pieces: Sequence[Piece], bounds: Sequence[int]) -> list[list[Piece]]:
-    """Rows bounds[i] … bounds[i + 1] of the pieces in a row, for every i, in one pass; bounds go from 0 to all rows."""
-    parts: list[list[Piece]] = [[] for _ in bounds[1:]]
-    part = first = 0
-    for piece in pieces:
+def _split_at(selections: Sequence[RowSelection], bounds: Sequence[int]) -> list[list[RowSelection]]:
+    """Rows bounds[i] … bounds[i + 1] of the sequence, for every i; bounds go from 0 to the number of rows.
+
+    One pass over the selections, as there are many: after a change of ranks, one for every row group and rank.
+    """
+    parts: list[list[RowSelection]] = [[] for _ in bounds[1:]]
+    part = offset = 0
+    for selection in selections:
         low = 0
-        while low < len(piece):
-            while first + low >= bounds[part + 1]:
+        while low < len(selection):
+            while offset + low >= bounds[part + 1]:
                 part += 1
-            high = min(len(piece), bounds[part + 1] - first)
-            parts[part].append(Piece(piece.group, piece.rows[low:high]))
+            high = min(len(selection), bounds[part + 1] - offset)
+            parts[part].append(RowSelection(selection.group, selection.rows[low:high]))
             low = high
-        first += len(piece)
+        offset += len(selection)
     return parts
 
 
-def _after(block: Sequence[Piece], places: "NDArray[np.int64] | None", read: int) -> Iterator[Piece]:
-    """Rows of a block whose places are not among the first `read`."""
-    first = 0
-    for piece in block:
-        mine = np.arange(first, first + len(piece)) if places is None else places[first : first + len(piece)]
-        unread = np.asarray(piece.rows)[mine >= read]
-        if len(unread):
-            yield Piece(piece.group, unread)
-        first += len(piece)
+def _unread(block: Block) -> Iterator[RowSelection]:
+    """The rows of a block that are not among the first `skip` of its shuffled order."""
+    positions, offset = block.positions(), 0
+    for selection in block.selections:
+        end = offset + len(selection)
+        own_positions = np.arange(offset, end) if positions is None else positions[offset:end]
+        rows = np.asarray(selection.rows)[own_positions >= block.skip]
+        if len(rows):
+            yield RowSelection(selection.group, rows)
+        offset = end

@@ -1,12 +1,14 @@
-"""Row groups through Petastorm's reader, each as the tensors of a `Batch`.
+"""Row groups of Parquet files through Petastorm's threads and disk cache, each as the tensors of a `Batch`.
 
-Petastorm lists the files, reads their row groups in threads and caches them on a local disk; what is ours is that a row
-group becomes a few tensors at once instead of an array for each column, and that they come in the order asked for.
+Petastorm's own readers make an array for each column and choose the order themselves. Here its public parts (listing of
+row groups, schema, thread pool, disk cache) are put together so that a row group becomes a few tensors at once, and
+that row groups come in the order of the plan.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,180 +16,169 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from petastorm.arrow_reader_worker import ArrowReaderWorker
+from petastorm.arrow_legacy import ParquetDataset
 from petastorm.cache import NullCache
+from petastorm.etl.dataset_metadata import infer_or_load_unischema, load_row_groups
 from petastorm.local_disk_cache import LocalDiskCache
-from petastorm.reader import Reader
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
+from petastorm.workers_pool.worker_base import WorkerBase
 
 from conf import UserError
-from training.inputs.batch import Batch, Columns, Ids
-from training.inputs.petastorm_arrow import require_mended
+from training.inputs.batch import Batch, Columns, IdLists
+from training.inputs.petastorm_readers import require_patched_build
 
-ROWS_AT_ONCE = 2048  # columns are set side by side for so many rows at a time, which stay in the processor's cache
+STACK_ROWS = 2048  # columns are stacked for so many rows at a time, which stay in the processor's cache
+QUEUE_PER_THREAD = 4  # row groups that a thread may have waiting: enough never to idle, few enough for memory
 
 
 @dataclass(frozen=True)
 class LocalCache:
-    """Row groups kept on a local disk, for data sets on slow stores."""
+    """Row groups cached on a local disk, for data sets on slow stores."""
 
     folder: Path
     size_limit_gb: float
 
 
+@lru_cache(maxsize=64)
 def row_group_sizes(folder: Path) -> tuple[int, ...]:
-    """Rows of each row group in the order in which Petastorm numbers them: by file name, then place."""
+    """Rows of each row group, in the order in which Petastorm numbers them: by file name, then within the file.
+
+    Read from the files' footers, once a process: published data sets never change.
+
+    Raises UserError when there are no Parquet files in `folder`.
+    """
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise UserError(f"no Parquet files in {folder}")
     return tuple(
-        meta.row_group(i).num_rows
-        for file in files
-        for meta in [pq.read_metadata(file)]
-        for i in range(meta.num_row_groups)
+        metadata.row_group(i).num_rows
+        for metadata in map(pq.read_metadata, files)
+        for i in range(metadata.num_row_groups)
     )
 
 
 def read_row_groups(
     folder: Path, columns: Columns, groups: Sequence[int], *, threads: int, cache: LocalCache | None = None
 ) -> Iterator[Batch]:
-    """The row groups numbered `groups`, one `Batch` each, in that order."""
-    require_mended()
+    """The row groups numbered `groups` (see `row_group_sizes`), one `Batch` each, in the order of `groups`.
+
+    Raises:
+        UserError: another build of Petastorm is installed, an id is missing (null), or an image can't be decoded.
+        RuntimeError: fewer row groups came than were asked for.
+    """
+    require_patched_build()
     if not groups:
         return
-    reader = _Reader(folder, columns, groups, threads, cache)
-    waiting: dict[int, Batch] = {}
-    next_number = 0
-    with reader:
-        for number, rows in reader:
-            waiting[number] = rows
-            while next_number in waiting:
-                yield waiting.pop(next_number)
-                next_number += 1
-    if next_number != len(groups):
-        raise RuntimeError(f"{len(groups) - next_number} of {len(groups)} row groups of {folder} were not read")
+    dataset = ParquetDataset(str(folder), filesystem=LocalFileSystem())
+    # Only images need the schema, for their codec; it is unpickled, so it is better left alone otherwise.
+    schema = infer_or_load_unischema(dataset) if columns.image else None
+    row_groups = load_row_groups(dataset)
+    pool = ThreadPool(threads, results_queue_size=QUEUE_PER_THREAD * threads)
+    ventilator = ConcurrentVentilator(
+        pool.ventilate,
+        [{"row_group": row_groups[group], "position": position} for position, group in enumerate(groups)],
+        max_ventilation_queue_size=QUEUE_PER_THREAD * threads,
+        ventilation_interval=0.001,
+    )
+    pool.start(_RowGroupLoader, (columns, schema, _disk_cache(cache)), ventilator)
+    try:
+        yield from _in_order(pool, len(groups))
+    except EmptyResultError:
+        raise RuntimeError(f"not all of {len(groups)} row groups of {folder} were read") from None
+    finally:
+        pool.stop()
+        pool.join()
 
 
-class _Reader(Reader):  # type: ignore[misc]
-    """Petastorm's reader over chosen row groups; each result is (place in `groups`, Batch)."""
-
-    def __init__(
-        self, folder: Path, columns: Columns, groups: Sequence[int], threads: int, cache: LocalCache | None
-    ) -> None:
-        self._groups = list(groups)
-        worker = type("Worker", (_Worker,), {"columns": columns})
-        super().__init__(
-            _local_files(),
-            str(folder),
-            schema_fields=[f"^{name}$" for name in columns.names],
-            reader_pool=ThreadPool(threads, results_queue_size=4 * threads),
-            worker_class=worker,
-            is_batched_reader=True,
-            shuffle_row_groups=False,
-            num_epochs=1,
-            cache=_disk_cache(cache),
-        )
-
-    def _filter_row_groups(self, *_: Any) -> tuple[list[int], None]:
-        return self._groups, None
-
-    def _create_ventilator(self, groups: list[int], *rest: Any) -> ConcurrentVentilator:
-        *_, queue_size, _seed = rest
-        items = [{"piece_index": group, "number": number} for number, group in enumerate(groups)]
-        return ConcurrentVentilator(
-            self._workers_pool.ventilate, items, max_ventilation_queue_size=queue_size, ventilation_interval=0.001
-        )
+def _in_order(pool: ThreadPool, num_groups: int) -> Iterator[Batch]:
+    """The pool's results by position, whatever the order in which its threads finish."""
+    early: dict[int, Batch] = {}
+    for next_position in range(num_groups):
+        while next_position not in early:
+            position, batch = pool.get_results()
+            early[position] = batch
+        yield early.pop(next_position)
 
 
-class _Results:
-    """Hands a worker's results on as they are."""
-
-    batched_output = True
-
-    def read_next(self, workers_pool: ThreadPool, _schema: Any, _ngram: Any) -> tuple[int, Batch]:
-        try:
-            result: tuple[int, Batch] = workers_pool.get_results()
-        except EmptyResultError:
-            raise StopIteration from None
-        return result
+def _disk_cache(cache: LocalCache | None) -> Any:
+    if cache is None:
+        return NullCache()
+    row_bytes = 1000  # Petastorm only checks with it that the cache is not absurdly small
+    return LocalDiskCache(str(cache.folder), int(cache.size_limit_gb * 2**30), row_bytes, cleanup=False)
 
 
-class _Worker(ArrowReaderWorker):  # type: ignore[misc]
-    """A reading thread: one row group at a time, from file to tensors."""
+class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
+    """Work of a reading thread: one row group at a time, from file to tensors."""
 
-    columns: Columns
+    def __init__(self, worker_id: int, publish: Any, arguments: tuple[Columns, Any, Any]) -> None:
+        super().__init__(worker_id, publish, arguments)
+        self._columns, self._schema, self._cache = arguments
 
-    @staticmethod
-    def new_results_queue_reader() -> _Results:
-        return _Results()
+    def process(self, row_group: Any, position: int) -> None:
+        """Publish (position, Batch) of a row group, from the cache or its file."""
+        key = f"{row_group.path}:{row_group.row_group}:{','.join(self._columns.names)}"
+        arrays = self._cache.get(key, lambda: self._load(row_group))
+        self.publish_func((position, _as_batch(arrays)))
 
-    def process(self, piece_index: int, number: int) -> None:
-        piece = self._split_pieces[piece_index]
-        key = f"{piece.path}:{piece.row_group}:{','.join(self.columns.names)}"
-        arrays = self._local_cache.get(key, lambda: self._load(piece))
-        self.publish_func((number, _as_batch(arrays)))
-
-    def _load(self, piece: Any) -> dict[str, Any]:
-        table = _open(piece.path).read_row_group(piece.row_group, columns=self.columns.names)
-        columns = self.columns
-        tensors: dict[str, Any] = {
-            "sparse": _side_by_side(table, columns.sparse, np.int64),
-            "dense": _side_by_side(table, columns.dense, np.float32),
-            "label": _side_by_side(table, columns.labels, np.float32),
-            "lists": [_lists(table, name) for name in columns.lists],
+    def _load(self, row_group: Any) -> dict[str, Any]:
+        """Arrays, not tensors: they are what the disk cache pickles."""
+        columns = self._columns
+        table = _open(row_group.path).read_row_group(row_group.row_group, columns=columns.names)
+        label = _stacked(table, columns.labels, np.float32)
+        weight = _stacked(table, (columns.weight,), np.float32) if columns.weight else np.ones(len(table), np.float32)
+        arrays: dict[str, Any] = {
+            "sparse": _stacked(table, columns.sparse, np.int64),
+            "dense": _stacked(table, columns.dense, np.float32),
+            "label": label.reshape(-1) if len(columns.labels) == 1 else label,
+            "weight": weight.reshape(-1),
+            "lists": [_ids_and_offsets(table, name) for name in columns.lists],
         }
-        if len(columns.labels) == 1:
-            tensors["label"] = tensors["label"].reshape(-1)
-        weight = columns.weight
-        tensors["weight"] = (
-            _side_by_side(table, (weight,), np.float32).reshape(-1) if weight else np.ones(len(table), np.float32)
-        )
         if columns.image:
             field = self._schema.fields[columns.image]
-            # (height, width, channels) becomes (channels, height, width).
-            pixels = [_pixels(field, value.as_py()) for value in table[columns.image]]
-            tensors["image"] = np.stack(pixels).transpose(0, 3, 1, 2).copy()
-        return tensors
+            pixels = np.stack([_decode(field, image.as_py()) for image in table[columns.image]])
+            arrays["image"] = pixels.transpose(0, 3, 1, 2).copy()  # (rows, channels, height, width), as torch wants it
+        return arrays
 
 
-def _pixels(field: Any, data: bytes) -> NDArray[np.uint8]:
-    """(height, width, 3) by the codec that wrote them; where none is known, they are a file of an image."""
+def _decode(field: Any, data: bytes) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB, by the codec that wrote it, or as an image file where the column has no codec."""
     if field.codec is not None:
-        pixels: NDArray[np.uint8] = field.codec.decode(field, data)
-        return pixels
+        decoded: NDArray[np.uint8] = field.codec.decode(field, data)
+        return decoded
     import cv2
 
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise UserError(f"column {field.name} holds what is no image")
-    return np.asarray(decoded[:, :, ::-1], np.uint8)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"column {field.name} holds bytes that are not an image")
+    return np.asarray(image[:, :, ::-1], np.uint8)  # OpenCV decodes to BGR
 
 
-_files = threading.local()
+_open_files = threading.local()
 
 
 def _open(path: str) -> pq.ParquetFile:
     """The file, opened once for the row groups that a thread reads one after the other."""
-    if getattr(_files, "path", None) != path:
-        _files.path, _files.file = path, pq.ParquetFile(path, memory_map=True)
-    return _files.file
+    if getattr(_open_files, "path", None) != path:
+        _open_files.path, _open_files.file = path, pq.ParquetFile(path, memory_map=True)
+    return _open_files.file
 
 
-def _side_by_side(table: pa.Table, names: Sequence[str], dtype: type) -> NDArray[Any]:
+def _stacked(table: pa.Table, names: Sequence[str], dtype: type) -> NDArray[Any]:
     """(rows, columns), filled a stretch of rows at a time: three times as fast as column by column."""
-    columns = [_array(table, name, dtype) for name in names]
-    matrix: NDArray[Any] = np.empty((len(table), len(names)), dtype)
+    columns = [_to_numpy(table, name, dtype) for name in names]
+    stacked: NDArray[Any] = np.empty((len(table), len(names)), dtype)
     if columns:
-        for first in range(0, len(table), ROWS_AT_ONCE):
-            part = slice(first, first + ROWS_AT_ONCE)
-            np.stack([column[part] for column in columns], axis=1, out=matrix[part], casting="same_kind")
-    return matrix
+        for first in range(0, len(table), STACK_ROWS):
+            part = slice(first, first + STACK_ROWS)
+            np.stack([column[part] for column in columns], axis=1, out=stacked[part], casting="same_kind")
+    return stacked
 
 
-def _array(table: pa.Table, name: str, dtype: type) -> NDArray[Any]:
+def _to_numpy(table: pa.Table, name: str, dtype: type) -> NDArray[Any]:
     column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
     if column.null_count and not np.issubdtype(dtype, np.floating):
         raise UserError(f"column {name} has {column.null_count} missing ids in a row group; ids can't be missing")
@@ -195,30 +186,24 @@ def _array(table: pa.Table, name: str, dtype: type) -> NDArray[Any]:
     return values if values.dtype == dtype else values.astype(dtype)
 
 
-def _lists(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids and offsets of a column of lists; a missing list is an empty one."""
+def _ids_and_offsets(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids and offsets of a column of lists, as `IdLists` has them; a null list is an empty one."""
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    # Lengths, not Arrow's own offsets: those of a null list may span ids that `flatten` leaves out.
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     ids = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return ids, np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
 
 
 def _as_batch(arrays: dict[str, Any]) -> Batch:
-    # What comes from Arrow's memory or the cache is not always writable, and torch warns of that.
-    tensors = {name: torch.from_numpy(arrays[name]) for name in ("sparse", "dense", "label", "weight")}
-    lists = tuple(Ids(torch.tensor(ids), torch.from_numpy(offsets)) for ids, offsets in arrays["lists"])
-    return Batch(**tensors, lists=lists, image=torch.from_numpy(arrays["image"]) if "image" in arrays else None)
-
-
-def _local_files() -> Any:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return LocalFileSystem()
-
-
-def _disk_cache(cache: LocalCache | None) -> Any:
-    if cache is None:
-        return NullCache()
-    return LocalDiskCache(str(cache.folder), int(cache.size_limit_gb * 2**30), 1000, cleanup=False)
+    return Batch(
+        torch.from_numpy(arrays["sparse"]),
+        torch.from_numpy(arrays["dense"]),
+        torch.from_numpy(arrays["label"]),
+        torch.from_numpy(arrays["weight"]),
+        # Copied: ids can be a view of Arrow's read-only memory, of which torch warns.
+        tuple(IdLists(torch.tensor(ids), torch.from_numpy(offsets)) for ids, offsets in arrays["lists"]),
+        torch.from_numpy(arrays["image"]) if "image" in arrays else None,
+    )

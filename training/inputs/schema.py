@@ -9,9 +9,9 @@ from typing import Any
 from conf import UserError
 from conf.atomic import write_atomically
 
-FILE = "inputs.json"
-# Fields that belong to the item; the others belong to the user or the moment.
+INPUTS_FILE = "inputs.json"
 ITEM_FIELDS = ("item_id", "category", "author")
+"""Fields that describe the item; all others describe the user or the moment."""
 
 
 @dataclass(frozen=True)
@@ -19,60 +19,65 @@ class Inputs:
     """Inputs of a model, in the order of its tensors."""
 
     sparse: tuple[str, ...] = ()
-    """Names of the fields of `sparse`."""
+    """Names of the fields (categorical features)."""
     buckets: tuple[int, ...] = ()
-    """Number of ids of each."""
+    """Number of ids of each field."""
     dense: tuple[str, ...] = ()
+    """Names of the numerical features."""
     lists: tuple[str, ...] = ()
+    """Names of the lists of ids."""
     list_buckets: int = 0
     """Ids in lists are below this."""
     labels: tuple[str, ...] = ("label",)
     classes: tuple[str, ...] = ()
     """Names of the classes, where the label is the number of one."""
     list_length: int = 0
-    """Newest ids of a list that the model looks at."""
+    """Newest ids of a list that the model reads."""
     image: tuple[int, int, int] | None = None
     """Channels, height, width."""
 
-    def place(self, field: str) -> int:
-        """Column of a field in `sparse`. Raises UserError when there is none."""
+    def column_of(self, field: str) -> int:
+        """Column of a field in the tensor `sparse` (rows, fields). Raises UserError when the data set lacks it."""
         if field not in self.sparse:
             raise UserError(f"this model needs the feature {field}; the data set has {', '.join(self.sparse)}")
         return self.sparse.index(field)
 
     @property
-    def item_places(self) -> tuple[int, ...]:
-        """Columns of the item's fields in `sparse`, the item itself first."""
-        return tuple(self.place(name) for name in ITEM_FIELDS if name in self.sparse)
+    def item_columns(self) -> tuple[int, ...]:
+        """Columns of the item's fields in `sparse`, the item's id first: what an item tower reads."""
+        return tuple(self.column_of(name) for name in ITEM_FIELDS if name in self.sparse)
 
     @property
-    def user_places(self) -> tuple[int, ...]:
-        """Columns of fields that don't know the item: not crossed with it, nor its place in a list."""
+    def user_columns(self) -> tuple[int, ...]:
+        """Columns of the fields that do not depend on the item: what a user tower may read.
+
+        Left out besides the item's own fields: its position in the list, and crosses of user and item, whose names end
+        in the item's field (`user_tag_category`).
+        """
         return tuple(
-            i for i, name in enumerate(self.sparse) if name not in (*ITEM_FIELDS, "position") and not _crossed(name)
+            i
+            for i, name in enumerate(self.sparse)
+            if name not in (*ITEM_FIELDS, "position") and not name.endswith("_category")
         )
 
     @property
     def num_items(self) -> int:
-        """Ids that an item can have."""
-        return self.buckets[self.place("item_id")]
+        """Number of ids that an item can have. Raises UserError when the data set has no item ids."""
+        return self.buckets[self.column_of("item_id")]
 
     def save(self, folder: Path) -> None:
-        write_atomically(folder / FILE, json.dumps(asdict(self), indent=2))
+        """Write `inputs.json` into a run's model folder."""
+        write_atomically(folder / INPUTS_FILE, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> "Inputs":
-        return cls.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
+        """The inputs that `save` wrote."""
+        return cls.from_dict(json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8")))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Inputs":
-        """From JSON, which has lists for tuples."""
+        """The inputs of a parsed JSON object, whose lists become tuples again."""
         arguments: dict[str, Any] = {
-            n: tuple(value) if isinstance(value, list) else value for n, value in values.items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**arguments)
-
-
-def _crossed(name: str) -> bool:
-    """A user's field crossed with the item's topic, as `user_tag_category`."""
-    return name.endswith("_category")

@@ -31,7 +31,7 @@ class Classification:
             image = batch.image  # (rows, channels, height, width)
             # Bytes become −1 … 1; augmented images are floats in that range already.
             return (image if image.is_floating_point() else image.float() / 127.5 - 1,)
-        return tuple(ids.padded(inputs.list_length) for ids in batch.lists)
+        return tuple(ids.to_padded(inputs.list_length) for ids in batch.lists)
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         loss_of = losses.named(losses.OF_CLASSES, settings.name, "classes")

@@ -28,7 +28,7 @@ class Click:
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
         # (rows, fields), (rows, dense), and each list as (rows, list_length)
-        return (batch.sparse, batch.dense, *(ids.padded(inputs.list_length) for ids in batch.lists))
+        return (batch.sparse, batch.dense, *(ids.to_padded(inputs.list_length) for ids in batch.lists))
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         loss_of = losses.named(losses.BINARY, settings.name, "clicks")

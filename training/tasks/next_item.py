@@ -37,11 +37,11 @@ class NextItem:
     loss_metric: str = "softmax_loss"
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
-        return (batch.sparse, batch.dense, batch.lists[0].padded(inputs.list_length))
+        return (batch.sparse, batch.dense, batch.lists[0].to_padded(inputs.list_length))
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         items: Any = net.items
-        item = batch.sparse[:, inputs.place("item_id")]  # (rows,)
+        item = batch.sparse[:, inputs.column_of("item_id")]  # (rows,)
         user = net(*self.model_inputs(batch, inputs))  # (rows, dim)
         if settings.name == "n_pair":
             return losses.n_pair(user, items(item))
@@ -54,7 +54,7 @@ class NextItem:
         return self._over_sampled(net, user, item) if self.sampled else self._over_batch(net, user, item, batch.weight)
 
     def _over_sampled(self, net: Any, user: Tensor, item: Tensor) -> Tensor:
-        negatives = net.catalog.draw(net.num_sampled)  # (sampled,)
+        negatives = net.catalog.sample(net.num_sampled)  # (sampled,)
         log_q = net.catalog.log_q
         positive_scores = (user * net.items(item)).sum(1) - log_q[item]
         negative_scores = user @ net.items(negatives).T - log_q[negatives]  # (rows, sampled)
@@ -78,7 +78,7 @@ class NextItem:
 
     def predict(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
         """(rows, 2): rank of the right item among all items, and −log of its probability."""
-        item = batch.sparse[:, inputs.place("item_id")]
+        item = batch.sparse[:, inputs.column_of("item_id")]
         scores = self.scores(net, batch, inputs)
         positive_score = scores.gather(1, item.unsqueeze(1))
         rank = 1 + (scores > positive_score).sum(1)
@@ -88,7 +88,7 @@ class NextItem:
         """(rows, items) of all items, `EXCLUDED` for ids that are no item."""
         item_ids = torch.arange(inputs.num_items, device=batch.sparse.device)
         scores: Tensor = net(*self.model_inputs(batch, inputs)) @ net.items(item_ids).T
-        return scores.masked_fill(~net.catalog.known, EXCLUDED)
+        return scores.masked_fill(~net.catalog.is_item, EXCLUDED)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
         rank = predictions[:, 0]

@@ -42,7 +42,7 @@ class Task(Protocol):
 
     @property
     def needs_catalogue(self) -> bool:
-        """Whether models score all items, and so read what `write_catalogue` writes."""
+        """Whether models score all items, and so read what `write_item_catalog` writes."""
         ...
 
     @property

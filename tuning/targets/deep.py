@@ -8,7 +8,7 @@ from typing import Any
 
 from conf import Config, Paths
 from training.finished.trained import stored_mb
-from training.inputs.data import Data, open_data, write_catalogue
+from training.inputs.dataset import TaskDataset, open_dataset, write_item_catalog
 from training.loop import Job, fit
 from training.models import model_named
 from training.settings import TrainSettings
@@ -27,17 +27,17 @@ class Deep:
     on_spark = False
     can_change = True
 
-    def data(self, config: Config, day: date) -> Data:
-        return open_data(config, model_named(self.model).task, day)
+    def data(self, config: Config, day: date) -> TaskDataset:
+        return open_dataset(config, model_named(self.model).task, day)
 
     def steps(self, config: Config, budget: float) -> int:
         epochs = config.get(TuneSettings).epochs or config.get(TrainSettings).epochs
         return max(round(epochs * budget), 1)
 
-    def newest(self, data: Data, share: float) -> Data:
+    def newest(self, data: TaskDataset, share: float) -> TaskDataset:
         return data  # a cheap trial makes fewer epochs
 
-    def run(self, config: Config, data: Data, trial: Trial) -> None:
+    def run(self, config: Config, data: TaskDataset, trial: Trial) -> None:
         job = self._job(config.with_values({"train.epochs": trial.steps}), data, trial.folder)
         if trial.restored is not None:
             shutil.copytree(trial.restored, trial.folder / "checkpoints", dirs_exist_ok=True)
@@ -53,11 +53,11 @@ class Deep:
             shutil.rmtree(folder, ignore_errors=True)
         return {name.removeprefix("test_"): value for name, value in numbers.items()}
 
-    def _job(self, config: Config, data: Data, folder: Path) -> Job:
+    def _job(self, config: Config, data: TaskDataset, folder: Path) -> Job:
         for name in ("model", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         if model_named(self.model).task.needs_catalogue:
-            write_catalogue(data, folder)
+            write_item_catalog(data, folder)
         return Job(config, self.model, data.folder, folder, data.inputs, data.columns, data.version)
 
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conf import UserError
-from training.inputs import petastorm_arrow
-from training.inputs.batch import Columns, Ids
-from training.inputs.feed import FeedSpec, epoch
-from training.inputs.petastorm_arrow import make_batch_reader
-from training.inputs.plan import Done
+from training.inputs import petastorm_readers
+from training.inputs.batch import Columns, IdLists
+from training.inputs.feed import FeedSpec, read_epoch
+from training.inputs.petastorm_readers import make_batch_reader
+from training.inputs.plan import CompletedSteps
 from training.inputs.row_groups import LocalCache
 
 COLUMNS = Columns(("s", "t"), ("d",), ("l",))
@@ -35,10 +35,10 @@ def write(folder: Path, sizes: list[int], row_group: int) -> int:
     return first
 
 
-def ids_of(spec: FeedSpec, number: int = 0, done: Done = (), steps: int | None = None) -> list[int]:
+def ids_of(spec: FeedSpec, number: int = 0, done: CompletedSteps = (), steps: int | None = None) -> list[int]:
     """Rows that a rank is given, by their number; every column must tell the same."""
     found: list[int] = []
-    for step, batch in enumerate(epoch(spec, number, done)):
+    for step, batch in enumerate(read_epoch(spec, number, done)):
         if step == steps:
             break
         assert batch.sparse.shape == (spec.batch_size, 2)
@@ -74,7 +74,7 @@ def test_every_row_comes_exactly_once_over_all_workers_in_even_steps(
     assert len({spec.num_steps() for spec in specs}) == 1
     assert specs[0].num_steps() == math.ceil(math.ceil(rows / world) / batch)
     assert sorted(i for spec in specs for i in ids_of(spec)) == list(range(rows))
-    assert all(sum(1 for _ in epoch(spec, 0)) == spec.num_steps() for spec in specs)
+    assert all(sum(1 for _ in read_epoch(spec, 0)) == spec.num_steps() for spec in specs)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,7 +90,7 @@ def test_going_on_neither_repeats_nor_skips_rows_whatever_the_number_of_workers(
 ) -> None:
     folder = tmp_path_factory.mktemp("feed")
     rows = write(folder, sizes, row_group)
-    done: Done = ()
+    done: CompletedSteps = ()
     found: list[int] = []
     for i, world in enumerate(worlds):
         specs = [FeedSpec(folder, COLUMNS, batch, rank, world, shuffle, 3) for rank in range(world)]
@@ -141,14 +141,14 @@ def test_a_missing_id_is_refused_and_named(tmp_path: Path) -> None:
     table = pa.table({"s": pa.array([1, None]), "label": pa.array([0.0, 1.0], pa.float32())})
     pq.write_table(table, tmp_path / "part-0.parquet")
     with pytest.raises(UserError, match="column s has 1 missing ids"):
-        list(epoch(FeedSpec(tmp_path, Columns(("s",)), 2), 0))
+        list(read_epoch(FeedSpec(tmp_path, Columns(("s",)), 2), 0))
 
 
 def test_lists_are_padded_on_the_left_with_the_newest_at_the_end() -> None:
-    ids = Ids(torch.tensor([1, 2, 3, 9]), torch.tensor([0, 3, 3, 4]))
-    assert ids.padded(2).tolist() == [[2, 3], [0, 0], [0, 9]]
-    assert ids.padded(4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 9]]
-    assert ids[np.array([2, 0])].padded(3).tolist() == [[0, 0, 9], [1, 2, 3]]
+    ids = IdLists(torch.tensor([1, 2, 3, 9]), torch.tensor([0, 3, 3, 4]))
+    assert ids.to_padded(2).tolist() == [[2, 3], [0, 0], [0, 9]]
+    assert ids.to_padded(4).tolist() == [[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 9]]
+    assert ids[np.array([2, 0])].to_padded(3).tolist() == [[0, 0, 9], [1, 2, 3]]
 
 
 @pytest.mark.parametrize(("pool", "reads"), [("thread", 120), ("dummy", 40), ("process", 3)])
@@ -170,6 +170,6 @@ def test_the_feed_loses_no_rows_in_many_short_reads(tmp_path: Path) -> None:
 
 
 def test_the_published_petastorm_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(petastorm_arrow, "version", lambda name: "0.13.1")
+    monkeypatch.setattr(petastorm_readers, "version", lambda name: "0.13.1")
     with pytest.raises(UserError, match="loses rows"):
-        petastorm_arrow.require_mended()
+        petastorm_readers.require_patched_build()

@@ -21,7 +21,7 @@ from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
 from training.finished.trained import open_trained
-from training.inputs.sampling import kept_aside, row_draws
+from training.inputs.sampling import hash_uniform, is_train_dev
 from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tracking import tracking_uri
@@ -173,12 +173,12 @@ def test_the_gap_tells_variance_of_a_model_that_learned_by_heart(home: Path) -> 
 
 def test_rows_keep_their_draw(home: Path, deepfm: str) -> None:
     batch = open_trained(config_of(home), deepfm).batch("train")
-    draws = row_draws(batch, 1)
+    draws = hash_uniform(batch, 1)
     order = np.random.default_rng(0).permutation(len(batch))
-    assert torch.equal(row_draws(batch[order], 1), draws[order])
+    assert torch.equal(hash_uniform(batch[order], 1), draws[order])
     assert 0.4 < float(draws.mean()) < 0.6
-    assert not torch.equal(row_draws(batch, 2), draws)
-    share = float(kept_aside(batch, TrainSettings(train_dev=0.3)).float().mean())
+    assert not torch.equal(hash_uniform(batch, 2), draws)
+    share = float(is_train_dev(batch, TrainSettings(train_dev=0.3)).float().mean())
     assert 0.15 < share < 0.45
 
 

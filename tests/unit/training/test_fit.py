@@ -16,7 +16,7 @@ from conf.runs import read_jsonl
 from training import checkpoint
 from training.checks import check
 from training.inputs.batch import Batch
-from training.inputs.feed import epoch
+from training.inputs.feed import read_epoch
 from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
 from training.models.ctr.deepfm import DeepFM
 from training.net_settings import NetSettings
@@ -188,7 +188,7 @@ def test_deepfm_pairs_are_the_sum_over_all_pairs(tmp_path: Path) -> None:
     torch.nn.init.normal_(model.embedding.table.weight)
     torch.nn.init.zeros_(model.deep[-1].weight)  # type: ignore[arg-type]
     torch.nn.init.zeros_(model.deep[-1].bias)  # type: ignore[arg-type]
-    batch: Batch = next(epoch(job.feed("train", LocalWorker()), 0))
+    batch: Batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
     v = model.embedding(batch.sparse)
     pairs = sum((v[:, i] * v[:, j]).sum(1) for i in range(v.shape[1]) for j in range(i + 1, v.shape[1]))
     expected = pairs + model.linear(batch.sparse, batch.dense)
@@ -197,7 +197,7 @@ def test_deepfm_pairs_are_the_sum_over_all_pairs(tmp_path: Path) -> None:
 
 def test_checks_pass_for_a_good_model_and_name_what_is_wrong_with_a_bad_one(tmp_path: Path) -> None:
     job = make_job(tmp_path, "deepfm", "train.learning_rate=0.002")
-    batch = next(epoch(job.feed("train", LocalWorker()), 0))
+    batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
     assert check(job, batch)["failed"] == {}
     found = check(make_job(tmp_path / "slow", "deepfm", "train.learning_rate=1e-8"), batch)["failed"]
     assert set(found) == {"learning rate"}

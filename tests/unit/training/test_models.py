@@ -11,7 +11,7 @@ from conf import UsageError
 from training.checks import gradient_error, learned_by_heart
 from training.finished.export import OnnxNet, onnx_bytes
 from training.inputs.batch import Batch
-from training.inputs.feed import epoch
+from training.inputs.feed import read_epoch
 from training.loop import Job, build_objective, fit
 from training.models import MODELS, model_named
 from training.saved import load_model
@@ -25,7 +25,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Job:
 
 
 def objective_and_batch(job: Job, rows: int) -> tuple[Objective, Batch]:
-    batch = next(epoch(job.feed("train", LocalWorker()), 0))
+    batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
     return build_objective(job), batch[:rows]
 
 
@@ -57,7 +57,7 @@ def test_a_tiny_batch_is_learned_by_heart(job: Job) -> None:
 def test_a_trained_model_is_saved_and_loaded_with_equal_answers(job: Job) -> None:
     numbers = fit(LocalWorker(), job)
     assert np.isfinite(numbers["test_log_loss"])
-    batch = next(epoch(job.feed("test", LocalWorker()), 0))
+    batch = next(read_epoch(job.feed("test", LocalWorker()), 0))
     tensors = model_named(job.model).task.model_inputs(batch, job.inputs)
     one, other = (load_model(job.run_folder / "model", job.config).eval() for _ in range(2))
     with torch.no_grad():

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from conf import UserError
 from training.inputs.batch import Batch
-from training.inputs.feed import epoch
-from training.inputs.sampling import learned_from
+from training.inputs.feed import read_epoch
+from training.inputs.sampling import apply_sampling
 from training.loop import build_objective, fit
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer
 from training.optim.schedules import epochs_without_gain, schedule_factor
@@ -117,7 +117,7 @@ def test_the_center_loss_pulls_vectors_of_a_class_together(tmp_path: Path) -> No
         )
         assert fit(LocalWorker(), job)["test_accuracy"] > 0.9
         net = load_model(job.run_folder / "model", job.config).eval()
-        batch = next(epoch(job.feed("test", LocalWorker()), 0))
+        batch = next(read_epoch(job.feed("test", LocalWorker()), 0))
         with torch.no_grad():
             vectors = net.features(batch.image.float() / 127.5 - 1)  # type: ignore[operator, union-attr]
         within = torch.stack([vectors[batch.label == c].var(0).sum() for c in range(6)]).mean()
@@ -257,7 +257,7 @@ def test_five_crops_are_corners_and_centre(image: torch.Tensor) -> None:
 
 def test_images_are_augmented_for_training_only(tmp_path: Path) -> None:
     job = make_job(tmp_path, "lenet", "augment.noise=0.5", "augment.five_crops=true", rows=50)
-    objective, batch = build_objective(job), next(epoch(job.feed("train", LocalWorker()), 0))
+    objective, batch = build_objective(job), next(read_epoch(job.feed("train", LocalWorker()), 0))
     objective.train()
     assert not torch.equal(objective(batch), objective(batch))
     objective.eval()
@@ -273,6 +273,6 @@ def test_bagging_draws_are_poisson(seed: int) -> None:
     sparse = torch.from_numpy(rng.integers(0, 10**9, (20_000, 3)))
     ones = torch.ones(len(sparse))
     batch = Batch(sparse, torch.zeros(len(sparse), 0), ones, ones)
-    weight = learned_from(batch, small_config("train.bagging=true", f"train.seed={seed}").get(TrainSettings)).weight
+    weight = apply_sampling(batch, small_config("train.bagging=true", f"train.seed={seed}").get(TrainSettings)).weight
     assert float(weight.mean()) == pytest.approx(1, abs=0.05)
     assert float(weight.var()) == pytest.approx(1, abs=0.07)

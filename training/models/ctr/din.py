@@ -14,7 +14,7 @@ class DIN(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.item = inputs.place("item_id")
+        self.item = inputs.column_of("item_id")
         self.embedding = Fields(inputs.buckets, settings.dim)
         self.attention = mlp(4 * settings.dim, settings, 1, hidden=(settings.attention_dim,))
         self.deep = mlp(flat_width(inputs, settings.dim) + settings.dim, settings, 1)

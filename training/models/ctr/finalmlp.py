@@ -33,7 +33,7 @@ class FinalMLP(nn.Module):
         super().__init__()
         width = flat_width(inputs, settings.dim)
         self.embedding = Fields(inputs.buckets, settings.dim)
-        self.sides = (list(inputs.user_places), list(inputs.item_places))
+        self.sides = (list(inputs.user_columns), list(inputs.item_columns))
         self.gates = nn.ModuleList(nn.Linear(max(len(side), 1) * settings.dim, width) for side in self.sides)
         self.streams = nn.ModuleList(mlp(width, settings) for _ in self.sides)
         self.fusion = Fusion(last_width(width, settings), settings.heads)

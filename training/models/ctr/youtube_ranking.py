@@ -13,7 +13,7 @@ from training.nn.layers import Fields, flat_width, mean_of_known, mlp
 class YouTubeRanking(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.item = inputs.place("item_id")
+        self.item = inputs.column_of("item_id")
         self.embedding = Fields(inputs.buckets, settings.dim)
         width = flat_width(inputs, settings.dim) + settings.dim + 2 * len(inputs.dense)
         self.deep = mlp(width, settings, 1)

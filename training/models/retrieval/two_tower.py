@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf import Config
-from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
+from training.nn.item_catalog import ItemCatalog
 from training.nn.layers import Fields, mean_of_known, mlp
 
 TEMPERATURE = 0.1
@@ -19,13 +19,13 @@ class TwoTower(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.catalog = Catalogue(inputs.num_items, len(inputs.item_places))
+        self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled = settings.sampled
-        self.places, self.item_places = list(inputs.user_places), list(inputs.item_places)
+        self.places, self.item_columns = list(inputs.user_columns), list(inputs.item_columns)
         self.user_fields = Fields([inputs.buckets[i] for i in self.places], settings.dim)
-        self.item_fields = Fields([inputs.buckets[i] for i in self.item_places], settings.dim)
+        self.item_fields = Fields([inputs.buckets[i] for i in self.item_columns], settings.dim)
         self.user_tower = mlp((len(self.places) + 1) * settings.dim, settings, settings.dim)
-        self.item_tower = mlp(len(self.item_places) * settings.dim, settings, settings.dim)
+        self.item_tower = mlp(len(self.item_columns) * settings.dim, settings, settings.dim)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
         """(B, D): the user's vector."""

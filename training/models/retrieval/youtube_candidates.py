@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config
-from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
+from training.nn.item_catalog import ItemCatalog
 from training.nn.layers import Fields, mean_of_known, mlp
 
 
 class YouTubeCandidates(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.catalog = Catalogue(inputs.num_items, len(inputs.item_places))
+        self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled = settings.sampled
-        self.places = list(inputs.user_places)
+        self.places = list(inputs.user_columns)
         self.embedding = Fields([inputs.buckets[i] for i in self.places], settings.dim)
         self.watched = nn.Embedding(max(inputs.num_items, inputs.list_buckets), settings.dim)
         self.item = nn.Embedding(inputs.num_items, settings.dim)

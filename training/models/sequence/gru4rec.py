@@ -3,15 +3,15 @@
 from torch import Tensor, nn
 
 from conf import Config
-from training.inputs.catalogue import Catalogue
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
+from training.nn.item_catalog import ItemCatalog
 
 
 class GRU4Rec(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.catalog = Catalogue(inputs.num_items, len(inputs.item_places))
+        self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled = settings.sampled
         self.item = nn.Embedding(inputs.num_items, settings.attention_dim, padding_idx=0)
         nn.init.normal_(self.item.weight, std=0.05)

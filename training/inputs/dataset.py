@@ -1,0 +1,158 @@
+"""The published data set that a task reads: its folder, its columns, and the inputs that a model has on it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from conf import Config, Paths, UserError
+from conf.versions import current_version
+from features.catalog import DENSE, SPARSE, index_version
+from features.dataset import positives
+from training.inputs.batch import Columns
+from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
+
+SPLITS = ("train", "valid", "test")
+ITEMS_FILE = "items.npz"
+BUILD_COMMANDS = {"covers": "features covers", "titles": "features titles"}
+"""Verbs that write a kind of data set; `features build` writes the others."""
+
+
+class DatasetTask(Protocol):
+    """What a task says of its data set; the tasks themselves are in `training/tasks/`, which builds on this folder."""
+
+    @property
+    def kind(self) -> str:
+        """The data set under `datasets/`."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its columns of labels."""
+        ...
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Its columns of lists of ids."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskDataset:
+    """A published data set with `train`, `valid` and `test`, as a task reads it."""
+
+    folder: Path
+    inputs: Inputs
+    columns: Columns
+    version: str
+    """Of the features (or classes): a model's weights fit these and no others."""
+
+
+def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
+    """The newest published data set of the task and day.
+
+    Positives are built of the day's examples when they are first asked for.
+
+    Raises UserError when it is missing, empty or lacks a column, with the command that writes it.
+    """
+    if task.kind == "positives":
+        positives.run(config, day)
+    command = f"millrace {BUILD_COMMANDS.get(task.kind, 'features build')} --date {day}"
+    folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=command)
+    list_length = config.get(NetSettings).list_length
+    if task.kind in ("examples", "positives"):
+        dataset = _feature_dataset(folder, task, list_length)
+    else:
+        dataset = _topic_dataset(folder, about, task, list_length)
+    _require_columns(dataset, command)
+    return dataset
+
+
+def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskDataset:
+    """Examples or positives: the features of the catalog."""
+    buckets = {feature.name: feature.buckets for feature in SPARSE}
+    inputs = Inputs(
+        sparse=tuple(buckets),
+        buckets=tuple(buckets.values()),
+        dense=tuple(feature.name for feature in DENSE),
+        lists=task.lists,
+        list_buckets=buckets["item_id"],
+        labels=task.labels,
+        list_length=list_length,
+    )
+    columns = Columns(
+        sparse=tuple(f"f_{name}" for name in inputs.sparse),
+        dense=tuple(f"f_{name}" for name in inputs.dense),
+        lists=task.lists,
+        labels=task.labels,
+    )
+    return TaskDataset(folder, inputs, columns, index_version())
+
+
+def _topic_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, list_length: int) -> TaskDataset:
+    """Covers or titles, labelled by their topic; `about` is what the builder wrote of them."""
+    image = tuple(about["image"]) if "image" in about else None
+    inputs = Inputs(
+        lists=task.lists,
+        list_buckets=int(about.get("buckets", 0)),
+        labels=task.labels,
+        classes=tuple(about["classes"]),
+        list_length=list_length,
+        image=image,
+    )
+    columns = Columns(lists=task.lists, labels=task.labels, image="cover" if image else None)
+    version = hashlib.sha256(json.dumps(inputs.classes).encode()).hexdigest()[:12]
+    return TaskDataset(folder, inputs, columns, version)
+
+
+def _require_columns(dataset: TaskDataset, command: str) -> None:
+    for split in SPLITS:
+        file = next((dataset.folder / split).glob("*.parquet"), None)
+        if file is None:
+            raise UserError(f"no rows in {dataset.folder / split}: run `{command}`")
+        missing = [name for name in dataset.columns.names if name not in pq.read_schema(file).names]
+        if missing:
+            raise UserError(
+                f"{dataset.folder} has no column {', '.join(missing)}: it is older than this version; run `{command}`"
+            )
+
+
+def write_item_catalog(dataset: TaskDataset, folder: Path) -> None:
+    """Write `items.npz` for `ItemCatalog` into a run's folder.
+
+    Arrays by item id: `is_item` (items,) bool, `fields` (items, item fields) and `counts` (items,) int64, how often the
+    item was chosen in `train`. Costs one pass over the item's columns of all splits; memory grows with the items.
+    """
+    inputs = dataset.inputs
+    counts = np.zeros(inputs.num_items, np.int64)
+    is_item = np.zeros(inputs.num_items, bool)
+    fields = np.zeros((inputs.num_items, len(inputs.item_columns)), np.int64)
+    names = [dataset.columns.sparse[column] for column in inputs.item_columns]  # the item's id first
+    for split in SPLITS:
+        for file in sorted((dataset.folder / split).glob("*.parquet")):
+            table = pq.read_table(file, columns=names)
+            ids = table[names[0]].to_numpy()
+            is_item[ids] = True
+            fields[ids] = np.stack([table[name].to_numpy() for name in names], axis=1)
+            if split == "train":
+                counts += np.bincount(ids, minlength=inputs.num_items)
+    np.savez(folder / ITEMS_FILE, is_item=is_item, fields=fields, counts=counts)
+
+
+def item_names(folder: Path, split: str = "train") -> dict[int, str]:
+    """The item of each id in a split; of items that share an id by hashing, the most frequent one."""
+    most_frequent: dict[int, tuple[int, str]] = {}
+    for file in sorted((folder / split).glob("*.parquet")):
+        pairs = pq.read_table(file, columns=["f_item_id", "item_id"])
+        counts = pairs.group_by(["f_item_id", "item_id"]).aggregate([("item_id", "count")])
+        columns = (counts[name].to_pylist() for name in ("f_item_id", "item_id", "item_id_count"))
+        for item_id, name, count in zip(*columns, strict=True):
+            most_frequent[item_id] = max(most_frequent.get(item_id, (0, "")), (count, name))
+    return {item_id: name for item_id, (_, name) in most_frequent.items()}

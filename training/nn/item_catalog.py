@@ -1,0 +1,37 @@
+"""All items as retrieval models see them, as buffers that are saved with the weights."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class ItemCatalog(nn.Module):
+    """Which ids are items, their fields, and the log of how often each is sampled.
+
+    Buffers, so that they move to the model's device and a saved model needs no data set. Before `load`, every id is an
+    item and all are equally frequent.
+    """
+
+    def __init__(self, num_items: int, num_fields: int) -> None:
+        super().__init__()
+        self.is_item: Tensor  # (items,)
+        self.fields: Tensor  # (items, item fields)
+        self.log_q: Tensor  # (items,) the log of the sampling probability
+        self.register_buffer("is_item", torch.ones(num_items, dtype=torch.bool))
+        self.register_buffer("fields", torch.zeros((num_items, num_fields), dtype=torch.int64))
+        self.register_buffer("log_q", torch.full((num_items,), -float(np.log(max(num_items, 1)))))
+
+    def load(self, path: Path) -> None:
+        """Fill the buffers from the npz file that `write_item_catalog` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            # Add-one smoothing: an item that was never chosen can still be sampled as a negative.
+            q = np.where(arrays["is_item"], arrays["counts"].astype(np.float64) + 1.0, 0.0)
+            self.is_item.copy_(torch.from_numpy(arrays["is_item"]))
+            self.fields.copy_(torch.from_numpy(arrays["fields"]))
+            self.log_q.copy_(torch.from_numpy(np.log(np.maximum(q / q.sum(), 1e-12))))
+
+    def sample(self, num_samples: int) -> Tensor:
+        """(num_samples,) ids of items, drawn with replacement by how often each was chosen."""
+        return torch.multinomial(self.log_q.exp() * self.is_item, num_samples, replacement=True)
