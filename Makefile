@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup demo test check fmt lock docs
+.PHONY: help setup demo test test-all check fmt lock docs
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 	@$(PYTHON) tools/setup.py
@@ -14,9 +14,13 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## all tests, in JOBS=2 processes: whole days one after the other in one, the others beside them
+test: setup  ## what a change needs, each engine at least once, in JOBS=2 processes; about a quarter of an hour
 	@$(PYTHON) tools/setup.py browser
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
+
+test-all: setup  ## the wide matrix, too: every model on every backend, whole days on clusters, long searches
+	@$(PYTHON) tools/setup.py browser
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 Where a task runs is said by the environment of Airflow, for it is read when the DAG is parsed:
   MILLRACE_SPARK_CONN    id of an Airflow connection of type spark: Spark stages go there by spark-submit
+  MILLRACE_DAILY_STAGES  names with commas between: what a scheduled run takes when it is not the whole day
   MILLRACE__RAY__JOBS    http://head:8265: Ray stages are sent there as jobs; logs stream back, cancelling stops the job
 """
 
@@ -22,6 +23,7 @@ from dags.stages import POOL, Stage
 ROOT = Path(__file__).resolve().parent.parent
 SPARK_CONN = "MILLRACE_SPARK_CONN"
 RAY_JOBS = "MILLRACE__RAY__JOBS"
+DAILY_STAGES = "MILLRACE_DAILY_STAGES"
 # The day that was asked for, or the run's partition, or the day of a run that was started by hand.
 DAY = "{{ params.date or partition_key or (ds if ds is defined else dag_run.run_after | ds) }}"
 DAY_BEFORE = "{{ params.date or macros.ds_add(dag_run.run_after | ds, -1) }}"
@@ -37,12 +39,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def params(stages: tuple[Stage, ...]) -> dict[str, Param]:
-    """What a run that is started by hand can be asked for."""
+    """Parameters of a run: the day, and the stages; what a scheduled run takes is `MILLRACE_DAILY_STAGES`, or all."""
     names = [stage.name for stage in stages]
+    default = [name for name in os.environ.get(DAILY_STAGES, "").split(",") if name in names]
     return {
         "date": Param("", type="string", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="the day; else the run's own"),
         "stages": Param(
-            [], type="array", items={"type": "string", "enum": names}, examples=names,
+            default, type="array", items={"type": "string", "enum": names}, examples=names,
             description="run these stages alone; all when empty",
         ),
     }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import ROOT, Millrace
+from support import ROOT, FinishedDay, Millrace, demo
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -76,3 +76,12 @@ def real_data() -> Path:
 @pytest.fixture
 def millrace(tmp_path: Path) -> Millrace:
     return Millrace(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def finished_day(tmp_path_factory: pytest.TempPathFactory) -> FinishedDay:
+    """The whole of a small day, walked once; all whole days are in one process, see `DaysAndFiles`.
+
+    Who adds to it adds what nobody else counts: the demo's own test comes first.
+    """
+    return demo(Millrace(tmp_path_factory.mktemp("finished") / "home"))

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -62,3 +65,24 @@ class Millrace:
         return subprocess.run(
             command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+
+# Enough to learn from in a minute: six small epochs on a small day.
+DEMO_SETTINGS = ("--set", "train.epochs=6", "--set", "train.batch_size=256", "--set", "recall.als_rank=16")
+
+
+@dataclass(frozen=True)
+class FinishedDay:
+    """What `millrace demo` left: its home, its day, and the line that it printed."""
+
+    millrace: Millrace
+    day: str
+    counts: dict[str, Any]
+
+
+def demo(millrace: Millrace) -> FinishedDay:
+    """A generated half week and the whole of its last day."""
+    done = millrace("demo", "--days", "4", "--scale", "0.1", *DEMO_SETTINGS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.strip().splitlines()) == 1
+    return FinishedDay(millrace, "2026-01-04", json.loads(done.stdout))

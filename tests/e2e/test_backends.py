@@ -30,20 +30,30 @@ def losses(job: Job) -> list[float]:
     return [row[name] for row in rows for name in ("train_loss", "log_loss")]
 
 
+LAUNCHES = [("local", 1), ("ray", 1), ("ray", 2), ("horovod", 2), ("spark", 2)]
+
+
 @pytest.mark.usefixtures("ray", "spark")
-def test_all_backends_learn_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "launches",
+    [
+        pytest.param(LAUNCHES, id="two workers"),
+        pytest.param([*LAUNCHES, ("horovod", 1), ("spark", 1)], id="one worker, too", marks=pytest.mark.wide),
+    ],
+)
+def test_all_backends_learn_the_same(tmp_path: Path, launches: list[tuple[str, int]]) -> None:
     """On one worker all are the local loop; on two, Horovod and Spark are Ray."""
     found: dict[tuple[str, int], Any] = {}
-    for backend, workers in [("local", 1), *((b, n) for b in ("ray", "horovod", "spark") for n in (1, 2))]:
+    for backend, workers in launches:
         job = make_job(tmp_path / f"{backend}-{workers}", "deepfm", "net.dropout=0.2")
         (numbers,) = BACKENDS[backend]([job], workers)
         assert numbers["test_auc"] > 0.85
         found[backend, workers] = losses(job)
-    for backend in ("ray", "horovod", "spark"):
-        assert found[backend, 1] == pytest.approx(found["local", 1], abs=1e-5), backend
-        assert found[backend, 2] == pytest.approx(found["ray", 2], abs=1e-5), backend
+    for (backend, workers), history in found.items():
+        assert history == pytest.approx(found["local" if workers == 1 else "ray", workers], abs=1e-5), backend
 
 
+@pytest.mark.wide
 @pytest.mark.usefixtures("ray", "spark")
 @pytest.mark.parametrize("backend", ["ray", "horovod", "spark"])
 def test_every_model_trains_on_every_backend(tmp_path: Path, backend: str) -> None:

@@ -130,6 +130,7 @@ def clusters(folder: Path) -> Iterator[Clusters]:
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(2400)
 def test_a_day_on_both_clusters_with_a_worker_and_a_node_killed(tmp_path: Path, millrace: Millrace) -> None:
     short = Path("/tmp") / f"millrace-{os.getpid()}"  # Ray's sockets have short names

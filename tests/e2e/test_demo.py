@@ -1,4 +1,4 @@
-"""The whole day, as a user runs it, twice: the same numbers; and the real ratings through the whole recommender."""
+"""The whole day, as a user runs it; again with the same numbers; and real ratings through the whole recommender."""
 
 import json
 import os
@@ -7,40 +7,26 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import DEMO_SETTINGS, FinishedDay, Millrace, demo
 
 from etl.report.charts import CHARTS
 from recsys.recall import CHANNELS
 
+MODELS_OF_A_DAY = {"deepfm", "fm", "lightgbm", "best_possible", "blend", "ease", "two_tower"}
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -> None:
-    few = ["--set", "train.epochs=6", "--set", "train.batch_size=256", "--set", "recall.als_rank=16"]
-    done = millrace("demo", "--days", "4", "--scale", "0.1", *few)  # type: ignore[operator]
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(done.stdout.strip().splitlines()) == 1
-    told = json.loads(done.stdout)
+def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
+    home, told = finished_day.millrace, finished_day.counts
     assert 0.55 < told["fm_auc"] < told["best_possible_auc"] < 0.95
     assert 0.55 < told["lightgbm_auc"] < told["best_possible_auc"]
     assert 0.55 < told["deepfm_auc"] < told["best_possible_auc"]
-    _draws(millrace.home / "reports/2026-01-04.html")  # type: ignore[attr-defined]
-    done = millrace("run", "--date", "2026-01-04", "--from", "features", "--to", "publish", *few)  # type: ignore[operator]
-    assert done.returncode == 0, done.stderr[-3000:]
-    done = millrace("sql", _NUMBERS, "--format", "json")  # type: ignore[operator]
-    numbers = json.loads(done.stdout)
-    assert {row["model"] for row in numbers} >= {
-        "deepfm",
-        "fm",
-        "lightgbm",
-        "best_possible",
-        "blend",
-        "ease",
-        "two_tower",
-    }
-    assert all((row["runs"], row["different"]) == (2, 1) for row in numbers), numbers
-    done = millrace("sql", _COUNTS, "--format", "json")  # type: ignore[operator]
-    counts = json.loads(done.stdout)[0]
-    assert counts["runs"] == 9 + 7  # each run of both, once; only the demo searches, with metrics and trials
+    _draws(home.home / f"reports/{finished_day.day}.html")
+    numbers = json.loads(home("sql", _NUMBERS, "--format", "json").stdout)
+    assert {row["model"] for row in numbers} >= MODELS_OF_A_DAY
+    counts = json.loads(home("sql", _COUNTS, "--format", "json").stdout)[0]
+    assert counts["runs"] == 9
     assert counts["champions"] == 3
     assert counts["trials"] == 4
     assert counts["lists"] == counts["users"] * 20
@@ -48,20 +34,33 @@ def test_the_demo_and_its_models_again_with_the_same_numbers(millrace: object) -
     assert counts["channels"] == len(CHANNELS) + 1  # and the merged list
     assert counts["interests"] > 0
     assert counts["hours"] > 24  # progressive log loss of each hour
-    listed = millrace("recsys", "recommend", "u1")  # type: ignore[operator]
+    listed = home("recsys", "recommend", "u1")
     assert [row["rank"] for row in json.loads(listed.stdout)] == list(range(1, 21))
-    unknown = millrace("recsys", "recommend", "nobody")  # type: ignore[operator]
+    unknown = home("recsys", "recommend", "nobody")
     assert (unknown.returncode, "no list for user 'nobody'" in unknown.stderr) == (1, True)
     champion = next(
-        row
-        for row in json.loads(millrace("runs", "list").stdout)
-        if (row["model"], row["part"]) == ("fm", "champion")  # type: ignore[operator]
+        row for row in json.loads(home("runs", "list").stdout) if (row["model"], row["part"]) == ("fm", "champion")
     )
-    shown = json.loads(millrace("runs", "show", champion["run_id"]).stdout)  # type: ignore[operator]
+    shown = json.loads(home("runs", "show", champion["run_id"]).stdout)
     sources = {(row["table"], row["partition"]): row["location"] for row in shown["inputs"][0]["sources"]}
     for day in ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"):
         assert list(Path(sources["dwd_impression", day].removeprefix("file:")).glob("*.parquet"))
     assert ("dim_item", "2026-01-04") in sources
+
+
+@pytest.mark.slow
+@pytest.mark.wide
+@pytest.mark.timeout(1800)
+def test_a_day_again_has_the_same_numbers(millrace: Millrace) -> None:
+    day = demo(millrace)
+    done = millrace("run", "--date", day.day, "--from", "features", "--to", "publish", *DEMO_SETTINGS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    numbers = json.loads(millrace("sql", _NUMBERS, "--format", "json").stdout)
+    assert {row["model"] for row in numbers} >= MODELS_OF_A_DAY
+    assert all((row["runs"], row["different"]) == (2, 1) for row in numbers), numbers
+    counts = json.loads(millrace("sql", _COUNTS, "--format", "json").stdout)[0]
+    assert counts["runs"] == 9 + 7  # each run of both, once; only the demo searches, with metrics and trials
+    assert counts["trials"] == 4
 
 
 def _draws(page: Path) -> None:
@@ -104,6 +103,7 @@ FEW = "recall.quota={ease: 60, user_ease: 60, hot: 10}"  # the channels that mat
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(1800)
 def test_movielens_goes_through_recall_ranking_and_evaluation(millrace: object, real_data: Path) -> None:
     folder = real_data / "ml-100k"
@@ -135,6 +135,7 @@ def test_movielens_goes_through_recall_ranking_and_evaluation(millrace: object, 
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(millrace: object, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -61,7 +61,10 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
 
 @pytest.mark.parametrize(
     ("backend", "overrides", "program"),
-    [("horovod", ["train.hosts=localhost:2"], "horovod_worker"), ("spark", [], "train.py")],
+    [
+        ("horovod", ["train.hosts=localhost:2"], "horovod_worker"),
+        pytest.param("spark", [], "train.py", marks=pytest.mark.wide),
+    ],
 )
 def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
     tmp_path: Path, backend: str, overrides: list[str], program: str
@@ -95,6 +98,7 @@ def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
     assert [row["epoch"] for row in read_jsonl(broken.run_folder / HISTORY)] == list(range(6))
 
 
+@pytest.mark.wide
 def test_a_killed_worker_of_ray_train_is_replaced_and_the_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     whole, broken = (make_job(tmp_path / name, "deepfm", *OVERRIDES, rows=2000) for name in ("whole", "broken"))
     process = launched(broken, "ray")

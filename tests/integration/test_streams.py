@@ -118,6 +118,7 @@ def test_kafka_without_its_package_is_one_line(spark: SparkSession, streaming: C
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 def test_kill_9_in_the_middle_leaves_each_window_once(tmp_path: Path) -> None:
     """The stream runs as its user runs it, is killed while batches are written, and started again."""
     overrides = [

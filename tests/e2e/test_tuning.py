@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Millrace
+from support import ROOT, FinishedDay, Millrace
 
 from conf.runs import read_jsonl
 
@@ -18,13 +18,9 @@ DAY = "2026-01-04"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Millrace:
+def home(finished_day: FinishedDay) -> Millrace:
     """A day with its training set."""
-    millrace = Millrace(tmp_path_factory.mktemp("tuned"))
-    for line in ("simulate --days 4 --scale 0.1", f"run --date {DAY} --since 2026-01-01 --from import --to features"):
-        done = millrace(*line.split())
-        assert done.returncode == 0, done.stderr
-    return millrace
+    return finished_day.millrace
 
 
 def told(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
@@ -41,12 +37,13 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
     environment = {**os.environ, "MILLRACE_HOME": str(home.home)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     runs = home.home / "runs"
+    earlier = set(runs.glob("tune-fm-*"))  # the demo searches, too
     try:
         deadline = time.monotonic() + 240
-        while time.monotonic() < deadline and process.poll() is None and not finished(runs):
+        while time.monotonic() < deadline and process.poll() is None and not finished(runs, earlier):
             time.sleep(0.1)
         assert process.poll() is None, "the search ended before it could be killed"
-        before = finished(runs)
+        before = finished(runs, earlier)
         assert before
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -54,7 +51,7 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
     found = told(home(*line, "--resume", "--apply"))
     run = runs / found["run_id"]
     rows = read_jsonl(run / "trials.jsonl")
-    assert len(list(runs.glob("tune-fm-*"))) == 1
+    assert set(runs.glob("tune-fm-*")) - earlier == {run}
     assert len(rows) == found["trials"] == 8
     kept = {row["parameters"]: json.loads(row["metrics"]) for row in rows}
     for parameters, metrics in before.items():
@@ -70,15 +67,16 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
     assert loaded.returncode == 0, loaded.stderr
     counted = home(
         "sql",
-        "select (select count(*) from ads_tuning_trial where model = 'fm') trials,"
-        " (select count(*) from ads_tuning_best where model = 'fm') best,"
-        " (select count(distinct metric) from ads_model_metric where model = 'tune-fm' and metric like 'importance %') n",
+        f"select (select count(*) from ads_tuning_trial where run_id = '{run.name}') trials,"
+        f" (select count(*) from ads_tuning_best where run_id = '{run.name}') best,"
+        f" (select count(distinct metric) from ads_model_metric where run_id = '{run.name}' and metric like 'importance %') n",
         "--format", "json",
     )  # fmt: skip
     assert counted.stdout.strip() == '[{"trials": 8, "best": 1, "n": 6}]', counted.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(1800)
 def test_zooming_and_population_based_training_and_recall(home: Millrace) -> None:
     zoomed = told(home("tune", "lightgbm", "--date", DAY, "--search", "random", "--trials", "6", "--zoom"))
@@ -125,10 +123,11 @@ def test_zooming_and_population_based_training_and_recall(home: Millrace) -> Non
     assert 0 < recalled["test_recall@50"] < 1
 
 
-def finished(runs: Path) -> dict[str, dict[str, float]]:
-    """Trials that Tune has noted as ended: parameters -> metrics."""
+def finished(runs: Path, earlier: set[Path]) -> dict[str, dict[str, float]]:
+    """Trials of the new search that Tune has noted as ended: parameters -> metrics."""
     found = {}
-    for path in runs.glob("tune-fm-*/tune/all/*/result.json"):
+    new = set(runs.glob("tune-fm-*")) - earlier
+    for path in (path for run in new for path in run.glob("tune/all/*/result.json")):
         lines = read_whole_lines(path)
         if lines and lines[-1].get("is_last"):
             point = lines[-1]["config"]["point"]
