@@ -39,6 +39,14 @@ def _without_compiler(step: Callable[..., Any]) -> Callable[..., Any]:
     return _plain_step
 
 
+def exclude_from_ddp(module: Any, names: list[str]) -> None:
+    """Have torch 2.13's DistributedDataParallel neither broadcast nor average the parameters `names` of `module`.
+
+    It reads them off an attribute; the function that sets it is private, too, and there is no argument for it.
+    """
+    module._ddp_params_and_buffers_to_ignore = names
+
+
 def ray_trainer(skipped_callbacks: Sequence[str]) -> Any:
     """The class of Ray Train 2.60's trainers, without some of the callbacks that it always adds.
 

@@ -28,7 +28,7 @@ from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings
 from training.nn import sharded_embedding
-from training.nn.initialise import initialise
+from training.nn.initialise import initialise_weights
 from training.optim.optimizers import make_optimizer
 from training.optim.rates import LearningRates
 from training.optim.schedules import epochs_without_gain
@@ -206,7 +206,7 @@ def build_objective(job: Job) -> Objective:
     torch.manual_seed(s.seed)
     model = model_named(job.model)
     net = model.build(job.config, job.inputs)
-    initialise(net, s.initialise)
+    initialise_weights(net, s.initialise)
     catalog = getattr(net, "catalog", None)
     if catalog is not None and (job.run_folder / ITEMS_FILE).exists():
         catalog.load(job.run_folder / ITEMS_FILE)
@@ -231,14 +231,14 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
 
     saved_state = _load_checkpoint(job)
     if saved_state is not None:
-        sharded_embedding.load_whole(objective, saved_state["model"])
+        sharded_embedding.load_full_weights(objective, saved_state["model"])
     groups = transfer.parameter_groups(objective, config)
-    optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings), workers=worker.world_size)
+    optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings))
     module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
     scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None
     position = Position()
     if saved_state is not None:
-        slots = sharded_embedding.parts_of_state(objective, saved_state["optimizer"], optimizer)
+        slots = sharded_embedding.shard_optimizer_state(objective, saved_state["optimizer"], optimizer)
         # Rate, decay and betas are those of the settings in force: a search may have changed them, and another number
         # of workers has another rate.
         optimizer.load_state_dict({**slots, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -248,7 +248,11 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
         position = Position(**{**saved_state["position"], "done": done})
         log.info("resuming in epoch %d after %d steps", position.epoch, position.step)
     rates = LearningRates(
-        optimizer, config.get(ScheduleSettings), steps_per_epoch=steps_per_epoch, epochs=settings.epochs
+        optimizer,
+        config.get(ScheduleSettings),
+        workers=worker.world_size,
+        steps_per_epoch=steps_per_epoch,
+        epochs=settings.epochs,
     )
     ratios = UpdateRatios(objective, settings.watch_steps)
     return TrainingState(job, worker, objective, module, optimizer, rates, scaler, position, ratios)
@@ -327,7 +331,7 @@ def _update_weights(state: TrainingState) -> None:
     if scaler:
         scaler.unscale_(optimizer)
     if settings.clip_norm:
-        sharded_embedding.clip_norm(state.objective, settings.clip_norm)
+        sharded_embedding.clip_grad_norm(state.objective, settings.clip_norm)
     transfer.drop_frozen(state.objective)
     state.ratios.before(state.position.step)
     with optimizer.skip_synchronize() if is_horovod else nullcontext():  # type: ignore[attr-defined]
@@ -349,8 +353,8 @@ def _add_losses(state: TrainingState, loss_sum: float, row_sum: float) -> None:
 def _checkpoint_state(state: TrainingState) -> dict[str, Any]:
     """All that resuming needs; every rank must call it, for tables may be spread over them."""
     return {
-        "model": sharded_embedding.whole_weights(state.objective),
-        "optimizer": sharded_embedding.whole_state(state.objective, state.optimizer),
+        "model": sharded_embedding.gather_weights(state.objective),
+        "optimizer": sharded_embedding.gather_optimizer_state(state.objective, state.optimizer),
         "position": vars(state.position),
         "version": state.job.version,
         "scaler": state.scaler.state_dict() if state.scaler else {},
@@ -390,7 +394,7 @@ def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, fl
     best = checkpoint.load_best(job.run_folder / "checkpoints")
     if best is None:
         raise UserError(f"no whole checkpoint in {job.run_folder}")
-    sharded_embedding.load_whole(objective, best["model"])
+    sharded_embedding.load_full_weights(objective, best["model"])
     if worker.rank == 0:
         weights = {n.removeprefix("net."): v for n, v in best["model"].items() if n.startswith("net.")}
         saved.save_model(job.run_folder / "model", job.model, weights, job.inputs, job.config)

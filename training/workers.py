@@ -95,11 +95,11 @@ class TorchWorker:
         self._objects = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        from training.nn.sharded_embedding import mark_for_ddp
+        from training.nn.sharded_embedding import prepare_for_ddp
 
         if self.world_size == 1:
             return module, optimizer
-        mark_for_ddp(module)
+        prepare_for_ddp(module)
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
         return nn.parallel.DistributedDataParallel(
             module, forward_sync_buffers=False, gradient_as_bucket_view=True

@@ -68,7 +68,7 @@ def look_up(file: Path) -> None:
         (whole(others) * factor / 2).sum().backward()
     assert whole.weight.grad is not None
     assert part.weight.grad is not None
-    assert torch.allclose(part.weight.grad, part.part_of(whole.weight.grad))
+    assert torch.allclose(part.weight.grad, part.shard_of(whole.weight.grad))
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:

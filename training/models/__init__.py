@@ -1,8 +1,11 @@
-"""Deep models by name; `my_package.module:build` is imported, and that is the whole plug-in system.
+"""Deep models by name, a file a model; `package.module:builder` names one from outside.
 
-A builder takes (config, inputs) and returns a module whose `forward` takes the tensors of its task: for clicks `sparse`
-(rows, fields) and `dense` (rows, features), and gives logits (rows,). A builder of one's own may name another task of
-`TASKS`, or give one, by an attribute `task`.
+A model's file holds its architecture: a module (or a function that makes one) of `(inputs, settings)`, whose `forward`
+takes the tensors of its task; for clicks `sparse` (rows, fields) and `dense` (rows, features), giving logits (rows,). A
+new model is such a file and a line of `MODELS`.
+
+A builder from outside is a function of `(config, inputs)`. It is trained for clicks, unless its attribute `task` names
+another of `TASKS`, or is one.
 """
 
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from training.models.multitask import esmm, mmoe, ple, shared_bottom
 from training.models.retrieval import two_tower, youtube_candidates
 from training.models.sequence import gru4rec, sasrec
 from training.models.text import text_rnn
+from training.net_settings import NetSettings
 from training.tasks import TASKS, Task
 
 Builder = Callable[[Config, Inputs], nn.Module]
@@ -32,39 +36,46 @@ class Model:
     task: Task
 
 
+def _model(net: Callable[[Inputs, NetSettings], nn.Module], task: str) -> Model:
+    return Model(lambda config, inputs: net(inputs, config.get(NetSettings)), TASKS[task])
+
+
 MODELS: dict[str, Model] = {
-    "lr": Model(lr.build, TASKS["click"]),
-    "fm": Model(fm.build, TASKS["click"]),
-    "wide_deep": Model(wide_deep.build, TASKS["click"]),
-    "deepfm": Model(deepfm.build, TASKS["click"]),
-    "dcn": Model(dcn.build, TASKS["click"]),
-    "xdeepfm": Model(xdeepfm.build, TASKS["click"]),
-    "autoint": Model(autoint.build, TASKS["click"]),
-    "dlrm": Model(dlrm.build, TASKS["click"]),
-    "finalmlp": Model(finalmlp.build, TASKS["click"]),
-    "din": Model(din.build, TASKS["click_by_history"]),
-    "youtube_ranking": Model(youtube_ranking.build, TASKS["engaged_click"]),
-    "shared_bottom": Model(shared_bottom.build, TASKS["multi_label"]),
-    "mmoe": Model(mmoe.build, TASKS["multi_label"]),
-    "ple": Model(ple.build, TASKS["multi_label"]),
-    "esmm": Model(esmm.build, TASKS["entire_space"]),
-    "youtube_candidates": Model(youtube_candidates.build, TASKS["next_item"]),
-    "two_tower": Model(two_tower.build, TASKS["next_item_in_batch"]),
-    "sasrec": Model(sasrec.build, TASKS["next_item"]),
-    "gru4rec": Model(gru4rec.build, TASKS["next_item"]),
-    "lenet": Model(lenet.build, TASKS["cover"]),
-    "alexnet": Model(alexnet.build, TASKS["cover"]),
-    "vgg": Model(vgg.build, TASKS["cover"]),
-    "googlenet": Model(googlenet.build, TASKS["cover"]),
-    "resnet": Model(resnet.build, TASKS["cover"]),
-    "densenet": Model(densenet.build, TASKS["cover"]),
-    "text_gru": Model(text_rnn.build_gru, TASKS["title"]),
-    "text_lstm": Model(text_rnn.build_lstm, TASKS["title"]),
+    "lr": _model(lr.LogisticRegression, "click"),
+    "fm": _model(fm.FactorizationMachine, "click"),
+    "wide_deep": _model(wide_deep.WideDeep, "click"),
+    "deepfm": _model(deepfm.DeepFM, "click"),
+    "dcn": _model(dcn.DCN, "click"),
+    "xdeepfm": _model(xdeepfm.XDeepFM, "click"),
+    "autoint": _model(autoint.AutoInt, "click"),
+    "dlrm": _model(dlrm.DLRM, "click"),
+    "finalmlp": _model(finalmlp.FinalMLP, "click"),
+    "din": _model(din.DIN, "click_by_history"),
+    "youtube_ranking": _model(youtube_ranking.YouTubeRanking, "engaged_click"),
+    "shared_bottom": _model(shared_bottom.SharedBottom, "multi_label"),
+    "mmoe": _model(mmoe.MMoE, "multi_label"),
+    "ple": _model(ple.PLE, "multi_label"),
+    "esmm": _model(esmm.ESMM, "entire_space"),
+    "youtube_candidates": _model(youtube_candidates.YouTubeCandidates, "next_item"),
+    "two_tower": _model(two_tower.TwoTowerNet, "next_item_in_batch"),
+    "sasrec": _model(sasrec.SASRec, "next_item"),
+    "gru4rec": _model(gru4rec.GRU4Rec, "next_item"),
+    "lenet": _model(lenet.lenet, "cover"),
+    "alexnet": _model(alexnet.alexnet, "cover"),
+    "vgg": _model(vgg.vgg, "cover"),
+    "googlenet": _model(googlenet.googlenet, "cover"),
+    "resnet": _model(resnet.resnet, "cover"),
+    "densenet": _model(densenet.densenet, "cover"),
+    "text_gru": _model(text_rnn.TextGRU, "title"),
+    "text_lstm": _model(text_rnn.TextLSTM, "title"),
 }
 
 
 def model_named(name: str) -> Model:
-    """The model called `name`. Raises UsageError that lists the models otherwise."""
+    """The model called `name`: a key of `MODELS`, or `package.module:builder`, which is imported.
+
+    Raises UsageError for an unknown model (listing all), a builder that can't be imported, or an unknown task of it.
+    """
     if ":" in name:
         build: Builder = import_object(name, "model", UsageError)
         task = getattr(build, "task", "click")

@@ -1,0 +1,1 @@
+"""Layers that several networks share: field embeddings, sharded tables, convolution blocks, weight initialisation."""

@@ -1,4 +1,8 @@
-"""What the image networks share: normalisation by choice, scaled widths, and features apart from the last layer."""
+"""Blocks that the image networks share. Shapes: B images, C channels, H × W pixels between −1 and 1.
+
+Networks were published for large images; here pooling is left out where an image has become too small for it, and
+widths are `net.image_width` of the published ones.
+"""
 
 from torch import Tensor, nn
 
@@ -7,17 +11,13 @@ from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 
 
-class ImageNet(nn.Module):
-    """`body` makes (B, width) of images (B, channels, height, width) between −1 and 1; `head` makes scores of classes.
+class ImageClassifier(nn.Module):
+    """A convolutional `body`, (B, C, H, W) -> (B, width), and a linear `head`, (B, width) -> (B, classes)."""
 
-    Networks were published for large images; here pooling is left out where an image has become too small for it, and
-    widths are `net.image_width` of the published ones.
-    """
-
-    def __init__(self, body: nn.Module, width: int, classes: int) -> None:
+    def __init__(self, body: nn.Module, width: int, num_classes: int) -> None:
         super().__init__()
         self.body = body
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, num_classes)
 
     def features(self, image: Tensor) -> Tensor:
         """(B, width): what the last layer sees, also for transfer learning and the center loss."""
@@ -25,41 +25,42 @@ class ImageNet(nn.Module):
         return features
 
     def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.features(image))
-        return scores
+        """(B, classes) logits."""
+        logits: Tensor = self.head(self.features(image))
+        return logits
 
 
-def image_of(inputs: Inputs) -> tuple[int, int, int]:
+def image_shape(inputs: Inputs) -> tuple[int, int, int]:
     """Channels, height, width. Raises UserError for a data set without images."""
     if inputs.image is None:
         raise UserError("this model needs images: its data set is `covers`")
     return inputs.image
 
 
-def scaled(channels: int, settings: NetSettings) -> int:
-    """A published number of channels at `image_width`, a multiple of 4 so that groups fit."""
+def scaled_width(channels: int, settings: NetSettings) -> int:
+    """`net.image_width` of a published number of channels, a multiple of 4 so that group norm's groups fit."""
     return max(4, round(channels * settings.image_width / 4) * 4)
 
 
-def norm(channels: int, settings: NetSettings) -> nn.Module:
-    """Batch norm, or group norm, which does not care how large the batch is."""
+def norm_layer(channels: int, settings: NetSettings) -> nn.Module:
+    """Batch norm, or group norm (Wu and He 2018), whose statistics do not depend on the size of the batch."""
     return nn.GroupNorm(min(32, channels // 4), channels) if settings.group_norm else nn.BatchNorm2d(channels)
 
 
-def conv(before: int, after: int, size: int, settings: NetSettings, *, stride: int = 1) -> nn.Sequential:
-    """Convolution, norm, ReLU; the image keeps its size but for the stride."""
-    layer = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
+def conv_block(before: int, after: int, kernel: int, settings: NetSettings, *, stride: int = 1) -> nn.Sequential:
+    """Convolution, norm, ReLU: (B, before, H, W) -> (B, after, H / stride, W / stride)."""
+    layer = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)  # the norm has a bias
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return nn.Sequential(layer, norm(after, settings), nn.ReLU())
+    return nn.Sequential(layer, norm_layer(after, settings), nn.ReLU())
 
 
-class Pool(nn.Module):
-    """Halves the image by maxima, as long as there is something to halve."""
+class HalvingPool(nn.Module):
+    """2 × 2 max pooling, left out where a side is a single pixel: (B, C, H, W) -> (B, C, H / 2, W / 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.max_pool2d(x, 2) if min(x.shape[2:]) > 1 else x
 
 
-def mean_of_image() -> nn.Sequential:
-    """(B, C, H, W) -> (B, C)."""
+def global_avg_pool() -> nn.Sequential:
+    """The mean of each channel: (B, C, H, W) -> (B, C)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

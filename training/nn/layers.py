@@ -10,35 +10,44 @@ from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 
 
-class Table(nn.Embedding):
-    """`nn.Embedding`, whose gradients on CPUs are added up several times as fast by indexing (and as repeatably)."""
+class IndexedEmbedding(nn.Embedding):
+    """`nn.Embedding`, looked up by indexing on CPUs: its gradients are accumulated several times as fast there."""
 
     def forward(self, ids: Tensor) -> Tensor:
+        # Indexing's backward is `index_put_` with accumulation, as repeatable as the embedding's own.
         return self.weight[ids] if self.weight.device.type == "cpu" else super().forward(ids)
 
 
-class Fields(nn.Module):
-    """One table for the ids of all fields: a single look-up. (B, F) -> (B, F, D)."""
+class FieldEmbedding(nn.Module):
+    """Embeddings of all fields in one table, each field at an offset: one look-up. (B, F) ids -> (B, F, D).
+
+    `buckets` is the number of ids of each field; weights start from N(0, std²).
+    """
 
     def __init__(self, buckets: Sequence[int], dim: int, std: float = 0.01) -> None:
         super().__init__()
-        self.offsets: Tensor
+        self.offsets: Tensor  # (F,)
         self.register_buffer("offsets", torch.tensor([0, *buckets[:-1]], dtype=torch.int64).cumsum(0))
-        self.table = Table(sum(buckets), dim)
+        self.table = IndexedEmbedding(sum(buckets), dim)
         nn.init.normal_(self.table.weight, std=std)
 
     def forward(self, sparse: Tensor) -> Tensor:
         embedded: Tensor = self.table(sparse + self.offsets)
         return embedded
 
+    def embed(self, ids: Tensor, field: int) -> Tensor:
+        """Embeddings of ids of one field, e.g. a history of items: (B, L) -> (B, L, D)."""
+        embedded: Tensor = self.table(ids + self.offsets[field])
+        return embedded
 
-class Linear(nn.Module):
-    """Σ w of the ids + w·dense + b: (B,)."""
+
+class LinearTerm(nn.Module):
+    """The first-order term of FM and its descendants, b + Σ_f w[id_f] + w·dense: (B, F), (B, N) -> (B,)."""
 
     def __init__(self, buckets: Sequence[int], num_dense: int) -> None:
         super().__init__()
-        self.ids = Fields(buckets, 1)
-        nn.init.zeros_(self.ids.table.weight)
+        self.ids = FieldEmbedding(buckets, 1)
+        nn.init.zeros_(self.ids.table.weight)  # a logistic regression is convex: 0 is as good a start as any
         self.dense = nn.Linear(num_dense, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
@@ -49,7 +58,14 @@ class Linear(nn.Module):
 def mlp(
     width: int, settings: NetSettings, out: int | None = None, hidden: Sequence[int] | None = None
 ) -> nn.Sequential:
-    """Dense layers with ReLU; a last linear one of width `out`, when given. No dropout before a batch norm."""
+    """Dense layers with ReLU: (B, width) -> (B, out), or the last hidden layer's outputs where `out` is None.
+
+    Args:
+        width: number of inputs.
+        settings: hidden widths, dropout and batch norm of `net.*`.
+        out: width of a last layer without activation.
+        hidden: widths of the hidden layers, in place of `net.hidden`.
+    """
     widths = [width, *(settings.hidden if hidden is None else hidden)]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -57,6 +73,7 @@ def mlp(
         if settings.batch_norm:
             layers.append(nn.BatchNorm1d(after))
         layers.append(nn.ReLU())
+        # Dropout before a batch norm shifts the variance that the norm has learned (Li et al. 2019).
         if settings.dropout and not settings.batch_norm:
             layers.append(nn.Dropout(settings.dropout))
     if out is not None:
@@ -64,27 +81,30 @@ def mlp(
     return nn.Sequential(*layers)
 
 
-def last_width(width: int, settings: NetSettings) -> int:
-    """Width of what `mlp` without `out` returns."""
+def mlp_width(width: int, settings: NetSettings) -> int:
+    """Number of outputs of `mlp(width, settings)` without `out`."""
     return settings.hidden[-1] if settings.hidden else width
 
 
-def pairs(v: Tensor) -> Tensor:
-    """Σ_{i<j} <v_i, v_j> = ½ (|Σ v|² − Σ |v|²): (B, F, D) -> (B,)."""
+def pairwise_products(v: Tensor) -> Tensor:
+    """The second-order term of FM, Σ_{i<j} <v_i, v_j>: (B, F, D) -> (B,).
+
+    As ½ (|Σ_i v_i|² − Σ_i |v_i|²), which costs O(F·D) instead of O(F²·D) (Rendle 2010, lemma 3.1).
+    """
     return 0.5 * (v.sum(dim=1).square() - v.square().sum(dim=1)).sum(dim=1)
 
 
-def flat(v: Tensor, dense: Tensor) -> Tensor:
-    """Embeddings and numbers side by side: (B, F·D + N)."""
+def concat_features(v: Tensor, dense: Tensor) -> Tensor:
+    """Embeddings and numbers side by side, as deep networks read them: (B, F, D), (B, N) -> (B, F·D + N)."""
     return torch.cat([v.flatten(1), dense], dim=1)
 
 
-def flat_width(inputs: Inputs, dim: int) -> int:
-    """Width of `flat`."""
+def concat_width(inputs: Inputs, dim: int) -> int:
+    """Number of columns of `concat_features`, F·D + N."""
     return len(inputs.sparse) * dim + len(inputs.dense)
 
 
-def mean_of_known(v: Tensor, ids: Tensor) -> Tensor:
-    """Mean over the ids that are not padding: (B, L, D), (B, L) -> (B, D)."""
-    mask = (ids > 0).unsqueeze(-1).to(v.dtype)
+def masked_mean(v: Tensor, ids: Tensor) -> Tensor:
+    """Mean over the ids that are not padding (0), zeros for an empty list: (B, L, D), (B, L) -> (B, D)."""
+    mask = (ids > 0).unsqueeze(-1).to(v.dtype)  # (B, L, 1)
     return (v * mask).sum(1) / mask.sum(1).clamp(min=1.0)

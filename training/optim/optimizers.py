@@ -9,79 +9,12 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, 
 from training.compat import skip_torch_compiler_import
 from training.settings import OptimizerSettings, TrainSettings
 
-Groups = Iterable[dict[str, Any]]
-Make = Callable[[Groups, float, float, OptimizerSettings], Optimizer]
-
-
-def _sgd(groups: Groups, rate: float, decay: float, _: OptimizerSettings) -> Optimizer:
-    return SGD(groups, lr=rate, weight_decay=decay)
-
-
-def _momentum(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum)
-
-
-def _nesterov(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return SGD(groups, lr=rate, weight_decay=decay, momentum=s.momentum, nesterov=True)
-
-
-def _adagrad(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return Adagrad(groups, lr=rate, weight_decay=decay, eps=s.epsilon)
-
-
-def _adadelta(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return Adadelta(groups, lr=rate, weight_decay=decay, rho=s.decay, eps=s.epsilon)
-
-
-def _rmsprop(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return RMSprop(groups, lr=rate, weight_decay=decay, alpha=s.decay, eps=s.epsilon)
-
-
-def _adam(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    # Fused is one pass over the weights instead of several, on CPUs, too.
-    return Adam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon, fused=True)
-
-
-def _adamax(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return Adamax(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
-
-
-def _nadam(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return NAdam(groups, lr=rate, weight_decay=decay, betas=(s.beta1, s.beta2), eps=s.epsilon)
-
-
-def _lars(groups: Groups, rate: float, decay: float, s: OptimizerSettings) -> Optimizer:
-    return LARS(groups, lr=rate, weight_decay=decay, momentum=s.momentum, trust=s.trust)
-
-
-OPTIMIZERS: dict[str, Make] = {
-    "sgd": _sgd,
-    "momentum": _momentum,
-    "nesterov": _nesterov,
-    "adagrad": _adagrad,
-    "adadelta": _adadelta,
-    "rmsprop": _rmsprop,
-    "adam": _adam,
-    "adamax": _adamax,
-    "nadam": _nadam,
-    "lars": _lars,
-}
-
-
-def make_optimizer(groups: Groups, train: TrainSettings, settings: OptimizerSettings, *, workers: int = 1) -> Optimizer:
-    """The configured optimizer; the rate is multiplied by the number of workers.
-
-    `groups` are torch's: each has `params` and may have `rate_factor`, which `LearningRates` heeds.
-    """
-    skip_torch_compiler_import()
-    rate = train.learning_rate * workers
-    return OPTIMIZERS[settings.name]([*groups], rate, train.weight_decay, settings)
-
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rates (You et al. 2017): each layer's step is in proportion to its weights.
+    """Layer-wise adaptive rate scaling (You et al. 2017): each layer's step is in proportion to its weights.
 
-    Matrices step by rate × trust × |w| / (|g| + decay |w|); vectors (biases, norms) step as with momentum alone.
+    Matrices step by rate × trust × |w| / (|g| + decay |w|), on g + decay w; vectors (biases, norms) step as with
+    momentum alone, without decay.
     """
 
     def __init__(
@@ -91,7 +24,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; `closure` computes the loss anew, when given."""
+        """One step; `closure`, when given, computes the loss anew, which is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -99,19 +32,52 @@ class LARS(Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._step_of(weight, group)
+                    self._update(weight, weight.grad, group)
         return loss
 
-    def _step_of(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
-        gradient, decay = weight.grad, group["weight_decay"]
-        if gradient is None:
-            return
-        scale: torch.Tensor | float = 1.0
+    def _update(self, weight: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        decay = group["weight_decay"]
+        local_rate: torch.Tensor | float = 1.0
         if weight.ndim > 1:
-            size, slope = weight.norm(), gradient.norm()
-            fitted = group["trust"] * size / (slope + decay * size)
-            scale = torch.where((size > 0) & (slope > 0), fitted, torch.ones_like(size))
+            weight_norm, gradient_norm = weight.norm(), gradient.norm()
+            trusted = group["trust"] * weight_norm / (gradient_norm + decay * weight_norm)
+            # A layer of zeros, or without a gradient, has no scale of its own.
+            has_scale = (weight_norm > 0) & (gradient_norm > 0)
+            local_rate = torch.where(has_scale, trusted, torch.ones_like(weight_norm))
             gradient = gradient + decay * weight
         velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
-        velocity.mul_(group["momentum"]).add_(gradient * scale * group["lr"])
+        velocity.mul_(group["momentum"]).add_(gradient * local_rate * group["lr"])
         weight.sub_(velocity)
+
+
+Options = Callable[[OptimizerSettings], dict[str, Any]]
+
+# What each takes besides the learning rate and weight decay.
+OPTIMIZERS: dict[str, tuple[type[Optimizer], Options]] = {
+    "sgd": (SGD, lambda s: {}),
+    "momentum": (SGD, lambda s: {"momentum": s.momentum}),
+    "nesterov": (SGD, lambda s: {"momentum": s.momentum, "nesterov": True}),
+    "adagrad": (Adagrad, lambda s: {"eps": s.epsilon}),
+    "adadelta": (Adadelta, lambda s: {"rho": s.decay, "eps": s.epsilon}),
+    "rmsprop": (RMSprop, lambda s: {"alpha": s.decay, "eps": s.epsilon}),
+    # Fused is one pass over the weights instead of several, on CPUs, too.
+    "adam": (Adam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon, "fused": True}),
+    "adamax": (Adamax, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
+    "nadam": (NAdam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
+    "lars": (LARS, lambda s: {"momentum": s.momentum, "trust": s.trust}),
+}
+
+
+def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, settings: OptimizerSettings) -> Optimizer:
+    """The configured optimizer, at the learning rate of the settings; `LearningRates` sets it step by step.
+
+    Args:
+        groups: torch's parameter groups: each has `params` and may have `rate_factor`, which `LearningRates` heeds.
+        train: has the learning rate and the weight decay.
+        settings: name of the optimizer, and what it takes.
+    """
+    skip_torch_compiler_import()
+    kind, options = OPTIMIZERS[settings.name]
+    make: Any = kind  # torch's base class does not declare what its subclasses take
+    optimizer: Optimizer = make([*groups], lr=train.learning_rate, weight_decay=train.weight_decay, **options(settings))
+    return optimizer

@@ -1,5 +1,6 @@
 """The private parts of libraries that `training/compat.py` reaches into are still there; when one goes, so does ours."""
 
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
@@ -22,6 +23,15 @@ def test_the_first_optimizer_imports_torchs_compiler_unless_it_is_skipped(first:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == [str(is_imported), "True"]
+
+
+def test_ddp_reads_the_parameters_to_leave_alone_off_an_attribute() -> None:
+    """When it takes them as an argument, `exclude_from_ddp` can go."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    start = DistributedDataParallel.__init__
+    assert "_ddp_params_and_buffers_to_ignore" in start.__code__.co_consts
+    assert not [name for name in inspect.signature(start).parameters if "ignore" in name]
 
 
 def test_ray_train_makes_its_callbacks_in_the_method_that_is_overridden() -> None:

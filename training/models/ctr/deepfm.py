@@ -2,26 +2,23 @@
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, Linear, flat, flat_width, mlp, pairs
+from training.nn.layers import FieldEmbedding, LinearTerm, concat_features, concat_width, mlp, pairwise_products
 
 
 class DeepFM(nn.Module):
-    """logit = linear + pairwise products of field embeddings + a network over all of them."""
+    """logit = y_FM + y_DNN  (eq. 1), y_FM being the linear term and all pairwise products (eq. 2)."""
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = Linear(inputs.buckets, len(inputs.dense))
-        self.embedding = Fields(inputs.buckets, settings.dim)
-        self.deep = mlp(flat_width(inputs, settings.dim), settings, 1)
+        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
         v = self.embedding(sparse)  # (B, F, D)
-        logits: Tensor = self.linear(sparse, dense) + pairs(v) + self.deep(flat(v, dense)).squeeze(1)
+        fm = self.linear(sparse, dense) + pairwise_products(v)  # (B,)
+        logits: Tensor = fm + self.deep(concat_features(v, dense)).squeeze(1)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return DeepFM(inputs, config.get(NetSettings))

@@ -3,29 +3,27 @@
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, mlp
+from training.nn.layers import FieldEmbedding, mlp
 
 
 class DLRM(nn.Module):
+    """logit = top(bottom(dense), <v_i, v_j> for all i > j), the vectors being bottom(dense) and the embeddings."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        vectors = len(inputs.sparse) + 1
-        self.embedding = Fields(inputs.buckets, settings.dim)
+        num_vectors = len(inputs.sparse) + 1
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
         self.bottom = mlp(len(inputs.dense), settings, settings.dim)
-        self.top = mlp(settings.dim + vectors * (vectors - 1) // 2, settings, 1)
-        self.lower: Tensor
-        self.register_buffer("lower", torch.tril_indices(vectors, vectors, -1), persistent=False)
+        self.top = mlp(settings.dim + num_vectors * (num_vectors - 1) // 2, settings, 1)
+        self.lower: Tensor  # (2, pairs) rows and columns below the diagonal: each pair once, no vector with itself
+        self.register_buffer("lower", torch.tril_indices(num_vectors, num_vectors, -1), persistent=False)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
         numbers = self.bottom(dense)  # (B, D)
-        v = torch.cat([numbers.unsqueeze(1), self.embedding(sparse)], dim=1)
-        products = (v @ v.transpose(1, 2))[:, self.lower[0], self.lower[1]]
+        v = torch.cat([numbers.unsqueeze(1), self.embedding(sparse)], dim=1)  # (B, 1 + F, D)
+        products = (v @ v.transpose(1, 2))[:, self.lower[0], self.lower[1]]  # (B, pairs)
         logits: Tensor = self.top(torch.cat([numbers, products], dim=1)).squeeze(1)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return DLRM(inputs, config.get(NetSettings))

@@ -1,26 +1,25 @@
-"""Factorisation machine (Rendle 2010): logit = linear + pairwise products of the fields' embeddings.
+"""Factorisation machine (Rendle 2010), the baseline of the deep models.
 
-The online FM that ranks every day is `recsys/fine`; this one is the baseline of the deep models.
+The online FM that ranks every day is `recsys/fine`; this one is trained in batches.
 """
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, Linear, pairs
+from training.nn.layers import FieldEmbedding, LinearTerm, pairwise_products
 
 
-class FM(nn.Module):
+class FactorizationMachine(nn.Module):
+    """logit = b + Σ_f w[id_f] + w·dense + Σ_{f<g} <v_f, v_g>  (eq. 1; crosses of the fields only, not of numbers)."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = Linear(inputs.buckets, len(inputs.dense))
-        self.embedding = Fields(inputs.buckets, settings.dim)
+        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
-        logits: Tensor = self.linear(sparse, dense) + pairs(self.embedding(sparse))
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
+        v = self.embedding(sparse)  # (B, F, D)
+        logits: Tensor = self.linear(sparse, dense) + pairwise_products(v)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return FM(inputs, config.get(NetSettings))

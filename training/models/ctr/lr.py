@@ -1,21 +1,20 @@
-"""Logistic regression over ids and numbers."""
+"""Logistic regression over ids and numbers (Richardson et al. 2007), the baseline of all click models."""
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
-from training.nn.layers import Linear
+from training.net_settings import NetSettings
+from training.nn.layers import LinearTerm
 
 
-class LR(nn.Module):
-    def __init__(self, inputs: Inputs) -> None:
+class LogisticRegression(nn.Module):
+    """logit = b + Σ_f w[id_f] + w·dense."""
+
+    def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = Linear(inputs.buckets, len(inputs.dense))
+        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
         logits: Tensor = self.linear(sparse, dense)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return LR(inputs)

@@ -1,24 +1,26 @@
-"""Wide & Deep (Cheng et al. 2016): a linear model that remembers, crossed features among them, beside a deep one."""
+"""Wide & Deep (Cheng et al. 2016): a linear model that memorises beside a deep network that generalises.
+
+The wide part's crossed features are the catalog's (`user_tag_category` …): they are fields like any other.
+"""
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, Linear, flat, flat_width, mlp
+from training.nn.layers import FieldEmbedding, LinearTerm, concat_features, concat_width, mlp
 
 
 class WideDeep(nn.Module):
+    """logit = w_wide·[x, φ(x)] + w_deep·a⁽ˡ⁾ + b  (eq. 3), both parts trained together."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.wide = Linear(inputs.buckets, len(inputs.dense))
-        self.embedding = Fields(inputs.buckets, settings.dim)
-        self.deep = mlp(flat_width(inputs, settings.dim), settings, 1)
+        self.wide = LinearTerm(inputs.buckets, len(inputs.dense))
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
-        logits: Tensor = self.wide(sparse, dense) + self.deep(flat(self.embedding(sparse), dense)).squeeze(1)
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
+        x = concat_features(self.embedding(sparse), dense)  # (B, F·D + N)
+        logits: Tensor = self.wide(sparse, dense) + self.deep(x).squeeze(1)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return WideDeep(inputs, config.get(NetSettings))

@@ -3,44 +3,44 @@
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, Linear, flat, flat_width, mlp
+from training.nn.layers import FieldEmbedding, LinearTerm, concat_features, concat_width, mlp
 
 
-class CIN(nn.Module):
-    """Map h of layer k is Σ_ij W_hij (x^{k−1}_i ⊙ x⁰_j): (B, F, D) -> (B, layers × maps)."""
+class CompressedInteraction(nn.Module):
+    """CIN: X^k_h = Σ_ij W^{k,h}_ij (X^{k−1}_i ⊙ X⁰_j)  (eq. 6): (B, F, D) -> (B, layers · maps)."""
 
-    def __init__(self, fields: int, layers: int, maps: int) -> None:
+    def __init__(self, num_fields: int, layers: int, maps: int) -> None:
         super().__init__()
-        widths = [fields] + [maps] * layers
-        self.weights = nn.ModuleList(nn.Conv1d(before * fields, maps, 1) for before in widths[:-1])
+        widths = [num_fields] + [maps] * layers
+        # A convolution of size 1 over D is the weighted sum over the pairs (i, j), for all maps at once.
+        self.weights = nn.ModuleList(nn.Conv1d(before * num_fields, maps, 1) for before in widths[:-1])
 
-    def forward(self, first: Tensor) -> Tensor:
-        x, pooled = first, []
+    def forward(self, x_0: Tensor) -> Tensor:
+        """Σ over D of every feature map (eq. 7), those of all layers side by side."""
+        x, pooled = x_0, []
         for weight in self.weights:
-            products = torch.einsum("bid,bjd->bijd", x, first).flatten(1, 2)  # (B, maps × F, D)
-            x = torch.relu(weight(products))
-            pooled.append(x.sum(dim=2))
+            products = torch.einsum("bid,bjd->bijd", x, x_0).flatten(1, 2)  # (B, H_{k−1}·F, D)
+            x = torch.relu(weight(products))  # (B, maps, D)
+            pooled.append(x.sum(dim=2))  # (B, maps)
         return torch.cat(pooled, dim=1)
 
 
 class XDeepFM(nn.Module):
+    """logit = linear term + w·CIN + deep network  (eq. 9)."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = Linear(inputs.buckets, len(inputs.dense))
-        self.embedding = Fields(inputs.buckets, settings.dim)
-        self.cin = CIN(len(inputs.sparse), settings.cross_layers, settings.cross_maps)
+        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.cin = CompressedInteraction(len(inputs.sparse), settings.cross_layers, settings.cross_maps)
         self.cin_out = nn.Linear(settings.cross_layers * settings.cross_maps, 1)
-        self.deep = mlp(flat_width(inputs, settings.dim), settings, 1)
+        self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
-        v = self.embedding(sparse)
-        crossed = self.cin_out(self.cin(v)).squeeze(1)
-        logits: Tensor = self.linear(sparse, dense) + crossed + self.deep(flat(v, dense)).squeeze(1)
+        """(B, F) ids, (B, N) numbers -> (B,) logits."""
+        v = self.embedding(sparse)  # (B, F, D)
+        crosses = self.cin_out(self.cin(v)).squeeze(1)  # (B,)
+        logits: Tensor = self.linear(sparse, dense) + crosses + self.deep(concat_features(v, dense)).squeeze(1)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return XDeepFM(inputs, config.get(NetSettings))

@@ -1,36 +1,36 @@
-"""YouTube's ranking network (Covington et al. 2016): what was watched, user, item and numbers (also squared and as
-roots) through dense layers; trained as weighted logistic regression."""
+"""YouTube's ranking network (Covington et al. 2016, section 4), for the task `engaged_click`.
+
+Trained as weighted logistic regression, its odds are the expected engagement.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.layers import Fields, flat_width, mean_of_known, mlp
+from training.nn.layers import FieldEmbedding, concat_width, masked_mean, mlp
 
 
 class YouTubeRanking(nn.Module):
+    """A deep network over embeddings, the mean of what was watched, and numbers x with x² and √x (section 4.1)."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.item = inputs.column_of("item_id")
-        self.embedding = Fields(inputs.buckets, settings.dim)
-        width = flat_width(inputs, settings.dim) + settings.dim + 2 * len(inputs.dense)
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        width = concat_width(inputs, settings.dim) + settings.dim + 2 * len(inputs.dense)
         self.deep = mlp(width, settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
-        watched = self.embedding.table(history + self.embedding.offsets[self.item])
-        share = torch.sigmoid(dense)  # powers want numbers between 0 and 1
+        """(B, F) ids, (B, N) numbers, (B, L) past items -> (B,) logits."""
+        watched = self.embedding.embed(history, self.item)  # (B, L, D)
+        unit = torch.sigmoid(dense)  # (B, N) between 0 and 1, as the paper's quantiles: powers need that
         parts = [
-            self.embedding(sparse).flatten(1),
-            mean_of_known(watched, history),
+            self.embedding(sparse).flatten(1),  # (B, F·D)
+            masked_mean(watched, history),  # (B, D)
             dense,
-            share.square(),
-            share.sqrt(),
+            unit.square(),
+            unit.sqrt(),
         ]
         logits: Tensor = self.deep(torch.cat(parts, dim=1)).squeeze(1)
         return logits
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return YouTubeRanking(inputs, config.get(NetSettings))

@@ -1,42 +1,54 @@
-"""DenseNet-121 (Huang et al. 2017): each layer sees all before it. A third of its layers, for small images."""
+"""DenseNet (Huang et al. 2017): each layer reads the outputs of all before it. A third of DenseNet-121's layers."""
 
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, norm, scaled
+from training.nn.image_layers import (
+    HalvingPool,
+    ImageClassifier,
+    conv_block,
+    global_avg_pool,
+    image_shape,
+    norm_layer,
+    scaled_width,
+)
 
-BLOCKS = (2, 4, 8, 5)  # layers; published: 6, 12, 24, 16
+BLOCKS = (2, 4, 8, 5)
+"""Layers of each dense block; published: 6, 12, 24, 16, for images of 224 × 224."""
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU, 1 × 1, then 3 × 3; what it finds is put beside what it saw."""
+    """x_l = H([x_0, …, x_{l−1}])  (eq. 2), appended to its input: (B, C, H, W) -> (B, C + growth, H, W).
+
+    H is norm, ReLU, a 1 × 1 bottleneck of four times the growth, then norm, ReLU, 3 × 3 (DenseNet-B).
+    """
 
     def __init__(self, before: int, growth: int, settings: NetSettings) -> None:
         super().__init__()
-        self.look = nn.Sequential(
-            *(norm(before, settings), nn.ReLU(), nn.Conv2d(before, 4 * growth, 1, bias=False)),
-            *(norm(4 * growth, settings), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)),
+        self.transform = nn.Sequential(
+            *(norm_layer(before, settings), nn.ReLU(), nn.Conv2d(before, 4 * growth, 1, bias=False)),
+            *(norm_layer(4 * growth, settings), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.look(x)], dim=1)
+        return torch.cat([x, self.transform(x)], dim=1)
 
 
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    settings = config.get(NetSettings)
-    growth = scaled(32, settings)
+def densenet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:
+    """A stem and four dense blocks: (B, C, H, W) -> (B, classes). Raises UserError without images."""
+    growth = scaled_width(32, settings)
     width = 2 * growth
-    layers: list[nn.Module] = [conv(image_of(inputs)[0], width, 3, settings)]
+    layers: list[nn.Module] = [conv_block(image_shape(inputs)[0], width, 3, settings)]
     for number, depth in enumerate(BLOCKS):
         for _ in range(depth):
             layers.append(DenseLayer(width, growth, settings))
             width += growth
         if number < len(BLOCKS) - 1:
+            # Transition: half the channels (θ = 0.5), a multiple of 4 so that group norm's groups fit.
             half = max(4, width // 8 * 4)
-            layers += [nn.Conv2d(width, half, 1, bias=False), Pool()]
+            layers += [nn.Conv2d(width, half, 1, bias=False), HalvingPool()]
             width = half
-    top = (norm(width, settings), nn.ReLU(), mean_of_image())
-    return ImageNet(nn.Sequential(*layers, *top), width, len(inputs.classes))
+    top = (norm_layer(width, settings), nn.ReLU(), global_avg_pool())
+    return ImageClassifier(nn.Sequential(*layers, *top), width, len(inputs.classes))

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
+from training.nn.image_layers import (
+    HalvingPool,
+    ImageClassifier,
+    conv_block,
+    global_avg_pool,
+    image_shape,
+    scaled_width,
+)
 
-# 1×1; before and after 3×3; before and after 5×5; after pooling. None: halve the image.
 BLOCKS: tuple[tuple[int, int, int, int, int, int] | None, ...] = (
     (64, 96, 128, 16, 32, 32),
     (128, 128, 192, 32, 96, 64),
@@ -22,38 +27,39 @@ BLOCKS: tuple[tuple[int, int, int, int, int, int] | None, ...] = (
     (256, 160, 320, 32, 128, 128),
     (384, 192, 384, 48, 128, 128),
 )
+"""Table 1 of the paper: channels of 1×1; before and after 3×3; before and after 5×5; after pooling. None: pool."""
 
 
-class Inception(nn.Module):
-    """Four looks at the same image, side by side."""
+class InceptionBlock(nn.Module):
+    """Four branches over the same input, side by side (figure 2b): (B, C, H, W) -> (B, width, H, W)."""
 
-    def __init__(self, before: int, widths: tuple[int, ...], settings: NetSettings) -> None:
+    def __init__(self, before: int, channels: tuple[int, ...], settings: NetSettings) -> None:
         super().__init__()
-        one, small, three, smaller, five, pooled = (scaled(width, settings) for width in widths)
-        self.looks = nn.ModuleList(
+        one, reduce3, three, reduce5, five, pooled = (scaled_width(number, settings) for number in channels)
+        self.branches = nn.ModuleList(
             [
-                conv(before, one, 1, settings),
-                nn.Sequential(conv(before, small, 1, settings), conv(small, three, 3, settings)),
-                nn.Sequential(conv(before, smaller, 1, settings), conv(smaller, five, 5, settings)),
-                nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(before, pooled, 1, settings)),
+                conv_block(before, one, 1, settings),
+                nn.Sequential(conv_block(before, reduce3, 1, settings), conv_block(reduce3, three, 3, settings)),
+                nn.Sequential(conv_block(before, reduce5, 1, settings), conv_block(reduce5, five, 5, settings)),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), conv_block(before, pooled, 1, settings)),
             ]
         )
         self.width = one + three + five + pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([look(x) for look in self.looks], dim=1)
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    settings = config.get(NetSettings)
-    width = scaled(192, settings)
-    layers: list[nn.Module] = [conv(image_of(inputs)[0], width, 3, settings), Pool()]
-    for widths in BLOCKS:
-        if widths is None:
-            layers.append(Pool())
+def googlenet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:
+    """A stem and nine inception blocks: (B, C, H, W) -> (B, classes). Raises UserError without images."""
+    width = scaled_width(192, settings)
+    layers: list[nn.Module] = [conv_block(image_shape(inputs)[0], width, 3, settings), HalvingPool()]
+    for channels in BLOCKS:
+        if channels is None:
+            layers.append(HalvingPool())
             continue
-        block = Inception(width, widths, settings)
+        block = InceptionBlock(width, channels, settings)
         layers.append(block)
         width = block.width
-    top = (mean_of_image(), nn.Dropout(settings.dropout))
-    return ImageNet(nn.Sequential(*layers, *top), width, len(inputs.classes))
+    top = (global_avg_pool(), nn.Dropout(settings.dropout))
+    return ImageClassifier(nn.Sequential(*layers, *top), width, len(inputs.classes))

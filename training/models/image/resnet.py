@@ -2,36 +2,46 @@
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.image_layers import ImageNet, conv, image_of, mean_of_image, norm, scaled
+from training.nn.image_layers import (
+    ImageClassifier,
+    conv_block,
+    global_avg_pool,
+    image_shape,
+    norm_layer,
+    scaled_width,
+)
 
-STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels and stride; two blocks each
+STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
+"""(published channels, stride) of each stage of two blocks."""
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
+    """y = ReLU(F(x) + x), F being two 3 × 3 convolutions (eq. 1): (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+
     def __init__(self, before: int, after: int, stride: int, settings: NetSettings) -> None:
         super().__init__()
-        self.first = conv(before, after, 3, settings, stride=stride)
-        self.second = nn.Sequential(nn.Conv2d(after, after, 3, padding=1, bias=False), norm(after, settings))
-        same = before == after and stride == 1
+        self.first = conv_block(before, after, 3, settings, stride=stride)
+        self.second = nn.Sequential(nn.Conv2d(after, after, 3, padding=1, bias=False), norm_layer(after, settings))
+        keeps_shape = before == after and stride == 1
+        # A 1 × 1 projection where shapes differ (eq. 2).
         self.skip = (
             nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), norm(after, settings))
+            if keeps_shape
+            else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), norm_layer(after, settings))
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.relu(self.second(self.first(x)) + self.skip(x))
 
 
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    settings = config.get(NetSettings)
-    before = scaled(STAGES[0][0], settings)
-    layers: list[nn.Module] = [conv(image_of(inputs)[0], before, 3, settings)]
+def resnet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:
+    """A stem and eight residual blocks: (B, C, H, W) -> (B, classes). Raises UserError without images."""
+    before = scaled_width(STAGES[0][0], settings)
+    layers: list[nn.Module] = [conv_block(image_shape(inputs)[0], before, 3, settings)]
     for channels, stride in STAGES:
-        after = scaled(channels, settings)
-        layers += [Residual(before, after, stride, settings), Residual(after, after, 1, settings)]
+        after = scaled_width(channels, settings)
+        layers += [ResidualBlock(before, after, stride, settings), ResidualBlock(after, after, 1, settings)]
         before = after
-    return ImageNet(nn.Sequential(*layers, mean_of_image()), before, len(inputs.classes))
+    return ImageClassifier(nn.Sequential(*layers, global_avg_pool()), before, len(inputs.classes))

@@ -2,24 +2,31 @@
 
 from torch import nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
-from training.nn.image_layers import ImageNet, Pool, conv, image_of, mean_of_image, scaled
+from training.nn.image_layers import (
+    HalvingPool,
+    ImageClassifier,
+    conv_block,
+    global_avg_pool,
+    image_shape,
+    scaled_width,
+)
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""(published channels, convolutions) of each stage: configuration D of table 1."""
 
 
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    settings = config.get(NetSettings)
+def vgg(inputs: Inputs, settings: NetSettings) -> ImageClassifier:
+    """Thirteen convolutions and a dense layer: (B, C, H, W) -> (B, classes). Raises UserError without images."""
     layers: list[nn.Module] = []
-    before = image_of(inputs)[0]
+    before = image_shape(inputs)[0]
     for channels, convolutions in STAGES:
-        after = scaled(channels, settings)
+        after = scaled_width(channels, settings)
         for _ in range(convolutions):
-            layers.append(conv(before, after, 3, settings))
+            layers.append(conv_block(before, after, 3, settings))
             before = after
-        layers.append(Pool())
-    dense = scaled(4096, settings)
-    top = (mean_of_image(), nn.Linear(before, dense), nn.ReLU(), nn.Dropout(settings.dropout))
-    return ImageNet(nn.Sequential(*layers, *top), dense, len(inputs.classes))
+        layers.append(HalvingPool())
+    dense = scaled_width(4096, settings)
+    top = (global_avg_pool(), nn.Linear(before, dense), nn.ReLU(), nn.Dropout(settings.dropout))
+    return ImageClassifier(nn.Sequential(*layers, *top), dense, len(inputs.classes))

@@ -1,0 +1,1 @@
+"""Models of several labels of an impression at once: click, like, purchase."""

@@ -1,0 +1,1 @@
+"""Models of what a user chooses next, after the sequence of items chosen before."""

@@ -1,14 +1,15 @@
-"""GRU4Rec (Hidasi et al. 2016): a recurrent network reads what a user chose; its last state asks for the next item."""
+"""GRU4Rec (Hidasi et al. 2016): a recurrent network reads what a user chose; its last state scores the next item."""
 
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 from training.nn.item_catalog import ItemCatalog
 
 
 class GRU4Rec(nn.Module):
+    """score(i) = <h_L, e_i>, h being the states of `net.blocks` layers of GRU over the history (D: attention_dim)."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
@@ -18,15 +19,12 @@ class GRU4Rec(nn.Module):
         self.gru = nn.GRU(settings.attention_dim, settings.attention_dim, settings.blocks, batch_first=True)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
-        """(B, D): what is wanted next."""
-        states, _ = self.gru(self.item(history))
+        """(B, L) past items, the newest last; fields and numbers are not read -> (B, D) vectors of users."""
+        states, _ = self.gru(self.item(history))  # (B, L, D)
         last_state: Tensor = states[:, -1]
         return last_state
 
     def items(self, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.item(ids)
-        return embedded
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return GRU4Rec(inputs, config.get(NetSettings))
+        """(B,) ids -> (B, D) vectors of items, those that the GRU reads."""
+        vectors: Tensor = self.item(ids)
+        return vectors

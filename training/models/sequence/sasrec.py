@@ -1,16 +1,15 @@
-"""SASRec (Kang and McAuley 2018): causal self-attention over what a user chose; the last place asks what is next."""
+"""SASRec (Kang and McAuley 2018): causal self-attention over what a user chose; the last position scores the next."""
 
 import torch
 from torch import Tensor, nn
 
-from conf import Config
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 from training.nn.item_catalog import ItemCatalog
 
 
-class Block(nn.Module):
-    """Attention and a pointwise network, each with layer norm before it and a residual around it."""
+class AttentionBlock(nn.Module):
+    """x + g(norm(x)), g being attention, then a pointwise network (section 3.3): (B, L, D) -> (B, L, D)."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -18,44 +17,43 @@ class Block(nn.Module):
         self.attention = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.pointwise = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim))
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        query = self.before(x)
-        x = x + self.attention(query, query, query, attn_mask=hidden, need_weights=False)[0]
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`mask` (B · heads, L, L) is True where a position (second last axis) must not look (last axis)."""
+        normed = self.before(x)
+        x = x + self.attention(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
         output: Tensor = x + self.pointwise(self.between(x))
         return output
 
 
 class SASRec(nn.Module):
+    """score(i) = <F_L, e_i>, F being `net.blocks` blocks of attention over the history (D: attention_dim)."""
+
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled, self.heads = settings.sampled, settings.heads
         self.item = nn.Embedding(inputs.num_items, settings.attention_dim)
         nn.init.normal_(self.item.weight, std=0.05)
-        self.place = nn.Parameter(torch.randn(inputs.list_length, settings.attention_dim) * 0.05)
+        self.position = nn.Parameter(torch.randn(inputs.list_length, settings.attention_dim) * 0.05)
         self.blocks = nn.ModuleList(
-            Block(settings.attention_dim, settings.heads, settings.dropout) for _ in range(settings.blocks)
+            AttentionBlock(settings.attention_dim, settings.heads, settings.dropout) for _ in range(settings.blocks)
         )
         self.last = nn.LayerNorm(settings.attention_dim)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
-        """(B, D): what is wanted next."""
-        length = history.shape[1]
-        x = self.item(history) + self.place
-        place = torch.arange(length, device=history.device)
-        future = place > place.unsqueeze(1)
-        # Padding is not looked at, but every place may look at itself: a row without any would be NaN.
-        itself = place == place.unsqueeze(1)
-        hidden = (future | (history == 0).unsqueeze(1)) & ~itself  # (B, L, L)
+        """(B, L) past items, the newest last; fields and numbers are not read -> (B, D) vectors of users."""
+        x = self.item(history) + self.position  # (B, L, D), eq. 1
+        position = torch.arange(history.shape[1], device=history.device)
+        is_future = position > position.unsqueeze(1)  # (L, L)
+        is_itself = position == position.unsqueeze(1)
+        # Padding is masked, but every position may look at itself: a softmax over nothing would be NaN.
+        mask = (is_future | (history == 0).unsqueeze(1)) & ~is_itself  # (B, L, L)
         for block in self.blocks:
-            x = block(x, hidden.repeat_interleave(self.heads, 0))
+            x = block(x, mask.repeat_interleave(self.heads, 0))
         last_state: Tensor = self.last(x[:, -1])
         return last_state
 
     def items(self, ids: Tensor) -> Tensor:
-        embedded: Tensor = self.item(ids)
-        return embedded
-
-
-def build(config: Config, inputs: Inputs) -> nn.Module:
-    return SASRec(inputs, config.get(NetSettings))
+        """(B,) ids -> (B, D) vectors of items, those that the history is read by (shared, section 3.4)."""
+        vectors: Tensor = self.item(ids)
+        return vectors

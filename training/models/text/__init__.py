@@ -1,0 +1,1 @@
+"""Recurrent networks that name the topic of a title."""
