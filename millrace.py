@@ -58,7 +58,7 @@ class CommonOptions:
 
 
 def main() -> None:
-    """Console script `millrace`."""
+    """Console script `millrace`: run the command line of this process and exit with its code."""
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -135,7 +135,10 @@ def invoke(area: str, arguments: Sequence[str]) -> Any:
 
 
 def invoke_with(config: "Config", area: str, arguments: Sequence[str]) -> Any:
-    """As `invoke`, with settings that are resolved already: `arguments` holds none of the common options."""
+    """As `invoke`, with settings that are resolved already; `arguments` contains none of the common options.
+
+    Stages that run in one process share a Config this way, and through it the process's Spark session.
+    """
     module, name = AREAS[area][0].split(":")
     app: Callable[..., Any] = getattr(import_module(module), name)
     result = app(list(arguments), prog_name=f"millrace {area}", obj=config, standalone_mode=False)

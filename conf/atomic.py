@@ -21,12 +21,18 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             os.fsync(out.fileno())  # else a power cut can leave the new name on an empty file
         staged.replace(path)
     finally:
+        # Gone already after a successful rename; left over from a failed write, which may have filled the disk.
         staged.unlink(missing_ok=True)
 
 
 def write_with_checksum(path: Path, data: bytes) -> None:
-    """As `write_atomically`, with the SHA-256 of `data` after it, for `read_with_checksum`."""
-    write_atomically(path, data + hashlib.sha256(data).digest())
+    """As `write_atomically`, with the SHA-256 of `data` after it, for `read_with_checksum`.
+
+    For models and checkpoints, which a damaged disk or a truncated copy would change without any error.
+    """
+    # After the data, not before: a file that was cut off has lost its checksum as well.
+    digest = hashlib.sha256(data).digest()
+    write_atomically(path, data + digest)
 
 
 def read_with_checksum(path: Path) -> bytes:

@@ -13,6 +13,7 @@ import typer
 from conf.errors import UsageError
 from conf.settings import Config
 
+# As text, not as Typer's datetime: its parser's message would not say how a day is written.
 DayOption = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 SinceOption = Annotated[str | None, typer.Option("--since", help="first day of a range that ends with --date")]
 
@@ -33,18 +34,21 @@ class Choices(Container[str], Iterable[str], Protocol):
 
 
 def settings_of(context: typer.Context) -> Config:
-    """The Config that the front door resolved."""
+    """The Config that the front door resolved from profile, files, environment and `--set`, for a command's context."""
+    # The front door passes it as the root command's `obj`; sub-commands have contexts of their own below that.
     config = context.find_root().obj
     assert isinstance(config, Config)
     return config
 
 
 def parse_day(text: str) -> date:
-    """A day as `2026-01-07`. Raises UsageError for anything else."""
+    """Parse a day of the command line, as `2026-01-07`. Raises UsageError that says how to write it."""
+    # Python also reads 20260107 and 2026-W02-3; folders and partitions are named from the date, never from the text.
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise UsageError(f"'{text}' is not a date: write it as 2026-01-07") from None
+    return day
 
 
 def parse_days(day: str, since: str | None) -> list[date]:
@@ -79,6 +83,7 @@ def print_rows(columns: list[str], rows: list[dict[str, Any]], output: OutputFor
         writer.writeheader()
         writer.writerows(rows)
         return
+    # Here, because it loads slowly and programs that read the output ask for JSON or CSV.
     from rich.console import Console
     from rich.table import Table
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Named one by one: tests and benchmarks lie beside them in a checkout and are no part of a job.
 PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
 SUFFIXES = (".py", ".yaml", ".sql", ".properties")  # nothing else goes into the archive: no data, no secrets
 
@@ -20,6 +21,7 @@ def archive(folder: Path) -> Path:
     files = [ROOT / "millrace.py"]
     for package in PACKAGES:
         files += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in SUFFIXES)
+    # Of names and contents: the archive's own bytes depend on the version of zlib.
     digest = hashlib.sha256()
     for path in files:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -32,13 +34,17 @@ def archive(folder: Path) -> Path:
         for path in files:
             # A fixed time: archives of the same code are the same bytes.
             out.writestr(zipfile.ZipInfo(str(path.relative_to(ROOT)), (2026, 1, 1, 0, 0, 0)), path.read_bytes())
+    # Complete before it has its name: a command beside this one may look for the same archive.
     staged.replace(target)
     return target
 
 
 @cache
 def code_version() -> str:
-    """`0.1.0+1a2b3c4`: the package's version and, in a git checkout, its commit."""
+    """`0.1.0+1a2b3c4`: the package's version and, in a git checkout, its commit.
+
+    Recorded with every run and every row of ops_run; asks git once per process.
+    """
     try:
         git = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False

@@ -4,7 +4,7 @@
 class UserError(Exception):
     """The job can't go on until the user fixes something; the message says what and how. Exit code 1."""
 
-    exit_code = 1
+    exit_code = 1  # 2 is for usage, as click, argparse and the shell have it
 
 
 class UsageError(UserError):

@@ -3,6 +3,7 @@
 import logging
 import sys
 
+# The root loggers of our modules; `millrace.py` itself logs nothing.
 PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "benchmarks")
 
 
@@ -13,6 +14,7 @@ def set_up_logging(*, debug: bool = False) -> None:
     """
     handler: logging.Handler
     if sys.stderr.isatty():
+        # Only here: plain lines need no rich, which is slow to load.
         from rich.console import Console
         from rich.logging import RichHandler
 

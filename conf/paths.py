@@ -25,27 +25,31 @@ class Paths(Settings):
 
     @property
     def root(self) -> Path:
-        """The home as an absolute path."""
+        """The home as an absolute path, with `~` expanded; all other local folders lie under it."""
+        # Absolute, because Spark, Ray and Airflow run parts of a job in working folders of their own.
         return self.home.expanduser().resolve()
 
     @property
     def warehouse(self) -> str:
         """URL of the warehouse folder, without a slash at the end."""
-        return (self.warehouse_root or file_url(self.root / "warehouse")).rstrip("/")
+        url = self.warehouse_root or file_url(self.root / "warehouse")
+        # Locations in the metastore are compared as text with this as their beginning.
+        return url.rstrip("/")
 
     @property
     def metastore(self) -> Path:
-        """Folder of the embedded metastore (Derby) and its lock."""
+        """Folder of the embedded metastore (a Derby database), its log and its lock; unused with PostgreSQL."""
         return self.root / "metastore"
 
     @property
     def runs(self) -> Path:
-        """One folder per training, ranking or tuning run: `runs/<run_id>/`."""
+        """Parent of the run folders, `runs/<run_id>/` (see `conf.runs`), and of the promotions, `runs/promoted/`."""
         return self.root / "runs"
 
     @property
     def truth(self) -> Path:
         """The simulator's true click probabilities. Only `features oracle` reads them, no training job does."""
+        # Apart from the landing zone, so that no feature can read what it should predict.
         return self.root / "truth"
 
     @property
@@ -54,12 +58,18 @@ class Paths(Settings):
         return self.root / "business"
 
     def landing(self, kind: str, day: date) -> Path:
-        """Folder of a day's raw files; `kind` is weblog, events, texts or images."""
-        return self.root / "landing" / kind / f"dt={day.isoformat()}"
+        """Folder of a day's raw files, as the collector or the simulator put them there.
+
+        `kind` is weblog, events, texts or images.
+        """
+        # `dt=` as Hive names partitions: Spark could read the landing zone as a table, and a line's day is in its path.
+        folder = self.root / "landing" / kind
+        return folder / f"dt={day.isoformat()}"
 
     def datasets(self, kind: str, day: date) -> Path:
         """Folder of a day's data set in published versions (see `conf.versions`), as Parquet.
 
         `kind` is examples (a training set), candidates (rows to rank), or one of the others of features/dataset.
         """
-        return self.root / "datasets" / kind / f"dt={day.isoformat()}"
+        folder = self.root / "datasets" / kind
+        return folder / f"dt={day.isoformat()}"

@@ -14,6 +14,7 @@ def add_current_folder() -> None:
 
     Last, so that a file there named like a library (random.py, ray.py) never takes the library's place.
     """
+    # An absolute path, not "", which would follow every later change of folder, and another in each Ray worker.
     with suppress(FileNotFoundError):  # the current folder was deleted: then it holds no modules either
         folder = str(Path.cwd())
         if folder not in sys.path:

@@ -6,6 +6,7 @@ from typing import Any
 
 from conf.errors import UserError
 
+# Airflow and Spark's server end their own children and connections first.
 STOP_TIMEOUT_S = 30.0
 
 
@@ -29,15 +30,15 @@ def free_port(host: str = "127.0.0.1", port: int = 0, *, setting: str = "") -> i
 
 
 def stop_process(process: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM, and SIGKILL when the process has not ended within half a minute."""
+    """Send SIGTERM, and SIGKILL when the process has not ended within half a minute; returns when it has ended."""
     process.terminate()
     wait_or_kill(process)
 
 
 def wait_or_kill(process: "subprocess.Popen[Any]", timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Wait for a process that is ending; kill it after `timeout_s` seconds."""
+    """Wait for a process that is ending by itself; kill it after `timeout_s` seconds, and wait for that."""
     try:
         process.wait(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.wait()  # else it stays a zombie

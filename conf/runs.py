@@ -27,16 +27,20 @@ from conf.code import code_version
 from conf.paths import Paths
 from conf.settings import Config
 
+# Two files instead of a status in one: a run that was killed has no chance to change its status.
 STARTED = "started.json"
 DONE = "run.json"
-PREDICTIONS = "predictions.parquet"
 INPUTS = "inputs.jsonl"
+PREDICTIONS = "predictions.parquet"  # key, answer, score
+RECOMMENDATIONS = "recommendations.parquet"  # user_id, rank, item_id, score, channels
 PROMOTED = "promoted"  # runs/promoted/<day>.json: model -> run id of what is served from that day on
 
 
 def new_run_id() -> str:
-    """Sortable by time and unique: `20260107T060000-1a2b3c`."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    """An id that is unique and sorts by time (UTC): `20260107T060000-1a2b3c`."""
+    now = datetime.now(UTC)
+    # Random digits, from the system and not from a seeded generator: processes that start in the same second differ.
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,17 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        """Folder of the trained model; created when first asked for."""
-        return self._subfolder("model")
+        """Folder of the trained model, in the model's own format; created when first asked for."""
+        folder = self.folder / "model"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the training checkpoints; created when first asked for."""
-        return self._subfolder("checkpoints")
-
-    @property
-    def recommendations(self) -> Path:
-        """Parquet file of a ranking run's lists: user_id, rank, item_id, score, channels."""
-        return self.folder / "recommendations.parquet"
-
-    @property
-    def predictions(self) -> Path:
-        """Parquet file of a predicting run's predictions: key, answer, score."""
-        return self.folder / PREDICTIONS
+        """Folder of the checkpoints that training resumes from; created when first asked for."""
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def log_metric(
         self,
@@ -94,17 +92,27 @@ class Run:
         self._append("metrics.jsonl", {**row, "value": float(value), "rows": int(rows)})
 
     def log_metrics(self, stage: str, split: str, values: Mapping[str, float], rows: int) -> dict[str, float]:
-        """Add several metrics of a split (name -> value); returns them under `<split>_<metric>`."""
+        """Add several metrics of a split, as `log_metric` adds one.
+
+        Args:
+            stage: the stage of all of them.
+            split: the split of all of them.
+            values: metric name -> value.
+            rows: number of examples or users they were measured on.
+
+        Returns:
+            `<split>_<metric>` -> value, for the command's output.
+        """
         for name, value in values.items():
             self.log_metric(stage, split, name, value, rows)
         return {f"{split}_{name}": float(value) for name, value in values.items()}
 
     def log_trial(self, **values: Any) -> None:
-        """Add one trial of a search to `ads_tuning_trial`."""
+        """Add one trial of a search to `ads_tuning_trial`; `values` are columns of that table, others are null."""
         self._append("trials.jsonl", values)
 
     def log_best_trial(self, **values: Any) -> None:
-        """Add the best trial of a search to `ads_tuning_best`."""
+        """Add the best trial of a search to `ads_tuning_best`; `values` are columns of that table."""
         self._append("best.jsonl", values)
 
     def log_dataset(self, version: Mapping[str, Any]) -> None:
@@ -112,17 +120,14 @@ class Run:
         self._append(INPUTS, dict(version))
 
     def log_input_run(self, run_id: str) -> None:
-        """Record that the run read the model or the predictions of another run."""
+        """Record that the run read the model or the predictions of another run, for the lineage in `dim_model`."""
         self._append(INPUTS, {"kind": "run", "run_id": run_id})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
+        # Serialised first: a value that JSON does not know must not leave half a line behind.
+        line = json.dumps(row) + "\n"
         with (self.folder / name).open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
-
-    def _subfolder(self, name: str) -> Path:
-        path = self.folder / name
-        path.mkdir(exist_ok=True)
-        return path
+            out.write(line)
 
 
 @contextmanager
@@ -137,15 +142,20 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     run.folder.mkdir(parents=True, exist_ok=True)
     metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
     metadata["started_at"] = datetime.now(UTC).isoformat()
+    # A resumed run reads its data set again, perhaps in a newer version: only what it read last counts.
     (run.folder / INPUTS).unlink(missing_ok=True)
     write_atomically(run.folder / STARTED, json.dumps(metadata, indent=2))
     write_atomically(run.folder / "settings.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
     yield run
+    # Not in a `finally`: after an error the folder stays unfinished, for `--resume` and for a look at its logs.
     write_atomically(run.folder / DONE, json.dumps({**metadata, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
 
 
 def unfinished_run(config: Config, model: str, day: date) -> Path | None:
-    """Folder of the newest run of `model` for `day`, when it was started and not finished."""
+    """Folder of the newest run of `model` for `day`, if that one was started and not finished; None otherwise.
+
+    It may belong to a process that still runs: the folder does not say.
+    """
     newest = None
     for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):  # run ids sort by time
         metadata = json.loads(path.read_text(encoding="utf-8"))
@@ -176,7 +186,7 @@ def newest_run(config: Config, model: str, day: date | None = None) -> Path | No
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; an empty list when there is no such file."""
+    """The rows of a JSON-lines file (one object per line); an empty list when there is no such file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
@@ -193,6 +203,7 @@ def promotion_status(runs: Path) -> dict[str, str]:
     Runs that were never promoted are left out.
     """
     status: dict[str, str] = {}
+    # Newest first, and the first entry of a run stays: a champion of today may have been one before.
     for age, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):
         promotion = json.loads(path.read_text(encoding="utf-8"))
         for run_id in promoted_runs(promotion).values():

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from conf.errors import UserError
 from conf.tuned import tuned_settings_files
 
-ENV_PREFIX = "MILLRACE__"
+ENV_PREFIX = "MILLRACE__"  # double underscores, because keys contain single ones
 
 # section -> "module:class". By name, so that conf stays below the packages that own the classes.
 SECTIONS = {
@@ -56,6 +56,7 @@ SECTIONS = {
 
 def secret_keys(section: str) -> set[str]:
     """Keys of a section whose values are passwords and the like: never printed, saved or sent to a cluster."""
+    # By the annotation's text: a field may be SecretStr, SecretStr | None or hold it deeper.
     fields = _model(section).model_fields.items()
     return {name for name, field in fields if "SecretStr" in str(field.annotation)}
 
@@ -63,11 +64,13 @@ def secret_keys(section: str) -> set[str]:
 class Settings(BaseModel):
     """Base of all settings: frozen, an unknown key is an error, and the text under a field is its documentation."""
 
+    # use_attribute_docstrings makes the string under a field its description, so that it is written only once.
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     section: ClassVar[str]
 
 
+# `config.get(FMSettings)` has type FMSettings: keys are attributes that mypy checks, not texts.
 S = TypeVar("S", bound=Settings)
 
 
@@ -87,13 +90,18 @@ class Config:
         Raises:
             UserError: a key is unknown or a value is not allowed; names the key, the value and what is allowed.
         """
+        values = self.values.get(model.section, {})
         try:
-            return model.model_validate(self.values.get(model.section, {}))
+            return model.model_validate(values)
         except ValidationError as error:
             raise UserError("; ".join(_explain(model, problem) for problem in error.errors())) from None
 
     def resolved(self) -> dict[str, Any]:
-        """Every section with every value (secrets masked), as saved with each run."""
+        """Every section with every value, defaults included and secrets masked, as saved with each run.
+
+        Raises UserError as `get` does.
+        """
+        # mode="json": pydantic prints SecretStr as asterisks then, and paths and dates as text that YAML can hold.
         return {name: self.get(_model(name)).model_dump(mode="json") for name in SECTIONS}
 
     def with_values(self, overrides: Mapping[str, Any]) -> "Config":
@@ -126,6 +134,8 @@ def load(
         UserError: a file, section, key or value is wrong; the message names it and what is allowed.
     """
     profile = profile or environment.get("MILLRACE_PROFILE") or "local"
+    # Layers are merged key by key as plain dicts and validated once, at the end: an experiment may set one key of a
+    # section, and a value that a later layer overrides need not be valid.
     values, explicit = _profile_values(profile), _read_yaml(experiment) if experiment else {}
     for layer in (*_from_environment(environment), *(_from_override(text) for text in overrides)):
         explicit = _merge(explicit, layer)
@@ -136,8 +146,9 @@ def load(
 
 
 def environment_variable(section: str, key: str, value: Any) -> tuple[str, str]:
-    """Name and text of an environment variable from which `load` reads the value again."""
-    return f"{ENV_PREFIX}{section}__{key}".upper(), json.dumps(value, default=str)  # JSON is YAML, too
+    """Name and text of the environment variable from which `load` reads this value again, on another machine say."""
+    name = f"{ENV_PREFIX}{section}__{key}".upper()
+    return name, json.dumps(value, default=str)  # `load` parses YAML, and JSON is YAML
 
 
 def _home(values: Mapping[str, Any]) -> Path:

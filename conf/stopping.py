@@ -11,6 +11,7 @@ def stop_signals() -> Iterator[list[int]]:
 
     Inside the block the signals no longer end the process; the handlers before it are restored at its end.
     """
+    # A handler that only takes note: raising in it could tear the work at hand, a commit to a metastore say.
     received: list[int] = []
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, lambda n, _: received.append(n)) for number in signals}

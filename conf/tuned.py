@@ -21,6 +21,7 @@ def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Pat
         section, key = path.split(".", 1)
         # YAML has no tuples: safe_dump refuses them.
         sections.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
+    # `a:b` names a user's own builder (package.module:function), and a colon is no part of a file name on all systems.
     file = home / FOLDER / f"{model.replace(':', '.')}.yaml"
     text = f"# Found by `millrace tune {model}`; delete this file to go back.\n" + yaml.safe_dump(sections)
     write_atomically(file, text)
@@ -28,5 +29,6 @@ def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Pat
 
 
 def tuned_settings_files(home: Path) -> Iterable[Path]:
-    """The files of all models, sorted by name: the order in which `load` applies them."""
+    """The files of all models under `home`, sorted by name: the order in which `load` applies them."""
+    # All of them for every command: a day's models are trained side by side, each reads its own section.
     return sorted((home / FOLDER).glob("*.yaml"))

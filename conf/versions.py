@@ -32,14 +32,15 @@ def publish_version(folder: Path, metadata: dict[str, Any]) -> Iterator[Path]:
     version.mkdir(parents=True)
     try:
         yield version
-    except BaseException:
+    except BaseException:  # KeyboardInterrupt, too: half a version takes as much disk as a whole one
         shutil.rmtree(version, ignore_errors=True)
         raise
+    # The rename of current.json is the publication: before it readers open the last version, after it this one.
     last = _read_current(folder)
     write_atomically(folder / CURRENT, json.dumps({"version": version.name, **metadata}, indent=2, default=str))
     keep = {version.name, str(last["version"]) if last else ""}
     for old in folder.glob("v-*"):
-        if old.name not in keep:
+        if old.name not in keep:  # unfinished ones of killed writers, too
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -61,6 +62,7 @@ def describe_version(version: Path) -> dict[str, Any]:
     It goes into the run folder's inputs.jsonl (`Run.log_dataset`).
     """
     metadata = _read_current(version.parent) or {}
+    # current.json only describes the newest version; of an older one nothing but its name is known.
     is_current = metadata.get("version") == version.name
     origin = {key: metadata[key] for key in ORIGIN if key in metadata} if is_current else {}
     day = version.parent.name.removeprefix("dt=")

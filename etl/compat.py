@@ -26,12 +26,13 @@ def hadoop_configuration(spark: "SparkSession") -> Any:
 
 
 def session_hadoop_configuration(spark: "SparkSession") -> Any:
-    """As `hadoop_configuration`, with what the session's own options change."""
+    """As `hadoop_configuration`, with what the session's own options change: to open Hadoop file systems with."""
+    # A copy on each call: cheap beside the file system calls that it is for.
     return spark._jsparkSession.sessionState().newHadoopConf()
 
 
 def external_catalog(spark: "SparkSession") -> Any:
-    """Spark's ExternalCatalog: its own client of the Hive metastore."""
+    """Spark's ExternalCatalog, its own client of the Hive metastore: table definitions and partition locations."""
     return spark._jsparkSession.sessionState().catalog().externalCatalog()
 
 
@@ -39,12 +40,13 @@ def launch_jvm() -> Any:
     """Start the JVM of this process as PYSPARK_SUBMIT_ARGS says, or connect to that of spark-submit; returns it."""
     from pyspark import SparkContext
 
+    # What SparkContext's constructor does first; a context would already open the metastore.
     SparkContext._ensure_initialized()
     return SparkContext._jvm
 
 
 def current_jvm() -> Any:
-    """The JVM that `launch_jvm` started; None before that."""
+    """py4j's view of the JVM that `launch_jvm` started; None before that and after `close_jvm`."""
     from pyspark import SparkContext
 
     return SparkContext._jvm
@@ -61,6 +63,7 @@ def close_jvm() -> "subprocess.Popen[bytes] | None":
     if gateway is None:
         return None
     process: subprocess.Popen[bytes] | None = getattr(gateway, "proc", None)
+    # spark.stop() leaves the JVM running for the process's life, with Derby open.
     gateway.shutdown()
     SparkContext._gateway = SparkContext._jvm = None
     if process is not None and process.stdin is not None:

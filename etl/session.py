@@ -58,6 +58,7 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         yield _session
         return
     with running_jvm(config) as jvm:
+        # Before the session: Hive's client would fail on the missing schema at the first table, with a long stack.
         schema.require_schema(jvm, config)
         _session = spark = _create_session(config)
         try:
@@ -87,6 +88,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
             lock = MetastoreLock(config.get(Paths).metastore)
             # The JVM of spark-submit ends after this process: until then it has Derby open.
             stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=_is_submitted()))
+        # Registered after the lock, so run before it: the lock is free only when Derby is.
         stack.callback(_stop_jvm)
         jvm = _launch_jvm(config)
         if lock is not None:
@@ -99,6 +101,7 @@ def run_concurrently(*jobs: Callable[[], Result]) -> list[Result]:
 
     All of them end before the first error, in order of the arguments, is raised.
     """
+    # Threads are enough: py4j releases the GIL while the JVM works.
     with ThreadPoolExecutor(max_workers=4) as pool:
         futures = [pool.submit(job) for job in jobs]
     return [future.result() for future in futures]
@@ -133,6 +136,7 @@ def _launch_jvm(config: Config) -> Any:
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
+    # PYSPARK_SUBMIT_ARGS is PySpark's way to pass options to a JVM that it starts; it reads them once, at the start.
     with options_file(spark_options(config)) as file, _quiet_stderr():
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
         try:
@@ -151,6 +155,7 @@ def _create_session(config: Config) -> SparkSession:
     with _quiet_stderr():
         spark = builder.getOrCreate()
     if not config.get(SparkSettings).is_local and not _is_submitted():
+        # Executors of a cluster have their own Python with libraries, and the driver's Millrace.
         spark.sparkContext.addPyFile(str(code.archive(config.get(Paths).root / "tmp")))
     for name, java_class in _HIVE_FUNCTIONS.items():
         spark.sql(f"create or replace temporary function {name} as 'org.apache.hadoop.hive.ql.udf.{java_class}'")

@@ -34,10 +34,10 @@ class SparkSettings(Settings):
 
     @property
     def is_local(self) -> bool:
-        """Whether executors are threads of the driver."""
+        """Whether executors are threads of the driver's own JVM: `local`, `local[4]`, `local[*]`."""
         return self.master.startswith("local")
 
     @property
     def installed_jdbc_jars(self) -> list[str]:
-        """Those of `jdbc_jars` that this machine has."""
+        """Those of `jdbc_jars` that this machine has; Spark would fail on a class path with others."""
         return [jar for jar in self.jdbc_jars if Path(jar).exists()]

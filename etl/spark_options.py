@@ -27,6 +27,15 @@ COMPILE_WELL_LATER = (
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 
+# With one compiler Java reserves 48 MB for compiled code and compiles nothing more once they are full, which a day
+# reaches after some minutes.
+COMPILE_LITTLE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+
+JAVA_OPTIONS = (
+    "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
+    "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+)
+
 # The escapes of Java's properties files.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
@@ -37,18 +46,22 @@ def spark_options(config: Config) -> dict[str, str]:
     Raises UserError when the metastore is on PostgreSQL and its JDBC driver is not installed.
     """
     paths, settings = config.get(Paths), config.get(SparkSettings)
-    executor_java = _executor_java_options(settings)
+    executor_java = [*JAVA_OPTIONS, COMPILE_LITTLE if settings.compile_little else COMPILE_WELL_LATER]
     options = {
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.extraJavaOptions": " ".join([*_driver_java_options(paths), *executor_java]),
         "spark.executor.extraJavaOptions": " ".join(executor_java),
+        # The UI opens a port that anybody on the machine can read, and a progress bar mixes with a command's output.
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Else a day's partition would depend on where the job runs.
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.warehouse.dir": paths.warehouse,
+        # Spark's default, INT96, is read by few others and has no statistics to skip row groups by.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # Hive's default, /tmp/hive, belongs to the machine's first user.
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.
@@ -59,21 +72,12 @@ def spark_options(config: Config) -> dict[str, str]:
     if jars := ":".join(settings.installed_jdbc_jars):
         options |= {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars}
     if settings.compile_little:
+        # Generated code is Java source, which is compiled in every JVM anew; interpreted expressions start at once.
         options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     if settings.is_local:
         # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"
     return options | settings.extra
-
-
-def _executor_java_options(settings: SparkSettings) -> list[str]:
-    return [
-        "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
-        "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
-        # With one tier Java reserves 48 MB for compiled code, and compiles nothing more once they are full, which a
-        # day reaches after some minutes.
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m" if settings.compile_little else COMPILE_WELL_LATER,
-    ]
 
 
 def _driver_java_options(paths: Paths) -> list[str]:
@@ -83,14 +87,14 @@ def _driver_java_options(paths: Paths) -> list[str]:
         f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_url}",
         f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
-        "-XX:+UseParallelGC",
+        "-XX:+UseParallelGC",  # for throughput: nobody waits for a pause of a batch job
         # Messages of the JVM itself go to stderr: stdout is for a command's results.
         "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
     ]
 
 
 def spark_program(name: str) -> Path:
-    """Path of a program of the installed Spark: spark-submit, beeline …"""
+    """Path of a program in the `bin` folder of the installed PySpark: spark-submit, beeline …; it need not exist."""
     spec = find_spec("pyspark")  # finds without importing: `millrace submit` needs no session
     assert spec is not None
     assert spec.origin is not None
@@ -102,6 +106,7 @@ def options_file(options: Mapping[str, str]) -> Iterator[Path]:
     """A properties file that only this user can read, deleted when the block ends."""
     descriptor, name = tempfile.mkstemp(prefix="millrace-", suffix=".conf")  # mode 0600
     try:
+        # Java reads properties as Latin-1, with other characters as \\uXXXX.
         with os.fdopen(descriptor, "w", encoding="latin-1", errors="backslashreplace") as out:
             out.writelines(f"{key} {value.translate(_ESCAPES)}\n" for key, value in options.items())
         yield Path(name)

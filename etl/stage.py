@@ -19,6 +19,7 @@ from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
+# Microseconds, as Spark writes timestamps (spark.sql.parquet.outputTimestampType); its readers refuse nanoseconds.
 _ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
 _SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in ops.run.columns])
 
@@ -53,6 +54,7 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
         RuntimeError: the counts do not add up.
     """
     # Days of one stage may touch the same partitions (a visit over midnight): they take turns, other stages don't wait.
+    span = str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
     with advisory_lock(warehouse.spark, f"stage {stage}"):
         started_at = datetime.now(UTC)
         counts = {day: RowCounts() for day in days}
@@ -60,16 +62,16 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
             yield counts
             for count in counts.values():
                 count.check(stage)
-        except Exception as error:
+        except Exception as error:  # not KeyboardInterrupt: who stops a stage by hand knows that it did not finish
             _record_failure(warehouse, stage, days, started_at, error)
             raise
         _record(warehouse, stage, counts, started_at, None)
-        span = str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
         log.info("%s %s: %s", stage, span, ", ".join(f"{k} {v}" for k, v in total_counts(counts).items() if v))
 
 
 def total_counts(counts: dict[date, RowCounts]) -> dict[str, int]:
-    """Counts summed over the days, by name: what a command prints."""
+    """Counts summed over the days, by name (`rows_in`, `rows_out` …): the result that a command prints."""
+    # By the class's fields, so that no day at all still gives every name.
     rows = [asdict(count) for count in counts.values()]
     return {name: sum(row[name] for row in rows) for name in asdict(RowCounts())}
 
@@ -104,6 +106,7 @@ def _record(
         )
         value = quote(ops.run.partition_value(day))
         partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
+    # The file is in the folder already; the partition makes it visible. Two stages may add the same day at once.
     with advisory_lock(warehouse.spark, ops.run.name):
         warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
     warehouse.spark.catalog.refreshTable(ops.run.name)

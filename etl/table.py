@@ -109,23 +109,24 @@ class Table:
     partition: str = "dt"
     key: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
-    files_of: str | None = None
+    files_of: str | None = None  # Parquet readers take columns by name: several tables can share one set of files
     is_managed: bool = False
 
     @property
     def kind(self) -> str:
-        """`managed` or `external`, in Hive's words."""
+        """`managed` (Hive deletes its files with it) or `external`, as Hive calls them."""
         return "managed" if self.is_managed else "external"
 
     @property
     def column_names(self) -> list[str]:
-        """Names in order, without the partition column."""
+        """Names of the columns in order, without the partition column, which Hive keeps apart."""
         return [column.name for column in self.columns]
 
     @property
     def all_checks(self) -> tuple[Check, ...]:
-        """The checks, preceded by those that `key` implies: its columns are not null and unique."""
-        return ((NotNull(self.key), Unique(self.key)) if self.key else ()) + self.checks
+        """The checks in the order they run: first those that `key` implies (not null, unique), then `checks`."""
+        key_checks: tuple[Check, ...] = (NotNull(self.key), Unique(self.key)) if self.key else ()
+        return key_checks + self.checks
 
     def partition_value(self, day: date) -> str:
         """The partition of `day`: `2026-01-07`, `20260107` where the column is `datestr`, `all` where it is `scope`."""
@@ -136,16 +137,23 @@ class Table:
         return text.replace("-", "") if self.partition == "datestr" else text
 
     def with_partition(self, rows: "DataFrame", day: date) -> "DataFrame":
-        """`rows` with this table's partition column, all of them in the partition of `day`."""
+        """`rows` with this table's partition column added, all of them in the partition of `day`.
+
+        For `Warehouse.write`, which expects that column.
+        """
         # In here: the declarations are read by commands that never start Spark.
         from pyspark.sql import functions as F
 
         return rows.withColumn(self.partition, F.lit(self.partition_value(day)))
 
     def create_statement(self, location: str) -> str:
-        """Hive DDL with comments; `location` is the folder of an external table."""
+        """CREATE TABLE in Hive's DDL, with the descriptions as comments.
+
+        `location` is the folder of an external table; a managed one lies where Hive puts it.
+        """
         partition_comment = "the same for all days" if self.partition == SCOPE else "day of the rows"
         columns = ",\n  ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in self.columns)
+        # EXTERNAL by default: DROP TABLE must not delete files that another table or a running query reads.
         return (
             f"CREATE {'' if self.is_managed else 'EXTERNAL '}TABLE IF NOT EXISTS {self.name} (\n  {columns}\n)\n"
             f"COMMENT {quote(self.description)}\n"
@@ -161,4 +169,6 @@ def columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
 
 def quote(text: str) -> str:
     """A SQL string literal of `text`, with backslashes and quotes escaped as Spark reads them."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # Spark follows Hive, not the SQL standard: a quote is escaped by a backslash, never doubled.
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -12,12 +12,13 @@ from etl import compat
 
 
 def table_names(spark: SparkSession) -> list[str]:
-    """Names of all tables and views."""
+    """Names of all tables and views of the default database, whoever created them."""
     return list(_collections(spark).asJava(compat.external_catalog(spark).listTables("default")))
 
 
 def column_names(spark: SparkSession, table: str) -> list[str] | None:
     """Names of a table's columns without the partition columns; None when there is no such table."""
+    # Asking and catching would cost a Java stack trace for each table that is not there yet.
     catalog = compat.external_catalog(spark)
     if not catalog.tableExists("default", table):
         return None

@@ -23,6 +23,7 @@ def hive_options(config: Config) -> dict[str, str]:
     """
     settings = config.get(MetastoreSettings)
     if settings.url is None:
+        # create=true: Derby and Hive make database and schema at the first use, which one process can do safely.
         return {f"{_JDO}URL": f"jdbc:derby:;databaseName={config.get(Paths).metastore / 'db'};create=true"}
     if not any("postgresql" in jar for jar in config.get(SparkSettings).installed_jdbc_jars):
         raise UserError(
@@ -57,6 +58,7 @@ def advisory_lock(spark: "SparkSession", name: str) -> Iterator[None]:
         return
     connection = connect(compat.jvm_of(spark), option)
     try:
+        # Of the session, not of a transaction; names become numbers by PostgreSQL's own 64-bit hash.
         statement = connection.prepareStatement("select pg_advisory_lock(hashtextextended(?, 0))")
         statement.setString(1, f"millrace:{name}")
         statement.execute()

@@ -48,20 +48,24 @@ class MetastoreLock:
         lock = FileLock(self._folder / "lock")
         self._acquire(lock, wait_s)
         try:
-            self._write_holder(jvm=None)
+            self.record_jvm(None)  # none has started yet
             yield self
         finally:
+            # Emptied, not deleted: a process that waits may be reading it.
             if not jvm_outlives:
                 self._holder_file.write_text("", encoding="utf-8")
             lock.release()
 
-    def record_jvm(self, pid: int) -> None:
-        """Record the JVM that has the metastore open, for processes that come after a kill of this one."""
-        self._write_holder(jvm=pid)
+    def record_jvm(self, pid: int | None) -> None:
+        """Record this process as the holder, and the JVM that has Derby open, for processes that come after a kill."""
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+        holder = {"pid": os.getpid(), "jvm": pid, "command": command}
+        self._holder_file.write_text(json.dumps(holder), encoding="utf-8")
 
     def _acquire(self, lock: FileLock, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
         is_announced = False
+        # By hand, not by filelock's own timeout: the JVM of the last holder is waited for as well.
         while not self._try_acquire(lock):
             if time.monotonic() >= deadline:
                 lock.release()
@@ -94,16 +98,12 @@ class MetastoreLock:
             return {}
         return holder
 
-    def _write_holder(self, *, jvm: int | None) -> None:
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
-        holder = {"pid": os.getpid(), "jvm": jvm, "command": command}
-        self._holder_file.write_text(json.dumps(holder), encoding="utf-8")
-
 
 def _is_running_jvm(pid: object) -> bool:
     """Whether process `pid` runs Java: the kernel may have reused the number for another program."""
     if not isinstance(pid, int):
         return False
+    # Linux alone has /proc; elsewhere the file lock is all there is.
     try:
         return b"java" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -14,6 +14,7 @@ from etl.metastore.connection import connect, hive_options
 from etl.metastore.settings import MetastoreSettings
 
 _MODEL = "org.apache.hadoop.hive.metastore.model."
+# Spark 4 still has Hive 2.3's client.
 _VERSION = "2.3.0"  # of the schema that Spark's Hive client expects
 
 
@@ -40,6 +41,7 @@ def require_schema(jvm: Any, config: Config) -> None:
     """
     if config.get(MetastoreSettings).is_embedded:
         return
+    # By JDBC, before Hive's client connects, which fails with a page of stack where there is no schema.
     with _connection(jvm, config) as connection:
         if "VERSION" in _table_names(connection):
             rows = connection.createStatement().executeQuery('select count(*) from "VERSION"')

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
-from conf.runs import INPUTS, PREDICTIONS, PROMOTED, finished_runs, promotion_status, read_jsonl
+from conf.runs import INPUTS, PREDICTIONS, PROMOTED, RECOMMENDATIONS, finished_runs, promotion_status, read_jsonl
 from etl.stage import stage_run
 from etl.table import Table
 from etl.tables import ads, dim
@@ -177,6 +177,6 @@ def _publish_lists(warehouse: Warehouse, runs_folder: Path, day: date) -> int:
     promotion = runs_folder / PROMOTED / f"{day}.json"
     if not promotion.exists():
         return 0
-    file = runs_folder / json.loads(promotion.read_text())["recommend"] / "recommendations.parquet"
+    file = runs_folder / json.loads(promotion.read_text())["recommend"] / RECOMMENDATIONS
     lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
     return warehouse.write(ads.recommendation, lists, [day])[day]

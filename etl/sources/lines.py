@@ -16,9 +16,9 @@ from conf import UserError
 
 log = logging.getLogger(__name__)
 
-MAX_QUARANTINED_CHARS = 4096
+MAX_QUARANTINED_CHARS = 4096  # enough to see what is wrong; a binary file has "lines" of megabytes
 _FIRST_LINE_BYTES = 4096
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20  # compared at once: two of them in memory, however large the files
 
 
 def landed_files(folder: Path) -> list[str]:
@@ -38,7 +38,11 @@ def landed_files(folder: Path) -> list[str]:
 
 
 def require_files(files: Sequence[str], folder: Path, days: Sequence[date]) -> None:
-    """Raises UserError that names the landing folder when there are no files."""
+    """Check that there are `files` to read for `days`.
+
+    Raises:
+        UserError: there are none; the message names the first day and its landing folder.
+    """
     if not files:
         raise UserError(f"nothing has landed for {days[0]}: {folder} is empty or missing")
 
@@ -69,6 +73,7 @@ def drop_copies(files: Sequence[str]) -> list[str]:
     Log rotation leaves such files behind, and their lines would count twice. Only files with the same first line are
     compared, block by block.
     """
+    # By real path first, so that a link or a file given twice is not even opened twice.
     by_first_line: dict[bytes, list[str]] = {}
     for file in dict.fromkeys(os.path.realpath(file) for file in files):
         distinct = by_first_line.setdefault(_first_line(file), [])
@@ -134,18 +139,16 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
     It is the number of lines in the file's earlier blocks, plus the position within its own: ids grow by one there.
     Only the blocks' counts are shuffled, never the lines.
     """
+    # A plain file over spark.sql.files.maxPartitionBytes is read in several blocks, by tasks that do not know how many
+    # lines come before theirs; monotonically_increasing_id counts within each task. Gzip cannot be split: one block.
     blocks = lines.groupBy("file", "block").agg(F.min("id").alias("first_id"), F.count("*").alias("lines"))
     earlier = Window.partitionBy("file").orderBy("block").rowsBetween(Window.unboundedPreceding, -1)
     offsets = blocks.withColumn("before", F.coalesce(F.sum("lines").over(earlier), F.lit(0))).drop("lines")
+    # One row per block of each file: small enough to broadcast, whatever the size of the files.
     numbered = chosen.join(F.broadcast(offsets), on=["file", "block"], how="inner")
     return numbered.withColumn("line_number", F.col("before") + F.col("id") - F.col("first_id") + 1).drop(
         "before", "first_id"
     )
-
-
-def valid_utf8(name: str) -> Column:
-    """The text column `name` with invalid UTF-8 bytes replaced by U+FFFD: Parquet readers refuse others."""
-    return F.make_valid_utf8(F.col(name))
 
 
 def landing_day() -> Column:
@@ -155,6 +158,7 @@ def landing_day() -> Column:
 
 def corrupt_file_error(error: Exception) -> UserError | None:
     """A one-line error that names the corrupt file when Spark's `error` is about one; None otherwise."""
+    # Spark wraps Java's exceptions differently by where a task fails; only their texts have the file in all cases.
     message = str(error)
     url = re.search(r"file:/[^\s'\"`]+", message)
     signs = ("FAILED_READ_FILE", "ZipException", "EOFException")

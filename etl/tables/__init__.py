@@ -4,6 +4,7 @@ from conf import UsageError
 from etl.table import Table
 from etl.tables import ads, dim, dwd, dws, ods, ops
 
+# `vars` keeps the order of declaration, which the data dictionary follows.
 ALL: dict[str, Table] = {
     table.name: table
     for module in (ods, dwd, dim, dws, ads, ops)
@@ -13,7 +14,7 @@ ALL: dict[str, Table] = {
 
 
 def table_named(name: str) -> Table:
-    """The table `name`. Raises UsageError that lists the tables otherwise."""
+    """The table called `name`, for commands. Raises UsageError that lists all tables when there is none."""
     if name not in ALL:
         raise UsageError(f"unknown table '{name}'; tables are {', '.join(sorted(ALL))}")
     return ALL[name]

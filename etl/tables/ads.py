@@ -2,6 +2,7 @@
 
 from etl.table import InRange, NotNull, OneOf, Table, columns
 
+# Texts with leading zeros, and no year: queries of the web-log reports join and sort by them within a datestr.
 _MONTH = ("month", "string", "MM")
 _DAY = ("day", "string", "dd")
 _HOUR = ("hour", "string", "HH")
@@ -73,6 +74,7 @@ visitor_daily = Table(
         _PVS,
         ("visitors", "bigint", "addresses with a page view on the day"),
         ("pages_per_visitor", "double", "pvs / visitors"),
+        # Against dim_visitor, the visitors of all days before, not of a window.
         ("new_visitors", "bigint", "visitors without a page view before the day"),
         ("returning_visitors", "bigint", "visitors who began more than one visit on the day"),
         ("visits", "bigint", "visits begun on the day"),
@@ -103,6 +105,7 @@ returning_visitor = Table(
 _STEP = ("step", "string", "step1, step2 …; NAME.step1 … for funnels other than main")
 _NUMBS = ("numbs", "bigint", "visitors who reached this step within one visit begun on the day")
 
+# The name, and `numbs`, are those of the requirements, as queries of its users have them.
 oute_nums = Table(
     name="dw_oute_nums",
     description="One row per step of a funnel with the visitors who reached it",
@@ -130,6 +133,7 @@ funnel = Table(
     checks=(InRange("absolute_rate", 0, 1), InRange("relative_rate", 0, 1)),
 )
 
+# One row per day; the day is the partition, and so there is no key to check.
 ctr_daily = Table(
     name="ads_ctr_daily",
     description="One row per day with its impressions and clicks",
@@ -169,6 +173,7 @@ recommendation = Table(
     checks=(NotNull(("item_id", "score")), InRange("rank", 1)),
 )
 
+# Each model's newest run replaces its older rows of the day; other models' rows stay.
 prediction = Table(
     name="ads_prediction",
     description="One row per predicted value of each deep model's newest prediction run",
@@ -191,6 +196,7 @@ _METRICS = (
     "sequence)"
 )
 
+# No key: a run may report a metric again after it was resumed, and both rows are true.
 model_metric = Table(
     name="ads_model_metric",
     description="One row per metric of a run",
@@ -233,6 +239,7 @@ tuning_trial = Table(
     checks=(OneOf("status", ("done", "stopped", "failed")),),
 )
 
+# Measured on the validation rows that chose it: its value is too good as an estimate for new data.
 tuning_best = Table(
     name="ads_tuning_best",
     description="One row per search with its best trial, chosen on the validation split",
@@ -253,6 +260,7 @@ _WINDOW = (
     ("rank", "int", "from 1, most frequent first"),
 )
 
+# A window belongs to the partition of the day that it starts on.
 hot_topic = Table(
     name="ads_hot_topic",
     description="One row per window and rank of the topics mentioned most in it; ties by topic",

@@ -2,6 +2,7 @@
 
 from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, Table, columns
 
+# Users and items: an import replaces the day's partition; jobs read the newest one up to their day.
 user = Table(
     name="dim_user",
     description="One row per user, as of the day",
@@ -30,6 +31,7 @@ item = Table(
     checks=(MinRows(1),),
 )
 
+# Trained models address features by index: one that moved or changed its meaning would spoil them silently.
 feature_index = Table(
     name="dim_feature_index",
     description="One row per feature with its index, which never changes; new features are appended",
@@ -76,6 +78,7 @@ time = Table(
     checks=(InRange("hour", 0, 23), InRange("minute", 0, 59), MinRows(1440)),
 )
 
+# Keys are hashes and not numbers given out in order: every day computes the same key without reading another day.
 page = Table(
     name="dim_page",
     description="One row per page (URL without its query) requested on the day",
@@ -127,6 +130,7 @@ visitor = Table(
     key=("remote_addr",),
     columns=columns(
         ("remote_addr", "string", "address of the visitor"),
+        # Text as in the log, in the server's own time zone: the web-log tables never convert it.
         ("first_seen", "string", "time of the first page view, yyyy-MM-dd HH:mm:ss"),
         ("last_seen", "string", "time of the last page view up to the day"),
     ),
@@ -144,6 +148,7 @@ area = Table(
     ),
 )
 
+# Written again when a promotion or a rollback changes `part`; the run folders are the source.
 model = Table(
     name="dim_model",
     description="One row per finished run of a model of the day, with its inputs, code version and metrics",

@@ -3,6 +3,7 @@
 from etl.table import InRange, NotNull, OneOf, References, Table, columns
 from etl.tables import dim, ods
 
+# Training rows come from here: an impression is an example, `is_clicked` its label.
 impression = Table(
     name="dwd_impression",
     description="One row per impression: an item shown to a user, and whether it was clicked",
@@ -16,6 +17,7 @@ impression = Table(
         ("device", "string", "phone, tablet or desktop"),
         ("shown_at", "timestamp", "time of the impression, UTC"),
         ("is_clicked", "int", "1 if a click followed, else 0"),
+        # What the model saw then, in the names of features/catalog.py: later data can't leak into it.
         ("features", "map<string,double>", "feature values logged at serving time, null for none"),
     ),
     checks=(NotNull(("user_id", "item_id", "shown_at")), InRange("position", 1), InRange("is_clicked", 0, 1)),
@@ -40,6 +42,7 @@ interaction = Table(
     ),
 )
 
+# The one set of files of three tables: ods_weblog_origin and ods_weblog_detail read fewer columns of it.
 weblog_request = Table(
     name="dwd_weblog_request",
     description="One row per parsed line of a web server's log: the fact of a star schema, with its dimensions' keys",
@@ -53,11 +56,13 @@ weblog_request = Table(
         ("position", "bigint", "order of the line in its file; not its line number"),
         ("date_key", "int", "dim_date"),
         ("time_key", "int", "dim_time"),
+        # Dimensions of a day: joined by key and datestr.
         ("page_key", "bigint", "dim_page, same datestr"),
         ("referrer_key", "bigint", "dim_referrer, same datestr"),
         ("agent_key", "bigint", "dim_user_agent, same datestr"),
     ),
     checks=(
+        # Both narrow tables' checks, each once: they share this table's files and are never written themselves.
         *dict.fromkeys((*ods.weblog_origin.checks, *ods.weblog_detail.checks)),
         InRange("bytes", 0),
         References("date_key", dim.date, "date_key"),

@@ -16,6 +16,7 @@ recall_candidate = Table(
     checks=(NotNull(("channels", "score")), InRange("rank", 1)),
 )
 
+# What the next day needs of this one: it continues these visits without reading the day's page views again.
 open_visit = Table(
     name="dws_open_visit",
     description="One row per visit that may go on after the end of the day: its last view is in the last 30 minutes",

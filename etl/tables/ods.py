@@ -2,6 +2,7 @@
 
 from etl.table import InRange, NotNull, OneOf, Table, columns
 
+# Text in place of a boolean, as the requirements' own queries compare it.
 _VALID = ("valid", "string", "'true' for a request that counts, 'false' for one logically deleted")
 
 weblog_origin = Table(
@@ -15,6 +16,7 @@ weblog_origin = Table(
         ("time_local", "string", "time of the request in the log's own offset, yyyy-MM-dd HH:mm:ss"),
         ("request", "string", "URL with its query; the raw request text where that has no URL"),
         ("status", "string", "HTTP status"),
+        # As received: dwd_weblog_request has it as a number.
         ("body_bytes_sent", "string", "bytes of the body, '-' for none"),
         ("http_referer", "string", "referring URL, '-' for none"),
         ("http_user_agent", "string", "user agent, '-' for none"),
@@ -23,6 +25,7 @@ weblog_origin = Table(
     files_of="dwd_weblog_request",
 )
 
+# Columns have the names of the requirements, which users' queries are written for: `referal`, `inTime` below, too.
 weblog_detail = Table(
     name="ods_weblog_detail",
     description="One row per parsed line of a web server's log, with the parts of its time and referrer",

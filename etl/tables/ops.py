@@ -2,6 +2,7 @@
 
 from etl.table import NotNull, OneOf, Table, columns
 
+# No checks and no key: rows are added as files by processes side by side, and none may fail another's stage.
 run = Table(
     name="ops_run",
     description="One row per run of a stage; rows_in = rows_out + rows_invalid + rows_quarantined",
@@ -29,6 +30,7 @@ watermark = Table(
         ("import_name", "string", "the import"),
         ("check_column", "string", "column whose values only grow"),
         ("last_value", "string", "greatest value of the column up to the day"),
+        # last_value is text for all of them: a decimal or a microsecond must come back as it was.
         ("kind", "string", "int, Decimal, float, str, date or datetime: how to parse last_value"),
         ("recorded_at", "timestamp", "UTC"),
     ),

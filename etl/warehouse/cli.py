@@ -12,7 +12,7 @@ sql = typer.Typer(add_completion=False)
 
 @warehouse.command("tables")
 def tables_command(format: OutputOption = OutputFormat.table) -> None:
-    """List every table with its grain."""
+    """List every table with its kind, its partition column, and its grain: what one row stands for."""
     from etl.tables import ALL
 
     rows = [
@@ -24,7 +24,7 @@ def tables_command(format: OutputOption = OutputFormat.table) -> None:
 
 @warehouse.command("describe")
 def describe_command(table: str, format: OutputOption = OutputFormat.table) -> None:
-    """Show the columns and checks of a table."""
+    """Show the columns of a table with types and comments, and the checks that its partitions pass."""
     from etl.table import check_text
     from etl.tables import table_named
 
@@ -40,7 +40,7 @@ def describe_command(table: str, format: OutputOption = OutputFormat.table) -> N
 
 @warehouse.command("check")
 def check_command(context: typer.Context, table: str) -> dict[str, int]:
-    """Run a table's checks on all its partitions."""
+    """Run a table's checks on all its partitions, and count their rows. Exit code 1 when one fails."""
     from etl.session import spark_session
     from etl.tables import table_named
     from etl.warehouse.store import Warehouse
@@ -55,7 +55,7 @@ def vacuum_command(
     context: typer.Context,
     older_than_h: Annotated[float, typer.Option(help="only folders older than this many hours", min=0)] = 24.0,
 ) -> dict[str, int]:
-    """Remove files of replaced partitions."""
+    """Remove files of replaced partitions, which stay until then for queries that still read them."""
     from etl.session import spark_session
     from etl.tables import ALL
     from etl.warehouse.store import Warehouse
@@ -64,13 +64,14 @@ def vacuum_command(
     config = settings_of(context)
     with spark_session(config) as spark:
         store = Warehouse(spark, config)
+        # Vacuum opens a table, which would create those that no stage has written yet.
         written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
         return {"removed": sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)}
 
 
 @warehouse.command("init")
 def init_command(context: typer.Context) -> dict[str, int]:
-    """Create the metastore's schema in PostgreSQL (metastore.url), once."""
+    """Create the metastore's schema in PostgreSQL (metastore.url) and all tables. Again, it changes nothing."""
     from etl.warehouse import init
 
     return init.run(settings_of(context))
@@ -86,7 +87,7 @@ def move_command(context: typer.Context) -> dict[str, int]:
 
 @warehouse.command("serve")
 def serve_command(context: typer.Context) -> dict[str, object]:
-    """Serve a HiveServer2 endpoint at serve.host and serve.port until stopped."""
+    """Serve the tables to Hive clients (JDBC, ODBC, beeline) at serve.host and serve.port, until stopped."""
     from etl.warehouse import serve
 
     return serve.run(settings_of(context))
@@ -94,10 +95,11 @@ def serve_command(context: typer.Context) -> dict[str, object]:
 
 @sql.command()
 def sql_command(context: typer.Context, statement: str, format: OutputOption = OutputFormat.table) -> None:
-    """Query the warehouse."""
+    """Run a SQL statement on the warehouse and print its rows."""
     from etl.session import spark_session
     from etl.warehouse.query import query
 
     with spark_session(settings_of(context)) as spark:
+        # Partition by partition: Spark's limit on results (spark.driver.maxResultSize) then holds for each alone.
         frame = query(spark, statement)
         print_rows(frame.columns, [row.asDict(recursive=True) for row in frame.toLocalIterator()], format)

@@ -14,7 +14,7 @@ Parquet.
 
 
 def render() -> str:
-    """The whole page as Markdown: one section per table, in the order of the layers."""
+    """The whole page as Markdown: one section per table, from raw data to reports, with columns and checks."""
     sections = [_section(table) for table in ALL.values()]
     return "\n".join([HEAD, *sections])
 

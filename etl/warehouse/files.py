@@ -22,25 +22,28 @@ class Folder:
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True)
 class WarehouseFiles:
-    """Makes, lists, replaces and deletes folders by URL."""
+    """Creates, lists, replaces and deletes folders by URL (file:///…, hdfs://…, s3a://…)."""
 
-    def __init__(self, spark: SparkSession) -> None:
-        self._spark = spark
+    spark: SparkSession
 
     def make_folder(self, url: str) -> None:
         """Create a folder and its parents; one that exists stays as it is."""
-        self._file_system(url).mkdirs(self._path(url))
+        file_system, path = self._open(url)
+        file_system.mkdirs(path)
 
     def delete(self, url: str) -> None:
         """Delete a folder with its content; nothing happens when there is none."""
-        self._file_system(url).delete(self._path(url), True)
+        file_system, path = self._open(url)
+        file_system.delete(path, True)  # recursively
 
     def list_folder(self, url: str) -> Iterator[Folder]:
         """Yield what a folder contains; nothing when there is no such folder."""
-        system, path = self._file_system(url), self._path(url)
-        if system.exists(path):
-            for status in system.listStatus(path):
+        file_system, path = self._open(url)
+        # An object store has no empty folders: a table without rows has none at all there.
+        if file_system.exists(path):
+            for status in file_system.listStatus(path):
                 child = status.getPath()
                 yield Folder(child.getName(), child.toString(), status.getModificationTime() / 1000)
 
@@ -50,18 +53,18 @@ class WarehouseFiles:
         A failing `write` leaves the old folder; a kill between the two renames leaves it as `.NAME.old`.
         """
         parent, name = url.rsplit("/", 1)
+        # Readers of a folder of folders pass by names that begin with a dot, Spark and Hive as well.
         fresh, old = f"{parent}/.{name}.new", f"{parent}/.{name}.old"
         for leftover in (fresh, old):
             self.delete(leftover)
         write(fresh)
-        system = self._file_system(url)
-        if system.exists(self._path(url)):
-            system.rename(self._path(url), self._path(old))
-        system.rename(self._path(fresh), self._path(url))
+        file_system, path = self._open(url)
+        if file_system.exists(path):
+            file_system.rename(path, self._open(old)[1])
+        file_system.rename(self._open(fresh)[1], path)
         self.delete(old)
 
-    def _path(self, url: str) -> Any:
-        return compat.jvm_of(self._spark).org.apache.hadoop.fs.Path(url)
-
-    def _file_system(self, url: str) -> Any:
-        return self._path(url).getFileSystem(compat.session_hadoop_configuration(self._spark))
+    def _open(self, url: str) -> tuple[Any, Any]:
+        """The Hadoop file system of a URL, and its Path; Hadoop caches file systems by scheme, host and user."""
+        path = compat.jvm_of(self.spark).org.apache.hadoop.fs.Path(url)
+        return path.getFileSystem(compat.session_hadoop_configuration(self.spark)), path

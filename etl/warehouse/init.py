@@ -18,6 +18,7 @@ def run(config: Config) -> dict[str, int]:
         raise UserError("the embedded metastore needs no init; set metastore.url for one on PostgreSQL")
     with running_jvm(config) as jvm:
         num_metastore_tables = schema.create_schema(jvm, config)
+    # Only now: a session refuses a metastore without schema.
     with spark_session(config) as spark:
         warehouse = Warehouse(spark, config)
         for table in ALL.values():

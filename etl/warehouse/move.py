@@ -27,11 +27,6 @@ class Partition:
     location: str
 
     @property
-    def name(self) -> str:
-        """As SHOW PARTITIONS prints it: `dt=2026-01-07`."""
-        return "/".join(f"{column}={value}" for column, value in self.values)
-
-    @property
     def clause(self) -> str:
         """Its part of ALTER TABLE … ADD."""
         values = ", ".join(f"`{column}` = {quote(value)}" for column, value in self.values)
@@ -56,6 +51,7 @@ def run(config: Config) -> dict[str, int]:
     """
     if config.get(MetastoreSettings).is_embedded:
         raise UserError("set metastore.url to where the definitions are to go")
+    # One session after the other: a JVM has one metastore for its life.
     with spark_session(config.with_values({"metastore.url": None})) as spark:
         definitions = read_definitions(spark)
     with spark_session(config) as spark, advisory_lock(spark, "move"):
@@ -93,7 +89,12 @@ def _create(spark: SparkSession, definitions: Sequence[Definition]) -> dict[str,
         existing = set()
         if definition.partitions:
             existing = {row[0] for row in spark.sql(f"SHOW PARTITIONS `{definition.name}`").collect()}
-        missing = [partition for partition in definition.partitions if partition.name not in existing]
+        # SHOW PARTITIONS prints dt=2026-01-07/hour=03.
+        missing = [
+            partition
+            for partition in definition.partitions
+            if "/".join(f"{column}={value}" for column, value in partition.values) not in existing
+        ]
         counts["partitions_there_before"] += len(definition.partitions) - len(missing)
         counts["partitions"] += len(missing)
         for start in range(0, len(missing), PARTITIONS_PER_STATEMENT):

@@ -43,8 +43,9 @@ def check_rows(
     row_checks = [check for check in table.all_checks if isinstance(check, RowCheck)]
     keys = [check for check in table.all_checks if isinstance(check, Unique)]
     measures = [F.count_if(_is_violated(check)).alias(f"violations_{i}") for i, check in enumerate(row_checks)]
+    # Exact, not approximate: one duplicate among millions is what a key check is for.
     measures += [F.count_distinct(F.struct(*key.columns)).alias(f"distinct_{i}") for i, key in enumerate(keys)]
-    counts = dict.fromkeys(partitions, 0)
+    counts = dict.fromkeys(partitions, 0)  # an empty partition has no summary, and still must have enough rows
     for summary in rows.groupBy(table.partition).agg(F.count("*").alias("rows"), *measures).collect():
         counts[summary[table.partition]] = summary["rows"]
         for i, key in enumerate(keys):
@@ -53,9 +54,11 @@ def check_rows(
         for i, check in enumerate(row_checks):
             if summary[f"violations_{i}"]:
                 _refuse(table, check, summary[f"violations_{i}"], _examples(rows, check))
-    for size_check in table.all_checks:
-        if isinstance(size_check, MinRows):
-            _check_min_rows(table, size_check, {value: counts[value] for value in partitions})
+    for size in [check for check in table.all_checks if isinstance(check, MinRows)]:
+        for value in partitions:
+            if counts[value] < size.rows:
+                _refuse(table, size, counts[value], f"partition {table.partition}={value} has {counts[value]}")
+    # Side by side: each is a join of distinct keys, small jobs that leave cores idle.
     references = [check for check in table.all_checks if isinstance(check, References)]
     run_concurrently(*[partial(_check_reference, table, rows, ref, read(ref.table), partitions) for ref in references])
     return counts
@@ -74,13 +77,8 @@ def _is_violated(check: RowCheck) -> SparkColumn:
     return value.isNotNull() & (is_too_low | is_too_high | F.isnan(value.cast("double")))
 
 
-def _check_min_rows(table: Table, check: MinRows, counts: dict[str, int]) -> None:
-    for value, count in counts.items():
-        if count < check.rows:
-            _refuse(table, check, count, f"partition {table.partition}={value} has {count}")
-
-
 def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
+    # Only after the count said so: grouping by the key is a second shuffle of the partition.
     duplicates = rows.groupBy(*key.columns).count().where("count > 1")
     examples = "; ".join(
         ", ".join(str(row[name]) for name in key.columns) for row in duplicates.limit(MAX_EXAMPLES).collect()
@@ -91,6 +89,7 @@ def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
 def _check_reference(
     table: Table, rows: DataFrame, check: References, referenced: DataFrame, partitions: Sequence[str]
 ) -> None:
+    # Distinct keys first: the join then has a row per key, not per row of the table.
     join_keys = {check.column: check.key}
     if check.table.partition != SCOPE:
         join_keys[table.partition] = check.table.partition

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.metastore.connection import advisory_lock
-from etl.sources.lines import MAX_QUARANTINED_CHARS, valid_utf8, with_line_numbers
+from etl.sources.lines import MAX_QUARANTINED_CHARS, with_line_numbers
 from etl.tables import ods
 from etl.warehouse.store import Warehouse
 
@@ -34,10 +34,12 @@ def replace(
             "reason",
             "file",
             "line_number",
-            F.substring(valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
+            # Invalid bytes become U+FFFD: a Parquet string must be UTF-8, and other readers refuse a file that lies.
+            F.substring(F.make_valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
             "dt",
         )
         warehouse.write(ods.quarantine, fresh.unionByName(others), days)
+    # Counted from the table, not from `refused`, whose lines would be parsed again.
     written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
     counts = dict.fromkeys(days, 0)
     for row in written.groupBy("dt").count().collect():

@@ -15,6 +15,7 @@ def query(spark: SparkSession, statement: str, tables: Iterable[str] = tuple(ALL
     Raises:
         UserError: in one line, for a mistake in the statement, or one of `tables` that no stage has written yet.
     """
+    # AnalysisException has the whole plan in its text; a user wants its first line.
     try:
         return spark.sql(statement)
     except AnalysisException as error:

@@ -22,6 +22,7 @@ from etl.warehouse.settings import ServeSettings
 
 log = logging.getLogger(__name__)
 
+# Spark's own start script (start-thriftserver.sh) starts the same class, as a daemon.
 SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 START_TIMEOUT_S = 180.0
 POLL_S = 0.2
@@ -66,9 +67,11 @@ def running_server(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], in
             with running_jvm(config) as jvm:
                 schema.require_schema(jvm, config)
         file = stack.enter_context(options_file(options))
+        # In a session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
         process = subprocess.Popen(_command(file, hive), stdout=sys.stderr, start_new_session=True)
         stack.callback(stop_process, process)
         if lock is not None:
+            # spark-submit's shell replaces itself by Java (exec): the pid is the JVM's.
             lock.record_jvm(process.pid)
         _wait_until_listening(process, settings.host, port)
         yield process, port
@@ -85,6 +88,7 @@ def endpoint_options(settings: ServeSettings) -> dict[str, str]:
             f"serve.host {settings.host} lets others in: set serve.authentication to ldap or kerberos "
             "(docs/server.md), or listen on 127.0.0.1"
         )
+    # Without doAs: queries run as the server's user, the only one with access to the files.
     options = {"hive.server2.authentication": settings.authentication.upper(), "hive.server2.enable.doAs": "false"}
     required: dict[str, tuple[str, object]] = {}  # Hive's option -> our setting, its value
     if settings.authentication == "ldap":

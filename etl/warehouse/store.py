@@ -27,12 +27,17 @@ class Warehouse:
         self.root = config.get(Paths).warehouse
         self.files = WarehouseFiles(spark)
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
+        # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
 
     # --- reading ---
 
     def read(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
-        """Rows of the partitions of `days` (all when None); no rows where nothing was written yet."""
+        """Rows of the partitions of `days`, or of all partitions; no rows where nothing was written yet.
+
+        The table is created if it does not exist. What is read is recorded for `sources`.
+        """
+        # Tracked even without rows: that a day was empty is part of what a result comes from.
         self._track_read(table, None if days is None else [table.partition_value(day) for day in days])
         return self._select(table, days)
 
@@ -46,20 +51,22 @@ class Warehouse:
         if not values:
             raise UserError(f"{table.name} has no snapshot up to {day}: import it first (`millrace etl import`)")
         self._track_read(table, [max(values)])
+        # A filter by a literal, which Spark prunes partitions by; a join with the newest value would read them all.
         return self._select(table).where(F.col(table.partition) == max(values))
 
     def has_partition(self, table: Table, day: date) -> bool:
-        """Whether the partition of `day` was ever written."""
+        """Whether the partition of `day` was ever written; it may be empty."""
         return table.partition_value(day) in self.partitions(table)
 
     def partitions(self, table: Table) -> list[str]:
-        """Partition values, sorted: for days that is their order in time."""
+        """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)
+        # From the metastore: distinct values of the column would read the footers of every file.
         rows = self.spark.sql(f"SHOW PARTITIONS {table.name}").collect()
         return sorted(row[0].split("=", 1)[1] for row in rows)
 
     def locations(self, table: Table) -> dict[str, str]:
-        """Partition value -> URL of its folder."""
+        """Partition value -> URL of the folder that readers open, without a slash at its end."""
         self.ensure(table)
         partitions = catalog.partition_locations(self.spark, table.name)
         return {values[table.partition]: comparable_url(url) for values, url in partitions}
@@ -108,6 +115,7 @@ class Warehouse:
                     f"{table.name} in the metastore has columns {existing}, its description has {table.column_names}: "
                     f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
                 )
+            # Hive's ALTER TABLE adds columns at the end only.
             if added := table.columns[len(existing) :]:
                 columns = ", ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in added)
                 self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({columns})")
@@ -144,18 +152,21 @@ class Warehouse:
         """
         self.ensure(table)
         values = {table.partition_value(day): day for day in days}
+        # A fresh folder for each write: files that a reader has planned to read are never changed.
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
             self._write_files(table, rows, folder, list(values), rebalance)
+            # What was written is checked, not `rows`: to compute them again may cost minutes, or give other rows.
             written = self._read_files(table, folder)
             if before_checks is not None:
                 before_checks(written)
             counts = check_rows(table, written, list(values), self._select)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
+        # One metastore call per table: tables that share files may differ for a moment, each is whole.
         for reader in (table, *sharing_files(table)):
             self._swap_partitions(reader, folder, list(values))
         return {values[value]: count for value, count in counts.items()}
@@ -184,8 +195,12 @@ class Warehouse:
         return self.spark.read.schema(schema).parquet(folder)
 
     def check(self, table: Table) -> dict[str, int]:
-        """Run the table's checks on all its partitions; partition value -> rows. Raises QualityError."""
-        return check_rows(table, self.read(table), self.partitions(table), self._select)
+        """Run the table's checks on all its partitions, as `write` does on new ones.
+
+        Returns partition value -> number of rows. Raises QualityError when a check fails.
+        """
+        partitions = self.partitions(table)
+        return check_rows(table, self.read(table), partitions, self._select)
 
     def _swap_partitions(self, table: Table, folder: str, values: list[str]) -> None:
         """Point the partitions at the folders of a run: readers that have planned already go on with the old files."""
@@ -199,8 +214,10 @@ class Warehouse:
                 self.spark.sql(f"ALTER TABLE {table.name} {partition} SET LOCATION {quote(location)}")
             else:
                 added.append(f"{partition} LOCATION {quote(location)}")
+        # All new partitions in one statement: each statement is a call to the metastore.
         if added:
             self.spark.sql(f"ALTER TABLE {table.name} ADD {' '.join(added)}")
+        # This session may have the old partitions' files in its cache.
         self.spark.catalog.refreshTable(table.name)
 
 

@@ -12,11 +12,13 @@ def vacuum(warehouse: Warehouse, table: Table, *, older_than_s: float) -> int:
     Folders younger than `older_than_s` seconds stay: queries that have planned still read them, and writers have not
     swapped them in yet.
     """
+    # As a text comparison of URLs: the metastore has nothing to ask for the partitions that lie in a folder.
     locations = {
         location for reader in (table, *sharing_files(table)) for location in warehouse.locations(reader).values()
     }
     num_deleted = 0
     for folder in warehouse.files.list_folder(f"{warehouse.root}/{table.name}"):
+        # ops_run has plain partition folders, to which each run adds a file; they are never replaced.
         is_run = folder.name.startswith("run-")
         is_in_use = any(location.startswith(comparable_url(folder.url) + "/") for location in locations)
         is_young = time.time() - folder.modified_at < older_than_s

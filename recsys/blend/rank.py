@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from conf import Config, UserError
 from conf.atomic import write_atomically
 from conf.plugins import import_object
-from conf.runs import Run, newest_run, start_run
+from conf.runs import RECOMMENDATIONS, Run, newest_run, start_run
 from conf.versions import describe_version
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import blend
@@ -52,7 +52,7 @@ def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
         report |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, run, at)
         if (folder / "serve").exists():
             lists = served(config, scored(config, day, folder / "serve", "serve"), weights, items, day)
-            lists.to_parquet(run.recommendations, index=False)
+            lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
             report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return report
 

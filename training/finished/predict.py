@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from conf import Config, UserError
-from conf.runs import start_run
+from conf.runs import PREDICTIONS, start_run
 from training.finished.trained import Trained, batches_of, newest_trained, open_trained
 from training.inputs.batch import Batch
 from training.inputs.dataset import item_names
@@ -35,7 +35,7 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
     if split not in ("train", "valid", "test"):
         raise UserError(f"no split '{split}'; choose from train, valid, test")
     with start_run(config, f"predict-{trained.model.replace(':', '.')}", day) as run:
-        num_predictions = _write(trained, split, k, run.predictions)
+        num_predictions = _write(trained, split, k, run.folder / PREDICTIONS)
     return {"run_id": run.run_id, "by": trained.run_id, "rows_out": num_predictions}
 
 
