@@ -192,7 +192,7 @@ prediction = Table(
 # over rows of -log of the probability given to what happened. Hive's schema allows a comment 256 characters.
 _METRICS = (
     "auc, recall, ndcg …; log_loss: of click probabilities; log_loss_sum: summed over a multi-task model's labels "
-    "(log_loss_LABEL); cross_entropy: over classes (image, text); item_cross_entropy: over all items (retrieval, "
+    "(log_loss_LABEL); cross_entropy: over classes (image, text); softmax_loss: over all items (retrieval, "
     "sequence)"
 )
 
