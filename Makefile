@@ -32,8 +32,9 @@ fmt: setup  ## format and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup  ## write docs/data-dictionary.md from the table descriptions
+docs: setup  ## write docs/data-dictionary.md from the tables, and the tree of docs/architecture.md
 	$(BIN)/python -m etl.warehouse.dictionary docs/data-dictionary.md
+	$(BIN)/python tools/architecture.py
 
 lock: setup  ## pin the newest versions that fit, without addresses; a build's local suffix stays for our own wheels only
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate -q \

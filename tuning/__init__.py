@@ -1,0 +1,1 @@
+"""Searches over the settings of anything below: rankers, recall channels and deep models."""

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,9 @@ def test_every_command_of_the_docs_parses(line: str) -> None:
 @pytest.mark.parametrize(("folder", "link"), LINKS)
 def test_every_link_is_there(folder: Path, link: str) -> None:
     assert (ROOT / folder / link.partition("#")[0]).exists()
+
+
+def test_the_architecture_page_shows_the_tree() -> None:
+    command = [sys.executable, str(ROOT / "tools/architecture.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,1 +1,1 @@
-"""What is done with finished runs: predict, export, compress, join, choose."""
+"""What is done with finished runs: predict, export, compress, combine, compare."""

@@ -1,0 +1,1 @@
+"""What is searched and how: ranges, samplers, rounds, and which trial is best."""
