@@ -1,5 +1,6 @@
 """Fixtures that all tests share: one Spark session for the process, the real data, and the command line."""
 
+import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator
@@ -14,6 +15,10 @@ from xdist.scheduler import LoadFileScheduling
 from conf import Config, load
 
 DATA = ROOT.parent / "shared/data"
+
+# Small tensors cost more to share out among threads than to compute, and two test processes share the cores already:
+# the unit tests take half the CPU time. Read by OpenMP when torch is loaded; commands that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
