@@ -1,4 +1,4 @@
-"""What a search teaches: the importance of each setting, and pictures of its history and of what went well."""
+"""What a search has shown: the importance of each setting, its history, and parallel coordinates, on one page."""
 
 import json
 import math
@@ -12,20 +12,20 @@ from optuna.trial import TrialState, create_trial
 from tuning.searches.samplers import new_study
 from tuning.searches.space import Choice, Depends, Range, Space
 
-PICTURES = "search.html"
-FEWEST = 4  # trials that tell anything about importance
+PAGE = "search.html"
+MIN_TRIALS = 4  # below, an importance would be noise
 
 
 def write(folder: Path, rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, float]:
     """Write `search.html` into the run folder; returns the importance of each setting, which add up to 1."""
     study = _study(rows, space)
     importance = _importance(study)
-    _draw(folder / PICTURES, rows, space, metric, importance)
+    _draw(folder / PAGE, rows, space, metric, importance)
     return importance
 
 
 def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
-    """The trials as a study, each with the parameters that it had."""
+    """The measured trials as an Optuna study: population-based training has no study of its own."""
     study = new_study("random")
     measured = [row for row in rows if row["status"] != "failed" and math.isfinite(row["objective"])]
     distributions = {
@@ -53,7 +53,7 @@ def _distribution(bounds: Range, values: list[Any]) -> BaseDistribution:
 
 def _importance(study: optuna.Study) -> dict[str, float]:
     """By how much each setting explains the differences between trials (PED-ANOVA, Watanabe et al. 2023)."""
-    if len(study.trials) < FEWEST or len({trial.value for trial in study.trials}) < 2:
+    if len(study.trials) < MIN_TRIALS or len({trial.value for trial in study.trials}) < 2:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -91,20 +91,21 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
 
 
 def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, Any]:
-    """Axes of the parallel coordinates: exponents for logarithmic ranges, places in the list for choices."""
+    """Axes of the parallel coordinates: exponents for logarithmic ranges, indices for choices."""
     axes = []
     for name, bounds in space.ranges.items():
         values = [row["point"][name] for row in rows]
         if isinstance(bounds, Choice):
-            places = [bounds.values.index(value) if value in bounds.values else 0 for value in values]
+            indices = [bounds.values.index(value) if value in bounds.values else 0 for value in values]
             axes.append(
-                {"label": name, "values": places, "tickvals": list(range(len(bounds.values))),
+                {"label": name, "values": indices, "tickvals": list(range(len(bounds.values))),
                  "ticktext": [str(value) for value in bounds.values]}
             )  # fmt: skip
         elif isinstance(bounds, Depends) or bounds.log:
             axes.append({"label": f"{name} (10^)", "values": [math.log10(max(value, 1e-30)) for value in values]})
         else:
             axes.append({"label": name, "values": values})
+    # A parcoords axis is linear: exponents stand for logarithmic ranges, indices for choices.
     scores = [row["value"] for row in rows]
     axes.append({"label": metric, "values": scores})
     return {"line": {"color": scores, "colorscale": "Viridis", "showscale": True}, "dimensions": axes}

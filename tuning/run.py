@@ -21,7 +21,7 @@ from training.launch.ray_session import ray_session
 from training.limits import Limit
 from tuning import explain
 from tuning.searches.judge import Judge
-from tuning.searches.rounds import Round, Row, Searching
+from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import SEARCHES
 from tuning.searches.space import Space, space_of
 from tuning.settings import TuneSettings
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Search:
-    """What `run` is asked for, besides the model."""
+    """How to search: sampler, number of trials, and what to do with the best."""
 
     search: str
     trials: int
@@ -42,9 +42,17 @@ class Search:
 
 
 def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
-    """Search and leave a run folder; returns the best trial and its numbers on the test rows.
+    """Search the settings of `model` on the training set of `day` and leave a run folder.
 
-    `how.resume` goes on in the newest search of the model and day that was broken off: finished trials are kept.
+    Trials are compared on validation rows. Only the best is trained again and measured once on the test rows.
+    `how.resume` continues the newest search of the model and day that was interrupted: finished trials are kept.
+
+    Returns:
+        The best trial's settings and metric, its test metrics, and the importance of each setting.
+
+    Raises:
+        UsageError: an unknown search, model or space.
+        UserError: the day has no training set, no trial ran to its end within the limits, or there is nothing to resume.
     """
     one_of("search", how.search, SEARCHES)
     target, settings = target_of(model), config.get(TuneSettings)
@@ -63,8 +71,8 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
     ):
         if not target.on_spark:
             run.log_dataset(describe_version(examples_folder(config, day)))
-        searching = Searching(config, target, data, how.search, judge, run)
-        rows = _all_rounds(searching, how, space)
+        context = SearchContext(config, target, data, how.search, judge, run)
+        rows = _all_rounds(context, how, space)
         best = judge.best(rows)
         point = best["point"]
         numbers = target.test(config.with_values(point), day)
@@ -83,40 +91,40 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
         judge.metric: best["value"],
         **{f"test_{metric}": value for metric, value in numbers.items()},
         "importance": importance,
-        "pictures": str(run.folder / explain.PICTURES),
+        "pictures": str(run.folder / explain.PAGE),
     }
 
 
-def _all_rounds(searching: Searching, how: Search, space: Space) -> list[Row]:
+def _all_rounds(context: SearchContext, how: Search, space: Space) -> list[Row]:
     """One round, or a wide and cheap one and a second around its best."""
-    settings = searching.settings
+    settings = context.settings
     if not how.zoom:
-        return _round(searching, Round("all", space, how.trials, 1.0, 0))
+        return _round(context, Round("all", space, how.trials, 1.0, 0))
     if how.trials < 4:
         raise UserError("--zoom wants 4 trials or more")
     wide = max(round(how.trials * settings.wide_trials), 2)
-    rows = _round(searching, Round("wide", space, wide, settings.wide_budget, 0))
-    good = searching.judge.ordered(rows)[: max(round(len(rows) * settings.zoom_best), 2)]
+    rows = _round(context, Round("wide", space, wide, settings.wide_budget, 0))
+    good = context.judge.ordered(rows)[: max(round(len(rows) * settings.zoom_best), 2)]
     if not good:
         raise UserError("every trial of the wide round failed; see trials.jsonl of the run")
     near = space.around([row["point"] for row in good])
-    fine = _round(searching, Round("near", near, how.trials - wide, 1.0, wide))
-    # A number that was won on a part of the data is no match for one that was won on all.
+    fine = _round(context, Round("near", near, how.trials - wide, 1.0, wide))
+    # Metrics of trials on a part of the data don't compare with those of trials on all of it.
     return [{**row, "status": "stopped" if row["status"] == "done" else row["status"]} for row in rows] + fine
 
 
-def _round(searching: Searching, part: Round) -> list[Row]:
-    if searching.target.on_spark:
+def _round(context: SearchContext, search_round: Round) -> list[Row]:
+    if context.target.on_spark:
         from tuning.launch import on_spark
 
-        return on_spark.trials(searching, part)
+        return on_spark.trials(context, search_round)
     from tuning.launch import on_ray
 
-    return on_ray.trials(searching, part)
+    return on_ray.trials(context, search_round)
 
 
 def _write(run: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> None:
-    """The files that `etl results` loads; a run that is resumed writes them anew."""
+    """The files that `etl results` loads; a resumed run writes them again."""
     for name in ("trials.jsonl", "best.jsonl", "metrics.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
     about = {"model": model, "metric": judge.metric}

@@ -1,4 +1,4 @@
-"""A round of trials side by side on Ray Tune, which keeps what it needs to go on after a kill."""
+"""A round of trials side by side on Ray Tune, which saves what it needs to resume after a kill."""
 
 import json
 import logging
@@ -11,66 +11,70 @@ from typing import Any
 
 from conf import Config
 from tuning.searches.judge import Judge
-from tuning.searches.rounds import Round, Row, Searching
+from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import OBJECTIVE, point_of, searcher
 from tuning.targets import Target, Trial
 from tuning.targets.trial import Save
 
 log = logging.getLogger(__name__)
 
-MADE = "made.json"  # steps, in a trial's checkpoint
+STEPS_DONE = "steps_done.json"  # steps, in a trial's checkpoint
 
 
-def trials(searching: Searching, part: Round) -> list[Row]:
-    """Rows of all trials; those of a round that was broken off go on."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old reporter is silent when told so
+def trials(context: SearchContext, search_round: Round) -> list[Row]:
+    """Rows of all trials; a round that was interrupted resumes from Tune's own state."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # only the old reporter can be silenced
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     from ray import tune
 
-    settings, target = searching.settings, searching.target
-    steps = target.steps(searching.config, part.budget)
+    settings, target = context.settings, context.target
+    # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
+    steps = target.steps(context.config, search_round.budget)
     trainable = tune.with_resources(
         tune.with_parameters(
             run_trial,
-            config=searching.config,
+            config=context.config,
             target=target,
-            data=target.newest(searching.data, settings.share * part.budget),
-            judge=searching.judge,
+            data=target.newest(context.data, settings.share * search_round.budget),
+            judge=context.judge,
             steps=steps,
-            keeps_state=searching.search == "pbt",
+            keeps_state=context.search == "pbt",
         ),
         {"cpu": 1},
     )
-    folder = searching.found.folder / "tune"
-    if (folder / part.name / "tuner.pkl").exists():
-        tuner = tune.Tuner.restore(str(folder / part.name), trainable, resume_unfinished=True, restart_errored=False)
+    folder = context.run.folder / "tune"
+    if (folder / search_round.name / "tuner.pkl").exists():
+        tuner = tune.Tuner.restore(
+            str(folder / search_round.name), trainable, resume_unfinished=True, restart_errored=False
+        )
     else:
-        tuner = _tuner(searching, part, trainable, steps, folder)
+        tuner = _tuner(context, search_round, trainable, steps, folder)
     with redirect_stdout(sys.stderr):  # Tune prints a banner; standard output belongs to the command
         results = tuner.fit()
-    return [_row(searching, part, number, result) for number, result in enumerate(results)]
+    return [_row(context, search_round, number, result) for number, result in enumerate(results)]
 
 
-def _tuner(searching: Searching, part: Round, trainable: Any, steps: int, folder: Path) -> Any:
+def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: int, folder: Path) -> Any:
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
     from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
-    settings, kind, space = searching.settings, searching.search, part.space
+    settings, kind, space = context.settings, context.search, search_round.space
     scheduler, search, param_space = None, None, None
     if kind == "pbt":
-        points, changing = space.drawn_by_tune()
+        points, changing = space.tune_param_space()
         param_space = {"point": points}
         scheduler = PopulationBasedTraining(
             time_attr="training_iteration",
-            perturbation_interval=max(steps // 4, 1),
+            perturbation_interval=max(steps // 4, 1),  # three chances to take over a better trial's weights
             hyperparam_mutations={"point": changing},
             quantile_fraction=0.25,
             resample_probability=0.25,
         )
     else:
-        search = searcher(space, kind, settings.seed, part.trials, settings.parallel)
+        search = searcher(space, kind, settings.seed, search_round.trials, settings.parallel)
         if settings.early_stopping and steps > 1:
+            # Asynchronous successive halving (Li et al. 2020): a trial stops when it is not among the best at a rung.
             scheduler = ASHAScheduler(max_t=steps, grace_period=1, reduction_factor=settings.keep_share)
     return tune.Tuner(
         trainable,
@@ -78,29 +82,29 @@ def _tuner(searching: Searching, part: Round, trainable: Any, steps: int, folder
         tune_config=tune.TuneConfig(
             metric=OBJECTIVE,
             mode="min",
-            num_samples=len(space.grid(part.trials)) if kind == "grid" else part.trials,
+            num_samples=len(space.grid(search_round.trials)) if kind == "grid" else search_round.trials,
             max_concurrent_trials=settings.parallel,
             search_alg=search,
             scheduler=scheduler,
-            reuse_actors=True,
+            reuse_actors=True,  # a worker's start costs seconds of imports
             time_budget_s=settings.seconds,
         ),
         run_config=tune.RunConfig(
-            name=part.name, storage_path=str(folder), verbose=0, callbacks=[JsonLoggerCallback()]
+            name=search_round.name, storage_path=str(folder), verbose=0, callbacks=[JsonLoggerCallback()]
         ),
     )
 
 
-def _row(searching: Searching, part: Round, number: int, result: Any) -> Row:
+def _row(context: SearchContext, search_round: Round, number: int, result: Any) -> Row:
     reported = result.metrics or {}
-    row = searching.row(part, number, point_of(result.config or {}))
+    row = context.row(search_round, number, point_of(result.config or {}))
     metrics = dict(reported.get("metrics") or {})
     row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
     if result.error:
         row["error"] = str(result.error).strip().splitlines()[-1][:300]
         log.warning("trial %d failed: %s", row["trial"], row["error"])
     elif metrics:
-        row |= {**searching.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}
+        row |= {**context.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}
     return row
 
 
@@ -113,7 +117,10 @@ def run_trial(
     steps: int,
     keeps_state: bool,
 ) -> None:
-    """One trial on a Ray worker."""
+    """One trial on a Ray worker: train with the point's settings, report to Tune after each step.
+
+    `keeps_state` saves a checkpoint with each report, for population-based training, which copies them between trials.
+    """
     from ray import tune
 
     checkpoint = tune.get_checkpoint()
@@ -121,7 +128,7 @@ def run_trial(
         tempfile.TemporaryDirectory(prefix="millrace-trial-", ignore_cleanup_errors=True) as folder,
         checkpoint.as_directory() if checkpoint else nullcontext(None) as restored,
     ):
-        steps_done = int((Path(restored) / MADE).read_text()) if restored else 0
+        steps_done = int((Path(restored) / STEPS_DONE).read_text()) if restored else 0
 
         def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:
             nonlocal steps_done
@@ -130,7 +137,7 @@ def run_trial(
             if keeps_state and save is not None:
                 with tempfile.TemporaryDirectory() as state:
                     save(Path(state))
-                    (Path(state) / MADE).write_text(json.dumps(steps_done))
+                    (Path(state) / STEPS_DONE).write_text(json.dumps(steps_done))
                     tune.report(reported, checkpoint=tune.Checkpoint.from_directory(state))
             else:
                 tune.report(reported)

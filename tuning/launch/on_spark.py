@@ -1,4 +1,4 @@
-"""A round of trials on Spark, one after the other in this process."""
+"""A round of trials on Spark, one after the other in this process: each uses the whole session."""
 
 import json
 import time
@@ -8,27 +8,28 @@ import optuna
 from conf import UserError
 from conf.runs import read_jsonl
 from etl.session import spark_session
-from tuning.searches.rounds import Round, Row, Searching
+from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import new_study
 from tuning.searches.space import Point
 from tuning.targets import Trial
 from tuning.targets.trial import Save
 
 
-def trials(searching: Searching, part: Round) -> list[Row]:
-    """Rows of all trials; finished ones are kept in the run folder and not run again."""
-    study = new_study(searching.search, searching.settings.seed)
-    if searching.search == "grid":
-        for point in part.space.grid(part.trials):
+def trials(context: SearchContext, search_round: Round) -> list[Row]:
+    """Rows of all trials; finished ones are read back from the run folder and not run again."""
+    study = new_study(context.search, context.settings.seed)
+    if context.search == "grid":
+        for point in search_round.space.grid(search_round.trials):
             study.enqueue_trial(point)
-    finished = searching.found.folder / f"{part.name}.jsonl"
+    finished = context.run.folder / f"{search_round.name}.jsonl"
     rows = read_jsonl(finished)
-    with spark_session(searching.config):
-        for number in range(part.trials):
+    with spark_session(context.config):
+        for number in range(search_round.trials):
+            # Also for finished trials: the sampler's draws follow from what it has been told.
             trial = study.ask()
-            point = part.space.suggest(trial)
+            point = search_round.space.suggest(trial)
             if number >= len(rows):
-                rows.append(_trial(searching, part, number, point))
+                rows.append(_trial(context, search_round, number, point))
                 with finished.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(rows[number]) + "\n")
             if rows[number]["status"] == "done":
@@ -38,18 +39,18 @@ def trials(searching: Searching, part: Round) -> list[Row]:
     return rows
 
 
-def _trial(searching: Searching, part: Round, number: int, point: Point) -> Row:
-    row = searching.row(part, number, point)
+def _trial(context: SearchContext, search_round: Round, number: int, point: Point) -> Row:
+    row = context.row(search_round, number, point)
     started = time.monotonic()
     reported: dict[str, float] = {}
 
     def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:
         reported.update(metrics)
 
-    folder = searching.found.folder / part.name / str(number)
+    folder = context.run.folder / search_round.name / str(number)
     try:
-        searching.target.run(searching.config.with_values(point), searching.data, Trial(1, folder, report))
-        row |= {**searching.measured(reported), "status": "done", "steps": 1}
+        context.target.run(context.config.with_values(point), context.data, Trial(1, folder, report))
+        row |= {**context.measured(reported), "status": "done", "steps": 1}
     except UserError:
         raise
     except Exception as error:

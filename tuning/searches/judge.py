@@ -1,4 +1,4 @@
-"""Which trial is best: by one metric, among those that keep all limits."""
+"""Which trial is best: by one metric, among those within all limits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,34 +8,42 @@ from typing import Any
 from conf import UserError
 from training.limits import Limit, sign_of
 
-WORST = 1e6  # of an objective; Optuna takes no infinity
-BROKEN = 10.0  # on top of the objective where a limit is broken: the searches turn away from there
+WORST = 1e6  # the largest objective: Optuna takes neither infinity nor NaN
+VIOLATION_PENALTY = 10.0  # added where a limit is exceeded, so that samplers turn away from that region
 
 
 @dataclass(frozen=True)
 class Judge:
-    """`metric` is to be best, `limits` are to be kept."""
+    """One metric to optimise and limits to satisfy: satisficing limits make several goals one (`latency_ms<=5`)."""
 
     metric: str
     limits: Sequence[Limit] = ()
 
     def objective(self, metrics: Mapping[str, float]) -> float:
-        """What a search makes small. Raises UserError when a trial does not measure what is asked for."""
+        """The number that a search minimises: the metric, negated where larger is better, plus a penalty for exceeded limits.
+
+        Raises UserError when the trial did not measure the metric or one of the limits.
+        """
         for name in (self.metric, *(limit.metric for limit in self.limits)):
             if name not in metrics:
                 raise UserError(f"trials don't measure '{name}'; choose from {', '.join(sorted(metrics))}")
         value = -sign_of(self.metric) * float(metrics[self.metric])
-        broken = sum(max(limit.excess(metrics), 0.0) for limit in self.limits)
-        penalised = value + (BROKEN + broken if broken > 0 else 0.0)
+        # How far beyond: between two trials that exceed a limit, the nearer one is better.
+        excess = sum(max(limit.excess(metrics), 0.0) for limit in self.limits)
+        penalised = value + (VIOLATION_PENALTY + excess if excess > 0 else 0.0)
         return min(penalised, WORST) if math.isfinite(penalised) else WORST
 
     def ordered(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Trials that were measured, best first."""
+        """Trials that have metrics, best first; those that were stopped early are among them."""
         measured = [row for row in rows if row["status"] != "failed"]
         return sorted(measured, key=lambda row: self.objective(row["metrics"]))
 
     def best(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The best trial that ran to its end and keeps the limits. Raises UserError when there is none."""
+        """The best trial that ran to its end within the limits.
+
+        A trial that was stopped early has the metrics of fewer steps: no match for one that has all.
+        Raises UserError when there is none, with the nearest values.
+        """
         done = [row for row in self.ordered(rows) if row["status"] == "done"]
         if not done:
             error = next((row["error"] for row in rows if row.get("error")), "see trials.jsonl of the run")

@@ -1,4 +1,4 @@
-"""A search in rounds: what one is asked for, what all share, and what a trial comes to."""
+"""A search in rounds: the settings of one round, what all rounds share, and the row of a trial."""
 
 import math
 from dataclasses import dataclass
@@ -28,24 +28,24 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Searching:
-    """What all rounds of a search share; `data` is what all trials read."""
+class SearchContext:
+    """What all rounds of a search share; `data` is read by every trial."""
 
     config: Config
     target: Target
     data: Any
     search: str
     judge: Judge
-    found: Run
+    run: Run
 
     @property
     def settings(self) -> TuneSettings:
         return self.config.get(TuneSettings)
 
-    def row(self, part: Round, number: int, point: Point) -> Row:
-        """A trial that failed, until it is known to have done better."""
+    def row(self, search_round: Round, number: int, point: Point) -> Row:
+        """The row of a trial that failed: what a trial that reports puts its metrics over."""
         return {
-            "trial": part.first + number,
+            "trial": search_round.first + number,
             "point": point,
             "metrics": {},
             "value": None,
@@ -58,7 +58,7 @@ class Searching:
         }
 
     def measured(self, metrics: dict[str, float]) -> Row:
-        """What metrics make of a row."""
+        """The part of a row that follows from a trial's metrics."""
         return {
             "metrics": metrics,
             "objective": self.judge.objective(metrics),

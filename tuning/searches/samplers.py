@@ -16,18 +16,25 @@ POPULATION = 10  # of the evolutionary search
 
 
 def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
-    """`grid` walks points that are given, `pbt` draws at random and changes them while they train."""
+    """Optuna's sampler of a search. For `grid` it only draws what the list of points does not give; `pbt` starts from
+    random points and changes them while they train.
+    """
     if search == "bayes":
-        # Trials in the air are taken for bad ones, so that two at a time don't ask the same.
+        # Multivariate TPE (Falkner et al. 2018). Running trials count as bad ones ("constant liar"), so that two at a
+        # time are not given nearly the same point. Eight random trials before the first model of the objective.
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=parallel > 1, n_startup_trials=8)
     if search == "evolution":
-        # Blended parents are new points; swapped ones are often a point that was tried.
+        # BLX-α (Eshelman and Schaffer 1993) blends parents into new points; swapping repeats points of small spaces.
         return NSGAIISampler(population_size=POPULATION, crossover=BLXAlphaCrossover(), seed=seed)
     return RandomSampler(seed=seed)
 
 
 def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 1) -> Any:
-    """A search for Ray Tune; its state is saved with each trial, so that a killed search goes on as it was."""
+    """Ray Tune's searcher over a space; Tune saves its state with each trial, so that a killed search resumes as it was.
+
+    Optuna's own GridSampler wants every parameter to exist in every trial; ranges here may depend on a choice, so the
+    points of a grid are enqueued.
+    """
     from ray.tune.search.optuna import OptunaSearch
 
     _quiet()
@@ -47,12 +54,13 @@ def new_study(search: str, seed: int = 0) -> optuna.Study:
 
 
 def _quiet() -> None:
+    # Multivariate TPE is marked experimental, and Optuna logs a line for every trial.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class Suggest:
-    """Draws a point of a space; its values under their settings' names, beside Optuna's own parameters."""
+    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters."""
 
     def __init__(self, space: Space) -> None:
         self.space = space

@@ -43,17 +43,19 @@ class Numbers:
         return sorted({round(number) for number in numbers}) if self.whole else numbers
 
     def around(self, points: Sequence[float]) -> "Numbers":
-        """The part of the range where the good values are, with a tenth of the range to either side."""
-        places = [self._place(float(value)) for value in points]
-        low, high = max(min(places) - 0.1, 0.0), min(max(places) + 0.1, 1.0)
+        """The part of the range where the good values `points` lie, with a tenth of the range to either side."""
+        positions = [self._position(float(value)) for value in points]
+        low, high = max(min(positions) - 0.1, 0.0), min(max(positions) + 0.1, 1.0)
         return Numbers(self._at(low), self._at(high), self.log, self.whole)
 
     def _at(self, share: float) -> float:
+        # 0 is the low end, 1 the high end, on the range's own scale.
         if not self.log:
             return self.low + share * (self.high - self.low)
         return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
 
-    def _place(self, value: float) -> float:
+    def _position(self, value: float) -> float:
+        # The inverse of `_at`.
         if self.high == self.low:
             return 0.5
         if not self.log:
@@ -85,7 +87,7 @@ class Depends:
     ranges: Mapping[Any, Numbers]
 
     def widest(self) -> Numbers:
-        """The range that holds all of them."""
+        """The smallest range that contains those of all choices."""
         parts = list(self.ranges.values())
         low, high = min(part.low for part in parts), max(part.high for part in parts)
         return Numbers(low, high, parts[0].log, parts[0].whole)
@@ -101,7 +103,7 @@ class Space:
     ranges: Mapping[str, Range]
 
     def suggest(self, trial: Trial) -> Point:
-        """Draw a point. A range that depends on a choice is a parameter of its own for each: `rate[adam]`."""
+        """Draw a point. A range that depends on a choice is one parameter per choice, `rate[adam]`: samplers model it alone."""
         point: Point = {}
         for name, bounds in self.ranges.items():
             if isinstance(bounds, Depends):
@@ -119,6 +121,7 @@ class Space:
         grids: list[dict[str, Any]] = []
         numbers = [n for n, r in self.ranges.items() if not isinstance(r, Choice)]
         choices = math.prod(len(r.values) for r in self.ranges.values() if isinstance(r, Choice))
+        # The n-th root of the trials that each combination of choices can have; 1e-9 against 7.999… of a root.
         each = max(2, int((trials / choices) ** (1 / len(numbers)) + 1e-9)) if numbers else 1
         names = list(self.ranges)
         plain = [n for n in names if not isinstance(self.ranges[n], Depends)]
@@ -132,9 +135,9 @@ class Space:
             grids += [{**base, **dict(extra)} for extra in itertools.product(*options)]
         return grids[:trials]
 
-    def drawn_by_tune(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """For population based training: every setting as Ray Tune draws it, and those of them that may change while a
-        trial trains: numbers that are not whole, for others may change a shape.
+    def tune_param_space(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For population-based training (Jaderberg et al. 2017): how Ray Tune draws every setting, and those of them that
+        may change while a trial trains. Whole numbers and choices may not: most change the shape of a weight.
         """
         from ray import tune
 

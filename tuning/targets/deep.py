@@ -1,4 +1,4 @@
-"""Searching a deep model: the training loop itself, measured after each epoch."""
+"""SearchContext a deep model: the training loop itself, measured after each epoch."""
 
 import shutil
 from dataclasses import dataclass

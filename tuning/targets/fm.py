@@ -1,4 +1,4 @@
-"""Searching the online FM: a trial learns the training rows in the order of time and is measured on the way."""
+"""SearchContext the online FM: a trial learns the training rows in the order of time and is measured on the way."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Searching what the recall channels are made with: trials run on Spark, in one session."""
+"""SearchContext what the recall channels are made with: trials run on Spark, in one session."""
 
 from datetime import date
 

@@ -159,7 +159,7 @@ def test_importance_finds_what_matters_and_the_page_stands_alone(tmp_path: Path)
     importance = explain.write(tmp_path, made, space, "loss")
     assert importance["x"] > 0.8
     assert sum(importance.values()) == pytest.approx(1, abs=0.01)
-    page = (tmp_path / explain.PICTURES).read_text()
+    page = (tmp_path / explain.PAGE).read_text()
     assert '"type":"parcoords"' in page
     assert 'src="http' not in page
 
