@@ -1,6 +1,6 @@
-"""What happens when a task failed for good or a day is late: an error in Airflow's log, and a line to a webhook.
+"""Alerts for a failed task or a late day: an error in Airflow's log, and a message to a webhook.
 
-`MILLRACE_ALERT_URL` is posted a JSON object with `text`, as Slack, Mattermost and Teams take it.
+A JSON object with `text`, as Slack, Mattermost and Teams take it, is posted to `MILLRACE_ALERT_URL`.
 """
 
 import json
@@ -15,21 +15,21 @@ URL = "MILLRACE_ALERT_URL"
 
 
 def task_failed(context: Any) -> None:
-    """Airflow calls it when a task has no retry left."""
+    """Airflow's `on_failure_callback`: called when a task has no retry left."""
     task = context["ti"]
     error_lines = str(context.get("exception") or "").splitlines()
     send(f"{task.dag_id}, run {task.run_id}: {task.task_id} failed after {task.try_number} tries. {error_lines[:1]}")
 
 
 async def day_late(context: Any = None, dag: str = "", hours: int = 0, **_: Any) -> None:
-    """Airflow's triggerer calls it when a run is not done in time."""
+    """Airflow's deadline callback: its triggerer calls it when a run is not done in time."""
     run = (context or {}).get("dag_run") or {}
     name = run.get("dag_run_id") or run.get("run_id") or "" if isinstance(run, dict) else getattr(run, "run_id", "")
     send(f"{dag}, run {name}: not done {hours} hours after it was due")
 
 
 def send(text: str) -> None:
-    """A failing webhook is told in the log and stops nothing."""
+    """Log `text` as an error and post it; a webhook that fails is logged and stops nothing."""
     log.error("ALERT %s", text)
     url = os.environ.get(URL)
     if not url:

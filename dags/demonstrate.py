@@ -13,7 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]:
-    """Simulate, walk the stages with a small search before publishing, and tell what came of it."""
+    """Simulate, walk the stages with a small search before publishing, and print a summary.
+
+    Returns:
+        The day, the seconds of each stage, and the test metrics of each model."""
     from etl.simulator import simulate
 
     started = time.monotonic()
@@ -21,9 +24,9 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
     done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": simulated}]
     day, since = str(simulated["last_day"]), str(simulated["first_day"])
     publish = NAMES.index("publish")
-    with engines(config) as opened:
+    with engines(config) as open_engines:
         report = STAGES[NAMES.index("report")]
-        done += walk(opened, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
+        done += walk(open_engines, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
         metrics = _print_summary(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
     log.info("the whole day took %.0f s", seconds)
@@ -36,7 +39,7 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
 
 
 def _print_summary(config: Config, day: date, done: list[dict[str, Any]]) -> dict[str, float]:
-    """The summary; returns the metrics that it shows."""
+    """Print the stages, the metrics and what to try next; returns the test metrics by `model_metric`."""
     from etl.report.job import list_table, metric_table, newest_metrics, report_console, rows_table
     from etl.session import spark_session
 
@@ -45,7 +48,7 @@ def _print_summary(config: Config, day: date, done: list[dict[str, Any]]) -> dic
         metrics = [row.asDict() for row in newest_metrics(spark, config, day).orderBy("stage", "model").collect()]
     console.print()
     console.print(rows_table("Stages", [_line(row) for row in done]))
-    console.print(metric_table("Click models, and the best that any model could reach", metrics))
+    console.print(metric_table("Click models, and what the true click probabilities are expected to reach", metrics))
     console.print(list_table("Lists, measured on the last day's clicks", metrics))
     paths = config.get(Paths)
     console.print(

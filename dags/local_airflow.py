@@ -1,4 +1,4 @@
-"""`millrace dags up` and `down`: an Airflow of this machine's own, with SQLite, under `<home>/airflow`."""
+"""`millrace dags up` and `down`: a local Airflow with SQLite under `<home>/airflow`, for laptops and tests."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ class DagsSettings(Settings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    """0 takes a free one."""
+    """0 takes a free port."""
     parallel: int | None = Field(default=None, gt=0)
     """Tasks at a time; as many as the machine has cores, 2 at least, when not given."""
     metastore_slots: int = Field(default=4, gt=0)
@@ -50,14 +50,21 @@ class DagsSettings(Settings):
 
 
 def up(config: Config) -> dict[str, Any]:
-    """Start it unless it runs; returns when it answers. Raises UserError when it does not start."""
+    """Start Airflow and wait until it answers.
+
+    Returns:
+        Address, user, password and log file.
+
+    Raises:
+        UserError: it runs already, its port is taken, or it does not answer within four minutes.
+    """
     home = _home(config)
     if process := _running(home):
         raise UserError(f"Airflow runs already (process {process.pid}): see `millrace dags down`")
     settings = config.get(DagsSettings)
     port = free_port(settings.host, settings.port, setting="dags.port")
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)  # for this user's eyes: Airflow writes its password here, and NOTE has a secret
+    home.chmod(0o700)  # Airflow writes its password here, and NOTE has a secret
     about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
     write_atomically(home / NOTE, json.dumps(about))
     environment = environment_of(config)
@@ -84,17 +91,17 @@ def up(config: Config) -> dict[str, Any]:
 
 
 def down(config: Config) -> dict[str, Any]:
-    """End it with all that it started; nothing happens when it does not run."""
+    """Stop Airflow and every process that it started; returns how many. Does nothing when it does not run."""
     home = _home(config)
     root = _running(home)
     tree = [root, *root.children(recursive=True)] if root else []
-    # Tasks lead sessions of their own, and outlive a root that was killed: the environment tells whose they are.
+    # Tasks lead sessions of their own and outlive a killed parent: their AIRFLOW_HOME shows whose they are.
     tree += [process for process in psutil.process_iter() if process not in tree and _is_of(process, home)]
-    for one in tree:
-        _signal(one, signal.SIGTERM)
+    for process in tree:
+        _signal(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(tree, timeout=STOPS_WITHIN_S)
-    for one in alive:
-        _signal(one, signal.SIGKILL)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=10)
     (home / NOTE).unlink(missing_ok=True)
     return {"stopped": len(tree)}
@@ -108,9 +115,16 @@ def airflow(config: Config, words: Sequence[str]) -> int:
 def backfill(
     config: Config, days: Sequence[date], *, stages: Sequence[str], backwards: bool, again: bool, at_once: int
 ) -> int:
-    """Have the daily DAG run for past days, `stages` alone when given; with `again` also for days it has run for."""
+    """Create a backfill of the daily DAG and switch the DAG on; returns the number of days.
+
+    Args:
+        stages: only these stages; all when empty.
+        backwards: newest day first.
+        again: also days that have a run already.
+        at_once: days at a time.
+    """
     words = ["backfill", "create", "--dag-id", "millrace_daily", "--from-date", str(days[0])]
-    # The partitions' moments lie within their days.
+    # A partition's run is at 02:15, so the last day ends at its last second and not at midnight.
     words += ["--to-date", f"{days[-1]}T23:59:59", "--max-active-runs", str(at_once)]
     words += ["--dag-run-conf", json.dumps({"stages": list(stages)})] if stages else []
     words += ["--run-backwards"] if backwards else []

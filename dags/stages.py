@@ -34,7 +34,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "collect",
         "etl collect --once",
-        "what is new in the log files of collect.patterns, to the landing zone",
+        "new lines of the log files of collect.patterns, into the landing zone",
         outputs=("landing/weblog",),
     ),
     Stage(
@@ -134,7 +134,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "oracle",
         "features oracle --date {date}",
-        "best possible numbers, on generated data",
+        "the expected metrics of the true click probabilities, on generated data",
         inputs=("examples",),
         outputs=("runs/best_possible",),
         engine="spark",
@@ -142,7 +142,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "promote",
         "recsys promote --date {date}",
-        "lets good models' lists be published",
+        "champions: whether the new models replace them, and whose lists are published",
         inputs=("runs/recommend", "runs/lightgbm", "runs/fm"),
         outputs=("runs/promoted",),
     ),
@@ -172,7 +172,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         "report --date {date}",
-        "what the day came to",
+        "the day's stages, rows and metrics, and its page",
         inputs=("ads_model_metric", "ops_run"),
         engine="spark",
     ),
@@ -219,7 +219,7 @@ HOURLY: tuple[Stage, ...] = tuple(
     Stage(
         name.replace("-", "_"),
         f"etl stream {name} --once",
-        f"{what} named most in rolling windows",
+        f"{what} mentioned most in rolling windows",
         outputs=(table,),
         engine="spark",
         minutes=50,
@@ -234,14 +234,14 @@ PREDICTIONS: tuple[Stage, ...] = (
     Stage(
         "predict",
         "predict deepfm --date {date}",
-        "answers for the test rows",
+        "predictions for the test rows",
         inputs=("examples", "runs/deepfm"),
         outputs=("runs/predict-deepfm",),
     ),
     Stage(
         "publish",
         "etl results",
-        "answers to ads_prediction",
+        "predictions into ads_prediction",
         inputs=("runs/predict-deepfm",),
         outputs=("ads_prediction",),
         engine="spark",
@@ -249,9 +249,9 @@ PREDICTIONS: tuple[Stage, ...] = (
 )
 
 
-def after(stages: tuple[Stage, ...]) -> Callable[[Stage], list[Stage]]:
-    """A function: the stages of `stages` that write what a stage reads."""
+def upstream_in(stages: tuple[Stage, ...]) -> Callable[[Stage], list[Stage]]:
+    """A function that gives the stages of `stages` that write what a stage reads: the edges of the DAG."""
     return lambda stage: [other for other in stages if other is not stage and set(other.outputs) & set(stage.inputs)]
 
 
-upstream = after(STAGES)
+upstream = upstream_in(STAGES)

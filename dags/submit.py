@@ -1,7 +1,7 @@
-"""`millrace submit COMMAND …`: the same command line, run on a Ray cluster as a job or by spark-submit.
+"""`millrace submit COMMAND …`: the same command line on a cluster, as a Ray job or by spark-submit.
 
-The code travels as one archive, the settings as environment variables. Secrets travel in neither: the cluster's own
-environment has them (`MILLRACE__METASTORE__PASSWORD` …). The home must be a place that the cluster sees.
+The code is sent as one archive, the settings as environment variables, secrets in neither: the cluster's own
+environment has them (`MILLRACE__METASTORE__PASSWORD` …). The home must be a path that every node can read and write.
 """
 
 import asyncio
@@ -31,21 +31,33 @@ log = logging.getLogger(__name__)
 ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report")
 SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
 POLL_S = 0.5
-LOG_WITHIN_S = 30.0  # after the job has ended
+LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
 
 
 def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
-    """Run a command line there and stream its log here; returns its counts. Stopped here, it is stopped there."""
+    """Run a command line on the cluster, stream its log to standard error and return its counts.
+
+    A job whose command is stopped here (SIGTERM, Ctrl-C) is stopped on the cluster, too.
+
+    Args:
+        words: the command line after `millrace`.
+        on: `ray` or `spark`; by default Spark for the commands that need it, Ray for all others.
+
+    Raises:
+        UsageError: no command, or an unknown cluster.
+        UserError: no cluster is set or reachable, or the job failed or was stopped; the job's last line says why.
+    """
     if not words:
-        raise UsageError("name the command to run there: millrace submit train deepfm --date D")
-    where = on or ("spark" if words[0] in ON_SPARK or list(words[:2]) == ["recsys", "recall"] else "ray")
-    if where not in ("ray", "spark"):
+        raise UsageError("name the command to run on the cluster: millrace submit train deepfm --date D")
+    # Recall is the one command of recsys that runs on Spark.
+    cluster = on or ("spark" if words[0] in ON_SPARK or list(words[:2]) == ["recsys", "recall"] else "ray")
+    if cluster not in ("ray", "spark"):
         raise UsageError(f"--on is ray or spark, not '{on}'")
-    return (_on_ray if where == "ray" else _on_spark)(config, words)
+    return (_on_ray if cluster == "ray" else _on_spark)(config, words)
 
 
 def settings_to_send(config: Config) -> dict[str, str]:
-    """Every value that was set, as environment variables, but for secrets."""
+    """Every value that was set, as environment variables, without secrets: everybody can read job descriptions."""
     variables = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
     for section in SECTIONS:
         for key, value in (config.values.get(section) or {}).items():
@@ -66,7 +78,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
         raise UserError("set ray.jobs to the job server of the Ray cluster, as http://head:8265")
     archive = code.archive(config.get(Paths).root / "tmp")
     environment = {**settings_to_send(config), "MILLRACE__RAY__ADDRESS": "auto"}
-    environment.pop("MILLRACE__RAY__JOBS", None)
+    environment.pop("MILLRACE__RAY__JOBS", None)  # or the job would submit itself again
     try:
         client = JobSubmissionClient(address)
         job = client.submit_job(
@@ -76,8 +88,8 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"the Ray cluster at {address} took no job: {_first_line(error)}") from None
     log.info("job %s on %s: %s", job, address, shlex.join(words))
-    following = _RayLog(client, job)
-    following.start()
+    log_follower = _RayLog(client, job)
+    log_follower.start()
     with stop_signals() as stopped:
         stop_requested = False
         while not (status := client.get_job_status(job)).is_terminal():
@@ -86,12 +98,12 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
                 log.info("stopping job %s", job)
                 client.stop_job(job)
             time.sleep(POLL_S)
-    following.join(LOG_WITHIN_S)
+    log_follower.join(LOG_WITHIN_S)
     if status == JobStatus.STOPPED:
         raise UserError(f"job {job} was stopped")
     if status != JobStatus.SUCCEEDED:
-        raise UserError(f"job {job} failed: {following.last or client.get_job_info(job).message}")
-    return {"job": job, **_counts(following.last)}
+        raise UserError(f"job {job} failed: {log_follower.last or client.get_job_info(job).message}")
+    return {"job": job, **_counts(log_follower.last)}
 
 
 class _RayLog(threading.Thread):
@@ -124,11 +136,12 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         raise UserError("set spark.master to the cluster: spark://host:7077, yarn, k8s://…")
     archive = code.archive(config.get(Paths).root / "tmp")
     options = spark_options(config)
-    sent = settings_to_send(config)
-    if settings.deploy_mode == "cluster":  # the options lie open to the cluster, its own environment has the secrets
+    variables = settings_to_send(config)
+    if settings.deploy_mode == "cluster":
+        # Everybody on the cluster can read the options; its own environment has the secrets.
         options = {key: value for key, value in options.items() if not SECRET.search(key)}
-        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in sent.items()}
-        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in sent.items()}
+        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in variables.items()}
+        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in variables.items()}
     with options_file(options) as file, stop_signals() as stopped:
         command = [
             str(spark_program("spark-submit")),
@@ -136,9 +149,10 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
             *(str(code.ROOT / "millrace.py"), *words),
         ]
         python = settings.python or sys.executable
-        environment = {**os.environ, **sent, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
+        environment = {**os.environ, **variables, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
         lines: list[str] = []
+        # In a thread: a full pipe would stop the driver, and this loop has to notice a signal.
         reader = threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip()))
         reader.start()
         while process.poll() is None:
@@ -154,7 +168,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _counts(line: str) -> dict[str, Any]:
-    """The JSON object that a command ends with."""
+    """The JSON object that a command prints as its last line; empty for a command that prints none."""
     try:
         counts = json.loads(line)
     except ValueError:

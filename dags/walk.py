@@ -16,13 +16,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Engines:
-    """Opens Spark and Ray when the first stage wants them; both stay until the walk ends."""
+    """Opens Spark and Ray when the first stage needs them; both stay open, for a start costs 5 to 10 seconds."""
 
     config: Config
     stack: ExitStack
     opened: set[str] = field(default_factory=set)
 
-    def need(self, engine: str) -> None:
+    def require(self, engine: str) -> None:
+        """Open the engine unless it is open already."""
         if engine in self.opened or engine == "none":
             return
         if engine == "spark":
@@ -59,16 +60,22 @@ def chosen(first: str | None, last: str | None, only: str | None) -> list[Stage]
     return list(STAGES[start:stop])
 
 
-def walk(opened: Engines, stages: Sequence[Stage], date: str, *, since: str | None = None) -> list[dict[str, Any]]:
-    """Run each stage's command line in this process with the walk's settings; returns name, seconds, counts of each."""
+def walk(
+    open_engines: Engines, stages: Sequence[Stage], date: str, *, since: str | None = None
+) -> list[dict[str, Any]]:
+    """Run each stage's command line in this process, with the settings of the walk and its engines.
+
+    Returns:
+        A row per stage with its name, seconds and counts. What a stage raises ends the walk.
+    """
     import millrace
 
     done = []
     for stage in stages:
-        opened.need(stage.engine)
+        open_engines.require(stage.engine)
         log.info("── %s: %s", stage.name, stage.about)
         started = time.monotonic()
         area, *arguments = stage.arguments(date, since)
-        counts = millrace.invoke_with(opened.config, area, arguments)
+        counts = millrace.invoke_with(open_engines.config, area, arguments)
         done.append({"stage": stage.name, "seconds": round(time.monotonic() - started, 1), "counts": counts})
     return done

@@ -101,7 +101,7 @@ def choose_command(
 def gap_command(
     context: typer.Context,
     run_id: Run,
-    best_possible: Annotated[float, typer.Option(help="log loss that no model can beat")] = 0.0,
+    best_possible: Annotated[float, typer.Option(help="expected log loss of the true probabilities")] = 0.0,
 ) -> dict[str, Any]:
     """Bias, variance and mismatch of a run trained with train.train_dev."""
     from training.finished.compare import gap

@@ -52,7 +52,7 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
 
     Raises:
         UsageError: an unknown search, model or space.
-        UserError: the day has no training set, no trial ran to its end within the limits, or there is nothing to resume.
+        UserError: the day has no training set, no trial ended within the limits, or there is nothing to resume.
     """
     one_of("search", how.search, SEARCHES)
     target, settings = target_of(model), config.get(TuneSettings)

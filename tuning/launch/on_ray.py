@@ -43,10 +43,9 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
         {"cpu": 1},
     )
     folder = context.run.folder / "tune"
-    if (folder / search_round.name / "tuner.pkl").exists():
-        tuner = tune.Tuner.restore(
-            str(folder / search_round.name), trainable, resume_unfinished=True, restart_errored=False
-        )
+    state = folder / search_round.name
+    if (state / "tuner.pkl").exists():
+        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=False)
     else:
         tuner = _tuner(context, search_round, trainable, steps, folder)
     with redirect_stdout(sys.stderr):  # Tune prints a banner; standard output belongs to the command

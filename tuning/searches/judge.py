@@ -20,7 +20,7 @@ class Judge:
     limits: Sequence[Limit] = ()
 
     def objective(self, metrics: Mapping[str, float]) -> float:
-        """The number that a search minimises: the metric, negated where larger is better, plus a penalty for exceeded limits.
+        """What a search minimises: the metric, negated where larger is better, plus a penalty for exceeded limits.
 
         Raises UserError when the trial did not measure the metric or one of the limits.
         """

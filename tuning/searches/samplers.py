@@ -30,7 +30,7 @@ def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
 
 
 def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 1) -> Any:
-    """Ray Tune's searcher over a space; Tune saves its state with each trial, so that a killed search resumes as it was.
+    """Ray Tune's searcher over a space; Tune saves its state with each trial, so a killed search resumes as it was.
 
     Optuna's own GridSampler wants every parameter to exist in every trial; ranges here may depend on a choice, so the
     points of a grid are enqueued.

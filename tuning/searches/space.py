@@ -103,7 +103,7 @@ class Space:
     ranges: Mapping[str, Range]
 
     def suggest(self, trial: Trial) -> Point:
-        """Draw a point. A range that depends on a choice is one parameter per choice, `rate[adam]`: samplers model it alone."""
+        """Draw a point. A range that depends on a choice is one parameter per choice: `rate[adam]`."""
         point: Point = {}
         for name, bounds in self.ranges.items():
             if isinstance(bounds, Depends):
@@ -136,8 +136,8 @@ class Space:
         return grids[:trials]
 
     def tune_param_space(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """For population-based training (Jaderberg et al. 2017): how Ray Tune draws every setting, and those of them that
-        may change while a trial trains. Whole numbers and choices may not: most change the shape of a weight.
+        """For population-based training (Jaderberg et al. 2017): how Ray Tune draws every setting, and those of them
+        that may change while a trial trains. Whole numbers and choices may not: most change the shape of a weight.
         """
         from ray import tune
 

@@ -1,4 +1,4 @@
-"""What can be searched over. A target says what trials share, how one runs, and how the chosen one is tested."""
+"""What can be searched. A target says what trials share, how one runs, and how the chosen settings are tested."""
 
 from collections.abc import Callable
 from datetime import date

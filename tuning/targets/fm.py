@@ -1,4 +1,4 @@
-"""SearchContext the online FM: a trial learns the training rows in the order of time and is measured on the way."""
+"""SearchContext the online FM: a trial learns the training rows in the order of time and is measured at each step."""
 
 import json
 import time
@@ -20,7 +20,7 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class FMData:
-    """Rows that all trials read, and what the training rows taught about features."""
+    """Rows that all trials read, and the feature statistics of the training rows."""
 
     train: Rows
     valid: Rows
@@ -72,12 +72,13 @@ class FactorisationMachine:
         settings, folder = config.get(FMSettings), examples_folder(config, day)
         learned, valid, test = (read_rows(folder / split, KEYS) for split in ("train", "valid", "test"))
         fine, _ = train(learned, settings)
-        fine, _ = learn(fine, valid, settings)  # as an online learner has, when the test rows come
+        # An online learner has learned the validation rows by the time the test rows come.
+        fine, _ = learn(fine, valid, settings)
         return measure(fine, test)
 
 
 def _part(rows: Rows, step: int, steps: int, epochs: int) -> Rows:
-    """What is learned at a step: a piece in the order of time, of `epochs` passes in all."""
+    """The rows of a step: a slice in the order of time, of `epochs` passes over all rows."""
     first, last = step * epochs / steps, (step + 1) * epochs / steps
-    number = int(first + 1e-9)
+    number = int(first + 1e-9)  # of the pass; 1e-9 against a boundary that rounding puts just below
     return part_of(rows, first - number, min(last - number, 1.0))

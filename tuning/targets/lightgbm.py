@@ -64,7 +64,7 @@ def _measure(model: Any, inputs: Any, valid: Rows, trees: int) -> dict[str, floa
 
 
 def _scores(model: Any, inputs: Any, trees: int | None = None) -> Any:
-    """Probabilities; those of a ranking objective are for their order alone."""
+    """(rows,) click probabilities; those of a ranking objective only order rows: they are not calibrated here."""
     scores = np.asarray(model.predict(inputs, num_iteration=trees))
     is_probability = (model.params.get("objective") or "binary") == "binary"
     return scores if is_probability else 1 / (1 + np.exp(-scores))

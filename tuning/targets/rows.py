@@ -1,4 +1,4 @@
-"""Rows as trials share them."""
+"""Rows as trials share them: arrays in Ray's shared memory."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What a trial is given: its steps, and where to say how it does."""
+"""A trial: its number of steps, its folder, and the function that it reports to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ Save = Callable[[Path], None]
 
 
 class Report(Protocol):
-    """Said after each step: metrics of the validation rows, what keeps the state, and whether the trial is at its end
-    before all steps are made.
+    """Called after each step with the metrics of the validation rows and a function that saves the state; `last` when
+    the trial ends before its last step.
     """
 
     def __call__(self, metrics: dict[str, float], save: Save | None, last: bool = False) -> None: ...
@@ -19,14 +19,14 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial."""
+    """What a target needs to run one trial."""
 
     steps: int
-    """Reports it is to make, at most."""
+    """Reports at most."""
     folder: Path
-    """Its own, for what it writes."""
+    """A folder of the trial's own."""
     report: Report
     restored: Path | None = None
-    """Folder of the state to go on from."""
+    """Folder of the state to resume from."""
     keeps_state: bool = False
-    """Whether its states are wanted (population based training)."""
+    """Whether states are saved: population-based training copies them between trials."""
