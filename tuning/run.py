@@ -17,8 +17,8 @@ from conf.runs import Run, start_run, unfinished_run
 from conf.tuned import save_tuned_settings
 from conf.versions import describe_version
 from recsys.dataset import examples_folder
+from training.finished.limits import Limit
 from training.launch.ray_session import ray_session
-from training.limits import Limit
 from tuning import explain
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext

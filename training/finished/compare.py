@@ -5,10 +5,10 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl
+from training.finished.limits import Limit, sign_of
 from training.finished.trained import Trained, batches_of, latency_ms, open_trained, size_mb
 from training.inputs.batch import Batch
 from training.inputs.sampling import is_train_dev
-from training.limits import Limit, sign_of
 from training.saved import NET
 from training.settings import TrainSettings
 

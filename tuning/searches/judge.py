@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf import UserError
-from training.limits import Limit, sign_of
+from training.finished.limits import Limit, sign_of
 
 WORST = 1e6  # the largest objective: Optuna takes neither infinity nor NaN
 VIOLATION_PENALTY = 10.0  # added where a limit is exceeded, so that samplers turn away from that region

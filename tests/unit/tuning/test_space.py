@@ -9,7 +9,7 @@ import pytest
 
 from conf import UserError, load
 from conf.tuned import save_tuned_settings
-from training.limits import Limit
+from training.finished.limits import Limit
 from tuning import explain
 from tuning.searches.judge import Judge
 from tuning.searches.samplers import OBJECTIVE, point_of, searcher
