@@ -151,4 +151,4 @@ def test_what_followed_a_click_is_known_for_clicks_alone(spark: SparkSession) ->
 
 def test_files_are_named_where_there_are_none(spark: SparkSession, home: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no covers in"):
-        media._newest_files(home.with_values({"paths.home": str(tmp_path)}).get(Paths), DAY)
+        media.run_covers(spark, home.with_values({"paths.home": str(tmp_path)}), DAY)

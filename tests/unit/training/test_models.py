@@ -50,7 +50,9 @@ def test_a_tiny_batch_is_learned_by_heart(job: Job) -> None:
     objective, batch = objective_and_batch(job, 16)
     with torch.no_grad():
         before = float(objective(batch).mean())
-    after = learned_by_heart(objective, batch, 0.01, steps=150)
+    # Thirteen convolutions, and batch norm rests here: at 0.01 Adam may end on a plateau, by CPU and by seed.
+    rate = 0.002 if job.model == "vgg" else 0.01
+    after = learned_by_heart(objective, batch, rate, steps=150)
     assert after < (0.75 if job.model in ("lr", "two_tower", "gru4rec") else 0.35) * before
 
 
