@@ -28,16 +28,19 @@ from training.workers import LocalWorker
 
 log = logging.getLogger(__name__)
 
-SUBSET = 64  # rows that must be learned by heart
+SUBSET = 64  # rows that the model must be able to overfit
 STEPS = 300
-RATES = (0.01, 0.002)  # one of them suits
+RATES = (0.01, 0.002)  # one of them suits any of our models
 TRIAL_STEPS = 20
 GRADIENTS = 40  # weights whose gradients are compared
 TOLERANCE = 1e-7
 
 
 def run(config: Config, model: str, day: date) -> dict[str, Any]:
-    """All checks on the day's data. Raises UserError that names those that failed."""
+    """All checks of a model on the day's data: initial loss, gradients, overfitting a few rows, and the learning rate.
+
+    Returns their numbers and the rows a second. Raises UserError that names the checks that failed.
+    """
     task = model_named(model).task
     data = open_dataset(config, task, day)
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +67,7 @@ def check(job: Job, batch: Batch) -> dict[str, Any]:
     error = gradient_error(build_objective(job), rows)
     if error > TOLERANCE:
         failed["gradients"] = f"relative error {error:.1e}, should be below {TOLERANCE:.0e}"
-    learned = min(learned_by_heart(build_objective(job), rows, rate) for rate in RATES)
+    learned = min(overfit_loss(build_objective(job), rows, rate) for rate in RATES)
     if learned > 0.1 * max(first, 0.1):
         failed["learning by heart"] = f"{len(rows)} rows still cost {learned:.3g} each after {STEPS} steps"
     rate, ratio = trial_run(build_objective(job), batch, job.config)
@@ -81,7 +84,7 @@ def check(job: Job, batch: Batch) -> dict[str, Any]:
 
 
 def initial_loss(objective: Objective, batch: Batch) -> tuple[float, tuple[float, float]]:
-    """The loss before the first step, and between what it should be: that of a guess without knowledge, loosely."""
+    """Mean loss before the first step, and the interval that it should lie in, around that of an uninformed model."""
     objective.eval()
     with torch.no_grad():
         cost = float(objective(batch)[batch.weight > 0].mean())
@@ -113,10 +116,10 @@ def gradient_error(objective: Objective, batch: Batch) -> float:
     worst = 0.0
     for weight in layers:
         assert weight.grad is not None
-        places = weight.grad.flatten().nonzero().flatten().numpy()
-        for place in rng.choice(places, min(len(places), max(1, GRADIENTS // len(layers))), replace=False):
-            g = float(weight.grad.flatten()[place])
-            (above, below), (above_near, below_near) = (_slopes(loss, weight, int(place), h) for h in (1e-5, 0.5e-5))
+        positions = weight.grad.flatten().nonzero().flatten().numpy()
+        for position in rng.choice(positions, min(len(positions), max(1, GRADIENTS // len(layers))), replace=False):
+            g = float(weight.grad.flatten()[position])
+            (above, below), (above_near, below_near) = (_slopes(loss, weight, int(position), h) for h in (1e-5, 0.5e-5))
             d, size = (above + below) / 2, max(abs(g), abs(above), abs(below), 1e-2 * largest)
             # What a smooth function's slopes differ by halves with the step; what a kink makes does not.
             if abs((above - below) - 2 * (above_near - below_near)) < TOLERANCE * size + 1e-10:
@@ -124,20 +127,20 @@ def gradient_error(objective: Objective, batch: Batch) -> float:
     return worst
 
 
-def _slopes(loss: Callable[[], Tensor], weight: Tensor, place: int, step: float) -> tuple[float, float]:
+def _slopes(loss: Callable[[], Tensor], weight: Tensor, position: int, step: float) -> tuple[float, float]:
     """Slope of the loss on either side of a weight."""
     with torch.no_grad():
         flat, here = weight.view(-1), float(loss())
-        before = flat[place].item()
-        flat[place] = before + step
+        before = flat[position].item()
+        flat[position] = before + step
         above = (float(loss()) - here) / step
-        flat[place] = before - step
+        flat[position] = before - step
         below = (here - float(loss())) / step
-        flat[place] = before
+        flat[position] = before
     return above, below
 
 
-def learned_by_heart(objective: Objective, batch: Batch, rate: float, steps: int = STEPS) -> float:
+def overfit_loss(objective: Objective, batch: Batch, rate: float, steps: int = STEPS) -> float:
     """Mean loss of a few rows after many steps on them, without dropout; near 0 when the model can learn at all."""
     objective.eval()  # no dropout; batch norm then needs no batch either
     optimizer = torch.optim.Adam(objective.parameters(), lr=rate)

@@ -19,26 +19,35 @@ from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
 from training.models import Model, model_named
 from training.settings import TransferSettings
+from training.tasks.task import table_metrics
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Training:
-    """What `run` trains besides the model: how, and by whom taught."""
+    """How to train: where the workers run, how many, whether to resume, and a teacher."""
 
     backend: str = "local"
     workers: int = 1
     resume: bool = False
     teacher: str | None = None
-    """Run whose answers are learned from, too (distillation)."""
+    """Run whose predictions are soft targets beside the labels (distillation)."""
 
 
 def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict[str, Any]:
-    """Train models, one after the other in workers that are started once; each leaves a run folder with weights,
-    checkpoints and metrics.
+    """Train models, one after the other in workers that are started once.
 
-    `how.resume` goes on in each model's newest run folder of this day, when that was not finished.
+    Each leaves a run folder with weights, checkpoints and metrics. `how.resume` continues each model's newest run
+    folder of this day that was not finished.
+
+    Returns:
+        Run id, backend, workers and `{split}_{metric}` of the model, or `runs`, a list of these for several.
+
+    Raises:
+        UsageError: an unknown model or backend.
+        UserError: the day has no training set, nothing is to be resumed, or a worker failed; the message says how to
+            go on.
     """
     model_entries = [model_named(model) for model in models]
     one_of("backend", how.backend, tuple(BACKENDS))
@@ -56,7 +65,7 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
         for run, model, numbers in zip(runs, model_entries, trained, strict=True):
             for split in ("valid", "test"):
                 of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
-                log_split(run, split, of_split, model.task.loss_metric)
+                log_split(run, split, table_metrics(model.task, of_split))
             tracking.log_run(config, run, how.backend, how.workers, numbers)
             reports.append({"run_id": run.run_id, "backend": how.backend, "workers": how.workers, **numbers})
     return reports[0] if len(reports) == 1 else {"runs": reports}
@@ -71,7 +80,7 @@ def _opened(config: Config, model: str, day: date, how: Training) -> AbstractCon
 
 
 def job_of(config: Config, model: str, entry: Model, data: TaskDataset, run: Run, teacher: str | None = None) -> Job:
-    """The job of a run, whose folder is made ready for workers."""
+    """The job of a run, whose folder is prepared for the workers: they may run on other machines."""
     (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
     for old in (FINAL, ERROR):
         (run.folder / old).unlink(missing_ok=True)
@@ -99,11 +108,10 @@ def model_folder(config: Config, run_id: str) -> Path:
     return folder
 
 
-def log_split(run: Run, split: str, metrics: dict[str, float], loss_metric: str) -> None:
-    """A split's metrics for `ads_model_metric`: `recall@10` is recall with k = 10; the loss has its task's name."""
+def log_split(run: Run, split: str, metrics: dict[str, float]) -> None:
+    """A split's metrics for `ads_model_metric`: `recall@10` is recall with k = 10."""
     rows = int(metrics["rows"])
     for name, value in metrics.items():
         if name != "rows":
             metric, _, k = name.partition("@")
-            metric = loss_metric if metric == "log_loss" else metric
             run.log_metric("train", split, metric, value, rows, k=int(k) if k else None)

@@ -20,19 +20,26 @@ log = logging.getLogger(__name__)
 
 
 def load_body(net: nn.Module, folder: Path) -> list[str]:
-    """Take every weight that fits from another run; returns the names of those that start anew, as a new last layer."""
-    theirs, own = load_weights(folder), net.state_dict()
-    fitting = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    """Load every weight whose name and shape fit from another run's model folder.
+
+    Returns the names of those that keep their initial values, such as a new last layer.
+    Raises UserError when no matrix fits: then it is another model.
+    """
+    source, own = load_weights(folder), net.state_dict()
+    fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
     if not any(value.ndim > 1 for value in fitting.values()):
         raise UserError(f"no layer of {folder} fits this model")
     net.load_state_dict(fitting, strict=False)
-    anew = sorted(set(own) - set(fitting))
-    log.info("%d tensors taken from %s, new: %s", len(fitting), folder.parent.name, ", ".join(anew) or "none")
-    return anew
+    initial = sorted(set(own) - set(fitting))
+    log.info("%d tensors taken from %s, new: %s", len(fitting), folder.parent.name, ", ".join(initial) or "none")
+    return initial
 
 
 def parameter_groups(objective: nn.Module, config: Config) -> list[dict[str, Any]]:
-    """Groups for the optimizer: one, or body and last layer where training starts from another run's weights."""
+    """The optimizer's groups: one, or last layer and body where training starts from another run's weights.
+
+    The body learns at `transfer.body_rate` of the learning rate, so that it keeps what it knows.
+    """
     settings = config.get(TransferSettings)
     if settings.run is None:
         return [{"params": list(objective.parameters())}]
@@ -43,7 +50,7 @@ def parameter_groups(objective: nn.Module, config: Config) -> list[dict[str, Any
 
 
 def thaw(objective: nn.Module, config: Config, epoch: int) -> None:
-    """Freeze and thaw layers as the recipe has it in this epoch: a frozen layer's gradients are dropped."""
+    """Freeze and thaw layers as `transfer.recipe` says for this epoch; the gradients of a frozen layer are dropped."""
     settings = config.get(TransferSettings)
     if settings.run is None or settings.recipe == "all":
         return
@@ -59,9 +66,9 @@ def thaw(objective: nn.Module, config: Config, epoch: int) -> None:
 
 
 def _freeze(weight: Tensor, is_frozen: bool) -> None:
-    """By a hook, not by requires_grad: those who average gradients wait for every parameter's.
+    """By a hook, not by `requires_grad`: DDP and Horovod wait for the gradient of every parameter.
 
-    A frozen weight is not decayed either: its gradient is dropped after all hooks, so the optimizer leaves it out.
+    A frozen weight is not decayed either: `drop_frozen` removes its gradient, so the optimizer skips it.
     """
     parameter: Any = weight
     if is_frozen and not hasattr(parameter, "frozen_by"):

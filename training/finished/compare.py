@@ -1,4 +1,4 @@
-"""Which model to take, and what is wrong with it (T17): one number to be best, others only to be good enough."""
+"""Which model to take, and where its loss comes from (T17): one metric to optimise, others only to satisfy."""
 
 from datetime import date
 from typing import Any
@@ -14,53 +14,64 @@ from training.settings import TrainSettings
 
 
 def choose(config: Config, day: date, best: str, limits: list[str]) -> dict[str, Any]:
-    """Of the day's finished deep models that keep all limits (`latency_ms<=5`), the one with the best valid metric."""
+    """The best of the day's finished deep models within all limits.
+
+    Args:
+        best: the validation metric to optimise, e.g. `auc`; whether larger is better follows from its name.
+        limits: satisficing limits such as `latency_ms<=5`.
+
+    Raises:
+        UserError: no model of the day has the metric and is within the limits.
+    """
     bounds = [Limit.parse(text) for text in limits]
-    runs = [run for run in finished_runs(config.get(Paths).runs) if _is_of(run, day)]
-    rows = [_numbers(config, run["run_id"], run["folder"]) for run in runs]
-    fitting = [row for row in rows if best in row and all(bound.is_kept(row) for bound in bounds)]
-    if not fitting:
+    runs = [run for run in finished_runs(config.get(Paths).runs) if _has_model_of(run, day)]
+    rows = [_metrics_of(config, run["run_id"], run["folder"]) for run in runs]
+    feasible = [row for row in rows if best in row and all(bound.is_kept(row) for bound in bounds)]
+    if not feasible:
         constraints = ", ".join(limits) or "no limit"
-        raise UserError(f"none of {len(rows)} deep models of {day} has {best} and keeps {constraints}")
-    winner = max(fitting, key=lambda row: sign_of(best) * row[best])
-    return {"best": winner["run_id"], best: winner[best], "models": rows, "kept_limits": len(fitting)}
+        raise UserError(f"none of {len(rows)} deep models of {day} has {best} and is within {constraints}")
+    winner = max(feasible, key=lambda row: sign_of(best) * row[best])
+    return {"best": winner["run_id"], best: winner[best], "models": rows, "kept_limits": len(feasible)}
 
 
 def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, Any]:
-    """Loss on rows learned from, rows of the same days kept aside (`train.train_dev`), and later rows.
+    """Split the loss of a run into bias, variance and data mismatch (Ng, Machine Learning Yearning, ch. 41).
 
-    bias: learned rows − best possible; variance: kept aside − learned; mismatch: valid − kept aside; all in log loss.
+    bias = training rows − expected best; variance = held-out rows of the training days (`train.train_dev`) − training
+    rows; mismatch = validation rows − held-out rows. All are mean losses.
+
+    Raises UserError when the run was trained without `train.train_dev`.
     """
     trained = open_trained(config, run_id)
     settings = config.get(TrainSettings)
     if not settings.train_dev:
         raise UserError("set train.train_dev to the share that the run was trained with, and train with one")
-    learned, aside = (_loss(trained, "train", settings, is_held_out) for is_held_out in (False, True))
+    train, train_dev = (_loss(trained, "train", settings, is_held_out) for is_held_out in (False, True))
     valid, test = (trained.measure(split)["log_loss"] for split in ("valid", "test"))
-    losses = {"train": learned, "train_dev": aside, "valid": valid, "test": test}
-    parts = {"bias": learned - best_possible, "variance": aside - learned, "mismatch": valid - aside}
+    losses = {"train": train, "train_dev": train_dev, "valid": valid, "test": test}
+    parts = {"bias": train - best_possible, "variance": train_dev - train, "mismatch": valid - train_dev}
     return {"run_id": run_id, "log_loss": losses, **parts, "largest": max(parts, key=lambda name: parts[name])}
 
 
 def _loss(trained: Trained, split: str, settings: TrainSettings, is_held_out: bool) -> float:
-    """Mean log loss of the rows of a split that are (or are not) kept aside."""
+    """Mean loss of the rows of a split that are (or are not) held out."""
     total, rows = 0.0, 0
     for batch in batches_of(trained, split):
-        chosen = is_train_dev(batch, settings) == is_held_out
-        part: Batch = batch[chosen.nonzero().flatten().numpy()]
-        if len(part):
-            numbers = trained.task.measure(trained.objective.predict(part).numpy(), part.label.numpy())
-            total, rows = total + numbers["log_loss"] * len(part), rows + len(part)
+        is_selected = is_train_dev(batch, settings) == is_held_out
+        selected: Batch = batch[is_selected.nonzero().flatten().numpy()]
+        if len(selected):
+            metrics = trained.task.measure(trained.objective.predict(selected).numpy(), selected.label.numpy())
+            total, rows = total + metrics["log_loss"] * len(selected), rows + len(selected)
     if not rows:
-        raise UserError(f"no rows of {split} are {'kept aside' if is_held_out else 'learned from'}")
+        raise UserError(f"no rows of {split} are {'held out' if is_held_out else 'trained on'}")
     return total / rows
 
 
-def _is_of(run: dict[str, Any], day: date) -> bool:
+def _has_model_of(run: dict[str, Any], day: date) -> bool:
     return bool(run["dt"] == day.isoformat() and (run["folder"] / "model" / NET).exists())
 
 
-def _numbers(config: Config, run_id: str, folder: Any) -> dict[str, Any]:
+def _metrics_of(config: Config, run_id: str, folder: Any) -> dict[str, Any]:
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "valid"]
     metrics = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
     trained = open_trained(config, run_id)

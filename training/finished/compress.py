@@ -17,17 +17,26 @@ from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
 from training.finished.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
 from training.saved import save_model
+from training.tasks.task import table_metrics
 
-HOWS = ("prune", "factorise", "float16", "int8")
+METHODS = ("prune", "factorise", "float16", "int8")
 
 
 def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
-    """Compress the model of a run, into a run of its own; numbers of both on the valid and test rows.
+    """Compress the model of a run into a run of its own.
 
-    `amount`: the share of weights to prune, or the share of the full rank to keep.
+    Args:
+        how: `prune`, `factorise`, `float16` or `int8`.
+        amount: the share of weights to prune, or the share of the full rank to keep.
+
+    Returns:
+        Metrics, size in megabytes and latency in milliseconds, each before and after.
+
+    Raises:
+        UserError: no such run, or `int8` for a model of items.
     """
     before = open_trained(config, run_id)
-    one_of("way", how, HOWS)
+    one_of("way", how, METHODS)
     with start_run(config, f"{before.model.replace(':', '.')}-{how}", before.day) as run:
         after, size = _compressed(before, how, amount, run.model_folder)
         report: dict[str, Any] = {"run_id": run.run_id, "of": run_id, "how": how}
@@ -35,9 +44,8 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
             was, now = before.measure(split), after.measure(split)
             for metric in was.keys() - {"rows"}:
                 report |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
-            run.log_metrics(
-                "train", split, {m: v for m, v in now.items() if m != "rows" and "@" not in m}, int(now["rows"])
-            )
+            metrics = {m: v for m, v in table_metrics(before.task, now).items() if m != "rows" and "@" not in m}
+            run.log_metrics("train", split, metrics, int(now["rows"]))
     report |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
     return {**report, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
 
@@ -45,7 +53,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
 def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple[Trained, float]:
     """The smaller model, saved in `folder`, and its size in megabytes."""
     if how == "int8":
-        return _in_8_bits(before, folder)
+        return _quantised(before, folder)
     if how == "factorise":
         return _factorised(before, amount, folder)
     net = copy.deepcopy(before.net)
@@ -74,19 +82,20 @@ def factorise(net: nn.Module, share: float) -> nn.Module:
     """Replace each dense layer by two thin ones, by singular values, where that is smaller; returns the net."""
     for name, layer in list(net.named_children()):
         if isinstance(layer, nn.Linear):
-            setattr(net, name, _thin(layer, share))
+            setattr(net, name, _low_rank(layer, share))
         else:
             factorise(layer, share)
     return net
 
 
-def _thin(layer: nn.Linear, share: float) -> nn.Module:
-    out, into = layer.weight.shape
-    rank = max(1, round(share * min(out, into)))
-    if rank * (out + into) >= out * into:
-        return layer
+def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
+    outputs, inputs = layer.weight.shape
+    rank = max(1, round(share * min(outputs, inputs)))
+    if rank * (outputs + inputs) >= outputs * inputs:
+        return layer  # two thin layers would be larger
+    # W = U S V, of which the largest singular values are kept; their roots go to either side.
     u, s, v = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
-    first, second = nn.Linear(into, rank, bias=False), nn.Linear(rank, out, bias=layer.bias is not None)
+    first, second = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=layer.bias is not None)
     with torch.no_grad():
         first.weight.copy_(s[:rank, None].sqrt() * v[:rank])
         second.weight.copy_(u[:, :rank] * s[:rank].sqrt())
@@ -96,13 +105,13 @@ def _thin(layer: nn.Linear, share: float) -> nn.Module:
 
 
 def _factorised(before: Trained, share: float, folder: Path) -> tuple[Trained, float]:
-    """Its layers are other ones than the model's own, so it is kept as ONNX."""
+    """Saved as ONNX: its layers are no longer those that the model's builder makes."""
     net = factorise(copy.deepcopy(before.net), share)
-    (folder / FILE).write_bytes(onnx_bytes(net, _tensors(before)))
+    (folder / FILE).write_bytes(onnx_bytes(net, _example_inputs(before)))
     return before.with_net(net), size_mb(net)
 
 
-def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
+def _quantised(before: Trained, folder: Path) -> tuple[Trained, float]:
     """Weights in 8 bits, products in integers, by ONNX Runtime's dynamic quantisation."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -111,11 +120,11 @@ def _in_8_bits(before: Trained, folder: Path) -> tuple[Trained, float]:
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
         full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
-        full.write_bytes(onnx_bytes(before.net, _tensors(before)))
+        full.write_bytes(onnx_bytes(before.net, _example_inputs(before)))
         quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
         quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
     return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 
-def _tensors(trained: Trained) -> tuple[torch.Tensor, ...]:
+def _example_inputs(trained: Trained) -> tuple[torch.Tensor, ...]:
     return trained.task.model_inputs(trained.batch()[:64], trained.data.inputs)

@@ -12,47 +12,59 @@ from conf.cli import one_of
 from conf.runs import start_run
 from training.evaluate import Floats
 from training.finished.trained import Trained, open_trained
+from training.tasks.task import table_metrics
 
-HOWS = ("average", "stack")
+METHODS = ("average", "stack")
 
 
 def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
-    """Join runs of the same task and day; numbers of each and of all together, the latter as a run of their own."""
-    one_of("way", how, HOWS)
+    """Combine runs of the same task and day into a run of its own.
+
+    Args:
+        how: `average`, the mean of the probabilities, or `stack`, weights fitted on the validation rows.
+
+    Returns:
+        Metrics of the ensemble and the log loss of each member, on the valid and test rows.
+
+    Raises:
+        UserError: fewer than two runs, or of different tasks or days, or not of clicks for `stack`.
+    """
+    one_of("way", how, METHODS)
     members = [open_trained(config, run_id) for run_id in run_ids]
-    _require_alike(members)
+    _require_same_task(members)
     first = members[0]
     valid, test = ([member.predict(split) for member in members] for split in ("valid", "test"))
-    weights = stacked_weights([answers for answers, _ in valid], valid[0][1]) if how == "stack" else None
+    weights = stacked_weights([predictions for predictions, _ in valid], valid[0][1]) if how == "stack" else None
     report: dict[str, Any] = {"how": how}
     with start_run(config, f"ensemble-{first.task.kind}", first.day) as run:
         for split, parts in (("valid", valid), ("test", test)):
-            joined = join([answers for answers, _ in parts], weights)
-            numbers = {m: v for m, v in first.task.measure(joined, parts[0][1]).items() if "@" not in m}
-            report |= run.log_metrics("train", split, numbers, len(joined))
-            for member, (answers, labels) in zip(members, parts, strict=True):
-                report[f"{split}_log_loss of {member.run_id}"] = first.task.measure(answers, labels)["log_loss"]
+            combined = combine([predictions for predictions, _ in parts], weights)
+            metrics = table_metrics(first.task, first.task.measure(combined, parts[0][1]))
+            metrics = {name: value for name, value in metrics.items() if "@" not in name}
+            report |= run.log_metrics("train", split, metrics, len(combined))
+            for member, (predictions, labels) in zip(members, parts, strict=True):
+                report[f"{split}_log_loss of {member.run_id}"] = first.task.measure(predictions, labels)["log_loss"]
     return {"run_id": run.run_id, **report}
 
 
-def join(answers: list[Floats], weights: Floats | None = None) -> Floats:
-    """(rows, answers): the mean of the members' probabilities, or σ of weighted logits and a constant."""
+def combine(predictions: list[Floats], weights: Floats | None = None) -> Floats:
+    """(rows, outputs): the mean of the members' probabilities, or σ of weighted logits and a constant."""
     if weights is None:
-        mean: Floats = np.mean(answers, axis=0, dtype=np.float64)
+        mean: Floats = np.mean(predictions, axis=0, dtype=np.float64)
         return mean
-    logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1) @ weights[:-1] + weights[-1]
+    logits = np.stack([_logit(part[:, 0]) for part in predictions], axis=1) @ weights[:-1] + weights[-1]
     probabilities: Floats = (1 / (1 + np.exp(-logits)))[:, None]
     return probabilities
 
 
-def stacked_weights(answers: list[Floats], labels: Floats) -> Floats:
+def stacked_weights(predictions: list[Floats], labels: Floats) -> Floats:
     """(members + 1,) weights of the members' logits and a constant, by logistic regression on held-out rows."""
     from sklearn.linear_model import LogisticRegression
 
     label = labels if labels.ndim == 1 else labels[:, 0]
-    if answers[0].shape[1] != 1 or len(np.unique(label)) < 2:
+    if predictions[0].shape[1] != 1 or len(np.unique(label)) < 2:
         raise UserError("stacking is for models of clicks, and needs clicked and other rows; use --how average")
-    logits = np.stack([_logit(part[:, 0]) for part in answers], axis=1)
+    logits = np.stack([_logit(part[:, 0]) for part in predictions], axis=1)
     fitted = LogisticRegression(C=10.0, max_iter=1000).fit(logits, label)
     weights: Floats = np.concatenate([fitted.coef_[0], fitted.intercept_])
     return weights
@@ -64,10 +76,10 @@ def _logit(p: Floats) -> Floats:
     return logits
 
 
-def _require_alike(members: list[Trained]) -> None:
+def _require_same_task(members: list[Trained]) -> None:
     if len(members) < 2:
         raise UserError("an ensemble needs two runs or more")
     first = members[0]
     for member in members[1:]:
         if (member.task.kind, member.task.labels, member.day) != (first.task.kind, first.task.labels, first.day):
-            raise UserError(f"{member.run_id} and {first.run_id} answer different questions, or of different days")
+            raise UserError(f"{member.run_id} and {first.run_id} are of different tasks or days")

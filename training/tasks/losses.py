@@ -1,4 +1,4 @@
-"""Losses: what each row costs, so that rows can weigh differently. `sum(weight × loss) / rows` is made small.
+"""Losses by row, so that rows can have weights; training minimises `sum(weight × loss) / rows`.
 
 Scores are logits. References: focal, Lin et al. 2017; N-pair, Sohn 2016; triplet, Schroff et al. 2015; center, Wen et
 al. 2016; CTC, Graves et al. 2006.
@@ -29,9 +29,9 @@ def cross_entropy(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
 def focal(score: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
     """−α (1 − p)^γ log p of the right answer's probability p, α being 1 − α for negatives."""
     plain = functional.binary_cross_entropy_with_logits(score, label, reduction="none")
-    right = torch.exp(-plain)
+    p_true = torch.exp(-plain)  # probability of the true label
     alpha = settings.focal_alpha * label + (1 - settings.focal_alpha) * (1 - label)
-    return alpha * (1 - right) ** settings.focal_gamma * plain
+    return alpha * (1 - p_true) ** settings.focal_gamma * plain
 
 
 def hinge(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:

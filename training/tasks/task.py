@@ -17,6 +17,11 @@ Predict = Callable[[Batch], Floats]
 """`Task.predict` with a net, or the mean over five crops of it."""
 
 
+def table_metrics(task: "Task", metrics: dict[str, float]) -> dict[str, float]:
+    """`metrics` of a split under their names in `ads_model_metric`: `log_loss` gets the task's name for its loss."""
+    return {task.loss_metric if name == "log_loss" else name: value for name, value in metrics.items()}
+
+
 class Task(Protocol):
     """One kind of prediction. The loop, the checks and the commands know this protocol and none of its classes."""
 

@@ -8,7 +8,7 @@ import torch
 from data.training_sets import make_job
 
 from conf import UsageError
-from training.checks import gradient_error, learned_by_heart
+from training.checks import gradient_error, overfit_loss
 from training.finished.export import OnnxNet, onnx_bytes
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
@@ -52,7 +52,7 @@ def test_a_tiny_batch_is_learned_by_heart(job: Job) -> None:
         before = float(objective(batch).mean())
     # Thirteen convolutions, and batch norm rests here: at 0.01 Adam may end on a plateau, by CPU and by seed.
     rate = 0.002 if job.model == "vgg" else 0.01
-    after = learned_by_heart(objective, batch, rate, steps=150)
+    after = overfit_loss(objective, batch, rate, steps=150)
     assert after < (0.75 if job.model in ("lr", "two_tower", "gru4rec") else 0.35) * before
 
 
