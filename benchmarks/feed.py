@@ -1,4 +1,4 @@
-"""How fast Parquet becomes batches: Arrow alone (the limit), Petastorm's loader, Ray Data, and our feed, on one file.
+"""Rows a second from Parquet to batches: Arrow alone (the limit), Petastorm's loader, Ray Data and Millrace's feed.
 
 python -m benchmarks.feed --scale 1     # 2,000,000 rows × 13 float32 + 26 int64 + label
 """
@@ -27,6 +27,8 @@ from training.launch.ray_session import ray_session
 DENSE = tuple(f"d{i}" for i in range(13))
 SPARSE = tuple(f"s{i}" for i in range(26))
 BATCH = 4096
+ROW_GROUP = 50_000
+SHUFFLE_ROWS = 200_000
 
 
 def main() -> None:
@@ -35,15 +37,16 @@ def main() -> None:
         folder = Path(scratch)
         write(folder, rows)
         spec = FeedSpec(folder, Columns(SPARSE, DENSE), BATCH)
-        shuffled = replace(spec, shuffle_rows=200_000)
+        shuffled = replace(spec, shuffle_rows=SHUFFLE_ROWS)
         seconds = {
-            "arrow": best_seconds(lambda: arrow(folder)),
-            "petastorm": best_seconds(lambda: petastorm(folder, 0), 1),
-            "petastorm_shuffled": best_seconds(lambda: petastorm(folder, 200_000), 1),
-            "feed": best_seconds(lambda: list_lengths(spec)),
-            "feed_shuffled": best_seconds(lambda: list_lengths(shuffled)),
+            "arrow": best_seconds(lambda: read_by_arrow(folder)),
+            # Once: at their rates a run is long enough to be steady.
+            "petastorm": best_seconds(lambda: read_by_petastorm(folder, 0), 1),
+            "petastorm_shuffled": best_seconds(lambda: read_by_petastorm(folder, SHUFFLE_ROWS), 1),
+            "feed": best_seconds(lambda: read_by_feed(spec)),
+            "feed_shuffled": best_seconds(lambda: read_by_feed(shuffled)),
         }
-        seconds["ray_data"] = ray_data(folder)
+        seconds["ray_data"] = seconds_of_ray_data(folder)
     rates = {name: rows / duration for name, duration in seconds.items()}
     ratio = rates["feed"] / rates["arrow"]
     ratio_shuffled = rates["feed_shuffled"] / rates["arrow"]
@@ -52,21 +55,23 @@ def main() -> None:
 
 
 def write(folder: Path, rows: int) -> None:
+    """One file in the shape of Criteo's display advertising data: 13 numbers, 26 ids, a label."""
     rng = np.random.default_rng(0)
     columns: dict[str, NDArray[Any]] = {name: rng.standard_normal(rows).astype(np.float32) for name in DENSE}
     columns |= {name: rng.integers(0, 1_000_000, rows) for name in SPARSE}
     table = pa.table({**columns, "label": rng.integers(0, 2, rows).astype(np.float32)})
-    pq.write_table(table, folder / "part-0.parquet", row_group_size=50_000)
+    pq.write_table(table, folder / "part-0.parquet", row_group_size=ROW_GROUP)
 
 
-def arrow(folder: Path) -> None:
-    """The limit: record batches, columns stacked, nothing else."""
-    for batch in ds.dataset(folder).to_batches(batch_size=50_000):
+def read_by_arrow(folder: Path) -> None:
+    """The limit: record batches of a row group, columns stacked, nothing else."""
+    for batch in ds.dataset(folder).to_batches(batch_size=ROW_GROUP):
         torch.from_numpy(np.stack([batch[name].to_numpy() for name in DENSE], axis=1))
         torch.from_numpy(np.stack([batch[name].to_numpy() for name in SPARSE], axis=1))
 
 
-def petastorm(folder: Path, shuffle: int) -> None:
+def read_by_petastorm(folder: Path, shuffle: int) -> None:
+    """Petastorm's own loader for torch, with as many reading threads as the feed has."""
     from petastorm.pytorch import BatchedDataLoader
 
     with warnings.catch_warnings():
@@ -78,8 +83,8 @@ def petastorm(folder: Path, shuffle: int) -> None:
                 torch.stack([batch[name] for name in SPARSE], dim=1)
 
 
-def ray_data(folder: Path) -> float:
-    """Seconds of Ray Data's own batches, stacked; starting Ray is not counted."""
+def seconds_of_ray_data(folder: Path) -> float:
+    """Seconds of Ray Data's own batches, columns stacked; starting Ray is not counted."""
     import ray
 
     with ray_session(load(environment={})):
@@ -91,7 +96,8 @@ def ray_data(folder: Path) -> float:
         return time.perf_counter() - started
 
 
-def list_lengths(spec: FeedSpec) -> int:
+def read_by_feed(spec: FeedSpec) -> int:
+    """Rows of an epoch of the feed, whose batches are read and thrown away."""
     return sum(len(batch.label) for batch in read_epoch(spec, 0))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def scale_option(about: str | None) -> float:
-    """The value of `--scale`, 1 by default."""
+    """The value of `--scale` on the command line, 1 by default; `about` is the text of `--help`."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the size of the data")
     scale: float = parser.parse_args().scale
@@ -15,7 +15,8 @@ def scale_option(about: str | None) -> float:
 
 
 def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The shortest of some runs: the one that other load disturbed least."""
+    """Seconds of the fastest of `repeats` runs of `work`."""
+    # The minimum, not the mean: other load on the machine only ever adds time.
     durations = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -25,7 +26,7 @@ def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 
 def report(title: str, rates: dict[str, float], unit: str, figures: dict[str, float]) -> None:
-    """A table of rates, then the figures and rates as one JSON line."""
+    """Print a table of `rates` in `unit`, then `figures` (ratios, start times) and rates as one JSON line."""
     print(f"{title}\n")
     width = max(len(name) for name in rates)
     for name, rate in rates.items():

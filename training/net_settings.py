@@ -1,4 +1,4 @@
-"""Settings of the deep models: one section for all; each model takes what it has use for."""
+"""Settings of the deep models: one section for all, of which each model reads what it needs."""
 
 from typing import ClassVar
 
@@ -13,32 +13,32 @@ class NetSettings(Settings):
     section: ClassVar[str] = "net"
 
     dim: int = Field(default=8, gt=0)
-    """Length of the embeddings."""
+    """Dimension of the embeddings."""
     hidden: tuple[int, ...] = (64, 32)
-    """Widths of the dense layers."""
+    """Widths of the hidden dense layers."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the dense layers' outputs left out while training; 0.2 to 0.5 is usual."""
+    """Dropout of the dense layers; 0.2 to 0.5 is usual."""
     batch_norm: bool = False
-    """Batch normalisation in the dense layers; dropout is then left out before it."""
+    """Batch normalisation in the dense layers, in place of dropout."""
     cross_layers: int = Field(default=2, gt=0)
-    """Layers of crosses in DCN, of xDeepFM's CIN and of AutoInt's attention."""
+    """Cross layers of DCN, layers of xDeepFM's CIN and of AutoInt's attention."""
     cross_maps: int = Field(default=16, gt=0)
     """Feature maps of each CIN layer."""
     heads: int = Field(default=2, gt=0)
-    """Heads of attention; they share `attention_dim`."""
+    """Heads of attention, each `attention_dim` / `heads` wide; of FinalMLP's bilinear fusion."""
     attention_dim: int = Field(default=16, gt=0)
-    """Width of attention and of recurrent layers."""
+    """Width of attention and recurrent layers, and of the item embeddings of SASRec and GRU4Rec."""
     blocks: int = Field(default=2, gt=0)
     """Layers of SASRec and of recurrent networks."""
     list_length: int = Field(default=20, gt=0)
-    """Newest ids of a list that are looked at."""
+    """Newest ids of a list that a model reads."""
     sampled: int = Field(default=200, gt=0)
-    """Items drawn as negatives for a step of sampled softmax."""
+    """Negatives that a step of sampled softmax draws, shared by the rows of its batch."""
     experts: int = Field(default=4, gt=0)
-    """Experts of MMoE; of PLE for each task and for all together."""
+    """Experts of MMoE; in PLE the shared ones, and as many for each task."""
     image_width: float = Field(default=0.25, gt=0)
     """Channels of the image networks, as a share of the published ones."""
     group_norm: bool = False
-    """Group in place of batch normalisation in the image networks, for batches of 1 or 2."""
+    """Group norm in place of batch norm in the image networks, for batches of a few rows."""
     sharded: bool = False
-    """Embedding tables spread by row over the workers, for tables too big for one device."""
+    """Shard embedding tables by row over the workers, for tables too big for one device."""

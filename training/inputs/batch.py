@@ -49,13 +49,13 @@ class IdLists:
         """The lists of `rows`, in that order; a slice shares memory with this one."""
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
-            bounds = self.offsets[start : max(start, stop) + 1]
+            bounds = self.offsets[start : max(start, stop) + 1]  # (rows + 1,)
             return IdLists(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
         index = torch.as_tensor(rows)
-        starts, lengths = self.offsets[index], self.offsets.diff()[index]
+        starts, lengths = self.offsets[index], self.offsets.diff()[index]  # (rows,) each
         offsets = _offsets(lengths)
         # Where each id of the result stands in `self.ids`, for all rows at once: no loop over lists in Python.
-        shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
+        shift = torch.repeat_interleave(starts - offsets[:-1], lengths)  # (ids,)
         return IdLists(self.ids[torch.arange(int(offsets[-1])) + shift], offsets)
 
     def to_padded(self, length: int) -> Tensor:
@@ -64,7 +64,7 @@ class IdLists:
         The newest id of a history stands last, so a recurrent network ends on it, whatever the history's length.
         """
         device, lengths = self.ids.device, self.offsets.diff()
-        row = torch.repeat_interleave(torch.arange(len(self), device=device), lengths)
+        row = torch.repeat_interleave(torch.arange(len(self), device=device), lengths)  # (ids,)
         # Position from the end of the row: -1 for its last id.
         position = torch.arange(len(self.ids), device=device) - torch.repeat_interleave(self.offsets[1:], lengths)
         fits = position >= -length
@@ -126,6 +126,7 @@ class Batch:
             return self
 
         def move(tensor: Tensor) -> Tensor:
+            # Lets the copies of one batch queue up on a GPU's stream; later work on the stream waits for them.
             return tensor.to(device, non_blocking=True)
 
         return Batch(
@@ -162,7 +163,7 @@ class Batch:
     def concat(parts: "list[Batch]") -> "Batch":
         """Rows of all `parts`, one after the other."""
         if len(parts) == 1:
-            return parts[0]
+            return parts[0]  # no copy
         images = [part.image for part in parts if part.image is not None]
         return Batch(
             torch.cat([part.sparse for part in parts]),

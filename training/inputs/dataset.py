@@ -77,6 +77,7 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
 
 def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskDataset:
     """Examples or positives: the features of the catalog."""
+    # In the order of the catalog's index, which is the order of the columns of a model's tensors.
     buckets = {feature.name: feature.buckets for feature in SPARSE}
     inputs = Inputs(
         sparse=tuple(buckets),
@@ -108,6 +109,7 @@ def _topic_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, li
         image=image,
     )
     columns = Columns(lists=task.lists, labels=task.labels, image="cover" if image else None)
+    # The classes are what a model's outputs mean: with another list, the same number is another topic.
     version = hashlib.sha256(json.dumps(inputs.classes).encode()).hexdigest()[:12]
     return TaskDataset(folder, inputs, columns, version)
 
@@ -117,6 +119,7 @@ def _require_columns(dataset: TaskDataset, command: str) -> None:
         file = next((dataset.folder / split).glob("*.parquet"), None)
         if file is None:
             raise UserError(f"no rows in {dataset.folder / split}: run `{command}`")
+        # Of one file: the parts of a published split have one schema.
         missing = [name for name in dataset.columns.names if name not in pq.read_schema(file).names]
         if missing:
             raise UserError(
@@ -140,6 +143,7 @@ def write_item_catalog(dataset: TaskDataset, folder: Path) -> None:
             table = pq.read_table(file, columns=names)
             ids = table[names[0]].to_numpy()
             is_item[ids] = True
+            # Items change: of several rows with one id the last one counts.
             fields[ids] = np.stack([table[name].to_numpy() for name in names], axis=1)
             if split == "train":
                 counts += np.bincount(ids, minlength=inputs.num_items)

@@ -61,7 +61,7 @@ def read_epoch(spec: FeedSpec, epoch: int, completed: CompletedSteps = ()) -> It
         `spec.num_steps(epoch, completed)` batches of `spec.batch_size` rows, the same number on every rank. Over all
         ranks each row comes once; the last batch of a rank is filled up with rows of weight 0.
     """
-    batches = _padded_batches(spec, epoch, completed)
+    batches = _padded_batches(spec, epoch, completed)  # lazy: nothing is read before the first `next`
     return _prefetched(batches, spec.prefetch) if spec.prefetch else batches
 
 
@@ -103,7 +103,7 @@ def _scatter(parts: list[Batch], positions: NDArray[np.int64]) -> Batch:
         return output
 
     # Lists of ids have no fixed width to scatter: they are gathered, by the inverse permutation.
-    order = np.empty(len(positions), np.int64)
+    order = np.empty(len(positions), np.int64)  # (rows,) the row at each position
     order[positions] = np.arange(len(positions))
     images = [part.image for part in parts if part.image is not None]
     return Batch(
@@ -118,7 +118,7 @@ def _scatter(parts: list[Batch], positions: NDArray[np.int64]) -> Batch:
 
 def _ordered_batches(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
     """Batches in the order of the files: views of a row group, but for those that cross its end."""
-    to_skip = blocks[0].skip if blocks else 0
+    to_skip = blocks[0].skip if blocks else 0  # only the first block can have been read in part
     remainder: Batch | None = None
     for part in _read_selections(spec, [selection for block in blocks for selection in block.selections]):
         if to_skip >= len(part):
@@ -132,7 +132,7 @@ def _ordered_batches(spec: FeedSpec, blocks: list[Block]) -> Iterator[Batch]:
             if len(remainder) < spec.batch_size:
                 continue
             yield remainder
-        full = len(part) - len(part) % spec.batch_size
+        full = len(part) - len(part) % spec.batch_size  # rows that fill whole batches
         yield from _slices(part[:full], spec.batch_size)
         remainder = part[full : len(part)] if full < len(part) else None
     if remainder is not None:
@@ -179,10 +179,11 @@ def _prefetched(items: Iterator[T], size: int) -> Iterator[T]:
                 put(item)
                 if stopped.is_set():
                     break
-            put(None)
+            put(None)  # the end of the items
         except BaseException as error:  # raised again where the next batch is asked for
             put(error)
 
+    # A thread, not a process: Arrow's decoding and numpy's copies release the interpreter lock.
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:

@@ -55,6 +55,7 @@ class Block:
         """
         if self.shuffle_seed is None:
             return None
+        # A seed sequence for each block: blocks can be drawn in any order, or skipped, when training resumes.
         return np.random.default_rng(list(self.shuffle_seed)).permutation(sum(map(len, self.selections)))
 
 
@@ -75,6 +76,7 @@ class EpochPlan:
     def num_steps(self) -> int:
         """Batches still to be read, the same on every rank: as many as the largest share needs."""
         _, steps_done, selections = self._current_stage()
+        # Steps come from the largest share: with fewer, its last row would be lost; smaller shares are padded.
         largest_share = math.ceil(sum(map(len, selections)) / self.world_size)
         return max(0, math.ceil(largest_share / self.batch_size) - steps_done)
 
@@ -97,14 +99,15 @@ class EpochPlan:
         selections = self._shuffled_groups()
         for stage, (world_size, steps) in enumerate(self.completed):
             if stage == len(self.completed) - 1 and world_size == self.world_size:
-                return stage, steps, selections
+                return stage, steps, selections  # as many ranks as before: the stage goes on where it was
             selections = self._remaining(stage, selections, world_size, steps)
         return len(self.completed), 0, selections
 
     def _shuffled_groups(self) -> list[RowSelection]:
-        order = np.arange(len(self.group_sizes))
+        order = np.arange(len(self.group_sizes))  # (row groups,)
         if self.shuffle_rows:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        # Empty row groups are left out: pyarrow writes one for an empty table.
         return [RowSelection(int(group), range(self.group_sizes[group])) for group in order if self.group_sizes[group]]
 
     def _remaining(self, stage: int, selections: list[RowSelection], world_size: int, steps: int) -> list[RowSelection]:
@@ -114,7 +117,7 @@ class EpochPlan:
         for rank, share in enumerate(_split_evenly(selections, world_size)):
             for number, rows in enumerate(_split_by_size(share, self._block_size)):
                 if number > first:
-                    remaining += rows
+                    remaining += rows  # a block that was not begun
                 elif number == first:
                     remaining += _unread(Block(rows, self._shuffle_seed(stage, rank, number), skip))
         return remaining
@@ -146,7 +149,7 @@ def _split_at(selections: Sequence[RowSelection], bounds: Sequence[int]) -> list
         low = 0
         while low < len(selection):
             while offset + low >= bounds[part + 1]:
-                part += 1
+                part += 1  # more than once where parts are empty: more ranks than rows
             high = min(len(selection), bounds[part + 1] - offset)
             parts[part].append(RowSelection(selection.group, selection.rows[low:high]))
             low = high

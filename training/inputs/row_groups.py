@@ -120,15 +120,25 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
 
     def process(self, row_group: Any, position: int) -> None:
         """Publish (position, Batch) of a row group, from the cache or its file."""
+        # With the columns: models that read others of the same file have entries of their own.
         key = f"{row_group.path}:{row_group.row_group}:{','.join(self._columns.names)}"
         arrays = self._cache.get(key, lambda: self._load(row_group))
-        self.publish_func((position, _as_batch(arrays)))
+        batch = Batch(
+            torch.from_numpy(arrays["sparse"]),
+            torch.from_numpy(arrays["dense"]),
+            torch.from_numpy(arrays["label"]),
+            torch.from_numpy(arrays["weight"]),
+            # Copied: ids can be a view of Arrow's read-only memory, of which torch warns.
+            tuple(IdLists(torch.tensor(ids), torch.from_numpy(offsets)) for ids, offsets in arrays["lists"]),
+            torch.from_numpy(arrays["image"]) if "image" in arrays else None,
+        )
+        self.publish_func((position, batch))
 
     def _load(self, row_group: Any) -> dict[str, Any]:
         """Arrays, not tensors: they are what the disk cache pickles."""
         columns = self._columns
         table = _open(row_group.path).read_row_group(row_group.row_group, columns=columns.names)
-        label = _stacked(table, columns.labels, np.float32)
+        label = _stacked(table, columns.labels, np.float32)  # (rows, labels)
         weight = _stacked(table, (columns.weight,), np.float32) if columns.weight else np.ones(len(table), np.float32)
         arrays: dict[str, Any] = {
             "sparse": _stacked(table, columns.sparse, np.int64),
@@ -139,6 +149,7 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
         }
         if columns.image:
             field = self._schema.fields[columns.image]
+            # (rows, height, width, channels), as codecs and image files have it
             pixels = np.stack([_decode(field, image.as_py()) for image in table[columns.image]])
             arrays["image"] = pixels.transpose(0, 3, 1, 2).copy()  # (rows, channels, height, width), as torch wants it
         return arrays
@@ -157,12 +168,13 @@ def _decode(field: Any, data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image[:, :, ::-1], np.uint8)  # OpenCV decodes to BGR
 
 
-_open_files = threading.local()
+_open_files = threading.local()  # pyarrow does not promise that threads can share a file
 
 
 def _open(path: str) -> pq.ParquetFile:
     """The file, opened once for the row groups that a thread reads one after the other."""
     if getattr(_open_files, "path", None) != path:
+        # Mapped: uncompressed pages are not copied, and workers on one machine share the page cache.
         _open_files.path, _open_files.file = path, pq.ParquetFile(path, memory_map=True)
     return _open_files.file
 
@@ -171,7 +183,7 @@ def _stacked(table: pa.Table, names: Sequence[str], dtype: type) -> NDArray[Any]
     """(rows, columns), filled a stretch of rows at a time: three times as fast as column by column."""
     columns = [_to_numpy(table, name, dtype) for name in names]
     stacked: NDArray[Any] = np.empty((len(table), len(names)), dtype)
-    if columns:
+    if columns:  # np.stack refuses an empty list: a model of images has no fields
         for first in range(0, len(table), STACK_ROWS):
             part = slice(first, first + STACK_ROWS)
             np.stack([column[part] for column in columns], axis=1, out=stacked[part], casting="same_kind")
@@ -182,7 +194,7 @@ def _to_numpy(table: pa.Table, name: str, dtype: type) -> NDArray[Any]:
     column = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
     if column.null_count and not np.issubdtype(dtype, np.floating):
         raise UserError(f"column {name} has {column.null_count} missing ids in a row group; ids can't be missing")
-    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)  # null numbers and labels become NaN
     return values if values.dtype == dtype else values.astype(dtype)
 
 
@@ -195,15 +207,3 @@ def _ids_and_offsets(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDA
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     ids = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return ids, np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
-
-
-def _as_batch(arrays: dict[str, Any]) -> Batch:
-    return Batch(
-        torch.from_numpy(arrays["sparse"]),
-        torch.from_numpy(arrays["dense"]),
-        torch.from_numpy(arrays["label"]),
-        torch.from_numpy(arrays["weight"]),
-        # Copied: ids can be a view of Arrow's read-only memory, of which torch warns.
-        tuple(IdLists(torch.tensor(ids), torch.from_numpy(offsets)) for ids, offsets in arrays["lists"]),
-        torch.from_numpy(arrays["image"]) if "image" in arrays else None,
-    )

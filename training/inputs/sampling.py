@@ -22,12 +22,12 @@ BAGGING_SEED = 1_000_003  # apart from the draws of train-dev rows, whose seed i
 def hash_uniform(batch: Batch, seed: int) -> Tensor:
     """(rows,) float64 in [0, 1), a hash of each row's ids, numbers, lists and image; equal rows have equal hashes."""
     columns = [batch.sparse, batch.dense.contiguous().view(torch.int32).long()]  # the bits of floats
-    columns += [ids.to_padded(8) for ids in batch.lists]
+    columns += [ids.to_padded(8) for ids in batch.lists]  # the newest ids tell rows apart well enough
     if batch.image is not None:
         columns.append(batch.image.flatten(1).long().sum(1, keepdim=True))
     state = torch.full((len(batch),), seed + 1, dtype=torch.int64)
     for column in torch.cat(columns, dim=1).unbind(1):
-        state = (state ^ column) * _GOLDEN
+        state = (state ^ column) * _GOLDEN  # wraps modulo 2⁶⁴
         state = state ^ (state >> 29)
     return (state & (2**53 - 1)).double() / 2**53  # 53 bits: what a float64 holds exactly
 

@@ -21,13 +21,11 @@ class ShardedEmbedding(nn.Module):
 
     def __init__(self, full: nn.Embedding) -> None:
         super().__init__()
-        self.num_rows, self.world_size, self.rank = full.num_embeddings, _world_size(), _rank()
+        self.num_rows, self.world_size = full.num_embeddings, _world_size()
+        self.rank = dist.get_rank() if self.world_size > 1 else 0
+        # ⌈N/W⌉; the last rows of the last ranks may be padding, for gathering needs shards of one size.
+        self.rows_per_rank = -(-self.num_rows // self.world_size)
         self.weight = nn.Parameter(self.shard_of(full.weight.detach()))
-
-    @property
-    def rows_per_rank(self) -> int:
-        """Rows of a shard, ⌈N/W⌉; the last ones of the last rank may be padding, for all shards must be equal."""
-        return -(-self.num_rows // self.world_size)
 
     def shard_of(self, full: Tensor) -> Tensor:
         """This rank's rows of a full table: (N, …) -> (rows_per_rank, …)."""
@@ -174,7 +172,3 @@ def _all_gather(tensor: Tensor) -> Tensor:
 
 def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -45,6 +45,7 @@ class LARS(Optimizer):
             has_scale = (weight_norm > 0) & (gradient_norm > 0)
             local_rate = torch.where(has_scale, trusted, torch.ones_like(weight_norm))
             gradient = gradient + decay * weight
+        # The rate is inside the velocity, as in the paper: a schedule's drop does not shrink steps already taken up.
         velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
         velocity.mul_(group["momentum"]).add_(gradient * local_rate * group["lr"])
         weight.sub_(velocity)
@@ -76,7 +77,7 @@ def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, setti
         train: has the learning rate and the weight decay.
         settings: name of the optimizer, and what it takes.
     """
-    skip_torch_compiler_import()
+    skip_torch_compiler_import()  # three seconds of each worker's start
     kind, options = OPTIMIZERS[settings.name]
     make: Any = kind  # torch's base class does not declare what its subclasses take
     optimizer: Optimizer = make([*groups], lr=train.learning_rate, weight_decay=train.weight_decay, **options(settings))
