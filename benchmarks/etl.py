@@ -20,7 +20,7 @@ from etl.session import spark_session
 from etl.weblog import job as weblog
 
 DAY = date(2026, 1, 7)
-NAMES = ("addr", "ident", "user", "time", "request", "status", "bytes", "referer", "agent")
+COLUMNS = ("addr", "ident", "user", "time", "request", "status", "bytes", "referer", "agent")
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 LINE = rf"^(\S+) (\S+) (\S+) \[([^\]]*)\] {_QUOTED} (\d{{3}}) (\d+|-)(?: {_QUOTED} {_QUOTED})?\s*$"
 AGENTS = 3000
@@ -37,48 +37,53 @@ def main() -> None:
         config = load(overrides=settings, environment={})
         seconds = {}
         with spark_session(config) as spark:
-            for name, work in works(spark, config, folder).items():
-                work(folder / "small.log")  # the JVM compiles what it runs
+            for name, parse in contenders(spark, config, folder).items():
+                parse(folder / "small.log")  # warms up the JVM: the first run pays for compiling
                 started = time.perf_counter()
-                work(folder / "access.log")
+                parse(folder / "access.log")
                 seconds[name] = time.perf_counter() - started
         rates = {name: lines / duration for name, duration in seconds.items()}
         ratios = {f"chain_to_{name}": seconds["chain"] / seconds[name] for name in seconds if name != "chain"}
         report(f"{lines:,} log lines", rates, "lines/s", {"lines": lines, **ratios, "chain_s": seconds["chain"]})
 
 
-def works(spark: SparkSession, config: Config, folder: Path) -> dict[str, Callable[[Path], None]]:
-    """What is measured; each takes the log to work on."""
+def contenders(spark: SparkSession, config: Config, folder: Path) -> dict[str, Callable[[Path], None]]:
+    """Name -> function that processes a log file: Millrace's whole chain, and three that only parse the lines."""
     return {
-        "chain": lambda log: check(weblog.run(spark, config, [DAY], [str(log)])),
+        "chain": lambda log: weblog_chain(spark, config, log),
         "bare_spark": lambda log: bare_spark(spark, log, folder / "bare"),
         "bare_spark_one_match": lambda log: bare_spark_one_match(spark, log, folder / "one"),
-        "duckdb": lambda log: duck(log, folder / "duck.parquet"),
+        "duckdb": lambda log: duckdb_parse(log, folder / "duck.parquet"),
     }
 
 
-def check(counts: dict[str, int]) -> None:
+def weblog_chain(spark: SparkSession, config: Config, log: Path) -> None:
+    """`etl weblog`: from the lines to every table of the day."""
+    counts = weblog.run(spark, config, [DAY], [str(log)])
+    # A quarantined line would skip the work that is measured.
     assert counts["rows_quarantined"] == 0, counts
 
 
 def bare_spark(spark: SparkSession, log: Path, out: Path) -> None:
-    """One regular expression, a column for each group, as everybody writes it."""
-    cells = [F.regexp_extract("value", LINE, n).alias(name) for n, name in enumerate(NAMES, 1)]
+    """The usual way: `regexp_extract` once a column, so Spark matches each line nine times."""
+    cells = [F.regexp_extract("value", LINE, n).alias(name) for n, name in enumerate(COLUMNS, 1)]
     spark.read.text(str(log)).select(*cells).write.mode("overwrite").parquet(str(out))
 
 
 def bare_spark_one_match(spark: SparkSession, log: Path, out: Path) -> None:
-    """The same with Millrace's trick: the line is matched once."""
+    """The same columns with each line matched once, as Millrace does it: replace by the joined groups, then split."""
     joined = F.regexp_replace("value", LINE, "\x01".join(f"${n}" for n in range(1, 10)))
     split = spark.read.text(str(log)).select(F.split(joined, "\x01").alias("cells"))
-    cells = [F.col("cells")[n].alias(name) for n, name in enumerate(NAMES)]
+    cells = [F.col("cells")[n].alias(name) for n, name in enumerate(COLUMNS)]
     split.select(*cells).write.mode("overwrite").parquet(str(out))
 
 
-def duck(log: Path, out: Path) -> None:
-    names = ", ".join(f"'{name}'" for name in NAMES)
+def duckdb_parse(log: Path, out: Path) -> None:
+    """The same nine columns to one Parquet file, by DuckDB on all cores."""
+    names = ", ".join(f"'{name}'" for name in COLUMNS)
     pattern = LINE.replace("'", "''")
     out.unlink(missing_ok=True)
+    # \x02 occurs in no line: DuckDB's CSV reader then gives each line as one column.
     duckdb.sql(
         f"copy (select unnest(regexp_extract(line, '{pattern}', [{names}])) from read_csv('{log}', columns={{'line': "
         f"'varchar'}}, delim='\x02', quote='', escape='', header=false, auto_detect=false)) to '{out}' (format parquet)"

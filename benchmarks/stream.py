@@ -1,4 +1,4 @@
-"""How long after its end a window of the hottest topics stands in its table, events coming all the time.
+"""How long after its end a window of hot topics is in its table, while texts arrive all the time.
 
 python -m benchmarks.stream --scale 1     # 1,000 texts a second for a minute, windows of 9 s every 3 s
 """
@@ -37,15 +37,16 @@ def main() -> None:
         folder.mkdir(parents=True)
         with spark_session(config) as spark:
             land(folder, "warm-up.jsonl", per_second)
-            hot.run(spark, config, "hot-topics", once=True)  # the JVM compiles what it runs
+            hot.run(spark, config, "hot-topics", once=True)  # warms up the JVM: the first run pays for compiling
             feeder = threading.Thread(target=feed, args=(folder, per_second))
             feeder.start()
             started = time.time()
             with hot.running(spark, config, "hot-topics") as query:
                 feeder.join()
-                time.sleep(10)
+                time.sleep(10)  # the last windows end and pass the watermark
                 progress = query.recentProgress
-        delays = np.array(sorted(delays_of(home / "warehouse/ads_hot_topic", started + 15)))
+        # Windows of the first 15 s wait for the query to start.
+        delays = np.array(sorted(window_delays(home / "warehouse/ads_hot_topic", started + 15)))
         rate = np.median([batch["processedRowsPerSecond"] for batch in progress if batch["numInputRows"]])
         figures = {
             "windows": len(delays),
@@ -62,24 +63,26 @@ def main() -> None:
 
 
 def feed(folder: Path, per_second: int) -> None:
-    """Files that appear whole, as the collector makes them."""
+    """Land a file every half second for a minute, as the collector does."""
     for number in range(SECONDS * FILES_PER_S):
         land(folder, f"texts-{number:04d}.jsonl", per_second // FILES_PER_S)
         time.sleep(1 / FILES_PER_S)
 
 
 def land(folder: Path, name: str, count: int) -> None:
+    """Write a file of `count` texts whose topics follow Zipf's law; it appears under its name when it is complete."""
     now = datetime.now(UTC).isoformat()
     topics = np.random.default_rng(len(name)).zipf(1.4, count) % 500
     rows = ({"text_id": f"{name}-{n}", "ts": now, "text": f"about #topic {topic}#"} for n, topic in enumerate(topics))
+    # Spark's file source ignores names that begin with a dot, and a rename is atomic.
     (folder / f".{name}").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / f".{name}").rename(folder / name)
 
 
-def delays_of(table: Path, since: float) -> list[float]:
-    """Seconds from the end of each window to the first version of a partition that holds it."""
+def window_delays(table: Path, since: float) -> list[float]:
+    """Seconds from the end of each window to the first file that holds it, for windows that end after `since`."""
     written_at: dict[datetime, float] = {}
-    for file in sorted(table.glob("run-*/*/*.parquet"), key=lambda file: file.stat().st_mtime):
+    for file in sorted(table.glob("run-*/*/*.parquet"), key=lambda path: path.stat().st_mtime):
         for end in pq.read_table(file, columns=["window_end"])["window_end"].to_pylist():
             written_at.setdefault(end, file.stat().st_mtime)
     ends = {end.replace(tzinfo=UTC).timestamp(): at for end, at in written_at.items()}
