@@ -66,6 +66,34 @@ def test_a_trained_model_is_saved_and_loaded_with_equal_answers(job: Job) -> Non
         assert torch.equal(one(*tensors), other(*tensors))
 
 
+OWN_MODEL = """
+from conf import Config
+from training.inputs.schema import Inputs
+from training.net_settings import NetSettings
+from training.nn.layers import FieldEmbedding, concat_features, concat_width, mlp
+from torch import nn
+
+class Concat(nn.Module):
+    def __init__(self, inputs, settings):
+        super().__init__()
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
+
+    def forward(self, sparse, dense):
+        return self.deep(concat_features(self.embedding(sparse), dense)).squeeze(1)
+
+def build(config, inputs):
+    return Concat(inputs, config.get(NetSettings))
+"""
+
+
+def test_a_model_of_ones_own_is_trained_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/extending.md has it; clicks follow from topic and a number, so any model that works is far above 0.5."""
+    (tmp_path / "own_net.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert fit(LocalWorker(), make_job(tmp_path, "own_net:build", "train.epochs=3"))["test_auc"] > 0.85
+
+
 def test_an_unknown_model_is_refused_with_a_list() -> None:
     with pytest.raises(UsageError, match="unknown model 'deepmf'; choose from lr, fm,"):
         model_named("deepmf")
