@@ -1,0 +1,1 @@
+"""Features: their catalog and index, values, counts, transforms, data sets, checks and metrics."""

@@ -1,11 +1,11 @@
 """The features, in the order of their index. New ones are appended; an index is never changed or used again.
 
 `source` is an expression over a row that has the example (user_id, item_id, position, device, at), the columns of
-dim_user and dim_item, and what was known before the example's day (`features/counts/known.py`). It is written in what
-Spark SQL and Python's grammar have in common: Spark computes it for training sets, `features/transforms/online.py` for
-one request, with the functions that `online.FUNCTIONS` lists.
+dim_user and dim_item, and what was counted before the example's day (`features/counts/counts_before.py`). It is written
+in what Spark SQL and Python's grammar have in common: Spark computes it for training sets,
+`features/transforms/expressions.py`, which lists the functions, for one request.
 
-To add a feature, append it here; what the row does not have yet is added in `features/counts/known.py`.
+To add a feature, append it to FEATURES.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Sparse:
-    """A categorical value, hashed into `buckets`; 0 stands for a missing one.
+    """A categorical value as an id below `buckets`; 0 stands for a missing one.
 
-    With `at_least`, values that so many training rows have get ids of their own (a vocabulary), from 2 on, frequent
-    ones first; 1 stands for all others.
+    Models have one weight or vector per id, which is what a one-hot vector times a matrix would be. Ids are hashes,
+    unless `at_least` is given: then values that so many training rows have get ids of their own (a vocabulary), from
+    2 on, frequent ones first, and 1 stands for all others.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Sparse:
 
     @property
     def definition(self) -> str:
+        """What the feature index keeps: a change of it is refused."""
         if self.at_least:
             return f"vocabulary({self.source}, at least {self.at_least}, at most {self.buckets})"
         return f"hash({self.source}, {self.buckets})"
@@ -38,21 +40,23 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Dense:
-    """A number: log1p or arctan for skewed ones, then to mean 0 and deviation 1, or to 0 … 1 (min_max), or as it is.
+    """A number: `scale(transform(source))`, both named in `features/transforms/`, fitted on the training rows.
 
-    Missing becomes `default`, or else 0 once scaled: the training rows' mean, or their smallest value.
+    A missing value becomes `default`, in the unit of the transform; without one, 0 once scaled: the training rows'
+    mean, or their smallest value. `Dense("no_idle", "isnull(user_last_click)", …, scale="none")` flags missing values.
     """
 
     name: str
     source: str
     description: str
-    transform: Literal["identity", "log1p", "arctan"] = "identity"
+    transform: str = "identity"
     default: float | None = None
-    scale: Literal["standardise", "min_max", "none"] = "standardise"
+    scale: Literal["standardise", "min_max", "symmetric", "none"] = "standardise"
     kind: Literal["dense"] = "dense"
 
     @property
     def definition(self) -> str:
+        """What the feature index keeps: a change of it is refused."""
         default = "" if self.default is None else f", default {self.default}"
         return f"{self.scale}({self.transform}({self.source}){default})"
 
@@ -61,23 +65,24 @@ Feature = Sparse | Dense
 
 
 def _rate(counts: str) -> str:
-    """A click rate pulled to the prior: (clicks + strength × prior) / (impressions + strength)."""
+    """A click rate pulled to the prior: (clicks + strength × prior) / (impressions + strength) (requirement F9)."""
     clicks, shown = f"coalesce({counts}_clicks, 0)", f"coalesce({counts}_shown, 0)"
     return f"({clicks} + prior_strength * prior_rate) / ({shown} + prior_strength)"
 
 
 def _over_expected(counts: str, strength: float) -> str:
-    """Clicks over what the places let expect (Zhang and Jones 2007), pulled to 1: free of position bias."""
+    """Log of clicks over those expected by position (Zhang and Jones 2007), pulled to 0: free of position bias."""
     clicks, expected = f"coalesce({counts}_clicks, 0)", f"coalesce({counts}_expected, 0)"
     return f"ln(({clicks} + {strength}) / ({expected} + {strength}))"
 
 
-# How much more of the topic the user was shown than others: what the site before us believed.
+# How much more of the topic the user was shown than others: what the recommender that showed it believed.
 _LIFT = "ln((coalesce(user_category_shown, 0) + 10 * category_share) / (coalesce(user_shown, 0) + 10) / category_share)"
 
 FEATURES: tuple[Feature, ...] = (
-    Sparse("user_id", "user_id", 65536, "who"),
-    Sparse("item_id", "item_id", 16384, "what"),
+    # Ids and columns of dim_user, dim_item and the impression.
+    Sparse("user_id", "user_id", 65536, "the user"),
+    Sparse("item_id", "item_id", 16384, "the item; histories and retrieval models use its ids"),
     Sparse("category", "category", 256, "topic or genre of the item"),
     Sparse("author", "author", 1024, "author of the item"),
     Sparse("gender", "gender", 8, "gender of the user"),
@@ -85,20 +90,24 @@ FEATURES: tuple[Feature, ...] = (
     Sparse("city", "city", 256, "city of the user"),
     Sparse("device", "device", 8, "phone, tablet or desktop"),
     Sparse("hour", "hour(at)", 32, "hour of the day, UTC"),
-    Sparse("position", "position", 64, "place in the list"),
+    Sparse("position", "position", 64, "position in the list, from 1"),
     Sparse("user_category", "concat(user_id, '|', category)", 65536, "user crossed with the item's topic"),
+    # Click rates before the day. They carry the position bias of the old lists.
     Dense("item_rate", _rate("item"), "smoothed click rate of the item"),
     Dense("user_rate", _rate("user"), "smoothed click rate of the user"),
     Dense("category_rate", _rate("category"), "smoothed click rate of the topic"),
     Dense("user_category_rate", _rate("user_category"), "smoothed click rate of the user on the topic"),
+    # Counts are skewed over several orders of magnitude: log1p.
     Dense("item_shown", "coalesce(item_shown, 0)", "how often the item was shown", "log1p"),
     Dense("user_shown", "coalesce(user_shown, 0)", "how much the user was shown", "log1p"),
     Dense("item_age_days", "greatest(datediff(at, published_at), 0)", "recency: days since the item appeared", "log1p"),
     Dense("user_idle_days", "datediff(at, user_last_click)", "recency: days since the user's last click", "log1p"),
+    # Tags: what the user was shown is what an earlier recommender learned of them; it says more than few clicks do.
     Sparse("user_tag", "user_tag1", 256, "topic that the user was shown most, against others"),
-    Sparse("user_tag2", "user_tag2", 256, "the second of them"),
-    Sparse("user_tag3", "user_tag3", 256, "the third of them"),
+    Sparse("user_tag2", "user_tag2", 256, "second such topic"),
+    Sparse("user_tag3", "user_tag3", 256, "third such topic"),
     Sparse("user_liked_tag", "user_liked_tag", 256, "topic that the user clicked most, against what was expected"),
+    # Crosses, for models that don't multiply features by themselves.
     Sparse("user_tag_category", "concat(user_tag1, '|', category)", 4096, "first tag crossed with the item's topic"),
     Sparse("user_tag2_category", "concat(user_tag2, '|', category)", 4096, "second tag crossed with the item's topic"),
     Sparse("user_tags", "concat(user_tag1, '|', user_tag2)", 4096, "first two tags crossed"),
@@ -114,6 +123,7 @@ FEATURES: tuple[Feature, ...] = (
         4096,
         "liked tag crossed with the item's topic",
     ),
+    # Clicks against those that the positions let expect: what the rates above say, free of position bias.
     Dense("item_over_expected", _over_expected("item", 5.0), "log of the item's clicks over those expected"),
     Dense("user_over_expected", _over_expected("user", 5.0), "log of the user's clicks over those expected"),
     Dense("category_over_expected", _over_expected("category", 5.0), "log of the topic's clicks over those expected"),
@@ -127,16 +137,12 @@ FEATURES: tuple[Feature, ...] = (
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))
-# As the columns of a data set stand: sparse ones first.
+# In the order of a data set's columns: sparse ones first.
 COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 
-def index_of(feature: Feature) -> int:
-    """The place that the feature keeps for ever."""
-    return FEATURES.index(feature)
-
-
 def index_version() -> str:
-    """Identifies the definitions of all features: a model's weights fit these and no others."""
+    """12 hex digits of a hash of all definitions: a model's weights fit these definitions and no others."""
+    # Descriptions may be reworded; they change no value.
     definitions = json.dumps([(feature.name, feature.definition) for feature in FEATURES])
     return hashlib.sha256(definitions.encode()).hexdigest()[:12]

@@ -1,38 +1,37 @@
-"""Command line of the features."""
+"""The commands `millrace features …`."""
 
 from typing import Annotated, Any
 
 import typer
 
-from conf.cli import one_of, parse_day, settings_of
+from conf.cli import DayOption, one_of, parse_day, settings_of
 
+# Jobs are imported inside their commands: `--help` needs no Spark.
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")
-Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 
 
 @app.command("build")
-def command(
+def build_command(
     context: typer.Context,
-    date: Day,
-    split: Annotated[str, typer.Option(help="day, or time, random, leave-one-out over all data")] = "day",
+    date: DayOption,
+    split: Annotated[
+        str, typer.Option(help="day, or time, random, leave-one-out, k-fold over all data of the warehouse")
+    ] = "day",
 ) -> dict[str, Any]:
     """Training set of a day, as Parquet with Petastorm's metadata."""
     from etl.session import spark_session
     from features.dataset import build
-    from features.dataset.splits import SPLITS
+    from features.dataset.splits import SPLIT_METHODS
 
-    one_of("split", split, ("day", *SPLITS))
+    one_of("split", split, ("day", *SPLIT_METHODS))
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
         return build.run(spark, config, day, split)
 
 
 @app.command("oracle")
-def oracle_command(
-    context: typer.Context,
-    date: Day,
-) -> dict[str, float]:
-    """Best possible AUC and log loss of a generated day, for comparison; nothing on real data."""
+def oracle_command(context: typer.Context, date: DayOption) -> dict[str, float]:
+    """Expected AUC and log loss of a generated day's true click probabilities; nothing on real data."""
     from etl.session import spark_session
     from features.inspect import oracle
 
@@ -42,53 +41,69 @@ def oracle_command(
 
 
 @app.command("profile")
-def profile_command(
-    context: typer.Context,
-    date: Day,
-) -> dict[str, Any]:
+def profile_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Interests of users in topics, counted and learned, to dws_user_interest."""
     from etl.session import spark_session
-    from features import profile
+    from features import interests
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
-        return profile.run(spark, config, day)
+        return interests.run(spark, config, day)
 
 
 @app.command("covers")
-def covers_command(
-    context: typer.Context,
-    date: Day,
-) -> dict[str, Any]:
+def covers_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Covers of the items with their topic, for image models."""
     from etl.session import spark_session
-    from features.dataset import media
+    from features.dataset import covers
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
-        return media.run_covers(spark, config, day)
+        return covers.run(spark, config, day)
 
 
 @app.command("titles")
-def titles_command(
-    context: typer.Context,
-    date: Day,
-) -> dict[str, Any]:
+def titles_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Words of the items' titles with their topic, for text models."""
     from etl.session import spark_session
-    from features.dataset import media
+    from features.dataset import titles
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
-        return media.run_titles(spark, config, day)
+        return titles.run(spark, config, day)
 
 
 @app.command("report")
-def report_command(
-    context: typer.Context,
-    date: Day,
-) -> dict[str, Any]:
-    """Missing values, drift, collinearity and worth of the features of a day's training set."""
+def report_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
+    """Missing values, drift, collinearity and information of the features of a day's training set."""
     from features.inspect import report
 
     return report.run(settings_of(context), parse_day(date))
+
+
+@app.command("audit")
+def audit_command(
+    context: typer.Context,
+    date: DayOption,
+    share: Annotated[float, typer.Option(help="share of the users whose impressions are used", min=0.0, max=1.0)] = 1.0,
+) -> dict[str, Any]:
+    """Fail when a feature changes with later days (a leak), or is another one for a request than for training."""
+    from etl.session import spark_session
+    from features.inspect import audit
+
+    day, config = parse_day(date), settings_of(context)
+    with spark_session(config) as spark:
+        return audit.run(spark, config, day, share)
+
+
+@app.command("select")
+def select_command(
+    context: typer.Context,
+    date: DayOption,
+    method: Annotated[str, typer.Option(help="filter, wrapper or embedded")] = "filter",
+    features: Annotated[int, typer.Option(help="how many to select at most", min=1)] = 10,
+) -> dict[str, Any]:
+    """Dense features of a day's training set worth keeping, and those to drop."""
+    from features.inspect import selection
+
+    return selection.run(settings_of(context), parse_day(date), method, features)

@@ -91,17 +91,17 @@ def recommend_command(
 @app.command("evaluate")
 def evaluate_command(
     context: typer.Context,
-    split: Annotated[str, typer.Option(help="random, time or leave-one-out")] = "time",
+    split: Annotated[str, typer.Option(help="random, time, leave-one-out or k-fold")] = "time",
     k: Annotated[int, typer.Option(help="length of the lists", min=1)] = 10,
     relevant_from: Annotated[float, typer.Option(help="ratings from here on are relevant; all by default")] = 0.0,
     seeds: Annotated[str, typer.Option(help="seeds of the split, as 1,2,3; numbers are means over them")] = "7",
 ) -> dict[str, Any]:
     """Precision, recall, nDCG and MAP of every channel and step over all that the warehouse holds."""
     from etl.session import spark_session
-    from features.dataset.splits import SPLITS
+    from features.dataset.splits import SPLIT_METHODS
     from recsys.evaluation import evaluate
 
-    one_of("split", split, SPLITS)
+    one_of("split", split, SPLIT_METHODS)
     if not all(seed.strip().isdigit() for seed in seeds.split(",")):
         raise UsageError(f"--seeds wants numbers joined by commas, not '{seeds}'")
     config = settings_of(context)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from conf import Config, Paths
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
+from features.dataset.names import WEIGHT
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
@@ -39,15 +40,15 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read_files(files: Sequence[Path], keys: list[str] | None = None) -> Rows:
-    """All rows of some files."""
-    table = ds.dataset([str(path) for path in files]).to_table(
-        columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *(keys or [])]
-    )
+    """All rows of some files; `keys` of the rows have `weight` when the training set was sampled (features.balance)."""
+    dataset = ds.dataset([str(path) for path in files])
+    keys = [*(keys or []), *({WEIGHT} & set(dataset.schema.names))]
+    table = dataset.to_table(columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys])
     return Rows(
         np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1),
         np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1),
         table["label"].to_numpy(),
-        {name: table[name].to_pandas() for name in keys or []},
+        {name: table[name].to_pandas() for name in keys},
     )
 
 

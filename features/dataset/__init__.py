@@ -1,0 +1,1 @@
+"""Data sets for models: labelled examples, their splits, and the published Parquet files with features."""

@@ -1,5 +1,6 @@
 """The training set of a day as Parquet with Petastorm's metadata: `millrace features build`."""
 
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,101 +14,139 @@ from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import index_version
-from features.counts.engagement import with_followed
-from features.counts.known import fit_rates
-from features.dataset import splits
-from features.dataset.examples import holds, load_examples, window
-from features.dataset.files import as_dataset_columns, write_dataset
-from features.dataset.kinds import EXAMPLES, PARTS
-from features.index import update_index
+from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
+from features.compute.training_statistics import TrainingStatistics
+from features.counts.counts_before import fit_click_rates
+from features.counts.engagement import with_engagement_labels
+from features.dataset.examples import has_rows, load_examples, window_days
+from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
+from features.dataset.parquet import select_dataset_columns, write_dataset
+from features.dataset.sampling import balance
+from features.dataset.splits import TIME_ORDERED, split_by_day, split_by_method
+from features.feature_index import update_feature_index
 from features.settings import FeatureSettings
-from features.transforms.offline import Statistics, fit, raw_features, standardise
 
 
 def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> dict[str, Any]:
-    """Build and publish the training set of `day`; `split` is day, or one of `splits.SPLITS` over all data."""
+    """Build and publish the training set of `day`.
+
+    Args:
+        spark: the session.
+        config: sections features and paths are read.
+        day: whose training set it is.
+        split: day, or one of SPLIT_METHODS over all data of the warehouse.
+
+    Returns:
+        The stage's counts, and the rows of each split.
+
+    Raises:
+        UserError: when a split has no rows, or a feature of the index was changed.
+    """
     settings, paths = config.get(FeatureSettings), config.get(Paths)
     warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "features", [day]) as counts:
-        update_index(warehouse, day)
-        rows = split_examples(warehouse, settings, day, split).persist()
+        # First: a changed feature must stop the stage before anything is computed.
+        update_feature_index(warehouse, day)
+        # Read several times: counted, for rates, for counts and history, and as the rows themselves.
+        examples = split_examples(warehouse, settings, day, split).persist()
         try:
-            about: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count(rows, day)}
-            with publish_version(paths.datasets(EXAMPLES, day), about) as folder:
-                write_splits(warehouse, settings, day, rows, folder, about)
-                about |= {"features": index_version(), "sources": warehouse.sources()}
+            metadata: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count_splits(examples, day)}
+            with publish_version(paths.datasets(EXAMPLES, day), metadata) as folder:
+                _write_splits(warehouse, settings, day, examples, folder, metadata)
+                metadata |= {"features": index_version(), "sources": warehouse.sources()}
         finally:
-            rows.unpersist()
-        written = sum(about["rows"].values())
-        counts[day] = RowCounts(rows_in=written, rows_out=written)
-    return {**total_counts(counts), **about["rows"]}
+            examples.unpersist()
+        rows = sum(metadata["rows"].values())
+        counts[day] = RowCounts(rows_in=rows, rows_out=rows)
+    return {**total_counts(counts), **metadata["rows"]}
 
 
 def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame:
-    """The examples with their `split` column."""
+    """The examples of the window that ends with `day` (by day), or all of them (other methods), with `split`.
+
+    Raises:
+        UserError: when there is neither an impression nor an interaction.
+    """
     if split == "day":
-        return splits.by_day(load_examples(warehouse, settings, day), settings, day)
-    return splits.by_name(load_examples(warehouse, settings, None), settings, split)
+        return split_by_day(load_examples(warehouse, settings, day), settings, day)
+    return split_by_method(load_examples(warehouse, settings, None), settings, split)
 
 
-def _count(rows: DataFrame, day: date) -> dict[str, int]:
-    found = {row["split"]: row["count"] for row in rows.groupBy("split").count().collect()}
-    if missing := [name for name in PARTS if not found.get(name)]:
-        raise UserError(
-            f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)"
-        )
-    return {name: int(found[name]) for name in PARTS}
+def countable_rows(examples: DataFrame, split: str) -> DataFrame:
+    """Examples that the features of examples of later days may count.
 
-
-def write_splits(
-    warehouse: Warehouse, settings: FeatureSettings, day: date, rows: DataFrame, folder: Path, about: dict[str, Any]
-) -> None:
-    """Compute the features with statistics of the training split and write one folder a split."""
-    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
-    rates = fit_rates(rows.where(F.col("split") == "train"))
-    known = countable(rows, str(about["split"]))
-    told = with_followed(rows, _interactions(warehouse, settings, day, str(about["split"])))
-    featured = raw_features(told, users, items, known, rates, settings).persist()
-    try:
-        statistics = fit(featured.where(F.col("split") == "train"), rates)
-        ready = standardise(featured, statistics)
-        for name in PARTS:
-            part = ready.where(F.col("split") == name)
-            write_dataset(as_dataset_columns(part, ["example_id", "user_id", "item_id"]), folder / name, settings)
-        about["statistics"] = statistics.as_dict()
-    finally:
-        featured.unpersist()
-
-
-def _interactions(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame | None:
-    """Acts of the days that the examples are of; None when there are none."""
-    days = window(settings, day) if split == "day" else None
-    return warehouse.read(dwd.interaction, days) if holds(warehouse, dwd.interaction, days) else None
-
-
-def countable(rows: DataFrame, split: str) -> DataFrame:
-    """Rows that the features of rows of later days may count.
-
-    Where splits follow time, that is all of them: whatever split a day is in, it was known afterwards. In other splits
+    Where splits follow time, that is all of them: whatever split a day is in, it was over by then. In other splits
     held-out rows may be older than training rows, so only training rows are counted.
     """
-    return rows if splits.follows_time(split) else rows.where(F.col("split") == "train")
+    return examples if split in TIME_ORDERED else examples.where(F.col("split") == "train")
 
 
-def features_of_pairs(
+def candidate_features(
     warehouse: Warehouse,
     settings: FeatureSettings,
     day: date,
     pairs: DataFrame,
-    known: DataFrame,
+    impressions: DataFrame,
     statistics: dict[str, Any],
 ) -> DataFrame:
-    """Features of (user_id, item_id, at) that recall proposes, as if each were shown first in a list `at` that moment.
+    """Features of pairs that recall proposes, as if each were shown first in a list.
 
-    Users and items are those of the snapshot of `day`; counts are of `known` rows of days before the one of `at`.
+    Args:
+        warehouse: users and items are those of its snapshots of `day`.
+        settings: of the features.
+        day: of the snapshots.
+        pairs: user_id, item_id and at, the moment that the pair is scored for.
+        impressions: labelled examples; those of days before that of `at` are counted.
+        statistics: of the training set that the rankers learn from.
     """
+    # Position 1 for all: candidates are compared with one another, not by where they were shown.
     shown = pairs.withColumns({"day": F.to_date("at"), "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
-    fitted = Statistics(**statistics)
-    raw = raw_features(shown, users, items, known, fitted.rates, settings)
-    return standardise(raw, fitted)
+    fitted = TrainingStatistics(**statistics)
+    return scale_features(unscaled_features(shown, users, items, impressions, fitted.rates, settings), fitted)
+
+
+def _count_splits(examples: DataFrame, day: date) -> dict[str, int]:
+    rows = {row["split"]: int(row["count"]) for row in examples.groupBy("split").count().collect()}
+    if missing := [name for name in SPLITS if not rows.get(name)]:
+        raise UserError(
+            f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)"
+        )
+    return {name: rows[name] for name in SPLITS}
+
+
+def _write_splits(
+    warehouse: Warehouse,
+    settings: FeatureSettings,
+    day: date,
+    examples: DataFrame,
+    folder: Path,
+    metadata: dict[str, Any],
+) -> None:
+    """Compute the features with statistics of the training split and write one folder a split."""
+    split = str(metadata["split"])
+    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
+    rates = fit_click_rates(examples.where(F.col("split") == "train"), settings.prior_strength)
+    labelled = with_engagement_labels(examples, _interactions(warehouse, settings, day, split))
+    impressions = countable_rows(examples, split)
+    # Counting and joining is the expensive part: once, not once for each split.
+    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings).persist()
+    try:
+        statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings)
+        scaled = scale_features(unscaled, statistics)
+        for name in SPLITS:
+            rows = scaled.where(F.col("split") == name)
+            if settings.balance != "none":
+                # RowCounts and statistics are those of all rows; only what models learn from is sampled.
+                rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
+                metadata["rows"][name] = rows.count()  # as written, not as split
+            write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)
+        metadata["statistics"] = asdict(statistics)
+    finally:
+        unscaled.unpersist()
+
+
+def _interactions(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame | None:
+    """Interactions of the days that the examples are of; None when there are none."""
+    days = window_days(settings, day) if split == "day" else None
+    return warehouse.read(dwd.interaction, days) if has_rows(warehouse, dwd.interaction, days) else None

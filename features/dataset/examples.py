@@ -1,7 +1,7 @@
 """Labelled examples, one row per (user, item, moment), from impressions or, where there are none, from interactions.
 
-Columns: example_id, user_id, item_id, at, day, position, device, label (1 clicked or liked, else 0), and for
-impressions `features`, the values that were logged when they were shown (null for none).
+COLUMNS are theirs: label is 1 for clicked or liked, else 0. Impressions also have `features`, the values that were
+logged when they were shown (null for none).
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,29 @@ COLUMNS = ["example_id", "user_id", "item_id", "at", "day", "position", "device"
 def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | None) -> DataFrame:
     """Examples of the window that ends with `day` (of all days when None).
 
-    Raises UserError when there is neither an impression nor an interaction.
+    Raises:
+        UserError: when there is neither an impression nor an interaction.
     """
-    days = None if day is None else window(settings, day)
-    if holds(warehouse, dwd.impression, days):
+    days = None if day is None else window_days(settings, day)
+    # Impressions say what was shown and not clicked; interactions alone need sampled negatives.
+    if has_rows(warehouse, dwd.impression, days):
         return from_impressions(warehouse.read(dwd.impression, days))
-    if holds(warehouse, dwd.interaction, days):
+    if has_rows(warehouse, dwd.interaction, days):
         return from_interactions(warehouse.read(dwd.interaction, days), settings)
     raise UserError(
         f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`"
     )
 
 
-def window(settings: FeatureSettings, day: date) -> list[date]:
-    """Days that the training set of `day` reaches back to, itself included."""
+def window_days(settings: FeatureSettings, day: date) -> list[date]:
+    """Days of the training set of `day`, newest first, itself included."""
     return [day - timedelta(days=i) for i in range(settings.window_days)]
 
 
-def holds(warehouse: Warehouse, table: Table, days: Sequence[date] | None) -> bool:
-    """Whether any partition of the days was written."""
-    known = warehouse.partitions(table)
-    return bool(known) if days is None else any(table.partition_value(day) in known for day in days)
+def has_rows(warehouse: Warehouse, table: Table, days: Sequence[date] | None) -> bool:
+    """Whether a partition of any of the days was written (of any day at all when None)."""
+    partitions = warehouse.partitions(table)
+    return bool(partitions) if days is None else any(table.partition_value(day) in partitions for day in days)
 
 
 def from_impressions(impressions: DataFrame) -> DataFrame:
@@ -61,11 +63,12 @@ def from_impressions(impressions: DataFrame) -> DataFrame:
 
 
 def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> DataFrame:
-    """dwd_interaction -> examples: each positive, and beside it items drawn at random as not chosen.
+    """dwd_interaction -> examples: each positive, and `negatives` sampled items that the user did not choose.
 
-    A rating below `min_rating` is neither: the user chose the item, and did not like it. A drawn item that the user
-    also chose is left out. The draw is a hash of the positive, so that a rerun draws the same.
+    A rating below `min_rating` is neither: the user chose the item, and did not like it. A sampled item that the user
+    also chose is dropped, so there are a few less. The draw is a hash of the positive, so that a rerun repeats it.
     """
+    # Any act but a rating is a choice; a rating must be high enough.
     is_positive = (F.col("action") != "rating") | (F.col("value") >= settings.min_rating)
     positives = interactions.where(is_positive).select(
         F.col("event_id").alias("example_id"),
@@ -73,28 +76,34 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
         "item_id",
         F.col("acted_at").alias("at"),
         F.to_date("acted_at").alias("day"),
-        F.lit(None).cast("int").alias("position"),
+        F.lit(None).cast("int").alias("position"),  # nothing was shown in a list
         F.lit(None).cast("string").alias("device"),
         F.lit(1).alias("label"),
     )
-    draws = F.explode(F.sequence(F.lit(1), F.lit(settings.negatives)))
+    negatives = _sampled_negatives(positives, settings)
+    chosen = positives.select("user_id", "item_id").distinct()
+    return positives.select(*COLUMNS).unionByName(
+        negatives.join(chosen, on=["user_id", "item_id"], how="left_anti").select(*COLUMNS)
+    )
+
+
+def _sampled_negatives(positives: DataFrame, settings: FeatureSettings) -> DataFrame:
+    """`negatives` rows of each positive with an item drawn uniformly from all positives' items."""
     items = positives.select("item_id").distinct()
+    # Numbers in the order of the ids, which a window would need a single partition for.
     numbered = (
         items.rdd.map(lambda row: row["item_id"])
         .sortBy(lambda item: item)
         .zipWithIndex()
-        .toDF(["drawn_item", "number"])
+        .toDF(["sampled_item", "number"])
     )
-    drawn = (
-        positives.withColumn("draw", draws)
-        .withColumn("number", F.pmod(F.xxhash64("example_id", "draw", F.lit(settings.seed)), F.lit(items.count())))
+    draw = F.pmod(F.xxhash64("example_id", "draw", F.lit(settings.seed)), F.lit(items.count()))
+    return (
+        positives.withColumn("draw", F.explode(F.sequence(F.lit(1), F.lit(settings.negatives))))
+        .withColumn("number", draw)
         .join(numbered, on="number", how="inner")
-        .withColumn("item_id", F.col("drawn_item"))
+        .withColumn("item_id", F.col("sampled_item"))
         .withColumn("example_id", F.concat_ws("-", "example_id", F.lit("n"), F.col("draw").cast("string")))
-        .withColumn("label", F.lit(0))
+        .withColumn("label", F.lit(0))  # same user and moment as its positive
         .select(*COLUMNS)
-    )
-    chosen = positives.select("user_id", "item_id").distinct()
-    return positives.select(*COLUMNS).unionByName(
-        drawn.join(chosen, on=["user_id", "item_id"], how="left_anti").select(*COLUMNS)
     )

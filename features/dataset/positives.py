@@ -1,6 +1,6 @@
 """The positives of a day's training set on their own: what sequence and retrieval models learn from.
 
-Made from the published examples, a row group at a time, when a model first asks for them; needs no Spark.
+Filtered from the published examples, a row group at a time, when a model first asks for them; needs no Spark.
 """
 
 from datetime import date
@@ -11,42 +11,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.versions import current_version, publish_version
-from features.dataset.kinds import EXAMPLES, PARTS, POSITIVES
+from conf.versions import CURRENT, current_version, publish_version
+from features.dataset.names import EXAMPLES, POSITIVES, SPLITS
 
-ROWS = 8192  # rows of a row group
+ROW_GROUP_ROWS = 8192
 
 
 def run(config: Config, day: date) -> dict[str, Any]:
-    """Publish the positives of the newest examples of `day`, unless they are there already; returns rows of each split.
+    """Publish the positives of the newest examples of `day`, unless that was done already.
 
-    Raises UserError when a split has none.
+    Returns:
+        Rows of each split.
+
+    Raises:
+        UserError: when there is no training set of `day`, or a split of it has no positives.
     """
     paths = config.get(Paths)
     examples, _ = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
     folder = paths.datasets(POSITIVES, day)
-    if (folder / "current.json").exists():
-        _, about = current_version(folder, command="")
-        if about["examples"] == examples.name:
-            return dict(about["rows"])
-    about = {"examples": examples.name, "rows": {}}
-    with publish_version(folder, about) as version:
-        for split in PARTS:
-            about["rows"][split] = _copy(examples / split, version / split)
-        if missing := [split for split in PARTS if not about["rows"][split]]:
+    if (folder / CURRENT).exists():
+        _, published = current_version(folder, command="")
+        if published["examples"] == examples.name:  # made from this very version
+            return dict(published["rows"])
+    row_counts: dict[str, int] = {}
+    with publish_version(folder, {"examples": examples.name, "rows": row_counts}) as version:
+        for split in SPLITS:
+            row_counts[split] = _copy_positives(examples / split, version / split)
+        if missing := [split for split in SPLITS if not row_counts[split]]:
             raise UserError(f"no positives among the {' and '.join(missing)} rows of {day}")
-    return dict(about["rows"])
+    return row_counts
 
 
-def _copy(source: Path, target: Path) -> int:
-    """Rows with label 1 of the files of a folder, file by file, in their order."""
+def _copy_positives(source: Path, target: Path) -> int:
+    """Copy the rows with label 1 of every file, in their order; returns how many."""
     target.mkdir(parents=True)
-    rows = 0
+    num_rows = 0
     for path in sorted(source.glob("*.parquet")):
-        with pq.ParquetFile(path) as file, pq.ParquetWriter(target / path.name, file.schema_arrow) as out:
+        with pq.ParquetFile(path) as file, pq.ParquetWriter(target / path.name, file.schema_arrow) as writer:
+            # A row group at a time: positives are few, examples need not fit into memory.
             for batch in file.iter_batches():
-                chosen = batch.filter(pc.equal(batch["label"], 1.0))
-                rows += len(chosen)
-                if len(chosen):
-                    out.write_batch(chosen, row_group_size=ROWS)
-    return rows
+                positives = batch.filter(pc.equal(batch["label"], 1.0))
+                num_rows += len(positives)
+                if len(positives):  # Parquet would get an empty row group, which readers count as work
+                    writer.write_batch(positives, row_group_size=ROW_GROUP_ROWS)
+    return num_rows

@@ -1,88 +1,108 @@
-"""Which example trains, which chooses, which tests: a `split` column with train, valid or test.
+"""Which example trains, which is for validation, which tests: a column `split` with train, valid or test.
 
-By day, by time, at random, or leave-one-out. In the first two every test row is later than every training row. At
-random means stratified by item: each item has the same share of its pairs in the test rows, as public benchmarks have
-it.
+By day and by time, every test row is later than every training row. At random means stratified by item: each item has
+the same share of its pairs in the test rows, as public benchmarks have it.
 """
 
+from collections.abc import Callable
 from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from conf import UserError
 from conf.cli import one_of
-from features.dataset.draws import uniform
+from features.dataset.sampling import hash_uniform
 from features.settings import FeatureSettings
 
-SPLITS = ("time", "random", "leave-one-out")
+# Splits in which every test row is later than every training row.
+TIME_ORDERED = ("day", "time")
 
 
-def by_day(examples: DataFrame, settings: FeatureSettings, day: date) -> DataFrame:
-    """Test: the last days up to `day`; valid: the days before those; train: all before."""
+def split_by_day(examples: DataFrame, settings: FeatureSettings, day: date) -> DataFrame:
+    """Test rows are of the last days up to `day`, validation rows of the days before those, training rows of the rest.
+
+    Args:
+        examples: with `day`.
+        settings: `test_days` and `valid_days`.
+        day: the last one.
+    """
     first_test = day - timedelta(days=settings.test_days - 1)
     first_valid = first_test - timedelta(days=settings.valid_days)
-    return examples.withColumn("split", _by_bounds(F.col("day"), F.lit(first_valid), F.lit(first_test)))
+    return examples.withColumn("split", _split_from(F.col("day"), F.lit(first_valid), F.lit(first_test)))
 
 
-def follows_time(name: str) -> bool:
-    """Whether all test rows of a split are later than all training rows."""
-    return name in ("day", "time")
+def split_by_method(examples: DataFrame, settings: FeatureSettings, method: str) -> DataFrame:
+    """Split by one of SPLIT_METHODS, with shares from the settings.
 
-
-def by_name(examples: DataFrame, settings: FeatureSettings, name: str) -> DataFrame:
-    """One of SPLITS, with shares from the settings. Raises UsageError for another name."""
-    one_of("split", name, SPLITS)
-    if name == "time":
-        return _by_time(examples, settings)
-    if name == "random":
-        return _at_random(examples, settings)
-    return _leave_one_out(examples)
+    Raises:
+        UsageError: for another method.
+    """
+    one_of("split", method, SPLIT_METHODS)
+    return SPLIT_METHODS[method](examples, settings)
 
 
 def _by_time(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
-    shares = [1 - settings.test_share - settings.valid_share, 1 - settings.test_share]
-    seconds = examples.where("label = 1").select(F.col("at").cast("double").alias("at"))
-    first_valid, first_test = seconds.approxQuantile("at", shares, 0.0)
-    return examples.withColumn("split", _by_bounds(F.col("at").cast("double"), F.lit(first_valid), F.lit(first_test)))
+    """Bounds are exact quantiles of the times of the positives, so that each split has its share of them."""
+    valid_share, test_share = _holdout_shares(examples, settings, settings.test_share)
+    # An error of 0 makes approxQuantile exact, and so the same on every run.
+    times = examples.where("label = 1").select(F.col("at").cast("double").alias("at"))
+    first_valid, first_test = times.approxQuantile("at", [1 - test_share - valid_share, 1 - test_share], 0.0)
+    return examples.withColumn("split", _split_from(F.col("at").cast("double"), F.lit(first_valid), F.lit(first_test)))
 
 
 def _at_random(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
-    """Of each item's pairs `random_test_share` test, of the others `valid_share` choose, drawn by a hash of the pair.
+    """Of each item's pairs `random_test_share` test, of the others `valid_share` validate, drawn by a hash of the pair.
 
-    A doubled pair never stands on both sides. Shares of an item are rounded to whole pairs, of negatives and positives
+    A repeated pair is never in two splits. Shares of an item are rounded to whole pairs, of negatives and positives
     each.
     """
+    valid_share, test_share = _holdout_shares(examples, settings, settings.random_test_share)
     pairs = examples.select("user_id", "item_id", "label").distinct()
-    draw = F.xxhash64("user_id", "item_id", F.lit(settings.seed))
-    item = Window.partitionBy("item_id", "label")
-    first = item.orderBy(draw, "user_id")
-    num_pairs = F.count("*").over(item)
-    num_rest = F.round(num_pairs * (1 - settings.random_test_share))
-    nth = F.row_number().over(first)
-    is_valid = uniform(draw) < settings.valid_share
-    split = F.when(nth > num_rest, "test").when(is_valid, "valid").otherwise("train")
-    sides = pairs.select("user_id", "item_id", "label", split.alias("split"))
-    return examples.join(sides, on=["user_id", "item_id", "label"], how="inner")
+    draw = F.xxhash64("user_id", "item_id", F.lit(settings.seed))  # the same whichever partition a pair is in
+    of_item = Window.partitionBy("item_id", "label")
+    num_pairs = F.count("*").over(of_item)
+    num_rest = F.round(num_pairs * (1 - test_share))
+    # Ranked by the hash: exact shares, which a threshold on the draw would only have on average.
+    number = F.row_number().over(of_item.orderBy(draw, "user_id"))
+    split = F.when(number > num_rest, "test").when(hash_uniform(draw) < valid_share, "valid").otherwise("train")
+    split_of_pair = pairs.select("user_id", "item_id", "label", split.alias("split"))
+    return examples.join(split_of_pair, on=["user_id", "item_id", "label"], how="inner")
 
 
-def _leave_one_out(examples: DataFrame) -> DataFrame:
-    """Each user's last positive tests, the one before chooses; negatives go with the last positive not after them."""
-    order = Window.partitionBy("user_id").orderBy(F.desc("at"), F.desc("label"), F.desc("example_id"))
-    so_far = F.sum("label").over(order.rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    split = F.when(F.col("nth") <= 1, "test").when(F.col("nth") == 2, "valid").otherwise("train")
-    return examples.withColumn("nth", so_far).withColumn("split", split).drop("nth")
+def _leave_one_out(examples: DataFrame, _: FeatureSettings) -> DataFrame:
+    """Each user's last positive tests, the one before validates; negatives go with the last positive not after them."""
+    # At the same moment the positive comes before its sampled negatives.
+    newest_first = Window.partitionBy("user_id").orderBy(F.desc("at"), F.desc("label"), F.desc("example_id"))
+    num_positives = F.sum("label").over(newest_first.rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    split = F.when(F.col("num_positives") <= 1, "test").when(F.col("num_positives") == 2, "valid").otherwise("train")
+    return examples.withColumn("num_positives", num_positives).withColumn("split", split).drop("num_positives")
 
 
-def _by_bounds(value: Column, first_valid: Column, first_test: Column) -> Column:
-    return F.when(value >= first_test, "test").when(value >= first_valid, "valid").otherwise("train")
+def _k_fold(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
+    """Fold `features.fold` of `features.folds` tests, the next one validates; `features.seed` shuffles anew.
+
+    Folds are drawn by a hash of user and item: a repeated pair is in one fold. Built once for each fold, every pair
+    tests once (K-fold); with other seeds again, repeated K-fold.
+    """
+    if settings.fold >= settings.folds:
+        raise UserError(f"features.fold is {settings.fold}: of {settings.folds} folds the last is {settings.folds - 1}")
+    fold = F.pmod(F.xxhash64("user_id", "item_id", F.lit(settings.seed)), F.lit(settings.folds))
+    split = (
+        F.when(fold == settings.fold, "test")
+        .when(fold == (settings.fold + 1) % settings.folds, "valid")
+        .otherwise("train")
+    )
+    return examples.withColumn("split", split)
 
 
-def k_fold(examples: DataFrame, k: int, seed: int, repeat: int = 0) -> DataFrame:
-    """Add `fold`, 0 to k − 1, by a hash of user and item: a doubled pair is in one fold; each `repeat` shuffles."""
-    if k < 2:
-        raise ValueError(f"folds must be 2 or more, not {k}")
-    fold = F.pmod(F.xxhash64("user_id", "item_id", F.lit(seed), F.lit(repeat)), F.lit(k))
-    return examples.withColumn("fold", fold.cast("int"))
+# A new method is added here; it returns the examples with their column `split`.
+SPLIT_METHODS: dict[str, Callable[[DataFrame, FeatureSettings], DataFrame]] = {
+    "time": _by_time,
+    "random": _at_random,
+    "leave-one-out": _leave_one_out,
+    "k-fold": _k_fold,
+}
 
 
 def usual_shares(rows: int) -> tuple[float, float, float]:
@@ -90,3 +110,12 @@ def usual_shares(rows: int) -> tuple[float, float, float]:
     if rows < 100_000:
         return 0.6, 0.2, 0.2
     return (0.98, 0.01, 0.01) if rows <= 1_000_000 else (0.995, 0.0025, 0.0025)
+
+
+def _holdout_shares(examples: DataFrame, settings: FeatureSettings, test_share: float) -> tuple[float, float]:
+    """Shares of validation and test rows."""
+    return usual_shares(examples.count())[1:] if settings.shares == "by_size" else (settings.valid_share, test_share)
+
+
+def _split_from(value: Column, first_valid: Column, first_test: Column) -> Column:
+    return F.when(value >= first_test, "test").when(value >= first_valid, "valid").otherwise("train")

@@ -1,56 +1,124 @@
-"""Finds features that know the future: change everything from a moment on, and see which earlier features change.
+"""Are features honest? `millrace features audit --date D` looks for leaks from the future and for serving skew.
 
-A feature of an impression may use only what was known before the impression. So whatever happens later, labels
-flipped, rows gone, rows added, must leave it as it was.
+Leaks: see `features/inspect/leaks.py`. Skew: features of some impressions of the day are computed once on Spark, as for
+a training set, and once by `RequestFeatures`, as for a request; both must be equal.
 """
 
-from collections.abc import Callable
-from datetime import date
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from features.catalog import COLUMNS
+from conf import Config, UserError
+from etl.tables import dim
+from etl.warehouse.store import Warehouse
+from features import catalog
+from features.compute.request_rows import RequestFeatures
+from features.compute.spark_rows import LOGGED, unscaled_features
+from features.compute.training_statistics import TrainingStatistics
+from features.counts.counts_before import ClickRates, fit_click_rates
+from features.counts.running_counts import load_running_counts
+from features.dataset.examples import load_examples
+from features.dataset.sampling import hash_uniform
+from features.dataset.splits import split_by_day
+from features.inspect.leaks import find_leaks
+from features.settings import FeatureSettings
 
-Compute = Callable[[DataFrame], DataFrame]
+NUM_REQUESTS = 200  # impressions of the day that are computed both ways
+TOLERANCE = 1e-6  # of numbers, in units of the larger one or 1
 
 
-def find_leaks(examples: DataFrame, compute: Compute, day: date, key: str = "example_id") -> list[str]:
-    """Names of the features of rows up to and including `day` that change with the rows of `day` and later.
+def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> dict[str, Any]:
+    """Audit the catalog on the impressions of the window that ends with `day`.
 
-    `compute` makes features (columns `f_<name>` or others, beside `key`) of labelled examples with `day` and `label`,
-    counting whatever it counts among those same examples. Three other futures are tried: labels from `day` on are
-    flipped; rows after `day` are gone; rows from `day` on are there twice. Empty when nothing leaks.
+    Args:
+        spark: the session.
+        config: section features is read.
+        day: the last one.
+        share: of the users whose impressions are used; leaks of a count show in a sample, too, at less cost.
+
+    Returns:
+        rows, the examples that were used, and requests, those computed both ways.
+
+    Raises:
+        UserError: that names every feature that leaks or differs, or says that there are no examples.
     """
-    is_future = F.col("day") >= F.lit(day)
-    flipped = examples.withColumn("label", F.when(is_future, 1 - F.col("label")).otherwise(F.col("label")))
-    gone = examples.where(F.col("day") <= F.lit(day))
-    copies = examples.where(is_future).withColumn(key, F.concat(F.col(key).cast("string"), F.lit("-again")))
-    doubled = examples.unionByName(copies)
-    wanted = examples.where(F.col("day") <= F.lit(day)).select(key)
-    kept = {*examples.columns}
-    found = compute(examples).join(wanted, on=key, how="left_semi").persist()
+    warehouse, settings = Warehouse(spark, config), config.get(FeatureSettings)
+    # Without logged values: they would hide what a feature computes.
+    examples = load_examples(warehouse, settings, day).where(F.col("day") <= F.lit(day)).drop(LOGGED)
+    examples = examples.where(hash_uniform("user_id") < share).persist()
     try:
-        names = [name for name in found.columns if name not in kept]
-        leaks = set()
-        for other in (flipped, gone, doubled):
-            renamed = compute(other).select(key, *[F.col(name).alias(f"{name}__other") for name in names])
-            both = found.join(renamed, on=key, how="inner")
-            differ = [
-                F.max(~_same(F.col(name), F.col(f"{name}__other"), dict(found.dtypes)[name])).alias(name)
-                for name in names
-            ]
-            row = both.agg(*differ).collect()[0]
-            leaks |= {name for name in names if row[name]}
+        rates = fit_click_rates(split_by_day(examples, settings, day).where("split = 'train'"), settings.prior_strength)
+        users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
+
+        def compute(rows: DataFrame) -> DataFrame:
+            return unscaled_features(rows, users, items, rows, rates, settings)
+
+        rows, days = examples.count(), sorted(r["day"] for r in examples.select("day").distinct().collect())
+        if len(days) < 2:
+            raise UserError(f"{len(days)} days of examples up to {day}: an audit needs an earlier and a later one")
+        if leaks := find_leaks(examples, compute, days[-2]):
+            raise UserError(f"features of {day} change with later days, so they know the future: {', '.join(leaks)}")
+        offline = compute(examples).where(F.col("day") == F.lit(days[-1])).orderBy("example_id").limit(NUM_REQUESTS)
+        requests = offline.withColumn("at", F.col("at").cast("double")).collect()
+        skew = _skew(_request_features(examples, users, items, days[-1], rates, requests), requests)
     finally:
-        found.unpersist()
-    order = [f"f_{feature.name}" for feature in COLUMNS]
-    return sorted(leaks, key=lambda name: (order.index(name) if name in order else len(order), name))
+        examples.unpersist()
+    if skew:
+        differences = ", ".join(f"{name} by {gap:.3g}" for name, gap in skew.items())
+        raise UserError(f"features of {day} differ between training and requests: {differences}")
+    return {"rows": rows, "requests": len(requests)}
 
 
-def _same(a: Column, b: Column, kind: str) -> Column:
-    """Equal, numbers up to the order of sums."""
-    if kind not in ("float", "double"):
-        return a.eqNullSafe(b)
-    close = F.abs(a - b) <= 1e-6 * F.greatest(F.abs(a), F.abs(b), F.lit(1.0))
-    return a.eqNullSafe(b) | F.coalesce(close, F.lit(False))
+def _request_features(
+    examples: DataFrame, users: DataFrame, items: DataFrame, day: date, rates: ClickRates, requests: Sequence[Row]
+) -> RequestFeatures:
+    """What a server of `day` would have in memory for these requests."""
+    pairs = examples.sparkSession.createDataFrame(
+        [(row["user_id"], row["item_id"]) for row in requests], "user_id string, item_id string"
+    )
+    user_rows = users.join(F.broadcast(pairs.select("user_id").distinct()), on="user_id", how="left_semi").collect()
+    # As seconds: collected timestamps are in the machine's time zone, which need not be UTC.
+    seconds = F.col("published_at").cast("double")
+    item_rows = (
+        items.join(F.broadcast(pairs.select("item_id").distinct()), on="item_id", how="left_semi")
+        .select("item_id", "category", "author", seconds.alias("published_at"))
+        .collect()
+    )
+    impressions = examples.join(F.broadcast(items.select("item_id", "category")), on="item_id", how="left")
+    return RequestFeatures(
+        TrainingStatistics.from_rates(rates),
+        load_running_counts(impressions, rates, day, pairs),
+        {row["user_id"]: row.asDict() for row in user_rows},
+        {row["item_id"]: row.asDict() | {"published_at": _utc(row["published_at"])} for row in item_rows},
+    )
+
+
+def _skew(online: RequestFeatures, requests: Sequence[Row]) -> dict[str, float]:
+    """{feature: largest difference of a request from the training set's row}, for features that differ at all."""
+    gaps: dict[str, float] = {}
+    for request in requests:
+        fields = {name: request[name] for name in ("user_id", "item_id", "position", "device")}
+        unscaled = online.unscaled({**fields, "at": _utc(request["at"])})
+        for feature in catalog.COLUMNS:
+            gap = _gap(unscaled[feature.name], request[f"f_{feature.name}"])
+            if gap > TOLERANCE:
+                gaps[feature.name] = max(gap, gaps.get(feature.name, 0.0))
+    return gaps
+
+
+def _gap(online: Any, offline: Any) -> float:
+    if online == offline:
+        return 0.0
+    if not isinstance(online, float) or not isinstance(offline, float):  # ids, text, or one of them missing
+        return math.inf
+    if math.isnan(online) and math.isnan(offline):
+        return 0.0
+    return abs(online - offline) / max(abs(online), abs(offline), 1.0)
+
+
+def _utc(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,7 @@
-"""The best AUC and log loss that any model could reach on a generated day: the true probabilities against the clicks.
+"""Expected AUC and log loss of the true click probabilities of a generated day: `millrace features oracle`.
 
-The only reader of the simulator's truth. On real data there is none, and the stage does nothing.
+No model is expected to do better. The only reader of the simulator's truth; on real data there is none, and the stage
+does nothing.
 """
 
 from datetime import date
@@ -13,7 +14,7 @@ from conf.runs import start_run
 from conf.versions import current_version
 from etl.warehouse.store import Warehouse
 from features.dataset.build import split_examples
-from features.dataset.kinds import EXAMPLES
+from features.dataset.names import EXAMPLES
 from features.metrics.spark import auc_and_log_loss
 from features.settings import FeatureSettings
 
@@ -24,24 +25,32 @@ MODEL = "best_possible"
 
 
 def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
-    """Measure the truth on the held-out rows of the day's training set and leave a run folder for `etl results`."""
+    """Measure the truth on the held-out rows of the day's training set and leave a run folder for `etl results`.
+
+    Returns:
+        auc and log_loss of the validation and the test rows; nothing on real data.
+
+    Raises:
+        UserError: when the truth is of other impressions, or there is no training set of `day`.
+    """
     paths = config.get(Paths)
-    if not any(paths.truth.glob("dt=*")):
+    if not any(paths.truth.glob("dt=*")):  # only the simulator writes it
         return {}
-    _, about = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
-    rows = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, about["split"])
+    _, metadata = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+    # The same rows as those of the models, by the same split.
+    examples = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, metadata["split"])
     truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")
-    joined = rows.join(truth, on="example_id", how="inner").select(
+    scored = examples.join(truth, on="example_id", how="inner").select(
         "split", "label", F.col("probability").alias("score")
     )
-    told: dict[str, float] = {}
-    with start_run(config, MODEL, day) as found:
+    results: dict[str, float] = {}
+    with start_run(config, MODEL, day) as run_folder:
         for split in ("valid", "test"):
-            numbers = auc_and_log_loss(joined.where(F.col("split") == split))
-            if int(numbers["rows"]) != about["rows"][split]:
-                raise UserError(
-                    f"the truth knows {numbers['rows']:.0f} of {about['rows'][split]} {split} rows: simulate again"
-                )
-            kept: dict[str, float] = {metric: numbers[metric] for metric in ("auc", "log_loss") if metric in numbers}
-            told |= found.log_metrics("evaluate", split, kept, int(numbers["rows"]))
-    return told
+            measured = auc_and_log_loss(scored.where(F.col("split") == split))
+            rows = int(measured["rows"])
+            # An inner join drops impressions without a truth: numbers of a part would flatter or hurt every model.
+            if rows != metadata["rows"][split]:
+                raise UserError(f"the truth has {rows} of {metadata['rows'][split]} {split} rows: simulate again")
+            metrics: dict[str, float] = {name: measured[name] for name in ("auc", "log_loss") if name in measured}
+            results |= run_folder.log_metrics("evaluate", split, metrics, rows)
+    return results

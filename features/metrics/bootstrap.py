@@ -30,6 +30,7 @@ def bootstrap_means(
     means = []
     for start in range(0, num_samples, block):
         counts = rng.poisson(1.0, (min(block, num_samples - start), len(s)))  # (samples, clusters)
+        # A sample without any user would divide by 0.
         means.append((counts @ s) / np.maximum(counts @ w, 1e-12))
     return np.concatenate(means)
 

@@ -28,7 +28,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     from sklearn.metrics import roc_auc_score
 
     y, s = np.asarray(labels) > 0, _checked(scores)
-    if y.all() or not y.any():
+    if y.all() or not y.any():  # scikit-learn warns and returns NaN
         raise ValueError("AUC needs positives and negatives")
     return float(roc_auc_score(y, s))
 
@@ -50,6 +50,7 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
     from scipy.stats import rankdata
 
     y, s = np.asarray(labels) > 0, _checked(scores)
+    # Groups as numbers from 0.
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     order = np.lexsort((s, group))
     # Equal (group, score) pairs share one number that grows by group first, so one ranking of these numbers ranks the
@@ -105,6 +106,7 @@ def calibration_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 1
     """
     y, p = np.asarray(labels, np.float64), _checked(probabilities)
     order = np.argsort(p, kind="stable")
+    # Fewer rows than bins leave some empty.
     members = [rows for rows in np.array_split(order, bins) if len(rows)]
     return np.array([(p[rows].mean(), y[rows].mean(), len(rows)) for rows in members])
 
@@ -123,6 +125,7 @@ def click_metrics(labels: ArrayLike, probabilities: ArrayLike, users: ArrayLike)
     Raises:
         ValueError: when a probability is NaN.
     """
+    # In this order: reports print auc first.
     metrics = {"log_loss": log_loss(labels, probabilities), "ece": calibration_error(labels, probabilities)}
     with contextlib.suppress(ValueError):
         metrics = {"auc": auc(labels, probabilities), **metrics, "gauc": gauc(labels, probabilities, users)}
@@ -138,7 +141,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     from sklearn.metrics import average_precision_score
 
     y, s = np.asarray(labels) > 0, _checked(scores)
-    if not y.any():
+    if not y.any():  # scikit-learn warns and returns 0
         raise ValueError("average precision needs positives")
     return float(average_precision_score(y, s))
 
@@ -180,7 +183,7 @@ def class_f1(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     """
     from sklearn.metrics import f1_score
 
-    y, p = np.asarray(labels).astype(int), np.asarray(scores).argmax(axis=1)
+    y, p = np.asarray(labels).astype(int), np.asarray(scores).argmax(axis=1)  # both (rows,)
     return {f"{kind}_f1": float(f1_score(y, p, average=kind, zero_division=0)) for kind in ("macro", "micro")}
 
 
@@ -211,6 +214,7 @@ def cost_curve(labels: ArrayLike, scores: ArrayLike, cost_fn: float, cost_fp: fl
     fpr, tpr, _ = roc_curve(np.asarray(labels) > 0, _checked(scores), drop_intermediate=False)
     p = np.linspace(0, 1, points)
     x = p * cost_fn / (p * cost_fn + (1 - p) * cost_fp)
+    # Each threshold is a line over x; the curve is the lower envelope.
     costs = np.outer(1 - tpr, x) + np.outer(fpr, 1 - x)  # (thresholds, points)
     return np.stack([x, costs.min(axis=0)], axis=1)
 

@@ -38,6 +38,7 @@ def user_ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, k: int) -> d
         {metric: values by user_id}.
     """
     num_positives = truth.groupby("user_id").size()
+    # One row per listed positive, best rank first within a user.
     hits = ranked[ranked["rank"] <= k].merge(truth, on=["user_id", "item_id"]).sort_values(["user_id", "rank"])
     hits["hit_number"] = hits.groupby("user_id").cumcount() + 1
     sums = (
@@ -52,6 +53,7 @@ def user_ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, k: int) -> d
         )
         .groupby("user_id")
         .sum()
+        # Users whose list has no positive, or who have no list.
         .reindex(num_positives.index, fill_value=0.0)
     )
     # The ideal list has its positives at the first ranks: ideal_dcg[n] is the DCG of n of them.
@@ -97,6 +99,7 @@ def diversity_metrics(
     length = categories.groupby("user_id").size()
     category_counts = categories.groupby(["user_id", "category"]).size()
     num_pairs = (length * (length - 1)).where(length > 1)  # a list of one item has no pair
+    # Ordered pairs of equal categories over all ordered pairs.
     same_category = (category_counts * (category_counts - 1)).groupby("user_id").sum() / num_pairs
     counts = pd.Series(popularity, dtype=float) + 1  # an item that nobody chose yet is novel, not infinitely so
     share = counts / counts.sum()

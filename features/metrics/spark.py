@@ -27,6 +27,7 @@ def auc_and_log_loss(scored: DataFrame) -> dict[str, float]:
     per_score = scored.groupBy("score").agg(
         F.count("*").alias("rows"), F.sum("label").alias("positives"), F.sum(_row_log_loss()).alias("loss")
     )
+    # Ranks of all rows from counts by score: ties share the mean of their ranks.
     lower_scores = Window.orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
     mean_rank = F.coalesce(F.sum("rows").over(lower_scores), F.lit(0)) + (F.col("rows") + 1) / 2
     sums = (
@@ -44,7 +45,7 @@ def auc_and_log_loss(scored: DataFrame) -> dict[str, float]:
         return {"rows": 0.0}
     metrics = {"log_loss": float(sums["loss"]) / rows, "rows": rows}
     p, n = float(sums["positives"]), rows - float(sums["positives"])
-    if p and n:
+    if p and n:  # undefined with one class
         metrics["auc"] = (float(sums["ranks"]) - p * (p + 1) / 2) / (p * n)
     return metrics
 
@@ -80,6 +81,7 @@ def calibration_error(scored: DataFrame, bins: int = 10) -> float:
     total = scored.count()
     if not total:
         return 0.0
+    # A window without partition: all scores go through one task, three numbers a row.
     position = F.row_number().over(Window.orderBy("score")) - 1
     size, num_larger = divmod(total, bins)
     head = num_larger * (size + 1)  # rows in the larger bins
@@ -107,8 +109,9 @@ def ranking_metrics(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> d
         {(list, metric, k): value}.
     """
     num_positives = truth.groupby("user_id").agg(F.count("*").alias("num_positives"))
-    users = max(num_positives.count(), 1)
+    users = max(num_positives.count(), 1)  # those without a hit count as 0
     by_rank = Window.partitionBy("list", "user_id").orderBy("rank")
+    # Only hits count, and these are few.
     hits = (
         ranked.join(truth, on=["user_id", "item_id"], how="inner")
         .join(num_positives, on="user_id", how="inner")
@@ -125,6 +128,7 @@ def ranking_metrics(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> d
         }
         is_listed = F.col("rank") <= k
         sums |= {(metric, k): F.sum(F.when(is_listed, gain).otherwise(0.0)) for metric, gain in gains.items()}
+    # All metrics of all lists and lengths in one aggregation.
     columns = [column.alias(f"sum_{i}") for i, column in enumerate(sums.values())]
     rows = hits.groupBy("list").agg(*columns).collect()
     return {(row["list"], metric, k): row[f"sum_{i}"] / users for row in rows for i, (metric, k) in enumerate(sums)}

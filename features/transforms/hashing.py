@@ -1,13 +1,21 @@
-"""Hashes as Spark computes them, without Spark."""
+"""Hashes of categorical values as Spark computes them, without Spark."""
 
 import xxhash
 
-SEED = 42  # Spark's, for xxhash64
+SPARK_SEED = 42  # of Spark's xxhash64
 
 
-def bucket(index: int, value: object, buckets: int) -> int:
-    """pmod(xxhash64(index, text), buckets − 1) + 1, as Spark computes it: each value's hash seeds the next."""
-    first = xxhash.xxh64_intdigest(index.to_bytes(4, "little"), SEED)
-    hashed = xxhash.xxh64_intdigest(str(value).encode(), first)
-    signed = hashed - (1 << 64) if hashed >= 1 << 63 else hashed
+def hash_bucket(feature_index: int, value: object, buckets: int) -> int:
+    """Spark's pmod(xxhash64(index, text), buckets − 1) + 1; bucket 0 is for missing values.
+
+    Spark chains the hashes of several columns: each seeds the next.
+
+    Args:
+        feature_index: seeds the hash, so that equal values of two features get different buckets.
+        value: hashed as text.
+        buckets: size of the feature's id range, bucket 0 included.
+    """
+    seed = xxhash.xxh64_intdigest(feature_index.to_bytes(4, "little"), SPARK_SEED)
+    unsigned = xxhash.xxh64_intdigest(str(value).encode(), seed)
+    signed = unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned  # Spark's bigint
     return signed % (buckets - 1) + 1

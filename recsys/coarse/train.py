@@ -13,6 +13,7 @@ from conf import Config
 from conf.runs import start_run
 from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
+from features.dataset.names import WEIGHT
 from recsys import calibration
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
@@ -52,7 +53,7 @@ def train(
     categorical = [SPARSE[i].name for i in CATEGORIES]
     about = {"feature_name": NAMES, "categorical_feature": categorical, "free_raw_data": False}
     groups = [lists_of(part) if ranking else None for part in (rows, valid)]
-    data = lgb.Dataset(matrix(rows), rows.label, group=groups[0], **about)
+    data = lgb.Dataset(matrix(rows), rows.label, weight=rows.keys.get(WEIGHT), group=groups[0], **about)
     held_out = lgb.Dataset(matrix(valid), valid.label, group=groups[1], reference=data, **about)
     parameters = {
         "objective": settings.objective,

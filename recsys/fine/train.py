@@ -21,6 +21,7 @@ from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
+from features.dataset.names import WEIGHT
 from features.metrics.classification import click_metrics, log_loss, row_log_losses
 from recsys import calibration
 from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
@@ -157,6 +158,8 @@ def _weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDArray[
     if settings.negative_rate < 1:
         lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
         weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
+    if WEIGHT in rows.keys:
+        weight = weight * rows.keys[WEIGHT].to_numpy()
     return weight * (at > learned_until) if settings.warm_start else weight
 
 

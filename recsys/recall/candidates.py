@@ -23,11 +23,11 @@ from etl.session import run_concurrently
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
-from features.dataset.build import countable, features_of_pairs, split_examples
-from features.dataset.draws import uniform
-from features.dataset.files import as_dataset_columns, write_candidates
-from features.dataset.kinds import EXAMPLES
-from features.dataset.splits import follows_time
+from features.dataset.build import candidate_features, countable_rows, split_examples
+from features.dataset.names import EXAMPLES
+from features.dataset.parquet import select_dataset_columns, write_candidates
+from features.dataset.sampling import hash_uniform
+from features.dataset.splits import TIME_ORDERED
 from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
 from recsys.recall import channel_of
@@ -188,9 +188,9 @@ class _Maker:
             for name, pairs in sets.items()
         ]
         pairs = reduce(lambda a, b: a.unionByName(b), marked)
-        known = countable(self.rows, split)
-        features = features_of_pairs(self.warehouse, settings, self.day, pairs, known, self.about["statistics"])
-        write_candidates(as_dataset_columns(features, [*KEYS, "part"]), folder, list(sets), settings)
+        known = countable_rows(self.rows, split)
+        features = candidate_features(self.warehouse, settings, self.day, pairs, known, self.about["statistics"])
+        write_candidates(select_dataset_columns(features, [*KEYS, "part"]), folder, list(sets), settings)
 
     def _shown_at(self, name: str) -> float:
         """When the candidates of a set are shown, in seconds.
@@ -199,7 +199,7 @@ class _Maker:
         of all times, and candidates are shown after everything.
         """
         split = {"fit": "valid", "holdout": "test"}.get(name)
-        if split and follows_time(self.about["split"]):
+        if split and self.about["split"] in TIME_ORDERED:
             rows = self.rows.where(self.rows["split"] == split)
             return float(rows.selectExpr("min(cast(at as double))").collect()[0][0])
         return datetime.combine(self.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
@@ -240,7 +240,7 @@ class _Maker:
 def _some_users(labelled: "DataFrame") -> pd.DataFrame:
     """All candidates of as many users as FIT_ROWS allows, drawn by a hash, in a fixed order."""
     share = min(1.0, FIT_ROWS / max(labelled.count(), 1))
-    drawn = labelled.where(uniform("user_id") < share)
+    drawn = labelled.where(hash_uniform("user_id") < share)
     found: pd.DataFrame = drawn.select("user_id", "item_id", "scores", "label").toPandas()
     return found.sort_values(["user_id", "item_id"], ignore_index=True)
 

@@ -12,17 +12,24 @@ from data.impressions import write_days
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths
+from conf import Config, Paths, UsageError, UserError
+from conf.versions import current_version
 from etl.warehouse.store import Warehouse
+from features import catalog
 from features.catalog import COLUMNS, DENSE, Dense
-from features.counts.known import Rates, fit_rates, with_counts
+from features.compute.request_rows import RequestFeatures
+from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
+from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
+from features.counts.running_counts import RunningCounts
 from features.dataset import splits
 from features.dataset.build import run as build
 from features.dataset.examples import from_interactions
-from features.inspect.audit import find_leaks
+from features.inspect import audit, selection
+from features.inspect.leaks import find_leaks
 from features.settings import FeatureSettings
-from features.transforms.offline import fit, raw_features, standardise
-from features.transforms.online import Known, OnlineFeatures
+from recsys.dataset import read_rows
+from training.inputs.dataset import open_dataset
+from training.tasks.click import Click
 
 EXAMPLES = "user_id string, item_id string, day date, label int, category string, position int"
 SHOWN = (
@@ -46,7 +53,9 @@ def test_counts_see_only_earlier_days(spark: SparkSession) -> None:
         EXAMPLES,
     )
     rows = spark.createDataFrame([("u", "i", day, 0, "c", 1) for day in days], EXAMPLES)
-    found = {row["day"]: row for row in with_counts(rows, known, Rates(0.5, {1: 0.75, 2: 0.25}), 20.0).collect()}
+    found = {
+        row["day"]: row for row in with_counts_before(rows, known, ClickRates(0.5, {1: 0.75, 2: 0.25}, 20.0)).collect()
+    }
     assert [(found[d]["item_shown"], found[d]["item_clicks"]) for d in days] == [(None, None), (2, 1), (3, 2)]
     assert [found[d]["item_expected"] for d in days] == [None, 1.0, 1.75]
     assert [(found[d]["category_shown"], found[d]["category_clicks"]) for d in days] == [(None, None), (2, 1), (4, 2)]
@@ -83,20 +92,19 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
     """Thousands of random rows: ids are equal, numbers to a few units of float32."""
     examples, (users, items) = random_examples(4000), profiles()
     shown = spark.createDataFrame(examples, SHOWN).persist()
-    rates = fit_rates(shown.where("day < '2026-04-05'"))
+    rates = fit_click_rates(shown.where("day < '2026-04-05'"), SETTINGS.prior_strength)
     topics = {item[0]: item[1] for item in items}
-    raw = raw_features(
+    raw = unscaled_features(
         shown, spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS), shown, rates, SETTINGS
     ).persist()
-    statistics = fit(raw.where("day < '2026-04-05'"), rates)
-    offline = {row["example_id"]: row.asDict() for row in standardise(raw, statistics).collect()}
+    statistics = fit_statistics(raw.where("day < '2026-04-05'"), rates, SETTINGS)
+    offline = {row["example_id"]: row.asDict() for row in scale_features(raw, statistics).collect()}
 
-    known = Known(rates)
+    counts = RunningCounts(rates)
     names = [part.split()[0] for part in SHOWN.split(", ", 8)]
-    online = OnlineFeatures(
+    online = RequestFeatures(
         statistics,
-        known,
-        SETTINGS.prior_strength,
+        counts,
         {row[0]: dict(zip([part.split()[0] for part in USERS.split(", ")], row, strict=True)) for row in users},
         {row[0]: dict(zip([part.split()[0] for part in ITEMS.split(", ")], row, strict=True)) for row in items},
     )
@@ -106,7 +114,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
         for request in today:
             if request["features"]:
                 continue  # keeps what was logged: its own test
-            found = online.row(request)
+            found = online.scaled(request)
             expected = offline[request["example_id"]]
             for feature in COLUMNS:
                 value = expected[f"f_{feature.name}"]
@@ -116,7 +124,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
                     assert found[feature.name] == value, (feature.name, request)
             compared += 1
         for request in today:  # the day is over
-            known.add({**request, "category": topics.get(request["item_id"])})
+            counts.add({**request, "category": topics.get(request["item_id"])})
     assert compared == 3999
     logged = offline["e0"]
     mean, deviation = statistics.mean["user_rate"], statistics.deviation["user_rate"]
@@ -129,7 +137,7 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
 def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:
     users, items = profiles()
     known_users, known_items = spark.createDataFrame(users, USERS), spark.createDataFrame(items, ITEMS)
-    return lambda rows: raw_features(rows, known_users, known_items, rows, Rates(0.3), SETTINGS)
+    return lambda rows: unscaled_features(rows, known_users, known_items, rows, ClickRates(0.3), SETTINGS)
 
 
 def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: SparkSession) -> None:
@@ -149,7 +157,7 @@ def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: Spa
             .join(tomorrow, on=["user_id", "day"], how="left")
         )
 
-    assert find_leaks(rows, leaky, date(2026, 4, 4)) == ["f_back", "f_label", "f_overall", "f_today"]
+    assert find_leaks(rows, leaky, date(2026, 4, 4)) == ["f_label", "f_today", "f_overall", "f_back"]
     rows.unpersist()
 
 
@@ -160,7 +168,10 @@ def test_by_day_and_by_time_every_test_row_is_later_than_every_training_row(spar
     ]
     examples = spark.createDataFrame(rows, "user_id string, item_id string, at timestamp, day date, label int")
     settings = FeatureSettings()
-    for split in (splits.by_day(examples, settings, date(2026, 4, 5)), splits.by_name(examples, settings, "time")):
+    for split in (
+        splits.split_by_day(examples, settings, date(2026, 4, 5)),
+        splits.split_by_method(examples, settings, "time"),
+    ):
         found: dict[str, list[datetime]] = {"train": [], "valid": [], "test": []}
         for row in split.collect():
             found[row["split"]].append(row["at"])
@@ -172,7 +183,7 @@ def test_at_random_each_item_has_its_share_and_no_pair_is_on_both_sides(spark: S
     rng = np.random.default_rng(4)
     pairs = [(f"u{rng.integers(300)}", f"i{rng.integers(12)}", 1) for _ in range(3000)]  # many doubled
     examples = spark.createDataFrame(pairs, "user_id string, item_id string, label int")
-    split = splits.by_name(examples, FeatureSettings(), "random").toPandas()
+    split = splits.split_by_method(examples, FeatureSettings(), "random").toPandas()
     assert len(split) == 3000
     assert (split.groupby(["user_id", "item_id"])["split"].nunique() == 1).all()
     once = split.drop_duplicates(["user_id", "item_id"])
@@ -181,23 +192,36 @@ def test_at_random_each_item_has_its_share_and_no_pair_is_on_both_sides(spark: S
     assert 0.05 < (once["split"] == "valid").mean() < 0.1
 
 
-def test_folds_hold_every_row_once_and_shuffle_anew(spark: SparkSession) -> None:
+def test_in_k_fold_every_pair_tests_once_and_another_seed_shuffles_anew(spark: SparkSession) -> None:
     pairs = [(f"u{i % 50}", f"i{i // 50}") for i in range(1000)]
     examples = spark.createDataFrame([*pairs, pairs[0]], "user_id string, item_id string")
-    first = splits.k_fold(examples, 5, seed=1).toPandas()
-    assert sorted(first["fold"].unique()) == [0, 1, 2, 3, 4]
-    assert first["fold"].value_counts().min() > 150
-    assert first[(first["user_id"] == "u0") & (first["item_id"] == "i0")]["fold"].nunique() == 1
-    again = splits.k_fold(examples, 5, seed=1, repeat=1).toPandas()
-    assert (first["fold"] != again["fold"]).mean() > 0.5
-    with pytest.raises(ValueError, match="2 or more"):
-        splits.k_fold(examples, 1, seed=1)
+
+    def tested(fold: int, seed: int = 1) -> list[tuple[str, str]]:
+        settings = FeatureSettings(folds=5, fold=fold, seed=seed)
+        frame = splits.split_by_method(examples, settings, "k-fold").toPandas()
+        assert frame["split"].value_counts()["valid"] > 150
+        test = frame[frame["split"] == "test"]
+        return list(zip(test["user_id"], test["item_id"], strict=True))
+
+    folds = [tested(fold) for fold in range(5)]
+    assert sorted(pair for fold in folds for pair in fold) == sorted([*pairs, pairs[0]])
+    assert min(map(len, folds)) > 150
+    assert len(set(folds[0]) & set(tested(0, seed=2))) < 0.5 * len(folds[0])
+    with pytest.raises(UserError, match="of 5 folds the last is 4"):
+        splits.split_by_method(examples, FeatureSettings(fold=5), "k-fold")
 
 
 def test_the_more_rows_the_smaller_the_parts_that_are_held_out() -> None:
     assert splits.usual_shares(10_000) == (0.6, 0.2, 0.2)
     assert splits.usual_shares(1_000_000) == (0.98, 0.01, 0.01)
     assert sum(splits.usual_shares(10**8)) == pytest.approx(1)
+
+
+def test_shares_by_size_replace_the_settings(spark: SparkSession) -> None:
+    rows = [("u", f"i{n}", datetime(2026, 4, 1) + timedelta(minutes=n), 1) for n in range(1000)]
+    examples = spark.createDataFrame(rows, "user_id string, item_id string, at timestamp, label int")
+    split = splits.split_by_method(examples, FeatureSettings(shares="by_size"), "time").toPandas()["split"]
+    assert split.value_counts().to_dict() == pytest.approx({"train": 600, "valid": 200, "test": 200}, abs=2)
 
 
 def test_leave_one_out_tests_each_users_last_positive(spark: SparkSession) -> None:
@@ -207,7 +231,8 @@ def test_leave_one_out_tests_each_users_last_positive(spark: SparkSession) -> No
         rows, "user_id string, item_id string, at timestamp, day date, label int, example_id string"
     )
     found = {
-        row["item_id"]: row["split"] for row in splits.by_name(examples, FeatureSettings(), "leave-one-out").collect()
+        row["item_id"]: row["split"]
+        for row in splits.split_by_method(examples, FeatureSettings(), "leave-one-out").collect()
     }
     assert found == {"i1": "train", "i2": "train", "i3": "valid", "i4": "test", "neg": "test"}
 
@@ -250,3 +275,56 @@ def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
         assert train[name].std(ddof=0) == pytest.approx(1, abs=1e-3)
     assert (published / "train/_common_metadata").exists()
     assert Path(config.get(Paths).datasets("examples", days[-1]) / "current.json").exists()
+
+
+def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
+    spark: SparkSession, config: Config
+) -> None:
+    """F2, F8, F9: weights undo the sampling, and every reader of the training set finds them."""
+    days = [date(2026, 5, day) for day in range(1, 6)]
+    write_days(spark, Warehouse(spark, config), days)
+    values = {"balance": "under_sample", "negative_rate": 0.5, "whiten": "zca", "prior_strength": "moments"}
+    config = config.with_values({f"features.{name}": value for name, value in values.items()})
+    row_counts = build(spark, config, days[-1])
+    folder, metadata = current_version(config.get(Paths).datasets("examples", days[-1]), command="")
+    train, test = (pq.read_table(folder / split).to_pandas() for split in ("train", "test"))
+    assert len(train) == row_counts["train"] == metadata["rows"]["train"] < 180
+    assert set(train[train["label"] == 0]["weight"]) == {2.0}
+    assert set(train[train["label"] == 1]["weight"]) == set(test["weight"]) == {1.0}
+    assert train["weight"].sum() == pytest.approx(180, rel=0.15)
+    assert len(test) == 60
+    assert metadata["statistics"]["prior_strength"] != 20
+    dense = test[[f"f_{feature.name}" for feature in DENSE]].to_numpy()
+    assert np.isfinite(dense).all()
+    assert len(metadata["statistics"]["whitening"]["mean"]) == len(DENSE)
+    assert read_rows(folder / "train").keys["weight"].tolist() == train.sort_values("at_s")["weight"].tolist()
+    assert open_dataset(config, Click(), days[-1]).columns.weight == "weight"
+
+
+def test_an_audit_passes_the_catalog_and_names_a_feature_that_knows_the_future(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [date(2026, 5, day) for day in range(1, 4)]
+    write_days(spark, Warehouse(spark, config), days)
+    assert audit.run(spark, config, days[-1]) == {"rows": 180, "requests": 60}
+    leak = Dense("clicked", "label", "the label itself")
+    monkeypatch.setattr(catalog, "FEATURES", (*catalog.FEATURES, leak))
+    monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, leak))
+    with pytest.raises(UserError, match=r"know the future: f_clicked$"):
+        audit.run(spark, config, days[-1])
+    monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, Dense("drawn", "rand()", "another one each time")))
+    with pytest.raises(UserError, match="know the future: f_drawn"):
+        audit.run(spark, config, days[-1])
+
+
+@pytest.mark.parametrize("method", selection.METHODS)
+def test_features_are_selected_from_a_training_set(spark: SparkSession, config: Config, method: str) -> None:
+    days = [date(2026, 5, day) for day in range(1, 6)]
+    write_days(spark, Warehouse(spark, config), days)
+    build(spark, config, days[-1])
+    choice = selection.run(config, days[-1], method, 3)
+    assert choice["method"] == method
+    assert 0 < len(choice["selected"]) <= 3
+    assert sorted([*choice["selected"], *choice["dropped"]]) == sorted(feature.name for feature in DENSE)
+    with pytest.raises(UsageError, match="choose from filter, wrapper, embedded"):
+        selection.run(config, days[-1], "magic", 3)

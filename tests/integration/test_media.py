@@ -15,8 +15,8 @@ from conf.versions import current_version
 from etl.results import job as results
 from etl.tables import ads, dim, ods
 from etl.warehouse.store import Warehouse
-from features.counts.engagement import with_followed, with_history
-from features.dataset import media
+from features.counts.engagement import with_engagement_labels, with_history
+from features.dataset import covers, titles
 from training.finished import predict
 from training.finished.trained import open_trained
 from training.inputs.petastorm_readers import make_reader
@@ -52,7 +52,7 @@ def home(spark: SparkSession, config: Config) -> Config:
 
 
 def test_covers_are_brought_to_one_size_and_what_is_no_image_is_named(spark: SparkSession, home: Config) -> None:
-    told = media.run_covers(spark, home, DAY)
+    told = covers.run(spark, home, DAY)
     # i0 has no topic, the stranger is nobody's.
     assert (told["rows_in"], told["rows_quarantined"], told["rows_invalid"]) == (ITEMS + 1, 1, 2)
     assert told["train"] + told["valid"] + told["test"] == told["rows_out"] == ITEMS - 2
@@ -68,7 +68,7 @@ def test_covers_are_brought_to_one_size_and_what_is_no_image_is_named(spark: Spa
         assert row.label == topic
         # cv2 writes blue, green, red; a reader of the data set sees red, green, blue.
         assert row.cover.mean(axis=(0, 1)).argmax() == 2 - topic
-    assert media.run_covers(spark, home, DAY) == told
+    assert covers.run(spark, home, DAY) == told
 
 
 def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark: SparkSession, home: Config) -> None:
@@ -107,7 +107,7 @@ def test_the_last_layer_trains_on_what_a_frozen_body_found_once(spark: SparkSess
 
 
 def test_titles_are_words_of_any_script(spark: SparkSession, home: Config) -> None:
-    told = media.run_titles(spark, home, DAY)
+    told = titles.run(spark, home, DAY)
     assert (told["rows_in"], told["rows_invalid"]) == (ITEMS, 1)
     found = run(home, ["text_gru"], DAY, Training())
     assert found["test_accuracy"] > 0.9
@@ -142,13 +142,13 @@ def test_what_followed_a_click_is_known_for_clicks_alone(spark: SparkSession) ->
     interactions = spark.createDataFrame(acts, "impression_id string, action string")
     found = {
         row["example_id"]: (row["label_like"], row["label_purchase"])
-        for row in with_followed(rows, interactions).collect()
+        for row in with_engagement_labels(rows, interactions).collect()
     }
     assert found == {"a": (1, 0), "b": (0, 0), "c": (None, None)}
-    unknown = with_followed(rows, None).where(F.col("label_like").isNotNull())
+    unknown = with_engagement_labels(rows, None).where(F.col("label_like").isNotNull())
     assert unknown.count() == 0
 
 
 def test_files_are_named_where_there_are_none(spark: SparkSession, home: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no covers in"):
-        media.run_covers(spark, home.with_values({"paths.home": str(tmp_path)}), DAY)
+        covers.run(spark, home.with_values({"paths.home": str(tmp_path)}), DAY)

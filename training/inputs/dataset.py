@@ -15,11 +15,11 @@ from conf import Config, Paths, UserError
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
 from features.dataset import positives
+from features.dataset.names import SPLITS, WEIGHT
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 
-SPLITS = ("train", "valid", "test")
 ITEMS_FILE = "items.npz"
 BUILD_COMMANDS = {"covers": "features covers", "titles": "features titles"}
 """Verbs that write a kind of data set; `features build` writes the others."""
@@ -93,8 +93,15 @@ def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskD
         dense=tuple(f"f_{name}" for name in inputs.dense),
         lists=task.lists,
         labels=task.labels,
+        weight=WEIGHT if _has_weights(folder) else None,
     )
     return TaskDataset(folder, inputs, columns, index_version())
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether the training rows were sampled (`features.balance`), so that weights have to undo it."""
+    file = next((folder / "train").glob("*.parquet"), None)
+    return file is not None and WEIGHT in pq.read_schema(file).names
 
 
 def _topic_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, list_length: int) -> TaskDataset:

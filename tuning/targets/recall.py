@@ -4,7 +4,7 @@ from datetime import date
 
 from conf import Config, Paths
 from conf.versions import current_version
-from features.dataset.kinds import EXAMPLES
+from features.dataset.names import EXAMPLES
 from tuning.targets.trial import Trial
 
 

@@ -16,7 +16,7 @@ from conf import Config, Paths, UserError
 from conf.runs import newest_run, read_jsonl
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE
-from features.dataset.kinds import EXAMPLES
+from features.dataset.names import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export

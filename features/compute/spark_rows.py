@@ -1,0 +1,171 @@
+"""Examples -> feature columns on Spark, for training sets and candidates: hashed ids and scaled numbers.
+
+Three steps: `unscaled_features` of all rows, `fit_statistics` of the training rows, `scale_features` of all rows.
+"""
+
+from dataclasses import asdict, replace
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]
+from pyspark.sql.types import ArrayType, DoubleType
+
+from features import catalog
+from features.catalog import Dense, Feature, Sparse
+from features.compute.training_statistics import TrainingStatistics
+from features.counts.counts_before import ClickRates, with_counts_before
+from features.counts.engagement import with_history
+from features.settings import FeatureSettings
+from features.transforms import FITTED, transformed_source, with_transformed
+from features.transforms.scales import SCALES
+from features.transforms.vocabulary import Vocabulary
+from features.transforms.whitening import Whitening
+
+ITEM = next(feature for feature in catalog.SPARSE if feature.name == "item_id")
+LOGGED = "features"  # column of an impression with the values that were computed when it was shown
+NUM_RESERVED_IDS = 2  # of a vocabulary: missing and unknown
+
+
+def unscaled_features(
+    examples: DataFrame,
+    users: DataFrame,
+    items: DataFrame,
+    impressions: DataFrame,
+    rates: ClickRates,
+    settings: FeatureSettings,
+) -> DataFrame:
+    """Add every feature under its name with a leading `f_`, before scaling, and `history`.
+
+    A value that was logged with the impression is used as it is.
+
+    Args:
+        examples: as `load_examples` gives them, or candidates with the same columns but label and features.
+        users: a snapshot of dim_user.
+        items: a snapshot of dim_item; broadcast, since items are fewer than examples.
+        impressions: the labelled examples that may be counted.
+        rates: of the training rows.
+        settings: of the features.
+    """
+    # Named, so that a new column of a dimension never shadows one of the examples.
+    user_columns = users.select("user_id", "gender", "age_group", "city")
+    item_columns = items.select("item_id", "category", "author", "published_at")
+    joined = examples.join(user_columns, on="user_id", how="left").join(
+        F.broadcast(item_columns), on="item_id", how="left"
+    )
+    counted = with_counts_before(joined, impressions.join(F.broadcast(item_columns), on="item_id", how="left"), rates)
+    choices = impressions.withColumn("item_code", _unscaled(ITEM))
+    counted = with_history(counted, choices, settings.history_length)
+    has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
+    keys = [*(name for name in examples.columns if name != LOGGED), "history"]
+    values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]
+    return counted.select(*keys, *values)
+
+
+def fit_statistics(train: DataFrame, rates: ClickRates, settings: FeatureSettings) -> TrainingStatistics:
+    """Statistics of `unscaled_features` of the training split, and of no other row."""
+    statistics = replace(
+        TrainingStatistics.from_rates(rates),
+        transforms={
+            feature.name: dict(vars(FITTED[feature.transform].fit(train, f"f_{feature.name}")))
+            for feature in catalog.DENSE
+            if feature.transform in FITTED
+        },
+        vocabulary={
+            feature.name: list(
+                Vocabulary.fit(
+                    train, f"f_{feature.name}", feature.at_least, max_values=feature.buckets - NUM_RESERVED_IDS
+                ).values
+            )
+            for feature in catalog.SPARSE
+            if feature.at_least
+        },
+    )
+    # In this order: scales are of transformed values, whitening is of scaled ones.
+    statistics = _with_scales(_with_fitted_transforms(train, statistics), statistics)
+    if settings.whiten == "none":
+        return statistics
+    columns = [f"f_{feature.name}" for feature in catalog.DENSE]
+    scaled = scale_features(train, statistics)
+    whitening = Whitening.fit(scaled, columns, settings.whiten, settings.whiten_epsilon)
+    return replace(statistics, whitening=asdict(whitening))
+
+
+def scale_features(rows: DataFrame, statistics: TrainingStatistics) -> DataFrame:
+    """`unscaled_features` as models read them: dense features transformed, scaled and whitened, vocabularies as ids.
+
+    A missing number becomes the feature's default, or 0 once scaled.
+    """
+    rows = _with_fitted_transforms(rows, statistics)
+    scaled = {}
+    for feature in catalog.DENSE:
+        value = (_with_default(feature) - statistics.mean[feature.name]) / statistics.deviation[feature.name]
+        scaled[f"f_{feature.name}"] = F.coalesce(value, F.lit(0.0)).cast("float")  # computed in double
+    for name, values in statistics.vocabulary.items():
+        rows = with_transformed(rows, f"f_{name}", Vocabulary(tuple(values)))
+        scaled[f"f_{name}"] = F.col(f"f_{name}").cast("bigint")  # pandas UDFs give double
+    rows = rows.withColumns(scaled)
+    return _with_whitened(rows, Whitening(**statistics.whitening)) if statistics.whitening else rows
+
+
+def _unscaled(feature: Feature) -> Column:
+    if isinstance(feature, Dense):
+        return F.expr(transformed_source(feature.name, feature.transform, feature.source)).cast("float")
+    value = F.expr(feature.source)
+    if feature.at_least:
+        return value.cast("string")  # its ids come from the training rows, in scale_features
+    # Bucket 0 is for missing values; the index, which never changes, keeps equal values of two features apart.
+    index = F.lit(catalog.FEATURES.index(feature))
+    hashed = F.pmod(F.xxhash64(index, value.cast("string")), F.lit(feature.buckets - 1)) + 1
+    return F.when(value.isNull(), F.lit(0)).otherwise(hashed).cast("bigint")
+
+
+def _logged_or(computed: Column, feature: Feature, has_log: bool) -> Column:
+    """The logged value, where there is one; a log holds numbers, so values of vocabularies are always computed."""
+    if not has_log or (isinstance(feature, Sparse) and feature.at_least):
+        return computed
+    logged = F.col(LOGGED)[feature.name].cast("float" if isinstance(feature, Dense) else "bigint")
+    return F.coalesce(logged, computed)
+
+
+def _with_scales(train: DataFrame, statistics: TrainingStatistics) -> TrainingStatistics:
+    """With mean and deviation of the dense features, in one pass over the training rows."""
+    aggregates = [
+        aggregate(_with_default(feature)).alias(f"{kind}_{feature.name}")
+        for feature in catalog.DENSE
+        for kind, aggregate in zip(("mean", "deviation"), SCALES[feature.scale], strict=True)
+    ]
+    row = train.agg(*aggregates).collect()[0]
+    names = [feature.name for feature in catalog.DENSE]
+    return replace(
+        statistics,
+        mean={name: float(row[f"mean_{name}"] or 0.0) for name in names},
+        # A constant column is divided by 1, and becomes 0.
+        deviation={name: float(row[f"deviation_{name}"] or 0.0) or 1.0 for name in names},
+    )
+
+
+def _with_fitted_transforms(rows: DataFrame, statistics: TrainingStatistics) -> DataFrame:
+    # Each in a pandas UDF: Arrow batches go to Python workers and back, so the catalog prefers expressions.
+    fitted = {f: FITTED[f.transform](**statistics.transforms[f.name]) for f in catalog.DENSE if f.transform in FITTED}
+    return reduce(lambda frame, feature: with_transformed(frame, f"f_{feature.name}", fitted[feature]), fitted, rows)
+
+
+def _with_whitened(rows: DataFrame, whitening: Whitening) -> DataFrame:
+    """Dense columns replaced by their whitened ones, computed side by side in one pandas UDF."""
+
+    def apply(dense: pd.DataFrame) -> pd.Series:
+        return pd.Series(list(whitening.transform(dense.to_numpy(np.float64))))  # (rows,) of (columns,)
+
+    vector = pandas_udf(apply, ArrayType(DoubleType()))(F.struct(*whitening.columns))
+    whitened = {name: F.col("_whitened")[i].cast("float") for i, name in enumerate(whitening.columns)}
+    return rows.withColumn("_whitened", vector).withColumns(whitened).drop("_whitened")
+
+
+def _with_default(feature: Dense) -> Column:
+    """The value, with NaN and infinity (of a logged value) as missing."""
+    value = F.col(f"f_{feature.name}")
+    finite = F.when(F.abs(value) < F.lit(float("inf")), value)
+    return finite if feature.default is None else F.coalesce(finite, F.lit(feature.default))

@@ -1,0 +1,103 @@
+"""Feature rows as Parquet files: training sets with Petastorm's metadata, candidates without.
+
+The Unischema follows from the catalog.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from petastorm.codecs import ScalarCodec
+from petastorm.etl.dataset_metadata import materialize_dataset
+from petastorm.unischema import Unischema, UnischemaField
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringType
+
+from conf import file_url
+from features.catalog import COLUMNS, DENSE, SPARSE
+from features.counts.engagement import ACTIONS
+from features.dataset.names import WEIGHT
+from features.settings import FeatureSettings
+
+LABEL = "label"
+HISTORY = "history"
+ENGAGEMENT_LABELS = tuple(f"label_{action}" for action in ACTIONS)
+
+
+def petastorm_schema(rows: DataFrame) -> Unischema:
+    """Unischema of `rows`: feature columns by the catalog, labels, weight and history, and text for other columns."""
+    fields = {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.int64, LongType()) for feature in SPARSE}
+    fields |= {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.float32, FloatType()) for feature in DENSE}
+    fields |= {name: _scalar(name, np.float32, FloatType()) for name in (LABEL, WEIGHT, "score")}
+    fields |= {name: _scalar(name, np.float32, FloatType(), nullable=True) for name in ENGAGEMENT_LABELS}
+    fields["at_s"] = _scalar("at_s", np.float64, DoubleType())
+    # No codec: a native Parquet list of any length, which Petastorm reads without decoding each row.
+    fields[HISTORY] = UnischemaField(HISTORY, np.int64, (None,), None, False)
+    keys = {name: _scalar(name, np.str_, StringType(), nullable=True) for name in rows.columns if name not in fields}
+    return Unischema("MillraceFeatures", [{**fields, **keys}[name] for name in rows.columns])
+
+
+def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
+    """Write `rows` in the order of `at_s`, then user: a learner that reads the files in order reads time in order.
+
+    Args:
+        rows: as `select_dataset_columns` returns them.
+        folder: replaced when it is there.
+        settings: number of files, and size of the row groups.
+    """
+    ordered = sorted_by_time(rows, settings.files)
+    # Writes Petastorm's metadata when the block ends; row_group_mb becomes Parquet's block size inside it.
+    with materialize_dataset(rows.sparkSession, file_url(folder), petastorm_schema(rows), settings.row_group_mb):
+        ordered.write.mode("overwrite").parquet(file_url(folder))
+
+
+def sorted_by_time(rows: DataFrame, num_files: int) -> DataFrame:
+    """Partition i has the i-th stretch of time, sorted; the same rows always end in the same partitions.
+
+    Spark's own range partitioning draws its bounds from a sample that changes from run to run, and with it the row
+    groups that workers share.
+    """
+    # percentile keeps every distinct value in memory: minutes of 30 days are 43,200.
+    minute = F.floor(F.col("at_s") / 60)
+    shares = [i / num_files for i in range(1, num_files)]
+    bounds = rows.agg(F.percentile(minute, shares)).collect()[0][0] or []
+    file_number = sum((F.when(minute >= bound, 1).otherwise(0) for bound in bounds), F.lit(0)).cast("int")
+    # Ties in time by ids, so that the order within a file repeats, too.
+    keys = [name for name in ("at_s", "user_id", "item_id", "example_id") if name in rows.columns]
+    return rows.repartitionById(num_files, file_number).sortWithinPartitions(*keys)
+
+
+def write_candidates(rows: DataFrame, folder: Path, names: Sequence[str], settings: FeatureSettings) -> None:
+    """Write `rows`, sorted by user, into a folder for each of `names`, the values of their column `part`.
+
+    Rankers read them by Arrow, so plain Parquet will do; and all of a set are of one moment, so time is no order.
+    """
+    # A user's candidates are in one file, so that a ranker sees whole lists.
+    file_number = F.pmod(F.xxhash64("user_id"), F.lit(settings.files)).cast("int")
+    by_user = rows.repartitionById(settings.files, file_number).sortWithinPartitions("part", "user_id", "item_id")
+    # Appended, since the folder already has the positives and items that recall wrote.
+    by_user.write.mode("append").partitionBy("part").parquet(file_url(folder))
+    for name in names:
+        partition = folder / f"part={name}"
+        if partition.exists():
+            partition.rename(folder / name)
+        else:  # a set without rows is a folder with a file without rows
+            rows.drop("part").limit(0).write.parquet(file_url(folder / name))
+
+
+def select_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:
+    """`keys`, at_s (epoch seconds), label (0 where there is none), and what `rows` has of the other columns."""
+    label = F.col(LABEL) if LABEL in rows.columns else F.lit(0.0)
+    optional = [name for name in (*ENGAGEMENT_LABELS, WEIGHT, HISTORY) if name in rows.columns]
+    return rows.select(
+        *keys,
+        F.col("at").cast("double").alias("at_s"),
+        label.cast("float").alias(LABEL),
+        *optional,
+        *[F.col(f"f_{feature.name}") for feature in COLUMNS],
+    )
+
+
+def _scalar(name: str, numpy_type: type, spark_type: DataType, nullable: bool = False) -> UnischemaField:
+    return UnischemaField(name, numpy_type, (), ScalarCodec(spark_type), nullable)
