@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.harness import best_seconds, report, scale_option
 from features.metrics.classification import log_loss
 from recsys.fine.csr import Csr
-from recsys.fine.fm import FM
+from recsys.fine.fm import OnlineFM
+from recsys.fine.parallel import partial_fit_threads
 from recsys.settings import FMSettings
 
 SETTINGS = FMSettings(k=8, alpha=0.05, alpha_v=0.02, l1=0.0, l2=1.0, sigma=0.03)
@@ -78,12 +79,12 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
     }  # fmt: skip
     for name, update in variants.items():
         settings = SETTINGS.model_copy(update={"bits": bits, **update})
-        FM(settings).learn(rows[:100], label[:100])  # compiles
+        OnlineFM(settings).partial_fit(rows[:100], label[:100])  # compiles
         seconds, predicted = [], label
         for _ in range(3):
-            model = FM(settings)
+            model = OnlineFM(settings)
             started = time.perf_counter()
-            predicted = model.learn(rows, label)
+            predicted = model.partial_fit(rows, label)
             seconds.append(time.perf_counter() - started)
         rates[name if update else "FM k=8, one core"] = len(label) / min(seconds)
         losses[f"log_loss {name}"] = log_loss(label, predicted)
@@ -92,9 +93,9 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
             losses[f"log_loss {name}, first tenth"] = log_loss(label[:first], predicted[:first])
             seconds = []
             for _ in range(3):
-                two = FM(settings)
+                two = OnlineFM(settings)
                 started = time.perf_counter()
-                two.learn(rows, label, threads=2)
+                partial_fit_threads(two, rows, label, threads=2)
                 seconds.append(time.perf_counter() - started)
             rates["FM k=8, two cores"] = len(label) / min(seconds)
             rates["two separate FMs, two cores"] = len(label) / seconds_of_two(settings, rows, label)
@@ -108,10 +109,12 @@ def seconds_of_two(settings: FMSettings, rows: Csr, label: NDArray[np.float32]) 
     halves = [slice(0, len(label) // 2), slice(len(label) // 2, len(label))]
     durations = []
     for _ in range(3):
-        models = [FM(settings) for _ in halves]
+        models = [OnlineFM(settings) for _ in halves]
         started = time.perf_counter()
         with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(m.learn, rows[half], label[half]) for m, half in zip(models, halves, strict=True)]:
+            for done in [
+                pool.submit(m.partial_fit, rows[half], label[half]) for m, half in zip(models, halves, strict=True)
+            ]:
                 done.result()
         durations.append(time.perf_counter() - started)
     return min(durations)
@@ -171,9 +174,9 @@ def memory_per_million() -> dict[str, float]:
     """MB of parameters for 2^20 features, learning and scoring."""
     sizes = {}
     for name, update in (("float32", {}), ("q2.13", {"weights": "q2.13"})):
-        model = FM(SETTINGS.model_copy(update={"bits": 20, **update}))
+        model = OnlineFM(SETTINGS.model_copy(update={"bits": 20, **update}))
         sizes[f"mb_per_million_learning_{name}"] = model.memory_bytes / model.size
-        sizes[f"mb_per_million_scoring_{name}"] = model.weights().nbytes / model.size
+        sizes[f"mb_per_million_scoring_{name}"] = model.scoring_table().nbytes / model.size
     return sizes
 
 

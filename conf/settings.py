@@ -39,6 +39,7 @@ SECTIONS = {
     "recall": "recsys.settings:RecallSettings",
     "coarse": "recsys.settings:CoarseSettings",
     "fm": "recsys.settings:FMSettings",
+    "linear_variants": "recsys.settings:LinearVariantsSettings",
     "recommend": "recsys.settings:RecommendSettings",
     "train": "training.settings:TrainSettings",
     "optimizer": "training.settings:OptimizerSettings",

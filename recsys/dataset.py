@@ -1,4 +1,4 @@
-"""Reads feature data sets for rankers: plain Arrow, columns as arrays, in the order of time."""
+"""What rankers read of a day: feature data sets by Arrow, as arrays, and the folders of data sets and runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
+from conf.runs import newest_run
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
 from features.dataset.names import WEIGHT
@@ -21,55 +22,87 @@ DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
 
 @dataclass(frozen=True)
 class Rows:
-    """`sparse` (n, fields) int64, `dense` (n, features) float32, `label` (n,) float32, `keys`: name -> (n,)."""
+    """Examples or candidates, one array per kind of column, all of the same length and order."""
 
-    sparse: NDArray[np.int64]
-    dense: NDArray[np.float32]
-    label: NDArray[np.float32]
-    keys: dict[str, Any]
-
-
-def read_rows(folder: Path, keys: list[str] | None = None) -> Rows:
-    """All rows of a data set, in the order of `files_of`."""
-    return read_files(files_of(folder), keys)
+    sparse: NDArray[np.int64]  # (rows, sparse fields) indices of the catalog
+    dense: NDArray[np.float32]  # (rows, dense features) standardised
+    label: NDArray[np.float32]  # (rows,) 1 for a click
+    keys: dict[str, Any]  # column -> pandas series (rows,): ids, moments, histories
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Files of a data set in the order of their names, which is the order of time."""
+def read_rows(folder: Path, keys: Sequence[str] = ()) -> Rows:
+    """Read a whole data set into memory, in the order of time.
+
+    Args:
+        folder: a split of a training set, or a set of candidates.
+        keys: columns to read besides features and label, such as `user_id` and `at_s` (seconds since 1970).
+    """
+    return read_files(parquet_files(folder), keys)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Files of a data set, sorted by name: the features job writes them in the order of time."""
     return sorted(folder.glob("*.parquet"))
 
 
-def read_files(files: Sequence[Path], keys: list[str] | None = None) -> Rows:
-    """All rows of some files; `keys` of the rows have `weight` when the training set was sampled (features.balance)."""
+def read_files(files: Sequence[Path], keys: Sequence[str] = ()) -> Rows:
+    """Read some files of a data set into memory, in their order; `keys` as in `read_rows`.
+
+    `keys` of the rows have `weight`, too, when the training set was sampled (`features.balance`).
+    """
     dataset = ds.dataset([str(path) for path in files])
-    keys = [*(keys or []), *({WEIGHT} & set(dataset.schema.names))]
+    keys = [*keys, *({WEIGHT} & set(dataset.schema.names))]
     table = dataset.to_table(columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys])
     return Rows(
-        np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1),
-        np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1),
-        table["label"].to_numpy(),
-        {name: table[name].to_pandas() for name in keys},
+        sparse=np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1),
+        dense=np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1),
+        label=table["label"].to_numpy(),
+        # By pandas: numpy has no strings that may be null, and no lists of different lengths.
+        keys={name: table[name].to_pandas() for name in keys},
     )
 
 
 def examples_folder(config: Config, day: date) -> Path:
-    """The published training set of a day. Raises UserError when there is none."""
-    return current_version(
-        config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
-    )[0]
+    """Folder of a day's published training set, with a subfolder for each of train, valid and test.
+
+    Raises:
+        UserError: there is none; the message names the command that builds it.
+    """
+    return _examples_version(config, day)[0]
 
 
-def statistics_of(config: Config, day: date) -> Mapping[str, Any]:
-    """What the training rows of a day's training set taught: means and deviations, click rates."""
-    version = current_version(
-        config.get(Paths).datasets("examples", day), command=f"millrace features build --date {day}"
-    )[1]
-    statistics: Mapping[str, Any] = version["statistics"]
+def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
+    """Statistics of a day's training rows: means and deviations of the dense features, click rates.
+
+    Raises:
+        UserError: there is no training set; the message names the command that builds it.
+    """
+    statistics: Mapping[str, Any] = _examples_version(config, day)[1]["statistics"]
     return statistics
 
 
+def _examples_version(config: Config, day: date) -> tuple[Path, Mapping[str, Any]]:
+    folder = config.get(Paths).datasets("examples", day)
+    return current_version(folder, command=f"millrace features build --date {day}")
+
+
 def candidates_folder(config: Config, day: date) -> Path:
-    """The published candidates of a day. Raises UserError when there are none."""
-    return current_version(
-        config.get(Paths).datasets("candidates", day), command=f"millrace recsys recall --date {day}"
-    )[0]
+    """Folder of a day's published candidates, with a subfolder for each of fit, holdout and serve.
+
+    Raises:
+        UserError: there are none; the message names the command that proposes them.
+    """
+    folder = config.get(Paths).datasets("candidates", day)
+    return current_version(folder, command=f"millrace recsys recall --date {day}")[0]
+
+
+def trained_run(config: Config, model: str, day: date) -> Path:
+    """Folder of the newest finished run of a ranker for a day.
+
+    Raises:
+        UserError: the ranker was not trained for the day; the message names the command that trains it.
+    """
+    folder = newest_run(config, model, day)
+    if folder is None:
+        raise UserError(f"no {model} was trained for {day}: run `millrace recsys run --date {day}`")
+    return folder

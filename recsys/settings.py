@@ -1,14 +1,14 @@
-"""Settings of recall, ranking and lists."""
+"""Settings of recall, ranking and the served lists."""
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from conf import Settings
 
 
 class RecallSettings(Settings):
-    """Which channels propose how many items, and how each counts. Chosen on validation rows, never on test rows."""
+    """Recall channels, their quotas and hyper-parameters. Chosen on validation rows, never on test rows."""
 
     section: ClassVar[str] = "recall"
 
@@ -18,99 +18,99 @@ class RecallSettings(Settings):
             "content": 10, "hot": 30, "new": 10,
         }
     )  # fmt: skip
-    """Candidates a user from each channel; a channel that is not named is not asked."""
+    """Channel -> most candidates that it may propose to a user; channels that are not named are off."""
     keep: int = Field(default=100, gt=0)
-    """Candidates a user after merging."""
+    """Candidates per user after the channels are merged."""
     history: int = Field(default=1000, gt=0)
-    """Newest items of a user that channels look at."""
+    """Newest items of a user that the channels use."""
     history_half_life_days: float = Field(default=30.0, gt=0)
-    """Age, before the user's newest item, at which an item of the history counts half for item-CF, tags and towers."""
+    """Half-life of an item of the history, before the user's newest one, in item-CF, tags, content and two_tower."""
     half_life_days: float = Field(default=7.0, gt=0)
-    """Age at which a click counts half for the hot list."""
+    """Half-life of a click in the popularity of `hot` and `tags`."""
     similarity: str = Field(default="cosine", pattern="^(cosine|jaccard)$")
-    """How item-CF and user-CF compare."""
+    """Similarity of items in item-CF and of users in user-CF."""
     learn_at: int = Field(default=10, gt=0)
-    """Places of a list for which the weights of the channels are learned."""
+    """k of the nDCG@k that the channels' weights maximise."""
     neighbours: int = Field(default=200, gt=0)
-    """Similar items kept for each item."""
+    """Similar items stored for each item."""
     shrink: float = Field(default=5.0, ge=0)
-    """Added to the norm of a similarity, so that pairs seen once or twice don't lead."""
+    """Added to the norm of a similarity, so that pairs with one or two users don't lead."""
     user_cf_neighbours: int = Field(default=100, gt=0)
-    """Alike users that vote."""
+    """Similar users that vote."""
     user_cf_users: int = Field(default=50_000, gt=0)
-    """Users, newest first, that are looked through for alike ones."""
+    """Users among whom similar ones are searched: those who were active last."""
     ease_l2: float = Field(default=300.0, gt=0)
     """λ of the linear item model."""
     ease_items: int = Field(default=5000, gt=0)
-    """Most chosen items that the linear item model holds; its inverse costs the cube."""
+    """Items in the linear item model, the most popular ones; time grows with the cube."""
     ease_user_power: float = Field(default=0.25, ge=0)
-    """How much the weight of users with long histories is lowered."""
+    """How much users with long histories are weighted down: n^-power."""
     ease_item_power: float = Field(default=0.25, ge=0)
-    """How much the weight of popular items is lowered."""
+    """How much popular items are weighted down: n^-power."""
     user_ease_l2: float = Field(default=400.0, gt=0)
     """λ of the linear user model."""
     user_ease_users: int = Field(default=4000, gt=0)
-    """Users, newest first, that the linear user model is made of; its inverse costs the cube."""
+    """Users in the linear user model, those who were active last; time grows with the cube."""
     als_rank: int = Field(default=64, gt=0)
     als_iterations: int = Field(default=8, gt=0)
     als_l2: float = Field(default=0.5, gt=0)
     als_user_l2: float = Field(default=1.0, gt=0)
-    """λ of a user's own solution, which weighs the items that were not chosen too (Rendle et al. 2022)."""
+    """λ of a user's vector when it is solved for scoring, scaled as in Rendle et al. 2022."""
     als_alpha: float = Field(default=10.0, gt=0)
-    """Confidence in a choice over that in a non-choice."""
+    """Confidence in a positive, relative to that in an item without one."""
     als_blocks: int = Field(default=0, ge=0)
-    """Blocks of users and of items that Spark works on at a time; 0: as many as it has cores."""
+    """Blocks of users and of items on Spark; 0: as many as it has cores."""
     tower_dim: int = Field(default=32, gt=0)
     tower_epochs: int = Field(default=3, gt=0)
     tower_batch: int = Field(default=512, gt=1)
     tower_rate: float = Field(default=0.01, gt=0)
     tower_temperature: float = Field(default=0.1, gt=0)
     tower_users: int = Field(default=100_000, gt=0)
-    """Users, newest first, that the towers learn from."""
+    """Users that the towers are trained on: those who were active last."""
     tower_nearest: int = Field(default=1000, gt=0)
-    """Nearest items looked up for a user."""
+    """Nearest items retrieved for a user."""
     tag_strength: float = Field(default=5.0, gt=0)
-    """Choices that the usual shares of topics weigh as much as in a user's profile."""
+    """Weight of the overall shares of the topics in a user's profile, in positives."""
     content_words: int = Field(default=50_000, gt=0)
-    """Words of item texts that are told apart."""
+    """Most words in the vocabulary of the items' texts."""
     new_days: float = Field(default=7.0, gt=0)
-    """Items are new for so long."""
+    """Days after its publication in which an item is new."""
     seed: int = 7
 
 
 class CoarseSettings(Settings):
-    """LightGBM on dense features and categories."""
+    """The coarse ranker: LightGBM on dense features and small categories."""
 
     section: ClassVar[str] = "coarse"
 
     objective: str = Field(default="binary", pattern="^(binary|lambdarank)$")
-    """binary: chance of a click; lambdarank: order within a list, calibrated on the validation rows afterwards."""
+    """binary: click probability; lambdarank: order within a list, calibrated on the validation rows afterwards."""
     num_leaves: int = Field(default=15, gt=1)
     learning_rate: float = Field(default=0.05, gt=0)
     rounds: int = Field(default=600, gt=0)
-    """Most trees; fewer when the validation rows stop improving."""
+    """Most trees; early stopping on the validation rows leaves fewer."""
     patience: int = Field(default=30, gt=0)
-    """Rounds without improvement before it stops."""
+    """Rounds without improvement before training stops."""
     min_rows_in_leaf: int = Field(default=100, gt=0)
     l2: float = Field(default=5.0, ge=0)
     feature_share: float = Field(default=0.7, gt=0, le=1)
-    """Share of the features that each tree may use."""
+    """Share of the features that each tree samples."""
     keep: int = Field(default=40, gt=0)
-    """Candidates a user that pass on to fine ranking."""
+    """Candidates per user that pass on to fine ranking."""
     seed: int = 7
 
 
 class FMSettings(Settings):
-    """Factorisation machine, learned online by FTRL-Proximal (McMahan et al. 2013)."""
+    """The fine ranker: a factorisation machine trained online by FTRL-Proximal (McMahan et al. 2013)."""
 
     section: ClassVar[str] = "fm"
 
     k: int = Field(default=8, ge=0)
-    """Length of the factors; 0 leaves the linear part alone."""
+    """Number of factors; 0: a linear model."""
     bits: int = Field(default=20, ge=10, le=28)
-    """The table has 2^bits features."""
+    """The table has 2^bits rows, one per hashed feature."""
     bins: int = Field(default=12, gt=1)
-    """Quantile bins that a dense feature is cut into."""
+    """Quantile bins of a dense feature."""
     alpha: float = Field(default=0.05, gt=0)
     """Learning rate of the linear weights."""
     beta: float = Field(default=1.0, gt=0)
@@ -120,60 +120,88 @@ class FMSettings(Settings):
     """Learning rate of the factors."""
     l2_v: float = Field(default=2.0, ge=0)
     sigma: float = Field(default=0.03, gt=0)
-    """Standard deviation of the factors at the start."""
+    """Standard deviation of the initial factors."""
     epochs: int = Field(default=1, gt=0)
     """Passes over the training rows; an online learner makes one."""
     field_aware: bool = False
-    """A factor for each field that a feature meets (Juan et al. 2016); memory grows with the number of fields."""
+    """Factors per pair of fields (Juan et al. 2016); memory grows with the number of fields."""
     weights: str = Field(default="float32", pattern="^(float32|q2\\.13)$")
     """q2.13: 16-bit fixed point with randomised rounding, half the memory of the weights; needs l1 = 0."""
     inclusion: str = Field(default="all", pattern="^(all|poisson|bloom)$")
-    """Which features are let into the model: all, each sight with a probability, or from the n-th sight on."""
+    """New features: all, each occurrence with a probability (poisson), or from the n-th occurrence on (bloom)."""
     inclusion_probability: float = Field(default=0.1, gt=0, le=1)
-    """Poisson inclusion: chance that a new feature is let in when it is seen."""
+    """Poisson inclusion: probability that an occurrence of a new feature includes it."""
     inclusion_count: int = Field(default=3, gt=0, lt=255)
-    """Bloom inclusion: the sight at which a feature is let in."""
+    """Bloom inclusion: the occurrence that includes a feature."""
     bloom_bits: int = Field(default=22, ge=10, le=32)
-    """The counting Bloom filter has 2^bloom_bits cells of a byte."""
+    """The counting Bloom filter has 2^bloom_bits one-byte counters."""
     negative_rate: float = Field(default=1.0, gt=0, le=1)
-    """Share of the lists without a click that is learned from, each row with weight 1 / rate."""
+    """Share of the lists without a click that is trained on, each of their rows with weight 1 / rate."""
     threads: int = Field(default=1, gt=0)
-    """Cores that learn side by side without locks; with more than one, numbers differ a little from run to run."""
+    """Threads that train without locks (Hogwild); with more than one, results differ a little from run to run."""
     shards: int = Field(default=0, ge=0)
-    """Ray actors that share the table; 0 keeps it in this process."""
+    """Ray actors that the table is spread over; 0 keeps it in this process."""
     shard_workers: int = Field(default=2, gt=0)
-    """Workers that learn side by side when there are shards."""
+    """Workers that train at the same time when there are shards."""
     shard_rows: int = Field(default=2048, gt=0)
-    """Examples that a worker learns between a pull and a push."""
+    """Examples of a worker between a pull and a push."""
     snapshot_every: int = Field(default=50, gt=0)
     """Pushes between two snapshots of a shard: what its death may lose."""
     warm_start: bool = False
-    """Go on from the newest model of an earlier day, and learn only what is newer than it."""
+    """Continue from the newest model of an earlier day, on rows that are newer than its last one."""
     seed: int = 7
 
 
+class LinearVariantSettings(BaseModel):
+    """One linear model of `linear_variants.models`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    alpha: float = Field(default=0.05, gt=0)
+    """Learning rate."""
+    l1: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
+    without: tuple[str, ...] = ()
+    """Features of the catalog that the model leaves out."""
+
+
+class LinearVariantsSettings(Settings):
+    """Linear models that `recsys fine` trains beside the FM, all in one pass over the training rows (McMahan et al.
+    2013, sections 4.3 to 4.5), to compare features and rates cheaply.
+    """
+
+    section: ClassVar[str] = "linear_variants"
+
+    models: dict[str, LinearVariantSettings] = Field(default_factory=dict)
+    """Name -> model; the progressive log loss of each is logged as the metric of model `linear/NAME`."""
+    share_weights: bool = False
+    """One weight per feature for all models, moved by the mean of their updates; saves memory when they are similar."""
+    field_importance: bool = False
+    """Log how much the progressive log loss grows without each feature: one more model per feature, in the same way."""
+
+
 class RecommendSettings(Settings):
-    """The lists."""
+    """Ranked lists: the blend, their evaluation, re-ranking and promotion."""
 
     section: ClassVar[str] = "recommend"
 
     length: int = Field(default=20, gt=0)
-    """Items a user in ads_recommendation."""
+    """Items per user in ads_recommendation."""
     ks: tuple[int, ...] = (5, 10, 20, 50)
-    """Lengths that lists are measured at."""
-    order: str = Field(default="blend", pattern="^(merged|coarse|fine|deep|blend)$")
-    """What the list is ordered by: merged recall scores, one ranker's score, or the blend of all."""
+    """Every k that ranking metrics are computed at."""
+    order: str = "blend"
+    """Score that orders the served lists: blend, merged (recall), coarse, fine, deep or one of `rankers`."""
     deep: str = "deepfm"
     """Deep model that takes part in the blend when it was trained for the day."""
     rankers: tuple[str, ...] = ()
-    """More rankers, as `package.module:function`; see docs/extending.md. The blend learns what each is worth."""
+    """More rankers for the blend, as `package.module:function`; see docs/extending.md."""
     calibration: str = Field(default="platt", pattern="^(none|platt|isotonic)$")
-    """How the fine scores become probabilities that agree with the click rates of the validation rows."""
+    """How the FM's scores are calibrated on the validation rows."""
     diversity: float = Field(default=0.1, ge=0, lt=1)
-    """Weight of unlikeness to what stands above, against relevance, in the served lists (MMR by category)."""
+    """Weight of dissimilarity to the items above, against relevance, in the served lists (MMR by category)."""
     fresh_days: float = Field(default=7.0, gt=0)
-    """Items are fresh for so long."""
+    """Days after its publication in which an item is fresh."""
     fresh_share: float = Field(default=0.1, ge=0, le=1)
-    """Least share of fresh items in a served list, where there are any among the candidates."""
+    """Least share of fresh items in a served list, as far as there are any among the candidates."""
     max_worse: float = Field(default=0.0, ge=0)
-    """Relative log loss by which a model may be worse than the champion, surely, and still be promoted."""
+    """Relative increase of log loss over the champion's that is tolerated; a significantly larger one keeps it out."""

@@ -1,111 +1,155 @@
-"""Rank the candidates of a day: recall -> coarse -> fine and deep -> blend -> re-rank; measure the held-out lists."""
+"""The ranking stage: score the day's candidates, blend, measure the held-out lists, make the lists to publish.
+
+`millrace recsys rank --date D`, after recall, coarse and fine.
+"""
 
 import json
-from collections.abc import Callable
+import logging
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
-from conf.plugins import import_object
 from conf.runs import RECOMMENDATIONS, Run, newest_run, start_run
 from conf.versions import describe_version
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
-from recsys.blend import blend
-from recsys.blend.blend import Blend
+from recsys.blend import weights
+from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
-from recsys.coarse import train as coarse
-from recsys.dataset import Rows, candidates_folder, read_rows, statistics_of
-from recsys.fine import deep
-from recsys.fine import train as fine
+from recsys.blend.weights import MERGED, Blend
+from recsys.dataset import candidates_folder, read_rows
 from recsys.settings import CoarseSettings, RecommendSettings
 
+log = logging.getLogger(__name__)
+
 MODEL = "recommend"
+BLEND = "blend"
 KEYS = ["user_id", "item_id", "channels", "score"]
-KNOWN = (*KEYS, "label")  # columns of candidates that are no scores
 
 
-def run(config: Config, day: date, *, at: int = 10) -> dict[str, Any]:
-    """Rank with the newest models of the day; needs recall, coarse and fine; a deep model takes part when there is one.
+def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
+    """Rank the day's candidates by its newest models; a deep model takes part when there is one.
 
-    Returns the numbers of lists of length `at`; all lengths go to the run folder.
+    The blend, the metrics of every k of `recommend.ks` and the lists go to the run folder.
+
+    Args:
+        config: all settings.
+        day: the day; recall, coarse and fine must have run for it.
+        k: length of the lists that the blend is fitted for.
+
+    Returns:
+        Run id, `<score>_<metric>@k` of the held-out lists, numbers of users and rows of the lists to publish.
+
+    Raises:
+        UserError: the day has no candidates or no coarse or fine model, or `recommend.order` names no score.
     """
+    _check_order(config)
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as run:
         run.log_dataset(describe_version(folder))
-        for model in (coarse.MODEL, fine.MODEL, config.get(RecommendSettings).deep):
-            if used := newest_run(config, model, day):
-                run.log_input_run(used.name)
-        to_learn_from = scored(config, day, folder / "fit", "valid")
-        steps = [name for name in to_learn_from if name not in KNOWN]
-        weights = blend.fit(to_learn_from, steps, at)
-        write_atomically(run.model_folder / "blend.json", json.dumps(weights.weights, indent=2))
-        for name, value in weights.weights.items():
-            run.log_metric("evaluate", "valid", "weight", value, len(to_learn_from), model=name)
+        for ranker in configured_rankers(config).values():
+            if ranker.model is not None and (model_run := newest_run(config, ranker.model(config), day)):
+                run.log_input_run(model_run.name)
+        # The models must not have learned the rows that a set is labelled by: hence a split for each.
+        fit_candidates, scores = score_candidates(config, day, folder / "fit", "valid")
+        blend = weights.fit(fit_candidates, scores, k)
+        write_atomically(run.model_folder / "blend.json", json.dumps(blend.weights, indent=2))
+        for name, value in blend.weights.items():
+            run.log_metric("evaluate", "valid", "weight", value, len(fit_candidates), model=name)
+        holdout, _ = score_candidates(config, day, folder / "holdout", "test")
         report: dict[str, Any] = {"run_id": run.run_id}
-        report |= _measure(config, scored(config, day, folder / "holdout", "test"), weights, items, folder, run, at)
+        report |= _log_list_metrics(
+            config, holdout, blend, items, pd.read_parquet(folder / "positives.parquet"), run, k
+        )
         if (folder / "serve").exists():
-            lists = served(config, scored(config, day, folder / "serve", "serve"), weights, items, day)
+            candidates, _ = score_candidates(config, day, folder / "serve", "serve")
+            lists = served_lists(config, candidates, blend, items, day)
             lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
             report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return report
 
 
-def scored(config: Config, day: date, folder: Path, state: str) -> pd.DataFrame:
-    """Candidates with the score of each ranker (merged, coarse, fine, a deep one, the user's own) and `label`.
+def score_candidates(config: Config, day: date, folder: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
+    """Score a set of candidates by recall and by every ranker that was trained for the day.
 
-    `state` is that of the fine model: one that has not learned what it is to be measured by.
+    Args:
+        config: all settings.
+        day: the day of the models.
+        folder: the set.
+        split: what its lists are compared with; see `Ranker`.
+
+    Returns:
+        user_id, item_id, channels, label and one column per score; and the names of the scores.
+
+    Raises:
+        UserError: the coarse or the fine ranker was not trained for the day.
     """
-    rows = read_rows(folder, [*KEYS, *deep.lists(config)])
-    frame = pd.DataFrame({name: rows.keys[name] for name in KEYS}).rename(columns={"score": "merged"})
-    fitted = fine.load(_run_of(config, fine.MODEL, day), statistics_of(config, day), state)
-    frame = frame.assign(
-        coarse=coarse.load(_run_of(config, coarse.MODEL, day)).predict(rows),
-        fine=fitted.predict(rows),
-        label=rows.label,
-    )
-    deep_scores = deep.predict(config, config.get(RecommendSettings).deep, day, rows)
-    if deep_scores is not None:
-        frame["deep"] = deep_scores
-    for name in config.get(RecommendSettings).rankers:
-        frame[name] = _ranker(name)(config, day, rows)
-    return frame
+    rankers = configured_rankers(config)
+    columns = [column for ranker in rankers.values() for column in ranker.columns(config)]
+    rows = read_rows(folder, [*KEYS, *columns])
+    candidates = pd.DataFrame({name: rows.keys[name] for name in KEYS}).rename(columns={"score": MERGED})
+    candidates["label"] = rows.label
+    scores = [MERGED]
+    for name, ranker in rankers.items():
+        probabilities = ranker.predict(config, day, rows, split)
+        if probabilities is not None:
+            candidates[name] = probabilities
+            scores.append(name)
+    return candidates, scores
 
 
-def _ranker(name: str) -> Callable[[Config, date, Rows], NDArray[np.floating]]:
-    """A user's own: `score(config, day, rows)` -> (n,) chances of a click, from what was known before `rows`."""
-    ranker: Callable[[Config, date, Rows], NDArray[np.floating]] = import_object(
-        name, "the ranker of recommend.rankers"
-    )
-    return ranker
+def order_candidates(candidates: pd.DataFrame, score: str, blend: Blend, keep: int) -> pd.DataFrame:
+    """Rank each user's candidates by one score.
 
+    Rankers after coarse get only the union of the `keep` best by coarse and by recall: a ranker that was trained on
+    what was shown knows little about items that never were.
 
-def ordered(candidates: pd.DataFrame, step: str, weights: Blend, keep: int) -> pd.DataFrame:
-    """`candidates` with `order` and `rank` (from 1) for each user by `step`.
+    Args:
+        candidates: of `score_candidates`.
+        score: one of its scores, or "blend".
+        blend: weights, for "blend".
+        keep: candidates per user, `coarse.keep`.
 
-    Rankers after coarse get the `keep` best of coarse and merged together: a ranker that learned from what was shown
-    knows little about what never was.
+    Returns:
+        The candidates with `order` (the score) and `rank` (from 1).
     """
-    if step not in ("merged", "coarse"):
-        passed = np.minimum(_rank(candidates, candidates["coarse"]), _rank(candidates, candidates["merged"])) <= keep
-        candidates = candidates[passed]
-    order = weights.score(candidates) if step == "blend" else candidates[step].to_numpy(np.float64)
-    return candidates.assign(order=order, rank=_rank(candidates, pd.Series(order, index=candidates.index)))
+    if score not in (MERGED, "coarse"):
+        coarse_rank = _rank_within_users(candidates, candidates["coarse"])
+        recall_rank = _rank_within_users(candidates, candidates[MERGED])
+        candidates = candidates[np.minimum(coarse_rank, recall_rank) <= keep]
+    order = blend.predict(candidates) if score == BLEND else candidates[score].to_numpy(np.float64)
+    return candidates.assign(order=order, rank=_rank_within_users(candidates, pd.Series(order, index=candidates.index)))
 
 
-def served(config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, day: date) -> pd.DataFrame:
-    """The lists to publish: user_id, rank, item_id, score (chance of a click), channels."""
+def served_lists(
+    config: Config, candidates: pd.DataFrame, blend: Blend, items: pd.DataFrame, day: date
+) -> pd.DataFrame:
+    """Make the lists to publish: ranked by `recommend.order`, then re-ranked for diversity and freshness.
+
+    Args:
+        config: all settings.
+        candidates: of `score_candidates`, for the set `serve`.
+        blend: weights of the scores.
+        items: category and published_at (UTC), by item_id.
+        day: the day; freshness counts to its end.
+
+    Returns:
+        user_id, rank, item_id, score (the FM's click probability) and channels.
+    """
     settings = config.get(RecommendSettings)
-    step = settings.order if settings.order == "blend" or settings.order in candidates else "blend"
-    ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
-    tomorrow = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC).replace(tzinfo=None)
-    age = tomorrow - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
+    score = settings.order
+    if score != BLEND and score not in candidates:
+        log.warning("recommend.order=%s: no such model was trained for %s: lists follow the blend", score, day)
+        score = BLEND
+    ranked = order_candidates(candidates, score, blend, config.get(CoarseSettings).keep)
+    # Parquet's timestamps come without a time zone.
+    end_of_day = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC).replace(tzinfo=None)
+    age = end_of_day - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
     ranked = ranked.assign(
         category=ranked["item_id"].map(items["category"]),
         is_fresh=(age <= pd.Timedelta(days=settings.fresh_days)).to_numpy(),
@@ -115,41 +159,41 @@ def served(config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.D
     return table[["user_id", "rank", "item_id", "score", "channels"]]
 
 
-def _measure(
-    config: Config, candidates: pd.DataFrame, weights: Blend, items: pd.DataFrame, folder: Path, run: Run, at: int
+def _check_order(config: Config) -> None:
+    order, names = config.get(RecommendSettings).order, [BLEND, MERGED, *configured_rankers(config)]
+    if order not in names:
+        raise UserError(f"unknown score '{order}' in recommend.order; choose from {', '.join(names)}")
+
+
+def _log_list_metrics(
+    config: Config, candidates: pd.DataFrame, blend: Blend, items: pd.DataFrame, truth: pd.DataFrame, run: Run, k: int
 ) -> dict[str, float]:
-    """Quality of the held-out lists after each step, the last one with intervals, coverage, diversity and novelty."""
+    """Log metrics of the held-out lists by each score and by the blend; returns those at k."""
     settings = config.get(RecommendSettings)
-    truth = pd.read_parquet(folder / "positives.parquet")
     users = truth["user_id"].nunique()
     popularity, category = items["popularity"].to_dict(), items["category"].to_dict()
     metrics: dict[str, float] = {}
-    for step in [*weights.weights, "blend"]:
-        ranked = ordered(candidates, step, weights, config.get(CoarseSettings).keep)
-        for (metric, k), value in ranking_metrics(ranked, truth, settings.ks).items():
-            run.log_metric("evaluate", "holdout", metric, value, users, k=k, model=step)
-            if k == at:
-                metrics[f"{step}_{metric}@{k}"] = value
-        for metric, value in diversity_metrics(ranked, at, popularity, category).items():
-            run.log_metric("evaluate", "holdout", metric, value, users, k=at, model=step)
-    for metric, (low, high) in ranking_intervals(ranked, truth, at).items():
-        run.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=at, model="blend")
-        run.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=at, model="blend")
+    for score in [*blend.weights, BLEND]:
+        ranked = order_candidates(candidates, score, blend, config.get(CoarseSettings).keep)
+        for (metric, at), value in ranking_metrics(ranked, truth, settings.ks).items():
+            run.log_metric("evaluate", "holdout", metric, value, users, k=at, model=score)
+            if at == k:
+                metrics[f"{score}_{metric}@{at}"] = value
+        for metric, value in diversity_metrics(ranked, k, popularity, category).items():
+            run.log_metric("evaluate", "holdout", metric, value, users, k=k, model=score)
+    # Intervals of the last lists only, those of the blend: a bootstrap is slow.
+    for metric, (low, high) in ranking_intervals(ranked, truth, k).items():
+        run.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=k, model=BLEND)
+        run.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=k, model=BLEND)
     return metrics
 
 
-def _rank(candidates: pd.DataFrame, score: "pd.Series[float]") -> "pd.Series[int]":
-    """Places within each user, best first, ties by item."""
+def _rank_within_users(candidates: pd.DataFrame, score: "pd.Series[float]") -> "pd.Series[int]":
+    """Ranks from 1 within each user, best first, ties by item."""
+    # The last key sorts first: user, then score, then item.
     order = np.lexsort((candidates["item_id"], -score.to_numpy(), candidates["user_id"]))
     users = candidates["user_id"].to_numpy()[order]
-    place = pd.Series(1, index=range(len(users))).groupby(users).cumsum().to_numpy()
+    position = pd.Series(1, index=range(len(users))).groupby(users).cumsum().to_numpy()
     ranks = np.empty(len(users), np.int64)
-    ranks[order] = place
+    ranks[order] = position
     return pd.Series(ranks, index=candidates.index)
-
-
-def _run_of(config: Config, model: str, day: date) -> Path:
-    folder = newest_run(config, model, day)
-    if folder is None:
-        raise UserError(f"no {model} was trained for {day}: run `millrace recsys run --date {day}`")
-    return folder

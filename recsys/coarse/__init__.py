@@ -1,0 +1,1 @@
+"""The coarse ranker: gradient-boosted trees."""

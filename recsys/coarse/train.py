@@ -1,4 +1,7 @@
-"""Coarse ranking: gradient-boosted trees (LightGBM) on dense features and small categories."""
+"""Coarse ranking: gradient-boosted trees (LightGBM, Ke et al. 2017) on dense features and small categories.
+
+`millrace recsys coarse --date D` trains on the day's training set and leaves a run folder.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -15,46 +18,76 @@ from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
 from features.dataset.names import WEIGHT
 from recsys import calibration
-from recsys.dataset import Rows, examples_folder, read_rows
+from recsys.calibration import Calibrator
+from recsys.dataset import Rows, examples_folder, read_rows, trained_run
 from recsys.settings import CoarseSettings
 
 MODEL = "lightgbm"
-KEYS = ["user_id", "at_s"]  # a list: what one user was shown at one moment
-# Ids of users and items are for the fine ranker; trees take categories with few values.
-CATEGORIES = [i for i, feature in enumerate(SPARSE) if feature.buckets <= 256]
+KEYS = ["user_id", "at_s"]  # what one user was shown at one moment is a list
+MAX_CATEGORY_SIZE = 256  # ids of users and items are left to the fine ranker: trees would memorise them
+CATEGORIES = [i for i, feature in enumerate(SPARSE) if feature.buckets <= MAX_CATEGORY_SIZE]
 NAMES = [*[feature.name for feature in DENSE], *[SPARSE[i].name for i in CATEGORIES]]
 CURVE = "curve.npz"
 
 
 def run(config: Config, day: date) -> dict[str, Any]:
-    """Train on the day's training set, stop early by its validation rows, and leave a run folder."""
+    """Train on the day's training rows, stop early by its validation rows, measure on both and on the test rows.
+
+    Returns:
+        Run id, number of trees, and `valid_<metric>` and `test_<metric>`.
+
+    Raises:
+        UserError: there is no training set for the day.
+    """
     folder = examples_folder(config, day)
     with start_run(config, MODEL, day) as run:
         run.log_dataset(describe_version(folder))
-        parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
-        model = train(parts["train"], parts["valid"], config.get(CoarseSettings))
-        model.save_model(str(run.model_folder / "model.txt"))
-        _save_curve(run.model_folder, model, parts["valid"])
-        ranker = load(run.folder)
-        report: dict[str, Any] = {"run_id": run.run_id, "trees": model.best_iteration}
-        for name, gain in zip(NAMES, model.feature_importance("gain"), strict=True):
-            run.log_metric("coarse", "train", f"importance {name}", float(gain), len(parts["train"].label))
+        splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
+        booster = train(splits["train"], splits["valid"], config.get(CoarseSettings))
+        booster.save_model(str(run.model_folder / "model.txt"))
+        _save_curve(run.model_folder, booster, splits["valid"])
+        ranker = load(run.folder)  # from its files, as it will be used
+        report: dict[str, Any] = {"run_id": run.run_id, "trees": booster.best_iteration}
+        for name, gain in zip(NAMES, booster.feature_importance("gain"), strict=True):
+            run.log_metric("coarse", "train", f"importance {name}", float(gain), len(splits["train"].label))
         for split in ("valid", "test"):
-            rows = parts[split]
-            report |= calibration.log_clicks(run, "coarse", split, rows, ranker.predict(rows))
+            rows = splits[split]
+            report |= calibration.log_click_metrics(run, "coarse", split, rows, ranker.predict(rows))
     return report
 
 
+def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64]:
+    """Predict click probabilities (rows,) by the day's newest coarse ranker, for the blend.
+
+    It learns from training rows only, so it may score every `split`.
+
+    Raises:
+        UserError: it was not trained for the day.
+    """
+    return load(trained_run(config, MODEL, day)).predict(rows)
+
+
 def train(
-    rows: Rows, valid: Rows, settings: CoarseSettings, callbacks: Sequence[Callable[[Any], None]] = ()
+    train_rows: Rows, valid_rows: Rows, settings: CoarseSettings, callbacks: Sequence[Callable[[Any], None]] = ()
 ) -> lgb.Booster:
-    """A booster with the number of trees that suited the validation rows best; `callbacks` are LightGBM's, by tree."""
+    """Train a booster whose number of trees is the best for the validation rows.
+
+    Args:
+        train_rows: with KEYS when the objective is lambdarank.
+        valid_rows: the same for early stopping.
+        settings: the section `coarse`.
+        callbacks: LightGBM's, called after each tree.
+    """
     ranking = settings.objective == "lambdarank"
     categorical = [SPARSE[i].name for i in CATEGORIES]
-    about = {"feature_name": NAMES, "categorical_feature": categorical, "free_raw_data": False}
-    groups = [lists_of(part) if ranking else None for part in (rows, valid)]
-    data = lgb.Dataset(matrix(rows), rows.label, weight=rows.keys.get(WEIGHT), group=groups[0], **about)
-    held_out = lgb.Dataset(matrix(valid), valid.label, group=groups[1], reference=data, **about)
+    columns = {"feature_name": NAMES, "categorical_feature": categorical, "free_raw_data": False}
+    groups = [list_lengths(rows) if ranking else None for rows in (train_rows, valid_rows)]
+    train_set = lgb.Dataset(
+        feature_matrix(train_rows), train_rows.label, weight=train_rows.keys.get(WEIGHT), group=groups[0], **columns
+    )
+    valid_set = lgb.Dataset(
+        feature_matrix(valid_rows), valid_rows.label, group=groups[1], reference=train_set, **columns
+    )
     parameters = {
         "objective": settings.objective,
         "num_leaves": settings.num_leaves,
@@ -64,52 +97,54 @@ def train(
         "lambda_l2": settings.l2,
         "feature_fraction": settings.feature_share,
         "seed": settings.seed,
+        # The same trees on any number of cores.
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
     } | ({"metric": "ndcg", "eval_at": [10]} if ranking else {})
     stop = lgb.early_stopping(settings.patience, verbose=False)
-    return lgb.train(parameters, data, settings.rounds, valid_sets=[held_out], callbacks=[*callbacks, stop])
+    return lgb.train(parameters, train_set, settings.rounds, valid_sets=[valid_set], callbacks=[*callbacks, stop])
 
 
-def lists_of(rows: Rows) -> NDArray[np.int64]:
-    """Lengths of the lists, as LightGBM groups rows; those of a list stand together."""
+def list_lengths(rows: Rows) -> NDArray[np.int64]:
+    """Lengths of the lists (user_id, at_s), as LightGBM's `group`; the rows of a list are adjacent."""
     user, at = rows.keys["user_id"].to_numpy(), rows.keys["at_s"].to_numpy()
     starts = np.flatnonzero(np.append(True, (user[1:] != user[:-1]) | (at[1:] != at[:-1])))
     return np.diff(np.append(starts, len(user)))
 
 
-class Coarse:
-    """A booster and, for one that was trained to order, the curve that makes its scores probabilities."""
+def feature_matrix(rows: Rows) -> NDArray[np.float32]:
+    """Features as LightGBM takes them: (rows, dense features + small categories), columns as in NAMES."""
+    return np.concatenate([rows.dense, rows.sparse[:, CATEGORIES].astype(np.float32)], axis=1)
 
-    def __init__(self, booster: lgb.Booster, curve: calibration.Calibrator | None) -> None:
+
+class CoarseRanker:
+    """A booster and, for the objective lambdarank, the calibrator that makes probabilities of its scores."""
+
+    def __init__(self, booster: lgb.Booster, calibrator: Calibrator | None) -> None:
         self.booster = booster
-        self.curve = curve
+        self.calibrator = calibrator
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """Click probabilities (n,); safe from several threads."""
-        scores: NDArray[np.float64] = np.asarray(self.booster.predict(matrix(rows)))
-        return scores if self.curve is None else self.curve(1 / (1 + np.exp(-scores)))
+        """Predict click probabilities (rows,); threads may share the ranker."""
+        scores: NDArray[np.float64] = np.asarray(self.booster.predict(feature_matrix(rows)))
+        return scores if self.calibrator is None else self.calibrator(1 / (1 + np.exp(-scores)))
 
 
-def load(folder: Path) -> Coarse:
-    """The ranker of a run folder."""
+def load(folder: Path) -> CoarseRanker:
+    """Load the ranker of a run folder."""
     booster = lgb.Booster(model_file=str(folder / "model/model.txt"))
     path = folder / "model" / CURVE
     if not path.exists():
-        return Coarse(booster, None)
-    with np.load(path) as saved:
-        return Coarse(booster, calibration.Calibrator(saved["x"], saved["y"]))
+        return CoarseRanker(booster, None)
+    with np.load(path) as curve:
+        return CoarseRanker(booster, Calibrator(curve["x"], curve["y"]))
 
 
-def _save_curve(folder: Path, model: lgb.Booster, valid: Rows) -> None:
-    if model.params.get("objective") != "lambdarank":
+def _save_curve(folder: Path, booster: lgb.Booster, valid_rows: Rows) -> None:
+    """Calibrate the scores of lambdarank, which mean nothing but an order."""
+    if booster.params.get("objective") != "lambdarank":
         return
-    scores = np.asarray(model.predict(matrix(valid)))
-    curve = calibration.fit("platt", valid.label, 1 / (1 + np.exp(-scores)))
-    np.savez(folder / CURVE, x=curve.x, y=curve.y)
-
-
-def matrix(rows: Rows) -> NDArray[np.float32]:
-    """(n, dense + categories) as LightGBM takes it."""
-    return np.concatenate([rows.dense, rows.sparse[:, CATEGORIES].astype(np.float32)], axis=1)
+    scores = np.asarray(booster.predict(feature_matrix(valid_rows)))
+    calibrator = calibration.fit("platt", valid_rows.label, 1 / (1 + np.exp(-scores)))
+    np.savez(folder / CURVE, x=calibrator.x, y=calibrator.y)

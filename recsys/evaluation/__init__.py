@@ -1,0 +1,1 @@
+"""Offline evaluation of the whole recommender by any split of the data."""

@@ -1,4 +1,4 @@
-"""Scores of the day's deep model for ranking, when there is one."""
+"""Scores of the day's deep model (`recommend.deep`) for the blend, when it was trained."""
 
 from datetime import date
 
@@ -15,37 +15,47 @@ from training.inputs.schema import Inputs
 from training.models import model_named
 from training.saved import load_model, weights_name
 
-BATCH = 65_536
+BATCH_SIZE = 65_536
 
 
-def lists(config: Config) -> tuple[str, ...]:
-    """Columns of lists that the configured deep model reads, besides what all rankers do."""
+def run_model(config: Config) -> str:
+    """Name of the deep model in run folders, where a plug-in's `package.module:Class` can't have its colon."""
+    return config.get(RecommendSettings).deep.replace(":", ".")
+
+
+def history_columns(config: Config) -> tuple[str, ...]:
+    """Columns of lists, such as the user's history, that the configured deep model reads."""
     return model_named(config.get(RecommendSettings).deep).task.lists
 
 
-def predict(config: Config, model: str, day: date, rows: Rows) -> NDArray[np.float64] | None:
-    """Click probabilities (n,) of the newest finished run of `model` for the day; None without one."""
-    run = newest_run(config, model.replace(":", "."), day)
+def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64] | None:
+    """Predict click probabilities (rows,) by the newest finished run of the deep model for the day, in batches.
+
+    It learns from training rows only, so it may score every `split`. None when it was not trained for the day.
+    """
+    model = config.get(RecommendSettings).deep
+    run = newest_run(config, run_model(config), day)
     if run is None or not (run / "model" / weights_name(model)).exists():
         return None
     task, inputs = model_named(model).task, Inputs.load(run / "model")
     net = load_model(run / "model", config).eval()
     scores = []
     with torch.no_grad():
-        for start in range(0, len(rows.sparse), BATCH):
-            batch = _batch(rows, slice(start, start + BATCH), bool(task.lists))
-            scores.append(task.predict(net, batch, inputs)[:, 0])
+        for start in range(0, len(rows.sparse), BATCH_SIZE):
+            batch = _to_batch(rows, slice(start, start + BATCH_SIZE), bool(task.lists))
+            scores.append(task.predict(net, batch, inputs)[:, 0])  # the click, of a multi-task model's outputs
     return torch.cat(scores).double().numpy() if scores else np.zeros(0)
 
 
-def _batch(rows: Rows, part: slice, has_lists: bool) -> Batch:
+def _to_batch(rows: Rows, part: slice, has_history: bool) -> Batch:
     sparse, dense = torch.from_numpy(rows.sparse[part]), torch.from_numpy(rows.dense[part])
-    ones = torch.ones(len(sparse))
-    return Batch(sparse, dense, ones, ones, (_history(rows, part),) if has_lists else ())
+    ones = torch.ones(len(sparse))  # labels and weights, which no prediction reads
+    return Batch(sparse, dense, ones, ones, (_history(rows, part),) if has_history else ())
 
 
 def _history(rows: Rows, part: slice) -> IdLists:
-    lists = [np.asarray(ids, np.int64) for ids in rows.keys["history"][part]]
-    lengths = torch.tensor([0, *map(len, lists)], dtype=torch.int64)
-    ids = np.concatenate(lists) if lists else np.zeros(0, np.int64)
+    """Histories of different lengths, concatenated, with their offsets."""
+    histories = [np.asarray(ids, np.int64) for ids in rows.keys["history"][part]]
+    lengths = torch.tensor([0, *map(len, histories)], dtype=torch.int64)
+    ids = np.concatenate(histories) if histories else np.zeros(0, np.int64)
     return IdLists(torch.from_numpy(ids), lengths.cumsum(0))

@@ -1,8 +1,8 @@
-"""Which features a model holds (McMahan et al. 2013, section 4.1): rare ones cost memory and are worth little.
+"""Which features a model includes (McMahan et al. 2013, section 4.1): rare ones cost memory and are worth little.
 
-Poisson inclusion lets a new feature in with probability p at each sight of it; counting-Bloom inclusion at its n-th
-sight, as counted by a Bloom filter (too early now and then, never too late). Ids become rows of the model's tables in
-the order in which they are let in.
+Poisson inclusion includes a new feature with probability p at each occurrence; Bloom-filter inclusion at its n-th
+occurrence, as counted by a counting Bloom filter (too early now and then, never too late). Features become rows of the
+model's tables in the order of their inclusion.
 """
 
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.fine.ftrl import draw, jit
+from recsys.fine.ftrl import jit, next_uniform
 from recsys.settings import FMSettings
 
-HASHES = 3
+NUM_HASHES = 3  # of the Bloom filter
 EMPTY = -1
+MIN_SLOTS = 1 << 12
 
 
 @jit
@@ -27,118 +28,134 @@ def _hash(value, salt):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _slot(keys, feature):  # type: ignore[no-untyped-def]
-    """Place of `feature` in an open-addressed table of 2^n keys, or the free place where it would go."""
-    mask = np.uint64(len(keys) - 1)
-    at = _hash(feature, 0) & mask
-    while keys[at] != EMPTY and keys[at] != feature:
-        at = (at + np.uint64(1)) & mask
-    return at
+def _find_slot(slots, feature):  # type: ignore[no-untyped-def]
+    """Slot of `feature` in an open-addressed table of 2^n slots, or the empty slot where it would go."""
+    mask = np.uint64(len(slots) - 1)
+    slot = _hash(feature, 0) & mask
+    while slots[slot] != EMPTY and slots[slot] != feature:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
 
 
 @jit
-def _find(index, keys, numbers, out):  # type: ignore[no-untyped-def]
-    for place in range(len(index)):
-        at = _slot(keys, index[place])
-        out[place] = numbers[at] if keys[at] != EMPTY else -1
+def _lookup(index, slots, rows, out):  # type: ignore[no-untyped-def]
+    for entry in range(len(index)):
+        slot = _find_slot(slots, index[entry])
+        out[entry] = rows[slot] if slots[slot] != EMPTY else -1
 
 
 @jit
-def _admit(index, keys, numbers, size, room, p, counts, threshold, state, out):  # type: ignore[no-untyped-def]
-    """Go on until the end or until `room` features are held; returns (places done, features held)."""
-    for place in range(len(index)):
-        feature = index[place]
-        at = _slot(keys, feature)
-        if keys[at] != EMPTY:
-            out[place] = numbers[at]
+def _allocate(index, slots, rows, size, max_size, p, counts, threshold, random_state, out):  # type: ignore[no-untyped-def]
+    """Continue to the end or until `max_size` features are included; returns (entries done, features included)."""
+    for entry in range(len(index)):
+        feature = index[entry]
+        slot = _find_slot(slots, feature)
+        if slots[slot] != EMPTY:
+            out[entry] = rows[slot]
             continue
-        if size == room:
-            return place, size
+        if size == max_size:
+            return entry, size
         if len(counts):
+            # The least of a feature's counters is nearest to its count: others share more of theirs.
             least = np.uint8(255)
-            for salt in range(HASHES):
-                cell = _hash(feature, salt + 1) & np.uint64(len(counts) - 1)
-                if counts[cell] < 255:
-                    counts[cell] += np.uint8(1)
-                least = min(least, counts[cell])
-            is_let_in = least >= threshold
+            for salt in range(NUM_HASHES):
+                counter = _hash(feature, salt + 1) & np.uint64(len(counts) - 1)
+                if counts[counter] < 255:  # a byte must not wrap around to 0
+                    counts[counter] += np.uint8(1)
+                least = min(least, counts[counter])
+            is_included = least >= threshold
         else:
-            is_let_in = draw(state) < p
-        out[place] = -1
-        if is_let_in:
-            keys[at], numbers[at], out[place] = feature, size, size
+            is_included = next_uniform(random_state) < p
+        out[entry] = -1
+        if is_included:
+            slots[slot], rows[slot], out[entry] = feature, size, size
             size += 1
     return len(index), size
 
 
+@jit
+def _insert(features, feature_rows, slots, rows):  # type: ignore[no-untyped-def]
+    for i in range(len(features)):
+        slot = _find_slot(slots, features[i])
+        slots[slot], rows[slot] = features[i], feature_rows[i]
+
+
 class Inclusion:
-    """A growing map from feature ids to rows of the model's tables."""
+    """A growing hash map from feature ids to rows of the model's tables."""
 
     def __init__(self, *, probability: float = 1.0, threshold: int = 0, bloom_bits: int = 20, seed: int = 7) -> None:
+        """Create an empty map.
+
+        Args:
+            probability: Poisson inclusion, when there is no threshold.
+            threshold: Bloom-filter inclusion: the occurrence that includes a feature; 0 for Poisson inclusion.
+            bloom_bits: the filter has 2^bloom_bits one-byte counters.
+            seed: of the Poisson draws.
+        """
         self.probability = np.float32(probability)
         self.threshold = threshold
         self.num_features = 0
         self._counts = np.zeros(1 << bloom_bits if threshold else 0, np.uint8)
-        self._draw = np.array([seed * 2 + 1], np.uint32)
-        self._set_keys(1 << 12)
+        self._random_state = np.array([seed * 2 + 1], np.uint32)  # never 0, where xorshift would stay
+        self._create_slots(MIN_SLOTS)
 
-    def admit(self, index: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Row of each feature in its turn, −1 for one that is not let in (yet)."""
+    def allocate(self, index: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Count the occurrences of features, in order, and include those whose turn it is.
+
+        Args:
+            index: (entries,) feature ids.
+
+        Returns:
+            (entries,) the row of each feature, −1 for one that is not included (yet).
+        """
         index = index.astype(np.int64, copy=False)
         out = np.empty(len(index), np.int32)
-        done = 0
-        while done < len(index):
-            # Half full at most, so that looking up stays short.
-            places, self.num_features = _admit(
-                index[done:], self._keys, self._numbers, self.num_features, len(self._keys) // 2, self.probability,
-                self._counts, self.threshold, self._draw, out[done:],
+        start = 0
+        while start < len(index):
+            # At most half full, so that probing stays short.
+            num_done, self.num_features = _allocate(
+                index[start:], self._slots, self._rows, self.num_features, len(self._slots) // 2, self.probability,
+                self._counts, self.threshold, self._random_state, out[start:],
             )  # fmt: skip
-            done += places
-            if done < len(index):
+            start += num_done
+            if start < len(index):
                 self._double()
         return out
 
-    def find(self, index: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Row of each feature, −1 for one that the model does not hold."""
+    def lookup(self, index: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Row of each feature (entries,), −1 for one that is not included; counts nothing."""
         out = np.empty(len(index), np.int32)
-        _find(index.astype(np.int64, copy=False), self._keys, self._numbers, out)
+        _lookup(index.astype(np.int64, copy=False), self._slots, self._rows, out)
         return out
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What `restore` needs."""
-        order = np.argsort(self._numbers[self._keys != EMPTY])
-        return {"features": self._keys[self._keys != EMPTY][order], "counts": self._counts, "draw": self._draw}
+        """Arrays to save, from which `restore` continues: features by row, counters, state of the random draws."""
+        is_used = self._slots != EMPTY
+        order = np.argsort(self._rows[is_used])
+        return {"features": self._slots[is_used][order], "counts": self._counts, "draw": self._random_state}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take up a saved state."""
+        """Continue from a saved `state`."""
         features = state["features"]
-        self._counts, self._draw = state["counts"], state["draw"]
+        self._counts, self._random_state = state["counts"], state["draw"]
         self.num_features = len(features)
-        self._set_keys(1 << max(12, int(np.ceil(np.log2(max(len(features), 1) * 2 + 1)))))
-        self._enter(features, np.arange(len(features), dtype=np.int32))
+        num_slots = 1 << int(np.ceil(np.log2(max(len(features), 1) * 2 + 1)))
+        self._create_slots(max(MIN_SLOTS, num_slots))
+        _insert(features, np.arange(len(features), dtype=np.int32), self._slots, self._rows)
 
     def _double(self) -> None:
-        keys, numbers = self._keys, self._numbers
-        self._set_keys(2 * len(keys))
-        self._enter(keys[keys != EMPTY], numbers[keys != EMPTY])
+        slots, rows = self._slots, self._rows
+        is_used = slots != EMPTY
+        self._create_slots(2 * len(slots))
+        _insert(slots[is_used], rows[is_used], self._slots, self._rows)
 
-    def _set_keys(self, size: int) -> None:
-        self._keys = np.full(size, EMPTY, np.int64)
-        self._numbers = np.zeros(size, np.int32)
-
-    def _enter(self, features: NDArray[np.int64], numbers: NDArray[np.int32]) -> None:
-        _enter(features, numbers, self._keys, self._numbers)
+    def _create_slots(self, size: int) -> None:
+        self._slots = np.full(size, EMPTY, np.int64)  # feature ids
+        self._rows = np.zeros(size, np.int32)
 
 
-@jit
-def _enter(features, numbers, keys, places):  # type: ignore[no-untyped-def]
-    for i in range(len(features)):
-        at = _slot(keys, features[i])
-        keys[at], places[at] = features[i], numbers[i]
-
-
-def inclusion_of(settings: FMSettings) -> Inclusion | None:
-    """As the settings say; None when ids are rows of the tables themselves."""
+def build_inclusion(settings: FMSettings) -> Inclusion | None:
+    """Build the inclusion that `fm.inclusion` names; None for "all", where ids are the rows of the tables."""
     if settings.inclusion == "all":
         return None
     if settings.inclusion == "poisson":

@@ -1,7 +1,7 @@
-"""Learn from fewer rows without bias (McMahan et al. 2013, section 4.6): most lists get no click and say little.
+"""Sub-sampling of training rows without bias (McMahan et al. 2013, section 4.6).
 
-Every row of a list with a click is kept, rows of other lists at a rate, each with weight 1 / rate: the expected loss
-and gradient are those of all rows, so predictions stay calibrated.
+Most lists get no click and carry little information. Every row of a list with a click stays, rows of other lists stay
+at a rate, with weight 1 / rate: the expected loss and gradient are those of all rows, so predictions stay calibrated.
 """
 
 import numpy as np
@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 def sample_weights(
     label: NDArray[np.float32], lists: NDArray[np.integer], rate: float, seed: int
 ) -> NDArray[np.float32]:
-    """Weight of each row (n,): 1 in lists with a click, 1 / rate or 0 in others; `lists` (n,) says which list.
+    """Draw the weight of each row: 1 in lists with a click, 1 / rate or 0 in the others.
 
-    The draw hashes the list's number, so a list is kept or dropped whole, and the same in every run.
+    A list is sampled as a whole; the same seed draws the same lists.
+
+    Args:
+        label: (rows,) 1 for a click.
+        lists: (rows,) number of the list that the row is in.
+        rate: share of the lists without a click that stay, in (0, 1].
+        seed: of the draw.
+
+    Returns:
+        (rows,) weights.
     """
-    _, place = np.unique(lists, return_inverse=True)
-    is_clicked = np.bincount(place, weights=label) > 0
+    _, code = np.unique(lists, return_inverse=True)  # (rows,) of the list, from 0
+    is_clicked = np.bincount(code, weights=label) > 0  # (lists,)
     is_sampled = np.random.default_rng(seed).random(len(is_clicked)) < rate
-    return np.where(is_clicked, 1.0, np.where(is_sampled, 1.0 / rate, 0.0))[place].astype(np.float32)
+    return np.where(is_clicked, 1.0, np.where(is_sampled, 1.0 / rate, 0.0))[code].astype(np.float32)

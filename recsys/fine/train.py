@@ -2,8 +2,8 @@
 
 It learns the training rows in the order of time and is measured on the validation rows; then it learns these, too, as
 an online learner does at the end of a day, and is measured on the test rows; then it learns those. The last state is
-what ranks the lists to serve and what a warm start goes on from. Each row is predicted before it is learned from
-(progressive validation): these numbers are logged per hour.
+what ranks the lists to serve and what a warm start continues from. Each row is predicted before it is learned from
+(progressive validation): these metrics are logged per hour.
 """
 
 import logging
@@ -24,138 +24,206 @@ from conf.versions import describe_version
 from features.dataset.names import WEIGHT
 from features.metrics.classification import click_metrics, log_loss, row_log_losses
 from recsys import calibration
-from recsys.dataset import Rows, examples_folder, files_of, read_files, read_rows, statistics_of
-from recsys.fine.encode import Encoder, Statistics
-from recsys.fine.fm import FM
+from recsys.calibration import Calibrator
+from recsys.dataset import (
+    Rows,
+    examples_folder,
+    feature_statistics,
+    parquet_files,
+    read_files,
+    read_rows,
+    trained_run,
+)
+from recsys.fine.encode import FIELDS, Encoder, Statistics
+from recsys.fine.fm import OnlineFM
+from recsys.fine.linear_variants import build_variants, log_linear_variants
+from recsys.fine.parallel import partial_fit_threads
 from recsys.fine.sampling import sample_weights
 from recsys.fine.sharded import Examples, sharded
-from recsys.settings import FMSettings, RecommendSettings
+from recsys.settings import FMSettings, LinearVariantsSettings, RecommendSettings
 from training.launch.ray_session import ray_session
 
 log = logging.getLogger(__name__)
 
 MODEL = "fm"
 KEYS = ["user_id", "at_s"]
-# States of the model by what they may score: without the validation rows, without the test rows, with all.
-STATES = {"valid": "fm_valid.npz", "test": "fm_test.npz", "serve": "fm_serve.npz"}
+# The model that may score a split: one that has not learned its rows yet. "serve" has learned all.
+MODEL_FILES = {"valid": "fm_valid.npz", "test": "fm_test.npz", "serve": "fm_serve.npz"}
 
 
 @dataclass(frozen=True)
-class Fine:
-    """A model, how rows become its features, and the curve that makes its scores agree with click rates."""
+class FineRanker:
+    """An FM with its encoder and calibrator."""
 
-    model: FM
+    model: OnlineFM
     encoder: Encoder
-    curve: calibration.Calibrator
-    learned_until: float = 0.0
+    calibrator: Calibrator
+    learned_until: float = 0.0  # moment of the newest row that was learned from, in seconds since 1970
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
-        """Click probabilities (n,)."""
-        return self.curve(self.model.predict(self.encoder.encode(rows)))
+        """Predict calibrated click probabilities (rows,)."""
+        return self.calibrator(self.model.predict(self.encoder.encode(rows)))
 
     def save(self, path: Path, statistics: Statistics) -> None:
-        """Whole or not at all; see `FM.save`."""
-        extra = {"edges": self.encoder.raw_edges(statistics), "curve": np.stack([self.curve.x, self.curve.y])}
+        """Save to one file, whole or not at all; `statistics` are those of the data set that it was trained on."""
+        curve = np.stack([self.calibrator.x, self.calibrator.y])
+        extra = {"edges": self.encoder.raw_edges(statistics), "curve": curve}
         self.model.save(path, {**extra, "learned_until": np.array(self.learned_until)})
 
 
 @dataclass(frozen=True)
-class Shards:
-    """Where the splits of the examples are, and where actors may write their snapshots."""
+class ShardFolders:
+    """What the workers and actors of a sharded FM read and write."""
 
-    examples: Path
+    examples: Path  # of the training set, with a subfolder per split
     snapshots: Path
 
 
-def load(folder: Path, statistics: Statistics, state: str = "test") -> Fine:
-    """The ranker of a run folder, for a data set with these statistics. Raises UserError for a corrupt file."""
-    model, extra = FM.load(folder / "model" / STATES[state])
+def load(folder: Path, statistics: Statistics, split: str = "test") -> FineRanker:
+    """Load the ranker of a run folder.
+
+    Args:
+        folder: of the run.
+        statistics: of the data set whose rows it will score; they may differ from those of its training set.
+        split: the rows it will score, valid, test or serve: see MODEL_FILES.
+
+    Raises:
+        UserError: the file is corrupt.
+    """
+    model, extra = OnlineFM.load(folder / "model" / MODEL_FILES[split])
     encoder = Encoder.from_raw(extra["edges"], model.settings.bits, statistics)
-    return Fine(model, encoder, calibration.Calibrator(*extra["curve"]), float(extra["learned_until"]))
+    return FineRanker(model, encoder, Calibrator(*extra["curve"]), float(extra["learned_until"]))
+
+
+def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64]:
+    """Predict click probabilities (rows,) by the day's newest fine ranker that has not learned from `split`.
+
+    Raises:
+        UserError: it was not trained for the day, or its file is corrupt.
+    """
+    return load(trained_run(config, MODEL, day), feature_statistics(config, day), split).predict(rows)
 
 
 def run(config: Config, day: date) -> dict[str, Any]:
-    """Train, measure, and leave a run folder with the model as measured and as it serves."""
-    folder, statistics = examples_folder(config, day), statistics_of(config, day)
-    settings = config.get(FMSettings)
+    """Train on the day's training set, and leave a run folder with the model before and after each held-out split.
+
+    Returns:
+        Run id, `progressive_log_loss` of the training rows, and `valid_<metric>` and `test_<metric>`.
+
+    Raises:
+        UserError: there is no training set for the day, settings exclude each other, or a linear variant names an
+            unknown feature.
+    """
+    folder, statistics = examples_folder(config, day), feature_statistics(config, day)
+    settings, linear = config.get(FMSettings), config.get(LinearVariantsSettings)
+    build_variants(linear)  # refuses an unknown feature now, not after the FM was trained
     with start_run(config, MODEL, day) as run, ray_session(config) if settings.shards else nullcontext():
         run.log_dataset(describe_version(folder))
-        parts = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
-        shards = Shards(folder, run.folder / "shards") if settings.shards else None
+        splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
+        shards = ShardFolders(folder, run.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
-        fine, progressive = train(parts["train"], settings, start, shards)
-        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, parts["train"], progressive)}
-        kind = config.get(RecommendSettings).calibration
+        ranker, progressive = train(splits["train"], settings, start, shards)
+        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, splits["train"], progressive)}
+        if linear.models or linear.field_importance:
+            encoded = ranker.encoder.encode(splits["train"])
+            log_linear_variants(run, encoded, splits["train"].label, 1 << settings.bits, linear)
         for split in ("valid", "test"):
-            rows = parts[split]
-            report |= calibration.log_clicks(run, "fine", split, rows, fine.predict(rows))
+            rows = splits[split]
+            report |= calibration.log_click_metrics(run, "fine", split, rows, ranker.predict(rows))
             if split == "valid":
-                raw = fine.model.predict(fine.encoder.encode(rows))
-                fine = replace(fine, curve=calibration.fit(kind, rows.label, raw))
-            fine.save(run.model_folder / STATES[split], statistics)
-            fine, _ = learn(fine, rows, settings, shards, split)
-        fine.save(run.model_folder / STATES["serve"], statistics)
-        run.log_metric("fine", "train", "memory_bytes", fine.model.memory_bytes, fine.model.size)
+                raw = ranker.model.predict(ranker.encoder.encode(rows))
+                calibrator = calibration.fit(config.get(RecommendSettings).calibration, rows.label, raw)
+                ranker = replace(ranker, calibrator=calibrator)
+            ranker.save(run.model_folder / MODEL_FILES[split], statistics)
+            # In place, after it was saved and measured: the next split is newer.
+            ranker, _ = partial_fit(ranker, rows, settings, shards, split)
+        ranker.save(run.model_folder / MODEL_FILES["serve"], statistics)
+        run.log_metric("fine", "train", "memory_bytes", ranker.model.memory_bytes, ranker.model.size)
     return report
 
 
-def new(rows: Rows, settings: FMSettings) -> Fine:
-    """A ranker that has learned nothing but how to encode rows like these."""
-    model = FM(settings, fields=rows.sparse.shape[1] + rows.dense.shape[1])
-    return Fine(model, Encoder.fit(rows, settings.bins, settings.bits), calibration.IDENTITY)
+def untrained(rows: Rows, settings: FMSettings) -> FineRanker:
+    """Create a ranker that has learned nothing but how to bin the dense features of rows like these."""
+    model = OnlineFM(settings, fields=len(FIELDS))
+    return FineRanker(model, Encoder.fit(rows, settings.bins, settings.bits), calibration.IDENTITY)
 
 
 def train(
-    rows: Rows, settings: FMSettings, start: Fine | None = None, shards: Shards | None = None
-) -> tuple[Fine, NDArray[np.float32]]:
-    """Learn the rows (those newer than `start` was); returns the ranker and what it predicted before learning each.
+    rows: Rows, settings: FMSettings, start: FineRanker | None = None, shards: ShardFolders | None = None
+) -> tuple[FineRanker, NDArray[np.float32]]:
+    """Train on the training rows in `fm.epochs` passes.
 
-    Predictions are NaN for rows that a warm start or the sub-sampling leaves out.
+    Args:
+        rows: in the order of time, with KEYS.
+        settings: the section `fm`.
+        start: the ranker to continue from, which skips rows that are not newer than its last one.
+        shards: trains on Ray; see `partial_fit`.
+
+    Returns:
+        The ranker, without calibration, and (rows,) its predictions in the first pass before it learned from each row;
+        NaN for rows that the warm start or the sub-sampling leaves out.
     """
-    fine = replace(start, curve=calibration.IDENTITY) if start else new(rows, settings)
+    ranker = replace(start, calibrator=calibration.IDENTITY) if start else untrained(rows, settings)
     progressive = np.full(len(rows.label), np.nan, np.float32)
-    for number in range(settings.epochs):
-        fine, predicted = learn(fine, rows, settings, shards, "train")
-        progressive = predicted if number == 0 else progressive
-    return fine, progressive
+    for epoch in range(settings.epochs):
+        ranker, predicted = partial_fit(ranker, rows, settings, shards, "train")
+        # Later passes predict rows that were learned from: only the first is honest.
+        progressive = predicted if epoch == 0 else progressive
+    return ranker, progressive
 
 
-def learn(
-    fine: Fine, rows: Rows, settings: FMSettings, shards: Shards | None = None, split: str = "train"
-) -> tuple[Fine, NDArray[np.float32]]:
-    """Learn rows that are newer than what was learned; returns what was predicted before, NaN for rows left out.
+def partial_fit(
+    ranker: FineRanker, rows: Rows, settings: FMSettings, shards: ShardFolders | None = None, split: str = "train"
+) -> tuple[FineRanker, NDArray[np.float32]]:
+    """Train on rows in one pass, in order. The model is changed in place, unless it is sharded.
 
-    With `shards`, workers read the files of `split`, which hold these rows, and the table lives in Ray actors.
+    Args:
+        ranker: to continue from.
+        rows: in the order of time, with KEYS.
+        settings: the section `fm`.
+        shards: spread the table over Ray actors, whose workers read the files of `split` themselves.
+        split: the split that the rows are all of.
+
+    Returns:
+        The ranker, and (rows,) its predictions before it learned from each row; NaN for rows that are left out.
     """
-    until = max(fine.learned_until, float(rows.keys["at_s"].max())) if len(rows.label) else fine.learned_until
+    newest = float(rows.keys["at_s"].max()) if len(rows.label) else 0.0
+    until = max(ranker.learned_until, newest)
     if shards:
-        parts = [
-            partial(_examples, path, fine.encoder, settings, fine.learned_until)
-            for path in files_of(shards.examples / split)
+        partitions = [
+            partial(_read_examples, path, ranker.encoder, settings, ranker.learned_until)
+            for path in parquet_files(shards.examples / split)
         ]
-        with sharded(fine.model, shards.snapshots) as table:
-            predicted = np.concatenate(table.learn(parts, settings.shard_workers))
-            return replace(fine, model=table.collect(), learned_until=until), predicted
-    weight = _weights(rows, settings, fine.learned_until)
-    is_sampled = weight > 0
-    chosen = Rows(rows.sparse[is_sampled], rows.dense[is_sampled], rows.label[is_sampled], {})
-    predicted = np.full(len(is_sampled), np.nan, np.float32)
-    encoded = fine.encoder.encode(chosen)
-    predicted[is_sampled] = fine.model.learn(encoded, chosen.label, weight[is_sampled], threads=settings.threads)
-    return replace(fine, learned_until=until), predicted
+        with sharded(ranker.model, shards.snapshots) as sharded_model:
+            predicted = np.concatenate(sharded_model.partial_fit(partitions, settings.shard_workers))
+            return replace(ranker, model=sharded_model.to_model(), learned_until=until), predicted
+    weight = _row_weights(rows, settings, ranker.learned_until)
+    # Rows of weight 0 would still count as occurrences for inclusion.
+    is_used = weight > 0
+    used = Rows(rows.sparse[is_used], rows.dense[is_used], rows.label[is_used], {})
+    predicted = np.full(len(is_used), np.nan, np.float32)
+    encoded = ranker.encoder.encode(used)
+    if settings.threads > 1:
+        predicted[is_used] = partial_fit_threads(
+            ranker.model, encoded, used.label, weight[is_used], threads=settings.threads
+        )
+    else:
+        predicted[is_used] = ranker.model.partial_fit(encoded, used.label, weight[is_used])
+    return replace(ranker, learned_until=until), predicted
 
 
-def _examples(path: Path, encoder: Encoder, settings: FMSettings, learned_until: float) -> Examples:
-    """One file, as a worker learns it."""
+def _read_examples(path: Path, encoder: Encoder, settings: FMSettings, learned_until: float) -> Examples:
+    """One file of a split, as a worker trains on it."""
     rows = read_files([path], KEYS)
-    return Examples(encoder.encode(rows), rows.label, _weights(rows, settings, learned_until))
+    return Examples(encoder.encode(rows), rows.label, _row_weights(rows, settings, learned_until))
 
 
-def _weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDArray[np.float32]:
-    """Weight of each row: 0 for what a warm start knows already and for lists that the sub-sampling leaves out."""
+def _row_weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDArray[np.float32]:
+    """(rows,) 0 for rows that a warm start has learned already and for lists that the sub-sampling leaves out."""
     at = rows.keys["at_s"].to_numpy()
     weight = np.ones(len(at), np.float32)
     if settings.negative_rate < 1:
+        # What one user was shown at one moment is a list.
         lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
         weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
     if WEIGHT in rows.keys:
@@ -163,38 +231,39 @@ def _weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDArray[
     return weight * (at > learned_until) if settings.warm_start else weight
 
 
-def measure(fine: Fine, rows: Rows) -> dict[str, float]:
-    """AUC, GAUC, log loss and calibration error, without learning."""
-    return click_metrics(rows.label, fine.predict(rows), rows.keys["user_id"])
+def evaluate(ranker: FineRanker, rows: Rows) -> dict[str, float]:
+    """AUC, GAUC, log loss and calibration error on rows with the key `user_id`, without learning from them."""
+    return click_metrics(rows.label, ranker.predict(rows), rows.keys["user_id"])
 
 
 def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
-    """Progressive log loss and click rate of each hour, and over all."""
+    """Log progressive log loss and click rate of each hour (as the split), and the loss of all rows."""
     is_learned = ~np.isnan(progressive)
-    if not is_learned.any():
+    if not is_learned.any():  # a warm start on a day that was learned before
         return {}
-    losses = row_log_losses(rows.label[is_learned], progressive[is_learned])
-    hours, place = np.unique(rows.keys["at_s"].to_numpy()[is_learned] // 3600, return_inverse=True)
-    counts = np.bincount(place)
+    label = rows.label[is_learned]
+    losses = row_log_losses(label, progressive[is_learned])
+    hours, code = np.unique(rows.keys["at_s"].to_numpy()[is_learned] // 3600, return_inverse=True)
+    counts = np.bincount(code)
     for hour, loss, clicks, count in zip(
-        hours, np.bincount(place, losses), np.bincount(place, rows.label[is_learned]), counts, strict=True
+        hours, np.bincount(code, losses), np.bincount(code, label), counts, strict=True
     ):
-        when = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
-        run.log_metric("fine", when, "progressive_log_loss", loss / count, int(count))
-        run.log_metric("fine", when, "ctr", clicks / count, int(count))
-    overall = log_loss(rows.label[is_learned], progressive[is_learned])
+        split = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
+        run.log_metric("fine", split, "progressive_log_loss", loss / count, int(count))
+        run.log_metric("fine", split, "ctr", clicks / count, int(count))
+    overall = log_loss(label, progressive[is_learned])
     run.log_metric("fine", "train", "progressive_log_loss", overall, int(is_learned.sum()))
     return {"progressive_log_loss": overall}
 
 
-def _warm_start(config: Config, day: date, statistics: Statistics) -> Fine | None:
-    """The newest served state of an earlier day with the same settings, to go on from."""
+def _warm_start(config: Config, day: date, statistics: Statistics) -> FineRanker | None:
+    """The newest ranker of an earlier day, as it served, if it was trained with the same settings."""
     settings = config.get(FMSettings)
     for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == MODEL and date.fromisoformat(run["dt"]) < day:
             previous = load(run["folder"], statistics, "serve")
             if previous.model.settings == settings:
-                log.info("fine: going on from %s", run["run_id"])
+                log.info("fine: continuing from %s", run["run_id"])
                 return previous
             log.warning("fine: %s was trained with other settings: starting anew", run["run_id"])
             return None

@@ -1,0 +1,1 @@
+"""Looks up what was promoted for a user."""

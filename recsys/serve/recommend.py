@@ -11,12 +11,20 @@ from conf.runs import PROMOTED, RECOMMENDATIONS
 
 
 def recommend(config: Config, user: str, day: date | None = None) -> list[dict[str, Any]]:
-    """Rows of ads_recommendation of the newest promoted day (or of `day`). Raises UserError for an unknown user."""
+    """Look up the list of a user on the newest promoted day, or on `day`.
+
+    Returns:
+        Rows of ads_recommendation by rank: user_id, rank, item_id, score and channels.
+
+    Raises:
+        UserError: no lists were promoted (for the day), or there is none for the user.
+    """
     folder = config.get(Paths).runs
     promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
         raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
     run_id = json.loads(promoted[-1].read_text())["recommend"]
+    # The filter skips row groups: the file is sorted by user.
     rows = pq.read_table(folder / run_id / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
     if not rows:
         raise UserError(f"no list for user '{user}' on {promoted[-1].stem}: not in dim_user on that day")

@@ -10,7 +10,7 @@ import pytest
 from support import DEMO_SETTINGS, FinishedDay, Millrace, demo
 
 from etl.report.charts import CHARTS
-from recsys.recall import CHANNELS
+from recsys.recall.channels import CHANNELS
 
 MODELS_OF_A_DAY = {"deepfm", "fm", "lightgbm", "best_possible", "blend", "ease", "two_tower"}
 

@@ -18,7 +18,7 @@ from recsys.blend import rank
 from recsys.coarse import train as coarse
 from recsys.fine import train as fine
 from recsys.recall import candidates
-from recsys.recall.measure import measure_channels
+from recsys.recall.measure import log_channel_metrics
 from recsys.registry import promote
 
 DAYS = [date(2026, 7, day) for day in range(1, 7)]
@@ -48,12 +48,12 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
 
 
 def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession, config: Config) -> None:
-    """Of 3 positives of u: a is at place 1 of both channels, b at place 2 of cf alone, c nowhere; v's d too deep."""
-    schema = "user_id string, item_id string, rank int, places array<int>"
+    """Of 3 positives of u: a is at rank 1 of both channels, b at rank 2 of cf alone, c nowhere; v's d too deep."""
+    schema = "user_id string, item_id string, rank int, channel_ranks array<int>"
     proposed = [("u", "a", 1, [1, 1]), ("u", "b", 2, [2, 0]), ("v", "d", 9, [0, 9])]
     truth = [("u", "a"), ("u", "b"), ("u", "c"), ("v", "d")]
     with start_run(config, "recall", DAYS[0]) as found:
-        measure_channels(
+        log_channel_metrics(
             spark.createDataFrame(proposed, schema),
             spark.createDataFrame(truth, "user_id string, item_id string"),
             ["cf", "hot"],

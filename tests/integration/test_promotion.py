@@ -102,7 +102,7 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
     assert told["promoted"] is False
     assert told["champion"] == champion["fm"]
     assert told["loss_change_low"] > 0
-    assert "surely worse than the champion" in told["reasons"][0]
+    assert "significantly worse than the champion" in told["reasons"][0]
     assert not (runs / "promoted" / f"{second}.json").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_model_no_better_than_the_click_rate_is_kept_out(config: Config) -> No
 
 
 def test_the_same_model_again_is_promoted(config: Config) -> None:
-    """Not surely worse is good enough: a day's model has newer items and users."""
+    """Not significantly worse is good enough: a day's model has newer items and users."""
     first, second = date(2026, 3, 1), date(2026, 3, 2)
     for day in (first, second):
         publish_day(config, day)

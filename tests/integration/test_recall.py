@@ -11,11 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 from scipy import sparse
 
 from conf import UserError
-from recsys.recall import CHANNELS, Scorer, channel_of
-from recsys.recall.channels import ease, item_cf
-from recsys.recall.history import Batch, History, batch_of
-from recsys.recall.merge import Weights
-from recsys.recall.propose import Plan, candidates, propose, standardised, unseen
+from recsys.recall.channels import CHANNELS, Scorer, channel_named, ease, item_cf
+from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.merge import ChannelWeights
+from recsys.recall.propose import RecallPlan, mask_chosen, propose, propose_batch, standardize
 from recsys.settings import RecallSettings
 
 NOW = datetime(2026, 4, 10).timestamp()
@@ -49,10 +48,10 @@ def checkerboard(spark: SparkSession) -> Iterator[History]:
     history.unpersist()
 
 
-def batch_for(spark: SparkSession, history: History, users: list[str]) -> Batch:
-    frame = history.of_users(spark.createDataFrame([(user,) for user in users], "user_id string")).toPandas()
+def batch_for(spark: SparkSession, history: History, users: list[str]) -> UserBatch:
+    frame = history.for_users(spark.createDataFrame([(user,) for user in users], "user_id string")).toPandas()
     ordered = frame.set_index("user_id").loc[users].reset_index()
-    return batch_of(ordered, history.num_items, history.settings.history_half_life_days)
+    return user_batch(ordered, history.num_items, history.settings.history_half_life_days)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_what_every_channel_promises(
     scores = np.asarray(scorers[name].score(batch))
     assert scores.shape == (3, 11)
     assert not np.isnan(scores).any()
-    assert np.isfinite(unseen(scores, batch)[:2]).any(axis=1).all()  # something new for everyone with a history
+    assert np.isfinite(mask_chosen(scores, batch)[:2]).any(axis=1).all()  # something new for everyone with a history
     again = CHANNELS[name](checkerboard, SETTINGS).score(batch)
     np.testing.assert_allclose(again, scores, rtol=1e-5, atol=1e-6)
     alone = scorers[name].score(batch_for(spark, checkerboard, ["u1"]))
@@ -88,7 +87,7 @@ def test_every_personal_channel_finds_the_missing_square(
 ) -> None:
     users = [f"u{u}" for u in range(10)]
     batch = batch_for(spark, checkerboard, users)
-    best = unseen(scorers[name].score(batch), batch).argmax(axis=1)
+    best = mask_chosen(scorers[name].score(batch), batch).argmax(axis=1)
     found = np.mean([item % 2 == u % 2 for u, item in enumerate(best)])
     assert found == 1 if name != "two_tower" else found >= 0.9
 
@@ -97,7 +96,7 @@ def test_new_items_reach_people_who_differ(spark: SparkSession, scorers: dict[st
     freshness = np.array([0, 1, 1, 1, 1, 0.01], np.float32)
     new = type(scorers["new"])(freshness, 1)
     empty = sparse.csr_matrix((200, 6), dtype=np.float32)
-    scores = new.score(Batch(np.array([f"u{i}" for i in range(200)], object), empty, empty))
+    scores = new.score(UserBatch(np.array([f"u{i}" for i in range(200)], object), empty, empty))
     firsts = np.bincount(scores.argmax(axis=1), minlength=6)
     assert firsts[0] == 0
     assert firsts[1:5].min() > 20
@@ -110,8 +109,8 @@ class SameAuthor:
 
     similar: sparse.csr_matrix
 
-    def score(self, batch: Batch) -> np.ndarray:
-        return batch.nothing_for_cold((batch.recent @ self.similar).toarray())
+    def score(self, batch: UserBatch) -> np.ndarray:
+        return batch.mask_cold((batch.recent @ self.similar).toarray())
 
 
 def same_author(history: History, settings: RecallSettings) -> SameAuthor:
@@ -122,13 +121,13 @@ def same_author(history: History, settings: RecallSettings) -> SameAuthor:
 
 def test_a_channel_of_ones_own(spark: SparkSession, checkerboard: History, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{__name__}:same_author"
-    assert channel_of(name) is same_author
+    assert channel_named(name) is same_author
     monkeypatch.setitem(CHANNELS, "same_author", same_author)
     scorer = same_author(checkerboard, SETTINGS)
     test_what_every_channel_promises(spark, checkerboard, {"same_author": scorer}, "same_author")
     for wrong in ("nothing.here:fit", f"{__name__}:nothing", "unknown"):
         with pytest.raises(UserError, match=r"recall\.quota"):
-            channel_of(wrong)
+            channel_named(wrong)
 
 
 def random_choices(users: int = 40, items: int = 12) -> np.ndarray:
@@ -150,7 +149,7 @@ def test_item_cf_agrees_with_matrices(spark: SparkSession, kind: str) -> None:
     norm = np.sqrt(np.outer(counts, counts)) if kind == "cosine" else counts[:, None] + counts[None] - together
     expected = together / (norm + settings.shrink)
     history = history_of(spark, matrix, settings)
-    found = item_cf.similarity(history, settings).collect()
+    found = item_cf.item_similarity(history, settings).collect()
     assert len(found) == (together > 0).sum() - len(counts)
     for row in found:
         assert row["similarity"] == pytest.approx(expected[row["item"], row["other"]])
@@ -205,46 +204,48 @@ class Fixed:
     def __init__(self, scores: list[float]) -> None:
         self.scores = np.array([scores], np.float32)
 
-    def score(self, batch: Batch) -> np.ndarray:
+    def score(self, batch: UserBatch) -> np.ndarray:
         return np.repeat(self.scores, len(batch.users), axis=0)
 
 
-def batch_by_hand(users: int, seen: list[tuple[int, int]], items: int = 5) -> Batch:
+def batch_by_hand(users: int, seen: list[tuple[int, int]], items: int = 5) -> UserBatch:
     rows, columns = zip(*seen, strict=True) if seen else ((), ())
     matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(users, items))
-    return Batch(np.array([f"u{i}" for i in range(users)], object), matrix, matrix)
+    return UserBatch(np.array([f"u{i}" for i in range(users)], object), matrix, matrix)
 
 
-def plan_of(quota: dict[str, int], weights: Weights, scorers: dict[str, Scorer], keep: int | None = None) -> Plan:
-    return Plan(scorers, quota, weights, np.array(list("abcde"), object), keep, 5, 30.0)
+def plan_of(
+    quota: dict[str, int], weights: ChannelWeights, scorers: dict[str, Scorer], keep: int | None = None
+) -> RecallPlan:
+    return RecallPlan(scorers, quota, weights, np.array(list("abcde"), object), keep, 5, 30.0)
 
 
 def test_merging_keeps_quotas_drops_what_was_seen_and_says_who_proposed(spark: SparkSession) -> None:
     inf = float("inf")
     scorers: dict[str, Scorer] = {"cf": Fixed([9, 8, 7, -inf, -inf]), "hot": Fixed([-inf, 0.9, -inf, 0.8, 0.7])}
-    plan = plan_of({"cf": 2, "hot": 2}, Weights(None, 1), scorers)
-    found = candidates(batch_by_hand(1, []), plan).set_index("item_id")
+    plan = plan_of({"cf": 2, "hot": 2}, ChannelWeights(None, 1), scorers)
+    found = propose_batch(batch_by_hand(1, []), plan).set_index("item_id")
     assert set(found.index) == {"a", "b", "d"}  # c and e are beyond the quotas
     assert found.loc["b", "channels"] == "hot+cf"
     assert found.loc["b", "rank"] == 1
     assert found.loc["b", "score"] == pytest.approx(1 / 61 + 1 / 62)
-    assert list(found.loc["b", "places"]) == [2, 1]
-    seen = candidates(batch_by_hand(1, [(0, 1)]), plan)
+    assert list(found.loc["b", "channel_ranks"]) == [2, 1]
+    seen = propose_batch(batch_by_hand(1, [(0, 1)]), plan)
     assert set(seen["item_id"]) == {"a", "c", "d", "e"}
-    assert len(candidates(batch_by_hand(1, []), plan_of(plan.quota, plan.weights, scorers, keep=1))) == 1
+    assert len(propose_batch(batch_by_hand(1, []), plan_of(plan.quota, plan.weights, scorers, keep=1))) == 1
 
 
 def test_learned_weights_order_and_cold_users_follow_what_is_hot(spark: SparkSession) -> None:
     scorers: dict[str, Scorer] = {"cf": Fixed([5, 4, 3, 2, 1]), "hot": Fixed([1, 2, 3, 4, 5])}
-    plan = plan_of({"cf": 5, "hot": 5}, Weights(np.array([1.0, 0.1]), 1), scorers)
-    found = candidates(batch_by_hand(2, [(0, 4)]), plan)
+    plan = plan_of({"cf": 5, "hot": 5}, ChannelWeights(np.array([1.0, 0.1]), 1), scorers)
+    found = propose_batch(batch_by_hand(2, [(0, 4)]), plan)
     assert found[found["user_id"] == "u0"]["item_id"].tolist() == ["a", "b", "c", "d"]
     assert found[found["user_id"] == "u1"]["item_id"].tolist()[0] == "e"
 
 
 def test_standardised_scores_have_mean_0_and_what_is_not_proposed_counts_as_the_worst() -> None:
     inf = float("inf")
-    scores = standardised(np.array([[1, 2, 3, -inf], [-inf, -inf, -inf, -inf], [2, 2, 2, -inf]], np.float32))
+    scores = standardize(np.array([[1, 2, 3, -inf], [-inf, -inf, -inf, -inf], [2, 2, 2, -inf]], np.float32))
     np.testing.assert_allclose(scores[0, :3], [-1.2247449, 0, 1.2247449], rtol=1e-5)
     assert scores[0, 3] == -1
     assert not scores[1].any()
@@ -256,11 +257,11 @@ def test_candidates_on_spark_equal_those_of_one_batch(
 ) -> None:
     quota = dict.fromkeys(CHANNELS, 3)
     ids = checkerboard.items["item_id"].to_numpy(dtype=object)
-    plan = Plan(scorers, quota, Weights(None, list(CHANNELS).index("hot")), ids, 6, 5, 30.0)
+    plan = RecallPlan(scorers, quota, ChannelWeights(None, list(CHANNELS).index("hot")), ids, 6, 5, 30.0)
     users = [f"u{u}" for u in range(10)] + ["cold"]
     frame = spark.createDataFrame([(user,) for user in users], "user_id string")
     found = propose(checkerboard, frame, plan).toPandas()
-    expected = candidates(batch_for(spark, checkerboard, users), plan)
+    expected = propose_batch(batch_for(spark, checkerboard, users), plan)
     keys = ["user_id", "rank", "item_id", "channels"]
     left, right = (x.sort_values(keys, ignore_index=True)[keys] for x in (found, expected))
     pd.testing.assert_frame_equal(left, right)
@@ -275,7 +276,7 @@ def test_a_day_without_any_choice_still_proposes_new_items(spark: SparkSession) 
     history = History(chosen(spark, []), items_of(spark, 4), NOW, SETTINGS)
     scorers = {name: fit(history, SETTINGS) for name, fit in CHANNELS.items()}
     ids = history.items["item_id"].to_numpy(dtype=object)
-    plan = Plan(scorers, dict.fromkeys(CHANNELS, 3), Weights(None, 0), ids, 6, 5, 30.0)
+    plan = RecallPlan(scorers, dict.fromkeys(CHANNELS, 3), ChannelWeights(None, 0), ids, 6, 5, 30.0)
     found = propose(history, spark.createDataFrame([("u",)], "user_id string"), plan).toPandas()
     assert found["item_id"].tolist() == ["iz"]
     history.unpersist()

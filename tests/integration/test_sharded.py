@@ -12,7 +12,7 @@ import pytest
 from conf import Config, UserError, load
 from features.metrics.classification import auc, log_loss
 from recsys.fine.csr import Csr
-from recsys.fine.fm import FM
+from recsys.fine.fm import OnlineFM
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings
 from training.launch.ray_session import ray_session
@@ -36,9 +36,9 @@ def examples(seed: int, rows: int = 4000) -> Examples:
     return Examples(Csr.one_hot(ids), label, np.ones(rows, np.float32))
 
 
-def in_one_process(parts: list[Examples], settings: FMSettings = SETTINGS) -> tuple[FM, list[np.ndarray]]:
-    model = FM(settings, fields=6)
-    return model, [model.learn(*part) for part in parts]
+def in_one_process(parts: list[Examples], settings: FMSettings = SETTINGS) -> tuple[OnlineFM, list[np.ndarray]]:
+    model = OnlineFM(settings, fields=6)
+    return model, [model.partial_fit(*part) for part in parts]
 
 
 @pytest.mark.parametrize("field_aware", [False, True])
@@ -46,9 +46,9 @@ def test_one_worker_learns_what_one_process_would(ray: Config, tmp_path: Path, f
     settings = SETTINGS.model_copy(update={"field_aware": field_aware})
     parts = [examples(seed) for seed in range(2)]
     model, predicted = in_one_process(parts, settings)
-    with sharded(FM(settings, fields=6), tmp_path / "shards") as table:
-        found = table.learn([partial(examples, seed) for seed in range(2)], workers=1)
-        together = table.collect()
+    with sharded(OnlineFM(settings, fields=6), tmp_path / "shards") as table:
+        found = table.partial_fit([partial(examples, seed) for seed in range(2)], workers=1)
+        together = table.to_model()
     np.testing.assert_allclose(np.concatenate(found), np.concatenate(predicted), atol=1e-6)
     rows = examples(7).rows
     np.testing.assert_allclose(together.predict(rows), model.predict(rows), atol=1e-6)
@@ -58,9 +58,9 @@ def test_one_worker_learns_what_one_process_would(ray: Config, tmp_path: Path, f
 def test_workers_side_by_side_are_as_good(ray: Config, tmp_path: Path) -> None:
     parts = [examples(seed) for seed in range(6)]
     model, _ = in_one_process(parts)
-    with sharded(FM(SETTINGS), tmp_path / "shards") as table:
-        table.learn([partial(examples, seed) for seed in range(6)], workers=3)
-        together = table.collect()
+    with sharded(OnlineFM(SETTINGS), tmp_path / "shards") as table:
+        table.partial_fit([partial(examples, seed) for seed in range(6)], workers=3)
+        together = table.to_model()
     rows, label, _ = examples(50)
     alone, shared = (log_loss(label, m.predict(rows)) for m in (model, together))
     assert shared == pytest.approx(alone, rel=0.01)
@@ -71,15 +71,15 @@ def test_a_killed_shard_comes_back_without_losing_more_than_an_interval(ray: Con
     import ray as cluster
 
     parts = [partial(examples, seed) for seed in range(4)]
-    with sharded(FM(SETTINGS), tmp_path / "shards") as table:
-        table.learn(parts[:3], workers=1)
+    with sharded(OnlineFM(SETTINGS), tmp_path / "shards") as table:
+        table.partial_fit(parts[:3], workers=1)
         before = table.pushes()
         victim = cluster.get(table.shards[1].pid.remote())
         os.kill(victim, signal.SIGKILL)
-        table.learn(parts[3:], workers=1)
+        table.partial_fit(parts[3:], workers=1)
         after = table.pushes()
         assert cluster.get(table.shards[1].pid.remote()) != victim
-        together = table.collect()
+        together = table.to_model()
     more = after[0] - before[0]
     assert more > 0
     assert before[1] + more - SETTINGS.snapshot_every <= after[1] <= before[1] + more
@@ -90,11 +90,11 @@ def test_a_killed_shard_comes_back_without_losing_more_than_an_interval(ray: Con
 
 def test_what_shards_cannot_do_is_refused(ray: Config, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"inclusion": "bloom"})
-    with pytest.raises(UserError, match=r"fm\.inclusion=all"), sharded(FM(settings), tmp_path):
+    with pytest.raises(UserError, match=r"fm\.inclusion=all"), sharded(OnlineFM(settings), tmp_path):
         pass
     bad = examples(1)._replace(rows=Csr.one_hot(np.full((4000, 6), 5000)))
     with (
-        sharded(FM(SETTINGS), tmp_path / "s") as table,
+        sharded(OnlineFM(SETTINGS), tmp_path / "s") as table,
         pytest.raises(ValueError, match=r"feature ids must lie in \[0, 4096\)"),
     ):
-        table.learn([lambda: bad], workers=1)
+        table.partial_fit([lambda: bad], workers=1)

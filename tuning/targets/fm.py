@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config
-from recsys.dataset import Rows, examples_folder, read_rows, statistics_of
-from recsys.fine.train import KEYS, Fine, learn, load, measure, new, train
+from recsys.dataset import Rows, examples_folder, feature_statistics, read_rows
+from recsys.fine.train import KEYS, FineRanker, evaluate, load, partial_fit, train, untrained
 from recsys.settings import FMSettings
 from tuning.settings import TuneSettings
 from tuning.targets.rows import newest, part_of, shared
@@ -38,7 +38,7 @@ class FactorisationMachine:
     def data(self, config: Config, day: date) -> FMData:
         folder = examples_folder(config, day)
         train, valid = (shared(read_rows(folder / split, KEYS)) for split in ("train", "valid"))
-        return FMData(train, valid, dict(statistics_of(config, day)))
+        return FMData(train, valid, dict(feature_statistics(config, day)))
 
     def steps(self, config: Config, budget: float) -> int:
         return config.get(TuneSettings).steps
@@ -49,21 +49,21 @@ class FactorisationMachine:
     def run(self, config: Config, data: FMData, trial: Trial) -> None:
         settings = config.get(FMSettings)
         if trial.restored is None:
-            fine, done = new(data.train, settings), 0
+            fine, done = untrained(data.train, settings), 0
         else:
             fine = load(trial.restored, data.statistics, "test")
             fine.model.settings = settings
             done = int(json.loads((trial.restored / STATE).read_text())["steps"])
         for step in range(done, trial.steps):
-            fine, _ = learn(fine, _part(data.train, step, trial.steps, settings.epochs), settings)
+            fine, _ = partial_fit(fine, _part(data.train, step, trial.steps, settings.epochs), settings)
 
-            def save(folder: Path, fine: Fine = fine, step: int = step) -> None:
+            def save(folder: Path, fine: FineRanker = fine, step: int = step) -> None:
                 (folder / "model").mkdir()
                 fine.save(folder / "model/fm_test.npz", data.statistics)
                 (folder / STATE).write_text(json.dumps({"steps": step + 1}))
 
             started = time.perf_counter()
-            numbers = measure(fine, data.valid)
+            numbers = evaluate(fine, data.valid)
             numbers["latency_us"] = (time.perf_counter() - started) / len(data.valid.label) * 1e6
             numbers["memory_mb"] = fine.model.memory_bytes / 2**20
             trial.report(numbers, save)
@@ -73,8 +73,8 @@ class FactorisationMachine:
         learned, valid, test = (read_rows(folder / split, KEYS) for split in ("train", "valid", "test"))
         fine, _ = train(learned, settings)
         # An online learner has learned the validation rows by the time the test rows come.
-        fine, _ = learn(fine, valid, settings)
-        return measure(fine, test)
+        fine, _ = partial_fit(fine, valid, settings)
+        return evaluate(fine, test)
 
 
 def _part(rows: Rows, step: int, steps: int, epochs: int) -> Rows:

@@ -39,7 +39,7 @@ class LightGBM:
         train, valid = data
         settings = config.get(CoarseSettings)
         every = max(settings.rounds // trial.steps, 1)
-        inputs = coarse.matrix(valid)
+        inputs = coarse.feature_matrix(valid)
 
         def watch(env: Any) -> None:
             if (env.iteration + 1) % every == 0:
@@ -52,7 +52,7 @@ class LightGBM:
         folder = examples_folder(config, day)
         train, valid, test = (read_rows(folder / split, coarse.KEYS) for split in ("train", "valid", "test"))
         model = coarse.train(train, valid, config.get(CoarseSettings))
-        return click_metrics(test.label, _scores(model, coarse.matrix(test)), test.keys["user_id"])
+        return click_metrics(test.label, _scores(model, coarse.feature_matrix(test)), test.keys["user_id"])
 
 
 def _measure(model: Any, inputs: Any, valid: Rows, trees: int) -> dict[str, float]:

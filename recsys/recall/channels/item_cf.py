@@ -1,8 +1,7 @@
-"""Item-based collaborative filtering (Sarwar et al. 2001; popularity damping as in Breese et al. 1998).
+"""Item-based collaborative filtering (Sarwar et al. 2001), heavy users damped as in Breese et al. 1998.
 
-together(i, j) = Σ_u 1/log(1 + n_u) over users u who chose both. Cosine: together / (sqrt(n_i · n_j) + shrink); Jaccard:
-together / (n_i + n_j − together + shrink). A user's score for j is the sum over the items they chose, old ones counting
-less.
+co(i, j) = Σ_u 1/log(1 + n_u) over the users u who chose both. Cosine: co / (sqrt(n_i · n_j) + shrink); Jaccard:
+co / (n_i + n_j − co + shrink). A user's score for j is the sum over their items, old ones counting less.
 """
 
 from dataclasses import dataclass
@@ -14,42 +13,49 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
-from recsys.recall.history import Batch, History
+from recsys.recall.history import History, UserBatch
 from recsys.settings import RecallSettings
 
 
 @dataclass(frozen=True)
-class ItemCF:
-    """`similar` (items, items): the most similar items of each item."""
+class ItemCFScorer:
+    """Similarities of the nearest neighbours of each item."""
 
-    similar: sparse.csr_matrix
+    similarity: sparse.csr_matrix  # (items, items)
 
-    def score(self, batch: Batch) -> NDArray[np.float32]:
-        """Items like those that the user chose."""
-        return batch.nothing_for_cold((batch.recent @ self.similar).toarray())
+    def score(self, batch: UserBatch) -> NDArray[np.float32]:
+        """Summed similarity (users, items) to the time-decayed history."""
+        return batch.mask_cold((batch.recent @ self.similarity).toarray())
 
 
-def fit(history: History, settings: RecallSettings) -> ItemCF:
-    """Similarities on Spark; what comes back is `neighbours` a item."""
-    pairs: pd.DataFrame = similarity(history, settings).toPandas()
+def fit(history: History, settings: RecallSettings) -> ItemCFScorer:
+    """Compute the similarities on Spark; `neighbours` rows per item come to the driver."""
+    pairs: pd.DataFrame = item_similarity(history, settings).toPandas()
     shape = (history.num_items, history.num_items)
+    # (item, other) is not symmetric: each item has its own neighbours.
     values = pairs["similarity"].to_numpy(np.float32)
-    return ItemCF(sparse.csr_matrix((values, (pairs["item"], pairs["other"])), shape=shape))
+    return ItemCFScorer(sparse.csr_matrix((values, (pairs["item"], pairs["other"])), shape=shape))
 
 
-def similarity(history: History, settings: RecallSettings) -> DataFrame:
-    """item, other, similarity: the most similar items of each item."""
-    pairs = history.pairs
-    counts = history.histories.select(F.explode("items").alias("item")).groupBy("item").agg(F.count("*").alias("users"))
-    others = counts.select(F.col("item").alias("other"), F.col("users").alias("other_users"))
-    both = F.col("users") + F.col("other_users")
-    cosine = F.sqrt(F.col("users") * F.col("other_users"))
-    norm = cosine if settings.similarity == "cosine" else both - F.col("damped")
-    scored = (
-        pairs.where("item <> other")
-        .join(F.broadcast(counts), on="item", how="inner")
-        .join(F.broadcast(others), on="other", how="inner")
+def item_similarity(history: History, settings: RecallSettings) -> DataFrame:
+    """Find the `neighbours` most similar items of each item.
+
+    Both joins broadcast one row per item; the window is one shuffle by item.
+
+    Returns:
+        item, other (numbers) and similarity; an item is no neighbour of itself.
+    """
+    users = history.histories.select(F.explode("items").alias("item")).groupBy("item").agg(F.count("*").alias("users"))
+    other_users = users.select(F.col("item").alias("other"), F.col("users").alias("other_users"))
+    cosine_norm = F.sqrt(F.col("users") * F.col("other_users"))
+    jaccard_norm = F.col("users") + F.col("other_users") - F.col("damped")
+    norm = cosine_norm if settings.similarity == "cosine" else jaccard_norm
+    pairs = (
+        history.pairs.where("item <> other")
+        .join(F.broadcast(users), on="item", how="inner")
+        .join(F.broadcast(other_users), on="other", how="inner")
         .select("item", "other", (F.col("damped") / (norm + settings.shrink)).alias("similarity"))
     )
-    best = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")
-    return scored.withColumn("nth", F.row_number().over(best)).where(F.col("nth") <= settings.neighbours).drop("nth")
+    most_similar = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")
+    ranked = pairs.withColumn("rank", F.row_number().over(most_similar))
+    return ranked.where(F.col("rank") <= settings.neighbours).drop("rank")

@@ -1,4 +1,4 @@
-"""Profile tags: what is hot within the topics that the user chooses more often than others do."""
+"""Topic profiles: what is popular within the topics that a user chooses more often than others do."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,43 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recall.history import Batch, History
+from recsys.recall.history import History, UserBatch
 from recsys.settings import RecallSettings
 
 
 @dataclass(frozen=True)
-class Tags:
-    """`tag` (items, tags) ones; `usual` (tags,) shares of all choices; `heat` (items,) share of its tag's heat."""
+class TagsScorer:
+    """Topics of the items, how popular each is, and the items' popularity within them."""
 
-    tag: sparse.csr_matrix
-    usual: NDArray[np.float64]
-    heat: NDArray[np.float64]
-    strength: float
+    topics: sparse.csr_matrix  # (items, topics) ones; an item without a category has none
+    topic_share: NDArray[np.float64]  # (topics,) share of all time-decayed positives
+    topic_heat: NDArray[np.float64]  # (items,) square root of the item's share of its topic's positives
+    strength: float  # of the prior, in positives
 
-    def score(self, batch: Batch) -> NDArray[np.float32]:
-        """Interest in the item's tag × its place in the tag. Interest: the user's share, pulled to the usual one."""
-        counts = (batch.recent @ self.tag).toarray()
+    def score(self, batch: UserBatch) -> NDArray[np.float32]:
+        """Interest in the item's topic × the item's popularity within it; (users, items).
+
+        Interest is the lift of the topic in the user's history, with the overall shares as a prior, so that a short
+        history moves it little.
+        """
+        counts = (batch.recent @ self.topics).toarray()  # (users, topics)
         total = counts.sum(axis=1, keepdims=True)
-        interest = (counts + self.strength * self.usual) / (total + self.strength) / np.maximum(self.usual, 1e-9)
-        scores = (self.tag @ interest.T).T * self.heat[None]
-        tagged = np.asarray(self.tag.sum(axis=1)).ravel() > 0
-        return batch.nothing_for_cold(np.where(tagged[None] & (self.heat[None] > 0), scores, -np.inf))
+        share = (counts + self.strength * self.topic_share) / (total + self.strength)
+        interest = share / np.maximum(self.topic_share, 1e-9)
+        scores = (self.topics @ interest.T).T * self.topic_heat[None]
+        has_topic = np.asarray(self.topics.sum(axis=1)).ravel() > 0
+        return batch.mask_cold(np.where(has_topic[None] & (self.topic_heat[None] > 0), scores, -np.inf))
 
 
-def fit(history: History, settings: RecallSettings) -> Tags:
-    """Shares from the decayed counts; an item without a category has no tag."""
+def fit(history: History, settings: RecallSettings) -> TagsScorer:
+    """Compute topic shares from the time-decayed popularity of the items, on the driver."""
+    # Sorted, so that topics have the same numbers in every run.
     codes, names = pd.factorize(history.items["category"], sort=True)
-    tagged = np.flatnonzero(codes >= 0)
+    has_category = np.flatnonzero(codes >= 0)
     shape = (history.num_items, max(len(names), 1))
-    tag = sparse.csr_matrix((np.ones(len(tagged)), (tagged, codes[tagged])), shape=shape)
-    of_tag = tag.T @ history.heat
-    usual = of_tag / max(of_tag.sum(), 1e-12)
-    within = history.heat / np.maximum(tag @ of_tag, 1e-12)
-    return Tags(tag, usual, np.sqrt(within), settings.tag_strength)
+    topics = sparse.csr_matrix((np.ones(len(has_category)), (has_category, codes[has_category])), shape=shape)
+    heat_by_topic = topics.T @ history.heat
+    topic_share = heat_by_topic / max(heat_by_topic.sum(), 1e-12)
+    within_topic = history.heat / np.maximum(topics @ heat_by_topic, 1e-12)
+    # The root lets a topic's less popular items through: interest shall decide, not one hit.
+    return TagsScorer(topics, topic_share, np.sqrt(within_topic), settings.tag_strength)

@@ -1,47 +1,47 @@
-"""User-based collaborative filtering: what users like this one chose; popular items say little about likeness.
+"""User-based collaborative filtering: what similar users chose; popular items say little about similarity.
 
-likeness(u, v) = Σ_i 1/log(2 + n_i) over items both chose / (sqrt(n_u · n_v) + 1), or Jaccard's union below; a score is
-the sum over the most alike users, what they chose long ago counting less.
+similarity(u, v) = Σ_i 1/log(2 + n_i) over the items both chose / (sqrt(n_u · n_v) + 1), or over Jaccard's union + 1; a
+score is the sum over the most similar users, what they chose long ago counting less.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import functions as F
 from scipy import sparse
 
-from recsys.recall.history import Batch, History, batch_of
+from recsys.recall.history import History, UserBatch, user_batch
 from recsys.settings import RecallSettings
 
 
 @dataclass(frozen=True)
-class UserCF:
-    """Histories of the users who were active last, up to `user_cf_users`: `chosen` and `recent` (users, items)."""
+class UserCFScorer:
+    """Histories of the users who were active last, among whom similar ones are searched."""
 
-    others: Batch
-    rarity: NDArray[np.float32]
-    neighbours: int
-    similarity: str
+    others: UserBatch
+    rarity: NDArray[np.float32]  # (items,) weight of an item that two users have in common
+    num_neighbours: int
+    similarity: str  # cosine or jaccard
 
-    def score(self, batch: Batch) -> NDArray[np.float32]:
-        """Sums over the most alike users."""
-        together = (batch.chosen.multiply(self.rarity[None]).tocsr() @ self.others.chosen.T).toarray()
-        mine, theirs = np.diff(batch.chosen.indptr)[:, None], np.diff(self.others.chosen.indptr)[None]
-        norm = np.sqrt(mine * theirs) if self.similarity == "cosine" else mine + theirs - together
-        alike = together / (norm + 1)
-        alike[batch.users[:, None] == self.others.users[None]] = 0
-        keep = min(self.neighbours, alike.shape[1])
-        if not keep:
-            return batch.nothing_for_cold(np.zeros(batch.chosen.shape))
-        least = np.partition(alike, alike.shape[1] - keep, axis=1)[:, alike.shape[1] - keep, None]
-        near = sparse.csr_matrix(np.where(alike >= np.maximum(least, 1e-12), alike, 0))
-        return batch.nothing_for_cold((near @ self.others.recent).toarray())
+    def score(self, batch: UserBatch) -> NDArray[np.float32]:
+        """Summed similarity (users, items) of the nearest users who chose the item."""
+        common = (batch.chosen.multiply(self.rarity[None]).tocsr() @ self.others.chosen.T).toarray()  # (users, others)
+        length, other_length = np.diff(batch.chosen.indptr)[:, None], np.diff(self.others.chosen.indptr)[None]
+        norm = np.sqrt(length * other_length) if self.similarity == "cosine" else length + other_length - common
+        similarity = common / (norm + 1)
+        similarity[batch.users[:, None] == self.others.users[None]] = 0  # nobody is their own neighbour
+        k = min(self.num_neighbours, similarity.shape[1])
+        if not k:
+            return batch.mask_cold(np.zeros(batch.chosen.shape))
+        kth = np.partition(similarity, similarity.shape[1] - k, axis=1)[:, similarity.shape[1] - k, None]
+        # (users, others): at least k, since ties at the k-th similarity all vote.
+        nearest = sparse.csr_matrix(np.where(similarity >= np.maximum(kth, 1e-12), similarity, 0))
+        return batch.mask_cold((nearest @ self.others.recent).toarray())
 
 
-def fit(history: History, settings: RecallSettings) -> UserCF:
-    """Histories of the most recent users; rarity of the items."""
-    newest = history.histories.orderBy(F.desc("last"), "user_id").limit(settings.user_cf_users)
-    others = batch_of(newest.toPandas(), history.num_items, settings.history_half_life_days)
+def fit(history: History, settings: RecallSettings) -> UserCFScorer:
+    """Collect the histories of the `user_cf_users` users who were active last, and the items' rarity."""
+    newest = history.newest_users(settings.user_cf_users)
+    others = user_batch(newest, history.num_items, settings.history_half_life_days)
     rarity = 1 / np.log(2 + history.popularity)
-    return UserCF(others, rarity.astype(np.float32), settings.user_cf_neighbours, settings.similarity)
+    return UserCFScorer(others, rarity.astype(np.float32), settings.user_cf_neighbours, settings.similarity)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from conf import UserError
 from features.metrics.classification import auc, log_loss
 from recsys.fine.csr import Csr
-from recsys.fine.fm import FM
+from recsys.fine.fm import OnlineFM
 from recsys.fine.inclusion import Inclusion
-from recsys.fine.parallel import frequent
+from recsys.fine.linear_variants import LinearVariant, LinearVariants, field_importance
+from recsys.fine.parallel import frequent_features, partial_fit_threads
 from recsys.fine.sampling import sample_weights
-from recsys.fine.variants import Variant, Variants, field_importance
 from recsys.settings import FMSettings
 
 SMALL = FMSettings(bits=10, k=3, alpha=0.1, l1=0.05, l2=0.5, alpha_v=0.1, l2_v=0.3, sigma=0.1)
@@ -24,7 +24,7 @@ SMALL = FMSettings(bits=10, k=3, alpha=0.1, l1=0.05, l2=0.5, alpha_v=0.1, l2_v=0
 class PlainFM:
     """FTRL-Proximal on w0, w and v as in the paper, one coordinate at a time."""
 
-    def __init__(self, model: FM) -> None:
+    def __init__(self, model: OnlineFM) -> None:
         self.s = model.settings
         self.z = {**{("w", i): 0.0 for i in range(model.size)}, "w0": 0.0}
         scale = self.s.beta / self.s.alpha_v + self.s.l2_v
@@ -52,7 +52,7 @@ class PlainFM:
                 logit += sum(self.weight(("v", i, f)) * self.weight(("v", j, f)) for f in range(self.s.k)) * x * y
         return 1 / (1 + math.exp(-logit))
 
-    def learn(self, row: list[tuple[int, float]], label: float) -> float:
+    def fit_one(self, row: list[tuple[int, float]], label: float) -> float:
         p = self.predict(row)
         gradients: dict[object, float] = {"w0": p - label}
         for i, x in row:
@@ -96,11 +96,11 @@ ROWS = st.lists(
 @settings(deadline=None, max_examples=25)
 @given(ROWS)
 def test_learning_follows_the_formulas(rows: list[tuple[list[tuple[int, float]], int]]) -> None:
-    model = FM(SMALL)
+    model = OnlineFM(SMALL)
     plain = PlainFM(model)
-    expected = [plain.learn(row, label) for row, label in rows]
+    expected = [plain.fit_one(row, label) for row, label in rows]
     features, labels = [row for row, _ in rows], np.array([label for _, label in rows], np.float32)
-    assert model.learn(csr(features), labels) == pytest.approx(expected, abs=2e-4)
+    assert model.partial_fit(csr(features), labels) == pytest.approx(expected, abs=2e-4)
     assert model.predict(csr(features)) == pytest.approx(
         [plain.predict([c for c in row if plain.touched(c[0])]) for row in features], abs=2e-4
     )
@@ -119,8 +119,8 @@ def test_the_factors_learn_what_a_linear_model_cannot() -> None:
     test, truth = pairs_data(5_000, 2)
     scores = {}
     for k in (0, 4):
-        model = FM(FMSettings(bits=10, k=k, l1=0.0, l2=0.1, sigma=0.1, alpha_v=0.1, l2_v=0.1))
-        model.learn(train, label)
+        model = OnlineFM(FMSettings(bits=10, k=k, l1=0.0, l2=0.1, sigma=0.1, alpha_v=0.1, l2_v=0.1))
+        model.partial_fit(train, label)
         scores[k] = auc(truth, model.predict(test))
     assert scores[0] < 0.55
     assert scores[4] > 0.78
@@ -129,47 +129,47 @@ def test_the_factors_learn_what_a_linear_model_cannot() -> None:
 def test_predictions_are_calibrated() -> None:
     train, label = pairs_data(30_000, 1)
     test, truth = pairs_data(5_000, 2)
-    model = FM(FMSettings(bits=10, k=4, l1=0.0, l2=0.1, sigma=0.1, alpha_v=0.1, l2_v=0.1))
-    progressive = log_loss(label, model.learn(train, label))
+    model = OnlineFM(FMSettings(bits=10, k=4, l1=0.0, l2=0.1, sigma=0.1, alpha_v=0.1, l2_v=0.1))
+    progressive = log_loss(label, model.partial_fit(train, label))
     scores = model.predict(test)
     assert abs(scores.mean() - truth.mean()) < 0.02
     assert log_loss(truth, scores) < progressive < math.log(2)
 
 
 def test_a_row_of_weight_zero_teaches_nothing() -> None:
-    model = FM(SMALL)
-    model.learn(csr([[(1, 1.0)]]), np.ones(1, np.float32), np.zeros(1, np.float32))
+    model = OnlineFM(SMALL)
+    model.partial_fit(csr([[(1, 1.0)]]), np.ones(1, np.float32), np.zeros(1, np.float32))
     assert not model.linear.any()
 
 
 def test_a_saved_model_predicts_the_same_and_a_corrupt_one_is_refused(tmp_path: Path) -> None:
     train, label = pairs_data(2_000, 1)
-    model = FM(FMSettings(bits=10, k=4))
-    model.learn(train, label)
+    model = OnlineFM(FMSettings(bits=10, k=4))
+    model.partial_fit(train, label)
     path = tmp_path / "fm.npz"
     model.save(path, {"edges": np.arange(3)})
-    again, extra = FM.load(path)
+    again, extra = OnlineFM.load(path)
     assert (again.predict(train) == model.predict(train)).all()
     assert extra["edges"].tolist() == [0, 1, 2]
     path.write_bytes(path.read_bytes()[:-40] + b"0" * 40)
     with pytest.raises(UserError, match="is corrupt: its checksum does not match"):
-        FM.load(path)
+        OnlineFM.load(path)
 
 
 def test_ids_outside_the_table_are_refused() -> None:
     with pytest.raises(ValueError, match=r"feature ids must lie in \[0, 1024\)"):
-        FM(SMALL).predict(csr([[(1024, 1.0)]]))
+        OnlineFM(SMALL).predict(csr([[(1024, 1.0)]]))
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="must be finite"):
-        FM(SMALL).learn(csr([[(1, math.nan)]]), np.ones(1, np.float32))
+        OnlineFM(SMALL).partial_fit(csr([[(1, math.nan)]]), np.ones(1, np.float32))
 
 
 def test_a_feature_never_learned_from_counts_for_nothing() -> None:
     train, label = pairs_data(2_000, 1)
-    model = FM(FMSettings(bits=10, k=4, sigma=1.0))
-    model.learn(train, label)
+    model = OnlineFM(FMSettings(bits=10, k=4, sigma=1.0))
+    model.partial_fit(train, label)
     known, more = csr([[(0, 1.0), (100, 1.0)]]), csr([[(0, 1.0), (100, 1.0), (900, 1.0)]])
     assert model.predict(known) == model.predict(more)
 
@@ -195,17 +195,17 @@ def clicks() -> tuple[Csr, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def base_loss(clicks: tuple[Csr, np.ndarray]) -> float:
-    return log_loss(clicks[1], FM(BASE).learn(*clicks))
+    return log_loss(clicks[1], OnlineFM(BASE).partial_fit(*clicks))
 
 
 def test_the_same_seed_gives_the_same_bits_and_two_cores_the_same_quality(
     clicks: tuple[Csr, np.ndarray], base_loss: float
 ) -> None:
-    once, again, two = FM(BASE), FM(BASE), FM(BASE)
-    assert (once.learn(*clicks) == again.learn(*clicks)).all()
+    once, again, two = OnlineFM(BASE), OnlineFM(BASE), OnlineFM(BASE)
+    assert (once.partial_fit(*clicks) == again.partial_fit(*clicks)).all()
     assert (once.v == again.v).all()
-    assert log_loss(clicks[1], two.learn(*clicks, threads=2)) == pytest.approx(base_loss, rel=0.01)
-    assert two.weight0() == pytest.approx(once.weight0(), abs=0.1)
+    assert log_loss(clicks[1], partial_fit_threads(two, *clicks, threads=2)) == pytest.approx(base_loss, rel=0.01)
+    assert two.bias_weight() == pytest.approx(once.bias_weight(), abs=0.1)
 
 
 @pytest.mark.parametrize("update", [{}, {"weights": "q2.13", "l1": 0.0}, {"field_aware": True, "k": 4}])
@@ -217,12 +217,12 @@ def test_cores_that_meet_in_frequent_features_learn_as_well(update: dict[str, ob
     truth = rng.normal(0, 0.5, 12_000)
     label = (rng.random(60_000) < 1 / (1 + np.exp(1 - truth[ids].sum(axis=1)))).astype(np.float32)
     rows, settings = Csr.one_hot(ids), BASE.model_copy(update={"bits": 14, **update})
-    assert 5 < len(frequent(rows)) < 1024
-    one, two = FM(settings, fields=6), FM(settings, fields=6)
-    expected, found = one.learn(rows, label), two.learn(rows, label, threads=2)
+    assert 5 < len(frequent_features(rows)) < 1024
+    one, two = OnlineFM(settings, fields=6), OnlineFM(settings, fields=6)
+    expected, found = one.partial_fit(rows, label), partial_fit_threads(two, rows, label, threads=2)
     assert log_loss(label, found) == pytest.approx(log_loss(label, expected), rel=0.01)
     assert two.size == one.size
-    hot = frequent(rows)
+    hot = frequent_features(rows)
     np.testing.assert_allclose(two.s[hot, -1], one.s[hot, -1], rtol=0.2)
     assert log_loss(label, two.predict(rows)) == pytest.approx(log_loss(label, one.predict(rows)), rel=0.01)
 
@@ -231,24 +231,24 @@ def test_16_bit_weights_halve_the_memory_of_weights_and_cost_nothing(
     clicks: tuple[Csr, np.ndarray], base_loss: float
 ) -> None:
     """R7."""
-    model = FM(BASE.model_copy(update={"weights": "q2.13"}))
-    scores = model.learn(*clicks)
-    assert model.weights().nbytes * 2 == FM(BASE).weights().nbytes
+    model = OnlineFM(BASE.model_copy(update={"weights": "q2.13"}))
+    scores = model.partial_fit(*clicks)
+    assert model.scoring_table().nbytes * 2 == OnlineFM(BASE).scoring_table().nbytes
     assert log_loss(clicks[1], scores) == pytest.approx(base_loss, rel=0.005)
     assert scores.mean() == pytest.approx(clicks[1].mean(), abs=0.01)
     with pytest.raises(UserError, match=r"needs fm\.l1=0"):
-        FM(BASE.model_copy(update={"weights": "q2.13", "l1": 0.5}))
+        OnlineFM(BASE.model_copy(update={"weights": "q2.13", "l1": 0.5}))
 
 
 def test_rounding_is_right_on_average() -> None:
-    from recsys.fine.ftrl import to_fixed
+    from recsys.fine.ftrl import round_to_fixed
 
     state = np.array([15], np.uint32)
-    rounded = np.array([to_fixed(np.float32(0.3001), state) for _ in range(4000)])
+    rounded = np.array([round_to_fixed(np.float32(0.3001), state) for _ in range(4000)])
     assert set(rounded.tolist()) == {2458, 2459}
     assert rounded.mean() / 2**13 == pytest.approx(0.3001, abs=1e-5)
-    assert to_fixed(np.float32(9), state) == 32767
-    assert to_fixed(np.float32(-9), state) == -32768
+    assert round_to_fixed(np.float32(9), state) == 32767
+    assert round_to_fixed(np.float32(-9), state) == -32768
 
 
 @pytest.mark.parametrize(("inclusion", "loss"), [("bloom", 1.01), ("poisson", 1.02)])
@@ -257,25 +257,27 @@ def test_inclusion_holds_fewer_features_at_nearly_the_same_loss(
 ) -> None:
     """R6: features seen once or twice are most of the features."""
     every = len(np.unique(clicks[0].index))
-    model = FM(BASE.model_copy(update={"inclusion": inclusion, "inclusion_probability": 0.2, "inclusion_count": 4}))
-    assert log_loss(clicks[1], model.learn(*clicks)) < base_loss * loss
+    model = OnlineFM(
+        BASE.model_copy(update={"inclusion": inclusion, "inclusion_probability": 0.2, "inclusion_count": 4})
+    )
+    assert log_loss(clicks[1], model.partial_fit(*clicks)) < base_loss * loss
     assert model.size < 0.75 * every
     assert model.memory_bytes < 0.75 * every * (4 * 2 + 4 * 8) + 100
 
 
 def test_poisson_inclusion_draws_with_its_probability() -> None:
     found = Inclusion(probability=0.1)
-    rows = found.admit(np.arange(100_000, dtype=np.int32))
+    rows = found.allocate(np.arange(100_000, dtype=np.int32))
     assert found.num_features == (rows >= 0).sum() == pytest.approx(10_000, rel=0.05)
     assert sorted(rows[rows >= 0]) == list(range(found.num_features))
     held = np.flatnonzero(rows >= 0)
-    assert (found.find(held) == rows[held]).all()
+    assert (found.lookup(held) == rows[held]).all()
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 60), max_size=300), st.integers(1, 5))
 def test_bloom_inclusion_is_never_late(ids: list[int], threshold: int) -> None:
-    rows = Inclusion(threshold=threshold, bloom_bits=10).admit(np.array(ids, np.int64))
+    rows = Inclusion(threshold=threshold, bloom_bits=10).allocate(np.array(ids, np.int64))
     seen: dict[int, int] = {}
     for feature, row in zip(ids, rows, strict=True):
         seen[feature] = seen.get(feature, 0) + 1
@@ -283,7 +285,7 @@ def test_bloom_inclusion_is_never_late(ids: list[int], threshold: int) -> None:
 
 
 def test_bloom_inclusion_is_rarely_early() -> None:
-    rows = Inclusion(threshold=3, bloom_bits=16).admit(np.arange(5_000).repeat(2))
+    rows = Inclusion(threshold=3, bloom_bits=16).allocate(np.arange(5_000).repeat(2))
     assert (rows >= 0).mean() < 0.01
 
 
@@ -292,55 +294,57 @@ def test_every_kind_of_model_goes_on_from_its_file_as_if_never_stopped(
     tmp_path: Path, clicks: tuple[Csr, np.ndarray], update: dict[str, object]
 ) -> None:
     rows, label = clicks
-    model = FM(BASE.model_copy(update=update), fields=4)
-    model.learn(rows[:20_000], label[:20_000])
+    model = OnlineFM(BASE.model_copy(update=update), fields=4)
+    model.partial_fit(rows[:20_000], label[:20_000])
     model.save(tmp_path / "fm.npz", {})
-    again, _ = FM.load(tmp_path / "fm.npz")
+    again, _ = OnlineFM.load(tmp_path / "fm.npz")
     tail = slice(20_000, 30_000)
-    assert (model.learn(rows[tail], label[tail]) == again.learn(rows[tail], label[tail])).all()
+    assert (model.partial_fit(rows[tail], label[tail]) == again.partial_fit(rows[tail], label[tail])).all()
     assert (model.predict(rows) == again.predict(rows)).all()
 
 
 def test_field_aware_factors_follow_the_formula() -> None:
     """p = σ(w0 + Σ w x + Σ_{a<b} <v[a, field b], v[b, field a]> x x), before anything is learned: w = w0 = 0."""
-    model = FM(FMSettings(bits=10, k=2, field_aware=True, sigma=0.5), fields=3)
+    model = OnlineFM(FMSettings(bits=10, k=2, field_aware=True, sigma=0.5), fields=3)
     row = [(5, 1.0), (9, -0.5), (700, 2.0)]
     v = model.v.reshape(1024, 3, 2)
     logit = sum(v[i, b] @ v[j, a] * x * y for a, (i, x) in enumerate(row) for b, (j, y) in enumerate(row) if a < b)
-    assert model.learn(csr([row]), np.ones(1, np.float32))[0] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-5)
+    assert model.partial_fit(csr([row]), np.ones(1, np.float32))[0] == pytest.approx(
+        1 / (1 + math.exp(-logit)), rel=1e-5
+    )
     train, label = pairs_data(20_000, 1)
-    learned = FM(FMSettings(bits=10, k=2, l1=0.0, field_aware=True, sigma=0.1, alpha_v=0.1, l2_v=0.1), fields=2)
-    learned.learn(train, label)
+    learned = OnlineFM(FMSettings(bits=10, k=2, l1=0.0, field_aware=True, sigma=0.1, alpha_v=0.1, l2_v=0.1), fields=2)
+    learned.partial_fit(train, label)
     assert auc(label, learned.predict(train)) > 0.78
 
 
 def test_gradient_sums_from_counts_learn_as_well_as_sums_of_their_own(clicks: tuple[Csr, np.ndarray]) -> None:
     """R9: Σg² ≈ P·N/(P+N), against the linear FTRL that keeps √n for each weight."""
     rows, label = clicks
-    own = log_loss(label, FM(FMSettings(bits=13, k=0, alpha=0.1, l1=0.0)).learn(rows, label))
-    variants = Variants([Variant(alpha=0.1)], 1 << 13, 4)
-    assert log_loss(label, variants.learn(rows, label)[:, 0]) == pytest.approx(own, rel=0.01)
+    own = log_loss(label, OnlineFM(FMSettings(bits=13, k=0, alpha=0.1, l1=0.0)).partial_fit(rows, label))
+    variants = LinearVariants([LinearVariant(alpha=0.1)], 1 << 13, 4)
+    assert log_loss(label, variants.partial_fit(rows, label)[:, 0]) == pytest.approx(own, rel=0.01)
     assert variants.counts.sum() == 5 * len(label)  # four features and the bias each
 
 
 def test_many_models_in_one_pass_are_those_of_a_pass_each(clicks: tuple[Csr, np.ndarray]) -> None:
     """R8: and cost less memory than a model each."""
     rows, label = clicks
-    kinds = [Variant(), Variant(alpha=0.2, l1=0.3), Variant(fields=frozenset({0, 2}))]
-    together = Variants(kinds, 1 << 13, 4)
-    alone = [Variants([kind], 1 << 13, 4) for kind in kinds]
-    found = together.learn(rows, label)
+    kinds = [LinearVariant(), LinearVariant(alpha=0.2, l1=0.3), LinearVariant(fields=frozenset({0, 2}))]
+    together = LinearVariants(kinds, 1 << 13, 4)
+    alone = [LinearVariants([kind], 1 << 13, 4) for kind in kinds]
+    found = together.partial_fit(rows, label)
     for m, model in enumerate(alone):
-        assert found[:, m] == pytest.approx(model.learn(rows, label)[:, 0], abs=1e-6)
+        assert found[:, m] == pytest.approx(model.partial_fit(rows, label)[:, 0], abs=1e-6)
     assert together.memory_bytes < 0.6 * sum(model.memory_bytes for model in alone)
 
 
 def test_one_shared_weight_serves_models_that_are_alike(clicks: tuple[Csr, np.ndarray]) -> None:
     """R8, single value structure."""
     rows, label = clicks
-    kinds = [Variant(alpha=0.05), Variant(alpha=0.06), Variant(alpha=0.05, l2=2.0)]
-    single, separate = Variants(kinds, 1 << 13, 4, single=True), Variants(kinds, 1 << 13, 4)
-    shared, own = single.learn(rows, label), separate.learn(rows, label)
+    kinds = [LinearVariant(alpha=0.05), LinearVariant(alpha=0.06), LinearVariant(alpha=0.05, l2=2.0)]
+    single, separate = LinearVariants(kinds, 1 << 13, 4, share_weights=True), LinearVariants(kinds, 1 << 13, 4)
+    shared, own = single.partial_fit(rows, label), separate.partial_fit(rows, label)
     assert single.z.nbytes * 3 == separate.z.nbytes
     for m in range(3):
         assert log_loss(label, shared[:, m]) == pytest.approx(log_loss(label, own[:, m]), rel=0.01)
@@ -366,12 +370,12 @@ def test_sub_sampling_keeps_clicked_lists_and_stays_calibrated(
     assert (weight[clicked] == 1).all()
     assert set(np.unique(weight[~clicked])) == {0.0, 5.0}
     assert weight.sum() == pytest.approx(len(label), rel=0.02)
-    model = FM(BASE)
+    model = OnlineFM(BASE)
     kept = weight > 0
-    model.learn(rows, label, weight)
+    model.partial_fit(rows, label, weight)
     fresh, truth = sparse_data(20_000, 6)
-    whole = FM(BASE)
-    whole.learn(rows, label)
+    whole = OnlineFM(BASE)
+    whole.partial_fit(rows, label)
     assert kept.mean() < 0.6
     assert model.predict(fresh).mean() == pytest.approx(truth.mean(), abs=0.015)
     assert log_loss(truth, model.predict(fresh)) < 1.02 * log_loss(truth, whole.predict(fresh))

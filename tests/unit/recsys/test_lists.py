@@ -1,7 +1,7 @@
 import pandas as pd
 
-from recsys.blend.blend import Blend
-from recsys.blend.rank import ordered
+from recsys.blend.rank import order_candidates
+from recsys.blend.weights import Blend
 
 
 def test_later_rankers_get_the_best_of_coarse_and_of_recall() -> None:
@@ -15,9 +15,9 @@ def test_later_rankers_get_the_best_of_coarse_and_of_recall() -> None:
         }
     )
     weights = Blend({"merged": 0.0, "coarse": 0.0, "fine": 1.0})
-    fine = ordered(rows, "fine", weights, keep=1)
+    fine = order_candidates(rows, "fine", weights, keep=1)
     assert fine[fine["user_id"] == "u"].sort_values("rank")["item_id"].tolist() == ["a", "b"]
-    merged = ordered(rows, "merged", weights, keep=1)
+    merged = order_candidates(rows, "merged", weights, keep=1)
     assert merged[merged["user_id"] == "u"].sort_values("rank")["item_id"].tolist() == ["a", "b", "c", "d"]
-    blended = ordered(rows, "blend", weights, keep=9)
+    blended = order_candidates(rows, "blend", weights, keep=9)
     assert blended[blended["user_id"] == "u"].sort_values("rank")["item_id"].tolist() == ["c", "d", "a", "b"]

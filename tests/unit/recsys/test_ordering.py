@@ -6,8 +6,9 @@ import pytest
 
 from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
 from recsys import calibration
-from recsys.blend import ascent, blend
+from recsys.blend import weights as blend
 from recsys.blend.rerank import rerank
+from recsys.coordinate_ascent import fit_weights, ndcg_objective
 from recsys.settings import RecommendSettings
 
 
@@ -21,22 +22,22 @@ def made_candidates(users: int = 200, each: int = 30) -> tuple[np.ndarray, np.nd
 
 def test_coordinate_ascent_finds_what_helps_and_is_no_worse_than_the_best_step() -> None:
     scores, label, user = made_candidates()
-    weights = ascent.learn(scores, label, user, 10)
+    weights = fit_weights(scores, label, user, 10)
     assert weights is not None
     assert weights[0] > weights[1] > abs(weights[2])
-    assert np.array_equal(weights, ascent.learn(scores, label, user, 10))  # nothing is random
-    measure = ascent._ndcg(scores, label, user, 10)
+    assert np.array_equal(weights, fit_weights(scores, label, user, 10))  # nothing is random
+    measure = ndcg_objective(scores, label, user, 10)
     assert measure(weights) > max(measure(row) for row in np.eye(3))
     # Rows may come in any order.
     shuffled = np.random.default_rng(1).permutation(len(label))
     np.testing.assert_allclose(
-        ascent._ndcg(scores[shuffled], label[shuffled], user[shuffled], 10)(weights), measure(weights)
+        ndcg_objective(scores[shuffled], label[shuffled], user[shuffled], 10)(weights), measure(weights)
     )
 
 
 def test_too_few_positives_teach_nothing() -> None:
     scores, label, user = made_candidates(users=3)
-    assert ascent.learn(scores, np.zeros_like(label), user, 10) is None
+    assert fit_weights(scores, np.zeros_like(label), user, 10) is None
     frame = pd.DataFrame({"user_id": user, "merged": scores[:, 0], "fine": 0.5, "label": 0})
     assert blend.fit(frame, ["merged", "fine"], 10).weights == {"merged": 1.0, "fine": 1.0}
 
@@ -44,7 +45,7 @@ def test_too_few_positives_teach_nothing() -> None:
 def test_the_blend_looks_at_a_users_own_candidates() -> None:
     """A user whose scores are all high has no better items for that."""
     frame = pd.DataFrame({"user_id": ["u", "u", "v", "v"], "merged": [1.0, 2.0, 100.0, 300.0]})
-    np.testing.assert_allclose(blend.within_users(frame, ["merged"])[:, 0], [-1, 1, -1, 1])
+    np.testing.assert_allclose(blend.standardize_within_users(frame, ["merged"])[:, 0], [-1, 1, -1, 1])
 
 
 @pytest.mark.parametrize("kind", ["platt", "isotonic"])

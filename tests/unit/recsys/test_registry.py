@@ -9,7 +9,7 @@ import pytest
 from conf import Config, Paths, UserError, load
 from conf.runs import promotion_status, start_run
 from conf.versions import describe_version, publish_version
-from recsys.registry.registry import rollback, runs_of, show
+from recsys.registry.runs import describe_run, list_runs, rollback
 
 DAYS = [date(2026, 1, day) for day in (1, 2, 3)]
 
@@ -37,18 +37,18 @@ def promoted(tmp_path: Path) -> tuple[Config, list[str]]:
 
 def test_a_number_is_traced_to_partitions(promoted: tuple[Config, list[str]]) -> None:
     config, runs = promoted
-    listed = runs_of(config, None, "fm")
+    listed = list_runs(config, None, "fm")
     assert [(row["run_id"], row["part"]) for row in listed] == [
         (runs[2], "champion"), (runs[1], "was champion"), (runs[0], "was champion"),
     ]  # fmt: skip
-    lists = runs_of(config, DAYS[2], "recommend")[0]["run_id"]
-    found = show(config, lists)
+    lists = list_runs(config, DAYS[2], "recommend")[0]["run_id"]
+    found = describe_run(config, lists)
     assert found["inputs"][0]["run_id"] == runs[2]
     assert found["inputs"][0]["inputs"][0]["sources"][0]["partition"] == "2026-01-03"
     assert found["code_version"]
-    assert show(config, runs[0])["metrics"][0]["value"] == 0.7
+    assert describe_run(config, runs[0])["metrics"][0]["value"] == 0.7
     with pytest.raises(UserError, match="does not exist"):
-        show(config, "fm-nothing")
+        describe_run(config, "fm-nothing")
 
 
 def test_going_back_twice_reaches_the_first_champion(promoted: tuple[Config, list[str]]) -> None:

@@ -1,0 +1,58 @@
+"""The rankers that take part in the blend; `RANKERS` is the one place that a new one is added to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf import Config
+from conf.plugins import import_object
+from recsys.coarse import train as coarse
+from recsys.dataset import Rows
+from recsys.fine import deep
+from recsys.fine import train as fine
+from recsys.settings import RecommendSettings
+
+Predict = Callable[[Config, date, Rows, str], NDArray[np.floating] | None]
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A trained model that scores candidates.
+
+    Attributes:
+        predict: (config, day, rows, split) -> click probabilities (rows,), or None when it was not trained for the day.
+            `split` says what the rows are compared with: "valid" or "test", whose rows the model must not have learned
+            from, or "serve", where it may have learned from all.
+        model: name of the model in its run folder, for the lineage; None when it has no run.
+        columns: columns of the candidates that it reads besides features and ids.
+    """
+
+    predict: Predict
+    model: Callable[[Config], str] | None = None
+    columns: Callable[[Config], tuple[str, ...]] = lambda _: ()
+
+
+RANKERS: dict[str, Ranker] = {
+    "coarse": Ranker(coarse.predict, lambda _: coarse.MODEL),
+    "fine": Ranker(fine.predict, lambda _: fine.MODEL),
+    "deep": Ranker(deep.predict, deep.run_model, deep.history_columns),
+}
+
+
+def configured_rankers(config: Config) -> dict[str, Ranker]:
+    """RANKERS and those of `recommend.rankers`, by name.
+
+    Raises:
+        UserError: a ranker can't be imported.
+    """
+    plugins = {name: _plugin(name) for name in config.get(RecommendSettings).rankers}
+    return {**RANKERS, **plugins}
+
+
+def _plugin(name: str) -> Ranker:
+    """A user's function `score(config, day, rows)`; it learned nothing newer than the training rows in any split."""
+    score = import_object(name, "the ranker of recommend.rankers")
+    return Ranker(lambda config, day, rows, _: score(config, day, rows))
