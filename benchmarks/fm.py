@@ -1,12 +1,13 @@
 """The online FM against Vowpal Wabbit, on the same examples in the same run: `python -m benchmarks.fm [--scale S]`.
 
-500,000 examples (times the scale) of 26 fields with 20,000 values each and of 39 fields with 25,000, Zipf and even
-values mixed, clicks from a logistic truth with pairs. VW reads its binary cache; we read arrays. Both are timed on
-learning alone, on one core, in one online pass; log loss is progressive (predict, then learn) for both.
+500,000 examples (times the scale) of 26 fields with 20,000 values each and of 39 fields with 25,000, Zipf and uniform
+values mixed, clicks from a logistic model with pairs. VW reads its binary cache; we read arrays. Only training is
+timed, on one core, in one online pass; log loss is progressive (predict, then learn) for both.
 """
 
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ SETTINGS = FMSettings(k=8, alpha=0.05, alpha_v=0.02, l1=0.0, l2=1.0, sigma=0.03)
 
 
 def main() -> None:
+    """Measure both sizes, and print the table and one JSON line."""
     scale = scale_option(__doc__)
     rows = int(500_000 * scale)
     rates: dict[str, float] = {}
@@ -51,25 +53,31 @@ def main() -> None:
 
 
 def examples(rows: int, fields: int, values: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(rows, fields) ids below fields · values, half of the fields with Zipf values; labels (rows,)."""
+    """Draw examples whose clicks follow a factorisation machine with four factors.
+
+    Returns:
+        Ids (rows, fields) below fields · values, the first half of the fields with Zipf values, and labels (rows,).
+    """
     rng = np.random.default_rng(11)
-    values_drawn = rng.integers(0, values, (rows, fields))
+    # Most values of a log's fields are rare, a few are frequent: that is what Zipf fields are like.
+    field_values = rng.integers(0, values, (rows, fields))
     zipf = np.minimum(rng.zipf(1.3, (rows, fields // 2)), values) - 1
-    values_drawn[:, : fields // 2] = zipf
-    ids = (values_drawn + np.arange(fields) * values).astype(np.int32)
+    field_values[:, : fields // 2] = zipf
+    ids = (field_values + np.arange(fields) * values).astype(np.int32)
     weights = rng.normal(0, 0.15, fields * values).astype(np.float32)
     factors = rng.normal(0, 0.16, (fields * values, 4)).astype(np.float32)
     logit = np.empty(rows, np.float32)
     for start in range(0, rows, 50_000):
-        part = ids[start : start + 50_000]
-        total = factors[part].sum(axis=1)
-        pairs = 0.5 * ((total**2).sum(axis=1) - (factors[part] ** 2).sum(axis=(1, 2)))
-        logit[start : start + 50_000] = -1.8 + weights[part].sum(axis=1) + pairs
+        # In blocks: the factors of all rows, (rows, fields, 4), would take hundreds of MB.
+        block = ids[start : start + 50_000]
+        total = factors[block].sum(axis=1)  # (block, 4)
+        pairs = 0.5 * ((total**2).sum(axis=1) - (factors[block] ** 2).sum(axis=(1, 2)))
+        logit[start : start + 50_000] = -1.8 + weights[block].sum(axis=1) + pairs
     return ids, (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(np.float32)
 
 
 def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, dict[str, float]]:
-    """Rates by k and number of cores, of scoring, and of what saves memory; progressive log losses."""
+    """Examples per second by k, cores and memory settings, and of prediction; and progressive log losses."""
     rows = Csr.one_hot(ids)
     bits = int(np.ceil(np.log2(ids.max() + 1)))
     rates, losses = {}, {}
@@ -79,56 +87,62 @@ def measure_ours(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str
     }  # fmt: skip
     for name, update in variants.items():
         settings = SETTINGS.model_copy(update={"bits": bits, **update})
-        OnlineFM(settings).partial_fit(rows[:100], label[:100])  # compiles
-        seconds, predicted = [], label
-        for _ in range(3):
-            model = OnlineFM(settings)
-            started = time.perf_counter()
-            predicted = model.partial_fit(rows, label)
-            seconds.append(time.perf_counter() - started)
-        rates[name if update else "FM k=8, one core"] = len(label) / min(seconds)
+        OnlineFM(settings).partial_fit(rows[:100], label[:100])  # compiles the kernel
+        seconds, model, predicted = fit_seconds(settings, lambda model: model.partial_fit(rows, label))
+        rates[name if update else "FM k=8, one core"] = len(label) / seconds
         losses[f"log_loss {name}"] = log_loss(label, predicted)
         if not update:
-            first = rows_of_lrqfa(len(label))
+            first = num_lrqfa_rows(len(label))
             losses[f"log_loss {name}, first tenth"] = log_loss(label[:first], predicted[:first])
-            seconds = []
-            for _ in range(3):
-                two = OnlineFM(settings)
-                started = time.perf_counter()
-                partial_fit_threads(two, rows, label, threads=2)
-                seconds.append(time.perf_counter() - started)
-            rates["FM k=8, two cores"] = len(label) / min(seconds)
-            rates["two separate FMs, two cores"] = len(label) / seconds_of_two(settings, rows, label)
-            model.predict(rows[:100])
+            seconds, _, _ = fit_seconds(settings, lambda model: partial_fit_threads(model, rows, label, threads=2))
+            rates["FM k=8, two cores"] = len(label) / seconds
+            rates["two separate FMs, two cores"] = len(label) / separate_fit_seconds(settings, rows, label)
+            model.predict(rows[:100])  # compiles the kernel, and builds the scoring table
             rates["FM k=8, scoring"] = len(label) / best_seconds(partial(model.predict, rows))
     return {"rates": rates, "losses": losses}
 
 
-def seconds_of_two(settings: FMSettings, rows: Csr, label: NDArray[np.float32]) -> float:
-    """Each half of the rows by a model of its own, side by side: what two cores can do when nothing is shared."""
+def fit_seconds(
+    settings: FMSettings, fit: Callable[[OnlineFM], NDArray[np.float32]]
+) -> tuple[float, OnlineFM, NDArray[np.float32]]:
+    """Seconds of the fastest of three fits, each of a new model; the last model and its progressive predictions."""
+    durations = []
+    for _ in range(3):
+        model = OnlineFM(settings)  # not timed: allocating the tables is no training
+        started = time.perf_counter()
+        predicted = fit(model)
+        durations.append(time.perf_counter() - started)
+    return min(durations), model, predicted
+
+
+def separate_fit_seconds(settings: FMSettings, rows: Csr, label: NDArray[np.float32]) -> float:
+    """Train a model of its own on each half of the rows, side by side: what two cores can do when nothing is shared."""
     halves = [slice(0, len(label) // 2), slice(len(label) // 2, len(label))]
     durations = []
     for _ in range(3):
         models = [OnlineFM(settings) for _ in halves]
         started = time.perf_counter()
         with ThreadPoolExecutor(2) as pool:
-            for done in [
-                pool.submit(m.partial_fit, rows[half], label[half]) for m, half in zip(models, halves, strict=True)
-            ]:
-                done.result()
+            futures = [
+                pool.submit(model.partial_fit, rows[half], label[half])
+                for model, half in zip(models, halves, strict=True)
+            ]
+            for future in futures:
+                future.result()
         durations.append(time.perf_counter() - started)
     return min(durations)
 
 
-def rows_of_lrqfa(rows: int) -> int:
+def num_lrqfa_rows(rows: int) -> int:
+    """A tenth of the rows: VW's factors are slow."""
     return max(rows // 10, 1)
 
 
 def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, dict[str, float]]:
-    """VW's linear models, by FTRL and by its default rule, and its nearest to an FM (--lrqfa), from the cache.
+    """Measure VW's linear models, by FTRL and by its default rule, and its closest to an FM (--lrqfa), from the cache.
 
-    Its factors run away under the default rule at any rate that we tried (0.00005 to 0.5) on rows of so many features;
-    under FTRL they don't. They are slow, so they learn the first tenth of the rows.
+    Its factors diverge under the default rule at every rate that we tried (0.00005 to 0.5) on rows of so many features;
+    under FTRL they don't. They are slow, so they are trained on the first tenth of the rows.
     """
     from vowpalwabbit import Workspace
 
@@ -136,7 +150,7 @@ def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, 
     kinds = {
         "VW --ftrl, linear": ("--ftrl", rows),
         "VW linear, -l 0.1": ("-l 0.1", rows),
-        "VW --ftrl --lrqfa, k=8": (f"--ftrl --lrqfa {_letters(fields)}8", rows_of_lrqfa(rows)),
+        "VW --ftrl --lrqfa, k=8": (f"--ftrl --lrqfa {_letters(fields)}8", num_lrqfa_rows(rows)),
     }
     rates, losses = {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -145,6 +159,7 @@ def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, 
             if not text.exists():
                 _write(text, ids[:limit], label[:limit])
             command = f"{options} --loss_function logistic -b 22 -d {text} --cache_file {text}.cache --quiet"
+            # Writes the cache, so that parsing text is not timed.
             Workspace(f"--loss_function logistic -b 22 -d {text} --cache_file {text}.cache -k --quiet").finish()
             seconds = []
             for _ in range(3 if limit == rows else 1):
@@ -158,11 +173,12 @@ def measure_vw(ids: NDArray[np.int32], label: NDArray[np.float32]) -> dict[str, 
 
 
 def _letters(fields: int) -> str:
+    """A letter per field: VW tells namespaces apart by their first letter, so 52 is the most."""
     return "".join(chr(ord("A") + i) if i < 26 else chr(ord("a") + i - 26) for i in range(fields))
 
 
 def _write(path: Path, ids: NDArray[np.int32], label: NDArray[np.float32]) -> None:
-    """VW's text: a namespace of one letter for each field."""
+    """Write VW's text format: a namespace of one letter per field."""
     letters = _letters(ids.shape[1])
     with path.open("w") as out:
         for row, y in zip(ids.tolist(), label.tolist(), strict=True):
@@ -171,7 +187,7 @@ def _write(path: Path, ids: NDArray[np.int32], label: NDArray[np.float32]) -> No
 
 
 def memory_per_million() -> dict[str, float]:
-    """MB of parameters for 2^20 features, learning and scoring."""
+    """MB of parameters per million features, in training and in prediction."""
     sizes = {}
     for name, update in (("float32", {}), ("q2.13", {"weights": "q2.13"})):
         model = OnlineFM(SETTINGS.model_copy(update={"bits": 20, **update}))
