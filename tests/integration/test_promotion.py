@@ -155,6 +155,44 @@ def test_a_day_without_clicks_trains_and_says_that_it_learned_nothing(config: Co
     assert told["promoted"] is False
 
 
+def test_linear_variants_are_trained_beside_the_fm_and_leave_it_as_it_is(config: Config) -> None:
+    """R8, R9: named models with rates and features of their own, and the importance of each feature."""
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    plain = fine.run(config, day)
+    models = {"all": {"alpha": 0.1}, "blind": {"alpha": 0.1, "without": ["item_rate"]}}
+    values = {"linear_variants.models": models, "linear_variants.field_importance": True}
+    report = fine.run(config.with_values(values), day)
+    assert report["test_log_loss"] == plain["test_log_loss"]
+    folder = config.get(Paths).runs / report["run_id"]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    losses = {row["model"]: row["value"] for row in rows if row["metric"] == "progressive_log_loss"}
+    # The clicks follow item_rate: a model that lacks it is worse, and by about as much as its importance says.
+    importance = {row["metric"]: row["value"] for row in rows if row["model"] == "linear"}
+    assert losses["linear/blind"] > losses["linear/all"] + 0.02
+    assert len([name for name in importance if name.startswith("importance ")]) == len(SPARSE) + len(DENSE)
+    features = {name: value for name, value in importance.items() if name.startswith("importance ")}
+    assert max(features, key=lambda name: features[name]) == "importance item_rate"
+    memory = importance["memory_bytes"]
+    # Weights of their own take a number per model and feature; a shared one takes one, with the same counts.
+    shared = fine.run(config.with_values({**values, "linear_variants.share_weights": True}), day)
+    rows = [json.loads(line) for line in (folder.parent / shared["run_id"] / "metrics.jsonl").open()]
+    shared_memory = next(row["value"] for row in rows if (row["model"], row["metric"]) == ("linear", "memory_bytes"))
+    assert memory - shared_memory == 4 * 2**12
+
+
+def test_a_linear_variant_without_an_unknown_feature_is_refused(config: Config) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    with pytest.raises(UserError, match=r"odd\.without names unknown features itme_rate; choose from "):
+        fine.run(config.with_values({"linear_variants.models": {"odd": {"without": ["itme_rate"]}}}), day)
+
+
+def test_an_unknown_order_of_the_lists_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match=r"unknown score 'deepest' in recommend\.order; choose from blend, merged"):
+        rank.run(config.with_values({"recommend.order": "deepest"}), date(2026, 3, 1))
+
+
 def test_a_table_over_ray_actors_ranks_as_one_in_this_process(config: Config) -> None:
     day = date(2026, 3, 1)
     publish_day(config, day)
