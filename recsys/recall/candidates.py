@@ -28,10 +28,10 @@ from etl.session import run_concurrently
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
-from features.dataset.build import countable_rows, candidate_features, split_examples
-from features.dataset.sampling import hash_uniform
-from features.dataset.parquet import select_dataset_columns, write_candidates
+from features.dataset.build import candidate_features, countable_rows, split_examples
 from features.dataset.names import EXAMPLES
+from features.dataset.parquet import select_dataset_columns, write_candidates
+from features.dataset.sampling import hash_uniform
 from features.dataset.splits import TIME_ORDERED
 from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
