@@ -1,5 +1,6 @@
 """What is done with a finished run: predict, export, compress, join, choose, start another from it."""
 
+import time
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,7 @@ from features.dataset.names import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
-from training.finished.trained import open_trained
+from training.finished.trained import latency_ms, open_trained
 from training.inputs.sampling import hash_uniform, is_train_dev
 from training.saved import load_weights
 from training.settings import TrainSettings
@@ -110,7 +111,29 @@ def test_compressed_models_are_smaller_and_nearly_as_good(home: Path, deepfm: st
     told = compress.run(config_of(home), deepfm, how, amount)
     assert told["size_mb_after"] < (1.0 if how == "factorise" else 0.6) * told["size_mb_before"]
     assert told["test_log_loss_after"] < told["test_log_loss_before"] + 0.05
-    assert told["latency_ms_after"] > 0
+    assert {"latency_ms_before", "latency_ms_after"} <= told.keys()
+
+
+class SlowNet(torch.nn.Module):
+    """Takes 20 ms for one row, and a second the first time."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net, self.num_calls = net, 0
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        self.num_calls += 1
+        time.sleep(1 if self.num_calls == 1 else 0.02)
+        output: torch.Tensor = self.net(*tensors)
+        assert len(output) == 1
+        return output
+
+
+def test_latency_is_the_median_time_of_one_row_in_milliseconds(home: Path, deepfm: str) -> None:
+    trained_run = open_trained(config_of(home), deepfm)
+    slow = SlowNet(trained_run.net)
+    assert 20 < latency_ms(trained_run.with_net(slow), repeats=9) < 500
+    assert slow.num_calls == 9
 
 
 def test_pruning_sets_the_smallest_weights_to_zero_and_factors_multiply_to_the_layer() -> None:
