@@ -23,8 +23,8 @@ from etl.tables import ALL
 # The day that the scheduler is about to run by itself: the one before the newest 02:15 UTC. Then three past days.
 _LAST = (datetime.now(UTC) - timedelta(hours=2, minutes=15)).date() - timedelta(days=1)
 FIRST, *PAST, DAY = [str(_LAST - timedelta(days=back)) for back in (4, 3, 2, 1, 0)]
-KILLED = PAST[1]
-LOADED = ("events",)  # stages of the past days
+# Where 02:15 UTC passes meanwhile, the scheduler has begun one more day.
+OURS = f"partition_key <= '{DAY}'"
 # What a day's own logs determine, whatever other days are there; and what tells that the day went all the way.
 TABLES = {
     "dwd_impression": "dt", "dwd_interaction": "dt",
@@ -67,11 +67,10 @@ class Airflow:
 
 
 @pytest.fixture
-def settings() -> Iterator[dict[str, str]]:
-    """With a metastore of its own that serves several tasks at once."""
+def metastore_on_postgres() -> Iterator[dict[str, str]]:
+    """Settings of a metastore that serves several tasks at once."""
     with postgres_server() as server:
         yield {
-            **SETTINGS,
             "MILLRACE__METASTORE__URL": server.url,
             "MILLRACE__METASTORE__USER": "shop",
             "MILLRACE__METASTORE__PASSWORD": "secret",
@@ -79,7 +78,7 @@ def settings() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def up(millrace: Millrace, settings: dict[str, str]) -> Iterator[dict[str, Any]]:
+def running_airflow(millrace: Millrace, settings: dict[str, str]) -> Iterator[dict[str, Any]]:
     done = millrace("dags", "up", **settings)
     try:
         assert done.returncode == 0, done.stderr
@@ -99,18 +98,29 @@ def _is_of(process: psutil.Process, home: Path) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_backfill_and_the_scheduled_day_run_at_once_and_a_killed_task_is_tried_again(millrace: Millrace) -> None:
+    """On the embedded metastore, whose pool runs one Spark task at a time; the loading of events stands for the day."""
+    settings = {**SETTINGS, "MILLRACE_DAILY_STAGES": "events"}
+    simulated = millrace("simulate", "--days", "3", "--scale", "0.02", "--set", f"simulator.start={PAST[1]}")
+    assert simulated.returncode == 0, simulated.stderr
+    with running_airflow(millrace, settings) as told:
+        airflow = Airflow(millrace.home)
+        _is_open_to_its_user_alone(millrace, told)
+        _has_parsed_all_dags(airflow)
+        _backfill_with_a_kill(millrace, settings, airflow, PAST[1:], PAST[1])
+        _check_runs(airflow, PAST[1:], PAST[1], daily=("events",))
+    loaded = millrace("sql", "select dt from dwd_impression group by dt order by dt", "--format", "json", **settings)
+    assert {row["dt"] for row in json.loads(loaded.stdout)} >= {*PAST[1:], DAY}, loaded.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(2700)
-@pytest.mark.parametrize(
-    "stages",
-    [
-        pytest.param(("events", "features"), id="two stages"),
-        pytest.param(tuple(NAMES), id="the whole day", marks=pytest.mark.wide),
-    ],
-)
-def test_a_day_and_a_backfill_newest_first_at_once_with_a_task_killed(
-    millrace: Millrace, settings: dict[str, str], stages: tuple[str, ...]
+def test_the_whole_scheduled_day_beside_a_backfill_newest_first_with_a_task_killed(
+    millrace: Millrace, metastore_on_postgres: dict[str, str]
 ) -> None:
-    settings |= {"MILLRACE_DAILY_STAGES": ",".join(stages)}
+    settings = {**SETTINGS, **metastore_on_postgres}
     for line in (
         f"simulate --days 5 --scale 0.05 --set simulator.start={FIRST}",
         "warehouse init",
@@ -118,15 +128,22 @@ def test_a_day_and_a_backfill_newest_first_at_once_with_a_task_killed(
     ):
         done = millrace(*line.split(), **settings)
         assert done.returncode == 0, done.stderr
-    with up(millrace, settings) as told:
-        _four_days(millrace, settings, told, stages)
+    killed = PAST[1]
+    with running_airflow(millrace, settings) as told:
+        airflow = Airflow(millrace.home)
+        _is_open_to_its_user_alone(millrace, told)
+        _has_parsed_all_dags(airflow)
+        unpaused = millrace("dags", "airflow", "dags", "unpause", "millrace_predictions", "-y", **settings)
+        assert unpaused.returncode == 0, unpaused.stderr
+        _backfill_with_a_kill(millrace, settings, airflow, PAST, killed)
+        _check_runs(airflow, PAST, killed, daily=NAMES)
+        followed = "select partition_key from dag_run where dag_id = 'millrace_predictions'"
+        airflow.wait("what depends on a partition", lambda: {key for (key,) in airflow.rows(followed)} >= {DAY}, 120)
     # The day whose task was killed has the rows that an unbroken run of its stages writes.
-    before = _sums(millrace, settings)
-    again = millrace("run", "--date", KILLED, "--only", "events", **settings)
+    before = _checksums(millrace, settings, killed)
+    again = millrace("run", "--date", killed, "--only", "events", **settings)
     assert again.returncode == 0, again.stderr
-    assert _sums(millrace, settings) == before
-    if set(stages) != set(NAMES):
-        return
+    assert _checksums(millrace, settings, killed) == before
     lists = millrace(
         "sql", "select dt, count(distinct user_id) > 100 ok from ads_recommendation group by dt order by dt",
         "--format", "json", **settings,
@@ -135,58 +152,60 @@ def test_a_day_and_a_backfill_newest_first_at_once_with_a_task_killed(
     assert (millrace.home / "reports" / f"{DAY}.html").stat().st_size > 1e6
 
 
-def _four_days(millrace: Millrace, settings: dict[str, str], told: dict[str, Any], daily: tuple[str, ...]) -> None:
-    airflow = Airflow(millrace.home)
+def _is_open_to_its_user_alone(millrace: Millrace, told: dict[str, Any]) -> None:
     with urllib.request.urlopen(f"{told['url']}/api/v2/version", timeout=30) as answer:
         assert json.load(answer)["version"].startswith("3.")
     assert len(told["password"]) >= 8
     assert (millrace.home / "airflow").stat().st_mode & 0o077 == 0
-    listed = airflow.wait("four DAGs", lambda: len(airflow.rows("select dag_id from dag")) == 4, 120)
-    assert listed
+
+
+def _has_parsed_all_dags(airflow: Airflow) -> None:
+    airflow.wait("four DAGs", lambda: len(airflow.rows("select dag_id from dag")) == 4, 120)
     assert airflow.rows("select * from import_error") == []
 
-    started = time.monotonic()
-    stages = [word for stage in LOADED for word in ("--only", stage)]
-    created = millrace("dags", "backfill", "--since", PAST[0], "--date", PAST[-1], "--backwards", *stages, **settings)
-    assert created.returncode == 0, created.stderr
-    assert millrace("dags", "airflow", "dags", "unpause", "millrace_predictions", "-y", **settings).returncode == 0
 
-    process = airflow.wait("a task to kill", lambda: _task(millrace.home, f"events --date {KILLED}"), 900)
+def _backfill_with_a_kill(
+    millrace: Millrace, settings: dict[str, str], airflow: Airflow, past: list[str], killed: str
+) -> None:
+    """Load past days, newest first, beside the scheduled day; kill one's task; return when all days are green."""
+    created = millrace(
+        "dags", "backfill", "--since", past[0], "--date", past[-1], "--backwards", "--only", "events", **settings
+    )
+    assert created.returncode == 0, created.stderr
+    process = airflow.wait("a task to kill", lambda: _process_of(millrace.home, f"events --date {killed}"), 900)
     time.sleep(3)  # well into its work
     os.kill(process.pid, signal.SIGKILL)
+    states = f"select state, count(*) from dag_run where dag_id = 'millrace_daily' and {OURS} group by state"
+    airflow.wait("green days", lambda: airflow.rows(states) == [("success", len(past) + 1)], 2200)
 
-    # Where 02:15 UTC passes meanwhile, the scheduler has begun one more day.
-    ours = f"partition_key <= '{DAY}'"
-    states = f"select state, count(*) from dag_run where dag_id = 'millrace_daily' and {ours} group by state"
-    airflow.wait(
-        "four green days", lambda: airflow.rows(states) == [("success", 4)], 2200 - (time.monotonic() - started)
-    )
+
+def _check_runs(airflow: Airflow, past: list[str], killed: str, daily: tuple[str, ...]) -> None:
     tries = dict(
         airflow.rows(
             "select r.partition_key, t.try_number from task_instance t join dag_run r using (dag_id, run_id)"
-            f" where t.task_id = 'events' and r.{ours}"
+            f" where t.task_id = 'events' and r.{OURS}"
         )
     )
-    assert tries == {day: 2 if day == KILLED else 1 for day in (*PAST, DAY)}
-    both = airflow.rows(
+    assert tries == {day: 2 if day == killed else 1 for day in (*past, DAY)}
+    at_once = airflow.rows(
         "select count(*) from dag_run a join dag_run b on a.start_date < b.start_date and b.start_date < a.end_date"
         " where a.dag_id = b.dag_id"
     )
-    assert both[0][0] >= 1  # two runs at once
-    run = (
+    assert at_once[0][0] >= 1
+    order = airflow.rows(
+        "select partition_key from dag_run where dag_id = 'millrace_daily' and run_type = 'backfill' order by start_date"
+    )
+    assert order[0] == (past[-1],)
+    states = (
         "select t.task_id, t.state from task_instance t join dag_run r using (dag_id, run_id) where r.partition_key = "
     )
-    assert set(airflow.rows(f"{run} '{DAY}' and t.dag_id = 'millrace_daily'")) == states_of(daily)
-    assert set(airflow.rows(f"{run} '{KILLED}'")) == states_of(LOADED)
-    events = airflow.rows(
+    assert set(airflow.rows(f"{states} '{DAY}' and t.dag_id = 'millrace_daily'")) == states_of(daily)
+    assert set(airflow.rows(f"{states} '{killed}'")) == states_of(("events",))
+    partitions = airflow.rows(
         "select distinct partition_key from asset_event e join asset a on a.id = e.asset_id where a.name = 'ads_ctr_daily'"
-        f" and {ours}"
+        f" and {OURS}"
     )
-    assert sorted(key for (key,) in events) == [*PAST, DAY]  # a partition is an asset
-    if "train" not in daily:  # what writes ads_model_metric
-        return
-    followed = "select partition_key from dag_run where dag_id = 'millrace_predictions'"
-    airflow.wait("what depends on a partition", lambda: {key for (key,) in airflow.rows(followed)} >= {DAY}, 120)
+    assert sorted(key for (key,) in partitions) == [*past, DAY]  # a partition is an asset
 
 
 def states_of(stages: tuple[str, ...]) -> set[tuple[str, str]]:
@@ -194,19 +213,19 @@ def states_of(stages: tuple[str, ...]) -> set[tuple[str, str]]:
     return {(name, "success" if name in stages else "skipped") for name in NAMES}
 
 
-def _task(home: Path, line: str) -> psutil.Process | None:
-    """The process of a task, when it runs."""
+def _process_of(home: Path, line: str) -> psutil.Process | None:
+    """The process of the task with this command line, when it runs."""
     for process in psutil.process_iter(["cmdline"]):
         if _is_of(process, home) and line in " ".join(process.info["cmdline"] or ()):
             return process
     return None
 
 
-def _sums(millrace: Millrace, settings: dict[str, str]) -> list[Any]:
-    """Rows and a checksum of all columns of each table's partition of the day whose task was killed."""
+def _checksums(millrace: Millrace, settings: dict[str, str], day: str) -> list[Any]:
+    """Rows and a checksum of all columns of each table's partition of a day."""
     parts = [
         f"select '{name}' name, count(*) n, sum(xxhash64(to_json(struct({', '.join(ALL[name].column_names)})))) s"
-        f" from {name} where {partition} = '{ALL[name].partition_value(date.fromisoformat(KILLED))}'"
+        f" from {name} where {partition} = '{ALL[name].partition_value(date.fromisoformat(day))}'"
         for name, partition in TABLES.items()
     ]
     done = millrace(

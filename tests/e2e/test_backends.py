@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +29,7 @@ def losses(job: Job) -> list[float]:
     return [row[name] for row in rows for name in ("train_loss", "log_loss")]
 
 
+TWO_MODELS = ("deepfm", "sasrec")
 LAUNCHES = [("local", 1), ("ray", 1), ("ray", 2), ("horovod", 2), ("spark", 2)]
 
 
@@ -42,15 +42,17 @@ LAUNCHES = [("local", 1), ("ray", 1), ("ray", 2), ("horovod", 2), ("spark", 2)]
     ],
 )
 def test_all_backends_learn_the_same(tmp_path: Path, launches: list[tuple[str, int]]) -> None:
-    """On one worker all are the local loop; on two, Horovod and Spark are Ray."""
-    found: dict[tuple[str, int], Any] = {}
+    """On one worker all are the local loop; on two, Horovod and Spark are Ray. A click model and one of sequences."""
+    histories: dict[tuple[str, int], list[list[float]]] = {}
     for backend, workers in launches:
-        job = make_job(tmp_path / f"{backend}-{workers}", "deepfm", "net.dropout=0.2")
-        (numbers,) = BACKENDS[backend]([job], workers)
-        assert numbers["test_auc"] > 0.85
-        found[backend, workers] = losses(job)
-    for (backend, workers), history in found.items():
-        assert history == pytest.approx(found["local" if workers == 1 else "ray", workers], abs=1e-5), backend
+        jobs = [make_job(tmp_path / f"{backend}-{workers}-{model}", model, "net.dropout=0.2") for model in TWO_MODELS]
+        metrics, _ = BACKENDS[backend](jobs, workers)
+        assert metrics["test_auc"] > 0.85
+        histories[backend, workers] = [losses(job) for job in jobs]
+    for (backend, workers), history in histories.items():
+        expected = histories["local" if workers == 1 else "ray", workers]
+        for model, values, others in zip(TWO_MODELS, history, expected, strict=True):
+            assert values == pytest.approx(others, abs=1e-5), (backend, workers, model)
 
 
 @pytest.mark.wide

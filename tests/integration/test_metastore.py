@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -34,24 +35,33 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-def clients_agree(config: Config) -> None:
-    """`beeline` and a DB-API client see the rows."""
+@contextmanager
+def endpoint(config: Config) -> Iterator[int]:
+    """A running endpoint, whose process shows no secret; its port."""
     with running_server(config) as (process, port):
         commands = subprocess.run(["ps", "auxww"], capture_output=True, text=True, check=True).stdout
         assert str(process.pid) in commands
         assert "secret" not in commands
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT, str(port), QUERY], capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.stdout.strip() == str(ROWS), done.stderr
-        beeline = spark_program("beeline")
-        url = f"jdbc:hive2://127.0.0.1:{port}/default"
-        done = subprocess.run(
-            [str(beeline), "-u", url, "-n", "me", "--outputformat=csv2", "--silent=true", "-e", QUERY],
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        assert lines[-2:] == ["fm,auc,0.75", "fm,log_loss,0.5"], done.stdout + done.stderr
+        yield port
+
+
+def check_rows_by_db_api(port: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(port), QUERY], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.strip() == str(ROWS), done.stderr
+
+
+def check_rows_by_beeline(port: int) -> None:
+    done = subprocess.run(
+        [
+            str(spark_program("beeline")), "-u", f"jdbc:hive2://127.0.0.1:{port}/default", "-n", "me",
+            "--outputformat=csv2", "--silent=true", "-e", QUERY,
+        ],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    assert lines[-2:] == ["fm,auc,0.75", "fm,log_loss,0.5"], done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -69,7 +79,8 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
     for line in ("etl results", "etl events --date 2026-01-01"):
         done = millrace(*line.split())
         assert done.returncode == 0, done.stderr
-    clients_agree(embedded)
+    with endpoint(embedded) as port:
+        check_rows_by_db_api(port)
 
     on_server = {
         "MILLRACE__METASTORE__URL": postgres.url,
@@ -90,7 +101,9 @@ def test_moving_to_postgres_serving_both_and_writing_from_several_processes(
         environment=on_server,
     )
     assert "secret" not in str(config.resolved())
-    clients_agree(config)
+    with endpoint(config) as port:
+        check_rows_by_db_api(port)
+        check_rows_by_beeline(port)
 
     # Two days of one stage (the second makes the first again, for late events), and another stage that writes the same quarantine table, all at once.
     lines = ("etl events --date 2026-01-01", "etl events --date 2026-01-02", "etl weblog --date 2026-01-01")
