@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, FinishedDay, Millrace
+from support import ROOT, FinishedDay, Millrace, run_front_door
 
 from conf.runs import read_jsonl
 
@@ -62,7 +62,7 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
     assert found["best"]["fm.k"] in (2, 4)  # more factors break the limit
     assert "test_auc" in found
     assert (run / "search.html").stat().st_size > 1e6
-    assert f"alpha: {found['best']['fm.alpha']}" in told_text(home("config", "show"))
+    assert f"alpha: {found['best']['fm.alpha']}" in run_front_door("config", "show", home=home.home)[1]
     loaded = home("etl", "results")
     assert loaded.returncode == 0, loaded.stderr
     counted = home(
@@ -139,8 +139,3 @@ def read_whole_lines(path: Path) -> list[dict[str, Any]]:
     """Lines of a file that is being written."""
     text = path.read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def told_text(done: "subprocess.CompletedProcess[str]") -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -28,7 +28,13 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("silent", [DAYS[-2:], DAYS], ids=["no held-out clicks", "none at all"])
+@pytest.mark.parametrize(
+    "silent",
+    [
+        pytest.param(DAYS[-2:], id="no held-out clicks"),
+        pytest.param(DAYS, id="none at all", marks=pytest.mark.wide),
+    ],
+)
 def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
     config = config.with_values(SMALL)
     warehouse = Warehouse(spark, config)

@@ -174,8 +174,15 @@ def visits_of(warehouse: Warehouse, day: date) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.parametrize(
+    "reruns",
+    [
+        pytest.param([MADE[:3]], id="again as a whole"),
+        pytest.param([MADE[0:3:2], MADE[:3]], id="again with a hole, too", marks=pytest.mark.wide),
+    ],
+)
 def test_visits_cross_midnights_and_belong_to_the_day_they_began(
-    spark: SparkSession, config: Config, warehouse: Warehouse
+    spark: SparkSession, config: Config, warehouse: Warehouse, reruns: list[list[date]]
 ) -> None:
     """Day after day as a daily DAG runs them; a robot's visit lasts for days, and each day made again is as it was."""
     robot = [
@@ -235,7 +242,7 @@ def test_visits_cross_midnights_and_belong_to_the_day_they_began(
     assert steps == {"step1": 3, "step2": 1, "other.step1": 1}  # the owl's second page is of the next day
     assert set(rows(warehouse, dwd.weblog_request, MADE[0], "host")) == {("web7",)}
     one_by_one = everything(warehouse, MADE[:3])
-    for again in (MADE[0:3:2], MADE[:3]):  # with a hole, and as a whole
+    for again in reruns:
         weblog.run(spark, config, again)
         assert everything(warehouse, MADE[:3]) == one_by_one
 
