@@ -1,4 +1,4 @@
-"""Satisficing limits (`latency_ms<=5`) and which way a metric is better: one number to be best, others good enough."""
+"""Satisficing limits (`latency_ms<=5`) and which way a metric is better: one metric to optimise, others to satisfy."""
 
 import re
 from collections.abc import Mapping
@@ -8,14 +8,18 @@ from typing import Any
 from conf import UserError
 
 LIMIT = re.compile(r"^([\w@]+)\s*(<=|>=)\s*([-+.\deE]+)$")
+# Metrics that are better when smaller, beside the log losses of one label or several.
 SMALLER_IS_BETTER = frozenset(
-    ("log_loss", "calibration_error", "top_5_error", "train_loss", "latency_ms", "latency_us", "size_mb", "memory_mb")
+    (
+        *("softmax_loss", "cross_entropy", "train_loss", "ece", "calibration_error", "top_5_error", "rmse", "mae"),
+        *("latency_ms", "latency_us", "size_mb", "memory_mb"),
+    )
 )
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a number must keep to be good enough."""
+    """A bound that a metric has to satisfy, beside the one that is optimised."""
 
     metric: str
     sign: str
@@ -23,21 +27,23 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> "Limit":
-        """Raises UserError for what is no limit."""
+        """The limit that `text` says, as `latency_ms<=5` or `recall@10>=0.1`. Raises UserError for any other text."""
         match = LIMIT.match(text.strip())
         if not match:
             raise UserError(f"'{text}' is no limit: write it as latency_ms<=5")
         return cls(match[1], match[2], float(match[3]))
 
     def is_kept(self, numbers: Mapping[str, Any]) -> bool:
+        """Whether the metric was measured and is within the bound."""
         return self.metric in numbers and self.excess(numbers) <= 0
 
     def excess(self, numbers: Mapping[str, Any]) -> float:
-        """By how much of the bound the number breaks it; 0 or less when it keeps it."""
+        """By which share of the bound it is exceeded; 0 or less within it."""
+        # As a share, so that limits in milliseconds and megabytes weigh the same in a search.
         over = float(numbers[self.metric]) - self.bound
         return (over if self.sign == "<=" else -over) / (abs(self.bound) or 1.0)
 
 
 def sign_of(metric: str) -> int:
     """-1 where smaller is better, else 1."""
-    return -1 if metric in SMALLER_IS_BETTER else 1
+    return -1 if metric in SMALLER_IS_BETTER or metric.startswith("log_loss") else 1

@@ -21,10 +21,13 @@ from features.dataset.names import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
+from training.finished.limits import sign_of
 from training.finished.trained import latency_ms, open_trained
 from training.inputs.sampling import hash_uniform, is_train_dev
 from training.saved import load_weights
 from training.settings import TrainSettings
+from training.tasks import TASKS, Task
+from training.tasks.task import table_metrics
 from training.tracking import tracking_uri
 from training.train import Training, run
 
@@ -243,3 +246,19 @@ def test_a_run_that_is_not_there_is_named(home: Path) -> None:
         open_trained(config_of(home), "nothing-1")
     with pytest.raises(UserError, match="no unfinished run of deepfm"):
         trained(home, "deepfm", resume=True)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_loss_of_every_task_is_better_when_smaller_under_its_name_in_the_table(task: Task) -> None:
+    (name,) = table_metrics(task, {"log_loss": 0.5})
+    assert sign_of(name) == -1
+
+
+def test_only_the_log_loss_of_one_label_is_called_so_in_the_table() -> None:
+    names = {name for name, task in TASKS.items() if table_metrics(task, {"log_loss": 0.5}) == {"log_loss": 0.5}}
+    assert names == {"click", "click_by_history", "engaged_click"}
+
+
+def test_which_way_metrics_are_better() -> None:
+    assert [sign_of(name) for name in ("auc", "recall@10", "ndcg@10")] == [1, 1, 1]
+    assert [sign_of(name) for name in ("ece", "log_loss_label", "latency_ms", "rmse")] == [-1, -1, -1, -1]
