@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, checksummed, loaded without unpickling code.
+"""Checkpoints: written atomically with a checksum, loaded without unpickling code.
 
 `weights.{epoch:02d}-{val_loss:.4f}.pt` is written at the end of an epoch, `step.{epoch:02d}-{step:08d}.pt` within one.
 A file holds model, optimizer, position in the feed, losses of the epochs and version of the feature index. What else a
@@ -18,12 +18,24 @@ from conf.atomic import read_with_checksum, write_with_checksum
 
 log = logging.getLogger(__name__)
 
+# The loss in the name is what `keep_best` and `load_best` go by, so that choosing one reads no file.
 NAME = re.compile(r"weights\.(\d+)-(\d+\.\d+|nan|inf)\.pt")
 STEP = re.compile(r"step\.(\d+)-(\d+)\.pt")
 
 
 def save(folder: Path, epoch: int, val_loss: float, state: dict[str, Any], keep_best: int) -> Path:
-    """Write the checkpoint of a whole epoch; remove those that are neither the last nor among the `keep_best` best."""
+    """Write the checkpoint of a whole epoch, and remove those that are neither the last nor among the best.
+
+    Args:
+        folder: the run's `checkpoints/`.
+        epoch: number of the epoch, from 0.
+        val_loss: loss on the validation rows, the smaller the better.
+        state: what `torch.save` can write and `torch.load(weights_only=True)` can read.
+        keep_best: how many stay besides the last.
+
+    Raises:
+        UserError: the disk is full or can't be written to; the checkpoints before stay.
+    """
     path = folder / f"weights.{epoch:02d}-{val_loss:.4f}.pt"
     _write(path, state)
     _prune(folder, keep_best)
@@ -31,15 +43,19 @@ def save(folder: Path, epoch: int, val_loss: float, state: dict[str, Any], keep_
 
 
 def save_step(folder: Path, epoch: int, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint within an epoch; the one before it stays, in case this one is damaged."""
+    """Write a checkpoint within an epoch; `step` counts from the start of training.
+
+    The one before it stays, in case this one is damaged. Raises UserError when it can't be written.
+    """
     path = folder / f"step.{epoch:02d}-{step:08d}.pt"
     _write(path, state)
-    for old in sorted(_steps(folder))[:-2]:
+    for old in sorted(_step_checkpoints(folder))[:-2]:  # all are of one epoch, and steps have leading zeros
         old.unlink()
     return path
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
+    # In memory first: the checksum is of the whole file, and a half-written one must never have the name.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
@@ -51,17 +67,20 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """State of the newest checkpoint that is whole; a corrupt one is named and the one before it taken."""
-    for path in sorted([*_all(folder), *_steps(folder)], key=_progress, reverse=True):
+    """State of the newest whole checkpoint, of an epoch or within one; None when the folder has none.
+
+    A corrupt one is named in the log, and the one before it is loaded: better some steps again than none.
+    """
+    for path in sorted([*_epoch_checkpoints(folder), *_step_checkpoints(folder)], key=_progress, reverse=True):
         state = load(path)
         if state is not None:
             return state
-        log.warning("checkpoint %s is corrupt: taking the one before", path)
+        log.warning("checkpoint %s is corrupt: loading the one before", path)
     return None
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """State of one checkpoint; None when its checksum does not fit."""
+    """State of one checkpoint, on the CPU whatever device wrote it; None when its checksum does not fit."""
     try:
         data = read_with_checksum(path)
     except UserError:
@@ -71,34 +90,33 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def load_best(folder: Path) -> dict[str, Any] | None:
-    """State of the whole checkpoint with the smallest validation loss; a corrupt one is named and the next taken."""
-    for path in sorted(_all(folder), key=_loss):
+    """State of the whole checkpoint with the smallest validation loss; None when there is none.
+
+    A corrupt one is named in the log, and the next best is loaded. Checkpoints within an epoch have no loss.
+    """
+    for path in sorted(_epoch_checkpoints(folder), key=_loss):
         state = load(path)
         if state is not None:
             return state
-        log.warning("checkpoint %s is corrupt: taking the next best", path)
+        log.warning("checkpoint %s is corrupt: loading the next best", path)
     return None
 
 
-def best(folder: Path) -> Path | None:
-    """The checkpoint with the smallest validation loss."""
-    return min(_all(folder), key=_loss, default=None)
-
-
 def _prune(folder: Path, keep_best: int) -> None:
-    checkpoints = _all(folder)
+    checkpoints = _epoch_checkpoints(folder)
     last = max(checkpoints, key=_progress)
     keep = {last, *sorted(checkpoints, key=_loss)[:keep_best]}
-    for path in [*checkpoints, *_steps(folder)]:
+    # Checkpoints within the epoch go as well: that of the epoch's end is newer.
+    for path in [*checkpoints, *_step_checkpoints(folder)]:
         if path not in keep:
             path.unlink()
 
 
-def _all(folder: Path) -> list[Path]:
+def _epoch_checkpoints(folder: Path) -> list[Path]:
     return [path for path in folder.glob("weights.*.pt") if NAME.fullmatch(path.name)]
 
 
-def _steps(folder: Path) -> list[Path]:
+def _step_checkpoints(folder: Path) -> list[Path]:
     return [path for path in folder.glob("step.*.pt") if STEP.fullmatch(path.name)]
 
 

@@ -1,4 +1,7 @@
-"""Command line of deep training."""
+"""Commands of deep training: `millrace train`, `millrace predict` and `millrace model …`.
+
+Each imports what it runs when it runs: `--help` must not wait for torch.
+"""
 
 from typing import Annotated, Any
 
@@ -8,43 +11,47 @@ from conf.cli import parse_day, settings_of
 
 app = typer.Typer(add_completion=False)
 predict = typer.Typer(add_completion=False)
-model = typer.Typer(no_args_is_help=True, add_completion=False, help="Finished runs: export, compress, join, choose.")
-Run = Annotated[str, typer.Argument(help="the run, as `train` told it")]
+model = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Models of finished runs: export, compress, combine, choose."
+)
+Run = Annotated[str, typer.Argument(help="run id, as `train` prints it")]
 
 
 @app.command()
 def train(
     context: typer.Context,
-    models: Annotated[list[str], typer.Argument(help="deepfm, din … (a wrong name lists all), or module:builder")],
+    models: Annotated[list[str], typer.Argument(help="deepfm, din … (an unknown name lists all), or module:builder")],
     date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
     backend: Annotated[str, typer.Option(help="local, ray, horovod or spark")] = "local",
     workers: Annotated[int, typer.Option(help="processes that train together", min=1)] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="go on in the newest unfinished run")] = False,
-    check: Annotated[bool, typer.Option("--check", help="look whether a long run is worth starting")] = False,
-    teacher: Annotated[str | None, typer.Option(help="run whose answers are learned from, too")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the newest unfinished run")] = False,
+    check: Annotated[bool, typer.Option("--check", help="check model and settings before a long run")] = False,
+    teacher: Annotated[
+        str | None, typer.Option(help="run whose predictions are soft targets beside the labels")
+    ] = None,
 ) -> dict[str, Any]:
-    """Train deep models on a day's data."""
+    """Train deep models on a day's data set."""
     config, day = settings_of(context), parse_day(date)
     if check:
         from training import checks
 
         checked = [checks.run(config, name, day) for name in models]
         return checked[0] if len(checked) == 1 else {"checked": checked}
-    from training.train import Training, run
+    from training.train import TrainOptions, run
 
-    return run(config, models, day, Training(backend, workers, resume, teacher))
+    return run(config, models, day, TrainOptions(backend, workers, resume, teacher))
 
 
 @predict.command()
 def predict_command(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="whose newest run for the day answers")],
+    model: Annotated[str, typer.Argument(help="predict by its newest run for the day")],
     date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
-    run_id: Annotated[str | None, typer.Option("--run", help="another run than the newest")] = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="predict by this run instead of the newest")] = None,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
-    k: Annotated[int, typer.Option(help="items for each user, from models of items", min=1)] = 20,
+    k: Annotated[int, typer.Option(help="items for each row, by models that rank items", min=1)] = 20,
 ) -> dict[str, Any]:
-    """Answer the rows of a split; `etl results` brings the answers to ads_prediction."""
+    """Predict the rows of a split; `etl results` loads the predictions into ads_prediction."""
     from training.finished.predict import run
 
     return run(settings_of(context), model, parse_day(date), run_id=run_id, split=split, k=k)
@@ -52,7 +59,7 @@ def predict_command(
 
 @model.command("export")
 def export_command(context: typer.Context, run_id: Run) -> dict[str, Any]:
-    """Write model.onnx beside the weights, checked against them."""
+    """Export a model to ONNX: model.onnx beside the weights, checked against the model."""
     from training.finished.export import export
     from training.finished.trained import open_trained
 
@@ -64,9 +71,11 @@ def compress_command(
     context: typer.Context,
     run_id: Run,
     how: Annotated[str, typer.Option(help="prune, factorise, float16 or int8")],
-    amount: Annotated[float, typer.Option(help="share to prune, or share of the rank to keep", min=0, max=1)] = 0.5,
+    amount: Annotated[
+        float, typer.Option(help="share of weights to prune, or of the rank to keep", min=0, max=1)
+    ] = 0.5,
 ) -> dict[str, Any]:
-    """A smaller model, with quality, size and latency before and after."""
+    """Compress a model into a run of its own; metrics, size and latency before and after."""
     from training.finished.compress import run
 
     return run(settings_of(context), run_id, how, amount)
@@ -78,7 +87,7 @@ def ensemble_command(
     run_ids: Annotated[list[str], typer.Argument(help="two runs or more")],
     how: Annotated[str, typer.Option(help="average or stack")] = "average",
 ) -> dict[str, Any]:
-    """Several models as one."""
+    """Combine several models into one, by mean or by stacking."""
     from training.finished.ensemble import run
 
     return run(settings_of(context), run_ids, how)
@@ -88,10 +97,10 @@ def ensemble_command(
 def choose_command(
     context: typer.Context,
     date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
-    best: Annotated[str, typer.Option(help="metric of the validation rows that decides")] = "log_loss",
-    limit: Annotated[list[str] | None, typer.Option(help="what must hold, as latency_ms<=5; may be repeated")] = None,
+    best: Annotated[str, typer.Option(help="validation metric to optimise")] = "log_loss",
+    limit: Annotated[list[str] | None, typer.Option(help="constraint, as latency_ms<=5; may be repeated")] = None,
 ) -> dict[str, Any]:
-    """The best of a day's deep models among those that keep the limits."""
+    """Choose the best of a day's deep models within all limits."""
     from training.finished.compare import choose
 
     return choose(settings_of(context), parse_day(date), best, limit or [])
@@ -103,7 +112,7 @@ def gap_command(
     run_id: Run,
     best_possible: Annotated[float, typer.Option(help="expected log loss of the true probabilities")] = 0.0,
 ) -> dict[str, Any]:
-    """Bias, variance and mismatch of a run trained with train.train_dev."""
+    """Split a run's loss into bias, variance and data mismatch; it was trained with train.train_dev."""
     from training.finished.compare import gap
 
     return gap(settings_of(context), run_id, best_possible)

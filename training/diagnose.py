@@ -1,4 +1,4 @@
-"""Looks into a training step: where a number stopped being finite, and how large updates are beside their weights."""
+"""Diagnosis of a training step: the layer in which NaN first turns up, and the size of updates beside their weights."""
 
 import logging
 from typing import Any
@@ -10,11 +10,16 @@ from training.inputs.batch import Batch
 
 log = logging.getLogger(__name__)
 
-USUAL = (1e-5, 1e-1)  # |update| / |weight| is about 1e-3 when the learning rate is right
+# |update| / |weight| is about 1e-3 when the learning rate is right (Karpathy, CS231n); outside of this it is wrong.
+USUAL_RATIO = (1e-5, 1e-1)
 
 
 def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.device) -> str:
-    """The input, weight or layer in which NaN or infinity first turns up."""
+    """The input, weight or layer in which NaN or infinity first turns up, as the end of an error message.
+
+    Runs `batches` through `module` once more, so it is for a training that stops anyway. When all outputs are finite,
+    it names the gradients.
+    """
     for batch in batches:
         if not torch.isfinite(batch.dense).all():
             return "in the input: a dense feature is not finite"
@@ -23,9 +28,9 @@ def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.devi
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             return f"in the weights of layer {name}"
-    first: list[str] = []
+    first: list[str] = []  # a list, so that the hooks can fill it
 
-    def look(name: str) -> Any:
+    def find_in_output(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             tensors = output if isinstance(output, tuple) else (output,)
             if not first and any(isinstance(t, Tensor) and not torch.isfinite(t).all() for t in tensors):
@@ -34,7 +39,7 @@ def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.devi
         return hook
 
     # Innermost modules end first, so the first hook that sees it is that of the layer itself.
-    hooks = [part.register_forward_hook(look(name or "the loss")) for name, part in module.named_modules()]
+    hooks = [layer.register_forward_hook(find_in_output(name or "the loss")) for name, layer in module.named_modules()]
     try:
         with torch.no_grad():
             for batch in batches:
@@ -46,7 +51,13 @@ def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.devi
 
 
 class UpdateRatios:
-    """|update| / |weight| of each layer, every so many steps (0: never)."""
+    """|update| / |weight| of each layer: the norm of what a step changed, over the norm of the weights before it.
+
+    Args:
+        module: whose matrices that are trained are watched; vectors (biases, norms) start at 0 and have no ratio.
+        every: steps between two looks, each of which copies the weights; 0 for never.
+        warns: whether a ratio outside `USUAL_RATIO` is logged.
+    """
 
     def __init__(self, module: nn.Module, every: int, *, warns: bool = True) -> None:
         self._warns = warns
@@ -56,21 +67,22 @@ class UpdateRatios:
         self.newest: dict[str, float] = {}
 
     def before(self, step: int) -> None:
-        """Call before the optimizer's step."""
+        """Copy the weights, where it is the step's turn; call before the optimizer's step."""
         if self._every and step % self._every == 0:
             self._before = {name: weight.detach().clone() for name, weight in self._parameters.items()}
 
     def after(self, step: int) -> None:
-        """Call after it; warns of layers that learn far too fast or hardly at all."""
+        """Compute the ratios of the copied weights, and warn of layers that learn far too fast or hardly at all."""
         for name, old in self._before.items():
             new = self._parameters[name].detach()
             self.newest[name] = float((new - old).norm() / old.norm().clamp(min=1e-12))
         for name in self._before if self._warns else ():
             ratio = self.newest[name]
-            if ratio and not USUAL[0] <= ratio <= USUAL[1]:
+            # 0 is a frozen layer, or one whose rows no batch had.
+            if ratio and not USUAL_RATIO[0] <= ratio <= USUAL_RATIO[1]:
                 log.warning("step %d: |update| / |weight| of %s is %.1e, usual is 1e-3", step, name, ratio)
         self._before = {}
 
     def as_metrics(self) -> dict[str, float]:
-        """The newest ratio of each layer, by the name that it has in the history."""
+        """The newest ratio of each layer, as `update_ratio {layer}` for the run's history."""
         return {f"update_ratio {name}": ratio for name, ratio in self.newest.items()}

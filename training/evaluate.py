@@ -1,4 +1,8 @@
-"""Predictions of a model for a whole split, each rank its share, gathered and measured on rank 0."""
+"""Evaluation of a model on a whole split: each rank predicts its share, rank 0 gathers and computes the metrics.
+
+Metrics such as AUC are of all rows together, not means over batches or ranks. A split's predictions therefore pass
+through the memory of rank 0: a few bytes a row.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -18,22 +22,32 @@ Floats = NDArray[np.float32]
 
 
 def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, float]:
-    """The task's numbers of the split, and its `rows`, on every rank."""
+    """The task's metrics of a split, those of `train.metrics`, and the number of `rows`, on every rank.
+
+    Args:
+        spec: this rank's share of the split.
+        worker: every rank must call it, for predictions are gathered.
+
+    Raises:
+        UserError: a prediction is NaN, or a metric of `train.metrics` can't be imported or is not for such outputs.
+    """
     parts = worker.gather(predict_split(objective, spec, worker.device))
     metrics: dict[str, float] = {}
     if worker.rank == 0:
+        # (rows, outputs) and (rows,) or (rows, labels)
         predictions, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        # scikit-learn would refuse it with a stack trace, and a mean would hide in which rows it is.
         if np.isnan(predictions).any():
             num_rows = int(np.isnan(predictions).any(axis=1).sum())
             raise UserError(f"the model predicts NaN for {num_rows} rows: lower train.learning_rate")
         metrics = {**objective.task.measure(predictions, labels), **_own_metrics(objective, predictions, labels)}
         metrics["rows"] = float(len(predictions))
-    return worker.share(metrics)
+    return worker.broadcast(metrics)
 
 
 def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> dict[str, float]:
-    """`train.metrics`: names of METRICS, or the user's own functions, each called by the name of its function."""
-    metrics = {}
+    """Metrics that `train.metrics` names: entries of METRICS, or functions of the user's, named as the function is."""
+    metrics: dict[str, float] = {}
     for name in objective.own_metrics:
         metric = METRICS.get(name) or import_object(name, "the metric of train.metrics")
         try:
@@ -45,17 +59,21 @@ def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> d
 
 @torch.no_grad()
 def predict_split(objective: Objective, spec: FeedSpec, device: torch.device) -> tuple[Floats, Floats]:
-    """(rows, outputs) predictions, and labels of this rank's share of a split, in the order of the files."""
+    """Predictions and labels of this rank's share of a split, in the order of the files.
+
+    Returns:
+        (rows, outputs) predictions, and (rows,) or (rows, labels) labels; padding rows are left out.
+    """
     was_training = objective.training
     objective.eval()
     predictions: list[Any] = []
     labels: list[Any] = []
     for batch in read_epoch(replace(spec, shuffle_rows=0), 0):
         is_real = batch.weight > 0
-        outputs = objective.predict(batch.to(device)).float().cpu()
+        outputs = objective.predict(batch.to(device)).float().cpu()  # NumPy has no bfloat16
         predictions.append(outputs[is_real])
         labels.append(batch.label[is_real])
     objective.train(was_training)
-    if not predictions:
+    if not predictions:  # the split has no rows
         predictions, labels = [torch.zeros((0, 1))], [torch.zeros(0)]
     return torch.cat(predictions).numpy(), torch.cat(labels).numpy()

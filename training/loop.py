@@ -1,4 +1,7 @@
-"""The one training loop: reads batches, steps, evaluates, checkpoints. It knows a Worker and nothing of launchers."""
+"""The one training loop: batches, steps, evaluation, checkpoints. It knows a `Worker` and nothing of launchers.
+
+`fit` is the story, from top to bottom; what it calls is below it, in the order of the calls.
+"""
 
 import json
 import logging
@@ -38,7 +41,7 @@ from training.workers import Worker
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.jsonl"
+HISTORY = "history.jsonl"  # one line an epoch, in the run folder
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,7 +81,10 @@ class Job:
 
 @dataclass
 class Position:
-    """How far training is. A checkpoint holds it, and everything random follows from it."""
+    """How far training is: epoch, batches and step, and the losses so far.
+
+    A checkpoint holds it, and everything random follows from it.
+    """
 
     epoch: int = 0
     done: CompletedSteps = ()
@@ -88,6 +94,7 @@ class Position:
     loss_sum: float = 0.0
     """Of this epoch's rows, over all ranks."""
     row_sum: float = 0.0
+    """Weights of these rows: 0 for padding and held-out rows, counts for bagging."""
     losses: list[float] = field(default_factory=list)
     """Validation losses of the epochs so far."""
 
@@ -127,10 +134,11 @@ class TrainingState:
     worker: Worker
     objective: Objective
     module: nn.Module
-    """`objective`, wrapped by the worker so that gradients are averaged."""
+    """`objective`, wrapped by the worker so that gradients are averaged over the ranks."""
     optimizer: Optimizer
     rates: LearningRates
     scaler: torch.amp.GradScaler | None
+    """For float16 only, whose gradients underflow otherwise."""
     position: Position
     ratios: UpdateRatios
 
@@ -166,7 +174,7 @@ def fit(
     position = state.position
 
     while position.epoch < settings.epochs and not _stops_early(settings, position):
-        started, rows_before = time.time(), position.row_sum
+        started, rows_before = time.time(), position.row_sum  # a resumed epoch has rows already
         state.objective.train()
         transfer.thaw(state.objective, job.config, position.epoch)
         loss_sum, row_sum = 0.0, 0.0  # of this rank since the last exchange
@@ -179,6 +187,7 @@ def fit(
             loss_sum, row_sum, steps_left = loss_sum + loss, row_sum + rows, steps_left - len(batches)
             position.add_batches(worker.world_size, len(batches))
             position.step += 1
+            # Not after the last step of an epoch: the epoch's own checkpoint follows at once.
             if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
                 _add_losses(state, loss_sum, row_sum)
                 loss_sum, row_sum = 0.0, 0.0
@@ -187,6 +196,7 @@ def fit(
 
         train_loss = position.loss_sum / max(position.row_sum, 1.0)
         seconds, rows = time.time() - started, position.row_sum - rows_before
+        # By `objective`, not by `module`: DDP wraps `forward` alone, and predictions have no gradients to average.
         metrics = evaluate(state.objective, job.feed("valid", worker), worker)
         metrics |= {"epoch": float(position.epoch), "train_loss": train_loss}
         metrics |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
@@ -203,7 +213,7 @@ def build_objective(job: Job) -> Objective:
     Raises UserError for an unknown model, or when no layer of the other run fits.
     """
     s = job.config.get(TrainSettings)
-    torch.manual_seed(s.seed)
+    torch.manual_seed(s.seed)  # all ranks start with the same weights, also those that no broadcast reaches
     model = model_named(job.model)
     net = model.build(job.config, job.inputs)
     initialise_weights(net, s.initialise)
@@ -224,9 +234,9 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
     settings = config.get(TrainSettings)
     objective = build_objective(job)
     if config.get(NetSettings).sharded:
-        sharded_embedding.shard_tables(objective)
+        sharded_embedding.shard_tables(objective)  # before the optimizer, whose state has the shape of the shards
     objective.to(worker.device)
-    for teacher in objective.teacher:
+    for teacher in objective.teacher:  # not a submodule, so `objective.to` leaves it where it is
         teacher.to(worker.device)
 
     saved_state = _load_checkpoint(job)
@@ -279,6 +289,7 @@ def _is_float16(settings: TrainSettings, worker: Worker) -> bool:
 
 
 def _stops_early(settings: TrainSettings, position: Position) -> bool:
+    # From the losses in the checkpoint, so that a resumed run stops at the same epoch.
     return bool(settings.patience) and epochs_without_gain(position.losses) >= settings.patience
 
 
@@ -298,8 +309,9 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
         batch = apply_sampling(batch, settings).to(worker.device)
         is_last = i == len(batches) - 1
         # Averaging once a step is enough: gradients of the batches before the last are only added up.
-        with nullcontext() if is_last else worker.without_averaging(state.module), _autocast(settings, worker):
+        with nullcontext() if is_last else worker.no_sync(state.module), _autocast(settings, worker):
             losses = state.module(batch)  # (rows,)
+            # Weighted here, not in the objective: padding has weight 0, but takes part in every collective.
             batch_sum = (losses * batch.weight).sum()
             loss = batch_sum / settings.batch_size / settings.accumulate
             if is_last:
@@ -307,7 +319,7 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
             (state.scaler.scale(loss) if state.scaler else loss).backward()
         loss_sum += batch_sum.detach()
         row_sum += float(batch.weight.sum())
-    value = float(loss_sum)
+    value = float(loss_sum)  # waits for the GPU: a loss that is not finite must stop before the weights change
     if not math.isfinite(value):
         where = where_not_finite(state.objective, batches, worker.device)
         raise UserError(
@@ -323,7 +335,7 @@ def _autocast(settings: TrainSettings, worker: Worker) -> AbstractContextManager
 
 
 def _update_weights(state: TrainingState) -> None:
-    """Average the gradients (where Horovod has to be told), clip, step."""
+    """One step of the optimizer: average the gradients where Horovod has not yet, unscale, clip, update."""
     optimizer, scaler, settings = state.optimizer, state.scaler, state.settings
     is_horovod = hasattr(optimizer, "synchronize")  # Horovod averages here; clipping must see the average
     if is_horovod:
@@ -332,11 +344,12 @@ def _update_weights(state: TrainingState) -> None:
         scaler.unscale_(optimizer)
     if settings.clip_norm:
         sharded_embedding.clip_grad_norm(state.objective, settings.clip_norm)
+    # After clipping: a frozen layer's gradient is zero by then, and None makes the optimizer skip its decay, too.
     transfer.drop_frozen(state.objective)
     state.ratios.before(state.position.step)
     with optimizer.skip_synchronize() if is_horovod else nullcontext():  # type: ignore[attr-defined]
         if scaler:
-            scaler.step(optimizer)
+            scaler.step(optimizer)  # skipped when a scaled gradient overflowed
             scaler.update()
         else:
             optimizer.step()
@@ -346,6 +359,7 @@ def _update_weights(state: TrainingState) -> None:
 def _add_losses(state: TrainingState, loss_sum: float, row_sum: float) -> None:
     """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it."""
     worker, position = state.worker, state.position
+    # Once an epoch or checkpoint, not once a step: each mean is a round trip over the network.
     position.loss_sum += worker.mean(loss_sum) * worker.world_size
     position.row_sum += worker.mean(row_sum) * worker.world_size
 
@@ -363,16 +377,16 @@ def _checkpoint_state(state: TrainingState) -> dict[str, Any]:
 
 
 def _save_step(state: TrainingState) -> None:
-    """A checkpoint within the epoch."""
+    """Write a checkpoint within the epoch, from which a run resumes at this very batch."""
     contents = _checkpoint_state(state)
     if state.worker.rank == 0:
         folder = state.job.run_folder / "checkpoints"
         checkpoint.save_step(folder, state.position.epoch, state.position.step, contents)
-    state.worker.share(None)  # no rank goes on before the checkpoint is there
+    state.worker.broadcast(None)  # no rank goes on before the checkpoint is there
 
 
 def _save_epoch(state: TrainingState, metrics: dict[str, float]) -> None:
-    """The checkpoint of an epoch, and its line in the history."""
+    """Write the checkpoint of an epoch, add its metrics to the history and log them."""
     contents = _checkpoint_state(state)
     if state.worker.rank == 0:
         number, run_folder = int(metrics["epoch"]), state.job.run_folder
@@ -382,7 +396,7 @@ def _save_epoch(state: TrainingState, metrics: dict[str, float]) -> None:
             out.write(json.dumps({**metrics, **state.ratios.as_metrics()}) + "\n")
         shown = {name: value for name, value in metrics.items() if name not in ("epoch", "rows", "started_at")}
         log.info("epoch %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
-    state.worker.share(None)  # no rank goes on before the checkpoint is there
+    state.worker.broadcast(None)  # no rank goes on before the checkpoint is there
 
 
 def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, float]:
@@ -395,6 +409,7 @@ def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, fl
     if best is None:
         raise UserError(f"no whole checkpoint in {job.run_folder}")
     sharded_embedding.load_full_weights(objective, best["model"])
+    # The net alone: teacher, centers and other parts of the objective are of no use after training.
     if worker.rank == 0:
         weights = {n.removeprefix("net."): v for n, v in best["model"].items() if n.startswith("net.")}
         saved.save_model(job.run_folder / "model", job.model, weights, job.inputs, job.config)

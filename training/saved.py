@@ -1,4 +1,7 @@
-"""A model as it lies in a run's folder: weights, inputs and the shape of its net, enough to build it again."""
+"""The model folder of a run: weights, inputs and the settings of the net, enough to build the model again.
+
+Weights are a state dict that loads without unpickling code; everything else is JSON.
+"""
 
 import json
 from pathlib import Path
@@ -12,11 +15,19 @@ from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings
 
-NET = "net.json"
+NET = "net.json"  # the model's name and its `net.*` settings
 
 
 def save_model(folder: Path, name: str, weights: dict[str, Tensor], inputs: Inputs, config: Config) -> None:
-    """Weights, inputs and shape of a net, as `load_model` builds it again."""
+    """Write a model into a run's model folder, for `load_model`.
+
+    Args:
+        folder: the run's `model/`.
+        name: as in MODELS, or `package.module:builder`.
+        weights: state dict of the net alone, without the objective around it.
+        inputs: names and sizes of what the net reads.
+        config: of which the `net.*` settings are saved.
+    """
     inputs.save(folder)
     about = {"model": name, "net": config.get(NetSettings).model_dump(mode="json")}
     write_atomically(folder / NET, json.dumps(about, indent=2))
@@ -24,23 +35,33 @@ def save_model(folder: Path, name: str, weights: dict[str, Tensor], inputs: Inpu
 
 
 def weights_name(model: str) -> str:
-    """File of the weights in a run's model folder."""
+    """Name of the file of weights in a run's model folder."""
+    # Not on all file systems may a name contain the colon of `package.module:builder`.
     return f"{model.replace(':', '.')}.pt"
 
 
 def load_model(folder: Path, config: Config) -> nn.Module:
-    """The net of a finished run, with the shape that it was trained with."""
+    """The net of a run with its weights, on the CPU, built with the `net.*` settings that it was trained with.
+
+    Args:
+        folder: the run's `model/`.
+        config: for all settings but `net.*`, which come from the folder.
+
+    Raises:
+        UserError: the folder has no model or no weights.
+    """
     if not (folder / NET).exists():
         raise UserError(f"no model in {folder}")
     about = json.loads((folder / NET).read_text(encoding="utf-8"))
-    shaped = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
-    net = model_named(about["model"]).build(shaped, Inputs.load(folder))
+    # Today's `net.*` may differ, and weights of other shapes would not load.
+    trained_config = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
+    net = model_named(about["model"]).build(trained_config, Inputs.load(folder))
     net.load_state_dict(load_weights(folder))
     return net
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights in a run's model folder."""
+    """State dict of the net in a run's model folder, on the CPU. Raises UserError when there is none."""
     path = next(folder.glob("*.pt"), None)
     if path is None:
         raise UserError(f"no weights in {folder}")

@@ -1,4 +1,4 @@
-"""Runs and their curves in MLflow: a SQLite file by default, a server when `tracking.uri` says so."""
+"""Runs and their learning curves in MLflow: in a SQLite file, or on the server that `tracking.uri` names."""
 
 import logging
 
@@ -10,58 +10,68 @@ from training.settings import LossSettings, OptimizerSettings, ScheduleSettings,
 
 log = logging.getLogger(__name__)
 
+MAX_PARAM_LENGTH = 500  # older servers refuse longer values
+# Sections whose settings are parameters of a run; paths and cluster addresses are none of its own.
+LOGGED_SETTINGS = (TrainSettings, OptimizerSettings, ScheduleSettings, LossSettings, NetSettings)
 
-SHOWN = (TrainSettings, OptimizerSettings, ScheduleSettings, LossSettings, NetSettings)
 
+def log_run(config: Config, run: Run, backend: str, workers: int, metrics: dict[str, float]) -> None:
+    """Log a finished run: its settings as parameters, a curve of each metric by epoch, and the final metrics.
 
-def log_run(config: Config, run: Run, backend: str, workers: int, numbers: dict[str, float]) -> None:
-    """Parameters, a curve for each number of each epoch, and the final numbers of a run.
+    Training is done when this is called, so a server that can't be reached is a warning, not an error.
 
-    Training is done when this is called: a tracking server that can't be reached is a warning.
+    Args:
+        config: the settings that the run was trained with.
+        run: whose folder holds the history of the epochs.
+        backend: a tag, as is `workers`.
+        metrics: `{split}_{metric}` of the best checkpoint.
     """
     settings = config.get(TrackingSettings)
     if not settings.is_on:
         return
     try:
-        _log(config, settings, run, backend, workers, numbers)
-    except Exception as problem:
-        log.warning("run %s is not in MLflow: %s", run.run_id, str(problem).splitlines()[0])
+        _log(config, settings, run, backend, workers, metrics)
+    except Exception as error:  # MLflow raises errors of its database driver and of its HTTP client, too
+        log.warning("run %s is not in MLflow: %s", run.run_id, (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def tracking_uri(config: Config) -> str:
-    """Where MLflow's UI finds the runs: `mlflow ui --backend-store-uri …`."""
+    """The address of the runs, for `mlflow ui --backend-store-uri …`: `tracking.uri`, or SQLite under `paths.home`."""
     return config.get(TrackingSettings).uri or f"sqlite:///{config.get(Paths).root / 'tracking' / 'mlflow.db'}"
 
 
 def _log(
-    config: Config, settings: TrackingSettings, run: Run, backend: str, workers: int, numbers: dict[str, float]
+    config: Config, settings: TrackingSettings, run: Run, backend: str, workers: int, final_metrics: dict[str, float]
 ) -> None:
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for logger in ("mlflow", "alembic"):  # each migration of a new database is a line otherwise
+        logging.getLogger(logger).setLevel(logging.WARNING)
     (config.get(Paths).root / "tracking").mkdir(parents=True, exist_ok=True)
     client = MlflowClient(tracking_uri(config))
+    # By the client, not by `mlflow.log_metric`: that keeps an active run in a global, and sends each value alone.
     experiment = client.get_experiment_by_name(settings.experiment)
-    number = experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
-    tracked = client.create_run(number, run_name=run.run_id)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
+    mlflow_run_id = client.create_run(experiment_id, run_name=run.run_id).info.run_id
     values = {
-        f"{model.section}.{key}": value for model in SHOWN for key, value in config.get(model).model_dump().items()
+        f"{section.section}.{key}": value
+        for section in LOGGED_SETTINGS
+        for key, value in config.get(section).model_dump().items()
     }
-    parameters = [Param(key, str(value)[:500]) for key, value in values.items()]
+    parameters = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
     metrics = [
-        Metric(_name(key), value, 0, int(row["epoch"]))
+        Metric(_mlflow_name(key), value, 0, int(row["epoch"]))  # timestamp 0: the steps are epochs
         for row in read_jsonl(run.folder / HISTORY)
         for key, value in row.items()
         if key not in ("epoch", "started_at")
     ]
-    metrics += [Metric(_name(key), value, 0, 0) for key, value in numbers.items()]
+    metrics += [Metric(_mlflow_name(key), value, 0, 0) for key, value in final_metrics.items()]
     tags = {"model": run.model, "dt": run.day.isoformat(), "backend": backend, "workers": str(workers)}
-    client.log_batch(tracked.info.run_id, metrics, [*parameters], [RunTag(key, value) for key, value in tags.items()])
-    client.set_terminated(tracked.info.run_id)
+    client.log_batch(mlflow_run_id, metrics, parameters, [RunTag(key, value) for key, value in tags.items()])
+    client.set_terminated(mlflow_run_id)
 
 
-def _name(metric: str) -> str:
-    """MLflow allows no @ in names."""
+def _mlflow_name(metric: str) -> str:
+    """The metric's name in MLflow, which allows no @."""
     return metric.replace("@", "_at_")

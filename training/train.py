@@ -1,4 +1,8 @@
-"""Train a deep model on the data of a day: `millrace train deepfm --date D --backend horovod --workers 2`."""
+"""Train deep models on the data set of a day: `millrace train deepfm --date D --backend horovod --workers 2`.
+
+Opens the data sets and run folders, hands the jobs to a backend and logs the metrics; the loop is in
+`training/loop.py`.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -25,8 +29,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Training:
-    """How to train: where the workers run, how many, whether to resume, and a teacher."""
+class TrainOptions:
+    """How to train, as the command line has it; everything else is settings.
+
+    Args:
+        backend: a name in BACKENDS.
+        workers: processes that train together.
+        resume: whether to continue the newest unfinished runs.
+    """
 
     backend: str = "local"
     workers: int = 1
@@ -35,10 +45,10 @@ class Training:
     """Run whose predictions are soft targets beside the labels (distillation)."""
 
 
-def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict[str, Any]:
+def run(config: Config, models: Sequence[str], day: date, options: TrainOptions) -> dict[str, Any]:
     """Train models, one after the other in workers that are started once.
 
-    Each leaves a run folder with weights, checkpoints and metrics. `how.resume` continues each model's newest run
+    Each leaves a run folder with weights, checkpoints and metrics. `options.resume` continues each model's newest run
     folder of this day that was not finished.
 
     Returns:
@@ -50,58 +60,77 @@ def run(config: Config, models: Sequence[str], day: date, how: Training) -> dict
             go on.
     """
     model_entries = [model_named(model) for model in models]
-    one_of("backend", how.backend, tuple(BACKENDS))
-    datas = [open_dataset(config, model.task, day) for model in model_entries]
+    one_of("backend", options.backend, tuple(BACKENDS))
+    datasets = [open_dataset(config, model.task, day) for model in model_entries]
     with ExitStack() as stack:
-        runs = [stack.enter_context(_opened(config, model, day, how)) for model in models]
-        for run, data in zip(runs, datas, strict=True):
-            run.log_dataset(describe_version(data.folder))
-        jobs = [job_of(config, *parts, how.teacher) for parts in zip(models, model_entries, datas, runs, strict=True)]
-        precomputed = frozen.is_wanted(config)
+        # All run folders are open until the last model is trained: an error marks every one as unfinished.
+        runs = [stack.enter_context(_start_or_resume_run(config, model, day, options.resume)) for model in models]
+        for run, dataset in zip(runs, datasets, strict=True):
+            run.log_dataset(describe_version(dataset.folder))
+        jobs = [
+            make_job(config, *parts, options.teacher)
+            for parts in zip(models, model_entries, datasets, runs, strict=True)
+        ]
+        all_metrics = _train_jobs(config, jobs, options)
         reports = []
-        trained = BACKENDS[how.backend]([frozen.head_job(job) for job in jobs] if precomputed else jobs, how.workers)
-        for job in jobs if precomputed else ():
-            frozen.put_together(job)
-        for run, model, numbers in zip(runs, model_entries, trained, strict=True):
+        for run, model, metrics in zip(runs, model_entries, all_metrics, strict=True):
             for split in ("valid", "test"):
-                of_split = {n.removeprefix(f"{split}_"): v for n, v in numbers.items() if n.startswith(f"{split}_")}
-                log_split(run, split, table_metrics(model.task, of_split))
-            tracking.log_run(config, run, how.backend, how.workers, numbers)
-            reports.append({"run_id": run.run_id, "backend": how.backend, "workers": how.workers, **numbers})
+                prefix = f"{split}_"
+                split_metrics = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith(prefix)}
+                log_split(run, split, table_metrics(model.task, split_metrics))
+            tracking.log_run(config, run, options.backend, options.workers, metrics)
+            reports.append({"run_id": run.run_id, "backend": options.backend, "workers": options.workers, **metrics})
     return reports[0] if len(reports) == 1 else {"runs": reports}
 
 
-def _opened(config: Config, model: str, day: date, how: Training) -> AbstractContextManager[Run]:
+def _train_jobs(config: Config, jobs: list[Job], options: TrainOptions) -> list[dict[str, float]]:
+    """Metrics of each job, trained by the backend: whole models, or last layers on precomputed features."""
+    launch = BACKENDS[options.backend]
+    if not frozen.is_precomputed(config):
+        return launch(jobs, options.workers)
+    all_metrics = launch([frozen.head_job(job) for job in jobs], options.workers)
+    for job in jobs:
+        frozen.save_with_head(job)
+    return all_metrics
+
+
+def _start_or_resume_run(config: Config, model: str, day: date, resume: bool) -> AbstractContextManager[Run]:
+    """The run folder of a model. Raises UserError when there is no unfinished run to resume."""
     name = model.replace(":", ".")
-    unfinished = unfinished_run(config, name, day) if how.resume else None
-    if how.resume and unfinished is None:
+    unfinished = unfinished_run(config, name, day) if resume else None
+    if resume and unfinished is None:
         raise UserError(f"no unfinished run of {model} for {day} to resume")
     return start_run(config, name, day, resumed=unfinished)
 
 
-def job_of(config: Config, model: str, entry: Model, data: TaskDataset, run: Run, teacher: str | None = None) -> Job:
-    """The job of a run, whose folder is prepared for the workers: they may run on other machines."""
-    (run.model_folder, run.checkpoints)  # noqa: B018 - made here, before workers need them
-    for old in (FINAL, ERROR):
-        (run.folder / old).unlink(missing_ok=True)
+def make_job(
+    config: Config, model: str, entry: Model, dataset: TaskDataset, run: Run, teacher: str | None = None
+) -> Job:
+    """The job of a run, whose folder is prepared for the workers: they may run on other machines.
+
+    Raises UserError when the run to start from, or the teacher's, has no model.
+    """
+    (run.model_folder, run.checkpoints)  # noqa: B018 - reading the properties creates the folders
+    for outcome in (FINAL, ERROR):
+        (run.folder / outcome).unlink(missing_ok=True)  # of the attempt that is resumed
     if entry.task.needs_catalogue:
-        write_item_catalog(data, run.folder)
+        write_item_catalog(dataset, run.folder)
     start_from = config.get(TransferSettings).run
     return Job(
         config,
         model,
-        data.folder,
+        dataset.folder,
         run.folder,
-        data.inputs,
-        data.columns,
-        data.version,
+        dataset.inputs,
+        dataset.columns,
+        dataset.version,
         None if start_from is None else model_folder(config, start_from),
         None if teacher is None else model_folder(config, teacher),
     )
 
 
 def model_folder(config: Config, run_id: str) -> Path:
-    """Where a run's weights are. Raises UserError when there is no such run."""
+    """The model folder of the run `run_id`, of any day. Raises UserError when there is no such run with a model."""
     folder = config.get(Paths).runs / run_id / "model"
     if not folder.is_dir():
         raise UserError(f"no run {run_id} with a model in {config.get(Paths).runs}")
@@ -109,7 +138,7 @@ def model_folder(config: Config, run_id: str) -> Path:
 
 
 def log_split(run: Run, split: str, metrics: dict[str, float]) -> None:
-    """A split's metrics for `ads_model_metric`: `recall@10` is recall with k = 10."""
+    """Log a split's metrics for `ads_model_metric`, with its `rows`; `recall@10` becomes recall with k = 10."""
     rows = int(metrics["rows"])
     for name, value in metrics.items():
         if name != "rows":

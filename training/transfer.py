@@ -1,7 +1,7 @@
-"""Starting from the weights of a finished run: which layers learn, and how fast (T13).
+"""Transfer learning: start from the weights of a finished run, and choose which layers learn and how fast (T13).
 
-Small data set, similar: `last`. Small, different: `upper`. Large, similar: `all`, the body at a small rate, or `thaw`,
-the last layer first. Large, different: from scratch, no transfer at all.
+By the new data set: small and similar, `last`; small and different, `upper`; large and similar, `all` (the body at a
+small rate) or `thaw` (the last layer first); large and different: from scratch, without transfer.
 """
 
 import logging
@@ -23,10 +23,13 @@ def load_body(net: nn.Module, folder: Path) -> list[str]:
     """Load every weight whose name and shape fit from another run's model folder.
 
     Returns the names of those that keep their initial values, such as a new last layer.
-    Raises UserError when no matrix fits: then it is another model.
+
+    Raises:
+        UserError: no matrix fits, so it is another model; or the folder has no weights.
     """
     source, own = load_weights(folder), net.state_dict()
     fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
+    # Vectors alone (biases, norms) fit many a model by chance.
     if not any(value.ndim > 1 for value in fitting.values()):
         raise UserError(f"no layer of {folder} fits this model")
     net.load_state_dict(fitting, strict=False)
@@ -38,31 +41,36 @@ def load_body(net: nn.Module, folder: Path) -> list[str]:
 def parameter_groups(objective: nn.Module, config: Config) -> list[dict[str, Any]]:
     """The optimizer's groups: one, or last layer and body where training starts from another run's weights.
 
-    The body learns at `transfer.body_rate` of the learning rate, so that it keeps what it knows.
+    The body learns at `transfer.body_rate` of the learning rate, so that it keeps what it has learned. Raises UserError
+    when the model has no last linear layer.
     """
     settings = config.get(TransferSettings)
     if settings.run is None:
         return [{"params": list(objective.parameters())}]
-    last = {id(weight) for weight in _last_layer(objective).parameters()}
+    last = {id(weight) for weight in _last_layer(objective).parameters()}  # tensors compare by element
     body = [weight for weight in objective.parameters() if id(weight) not in last]
     head = [weight for weight in objective.parameters() if id(weight) in last]
     return [{"params": head}, {"params": body, "rate_factor": settings.body_rate}]
 
 
 def thaw(objective: nn.Module, config: Config, epoch: int) -> None:
-    """Freeze and thaw layers as `transfer.recipe` says for this epoch; the gradients of a frozen layer are dropped."""
+    """Freeze and thaw layers as `transfer.recipe` says for this epoch; called at the start of each.
+
+    `last`: the last layer alone learns; `upper`: from `transfer.thaw_epoch` on also the upper half of the layers;
+    `thaw`: from then on all of them. The gradients of a frozen layer are dropped, see `drop_frozen`.
+    """
     settings = config.get(TransferSettings)
     if settings.run is None or settings.recipe == "all":
         return
-    learning = {id(weight) for weight in _last_layer(objective).parameters()}
+    trainable = {id(weight) for weight in _last_layer(objective).parameters()}
     is_later = epoch >= settings.thaw_epoch
     if settings.recipe == "thaw" and is_later:
-        learning = {id(weight) for weight in objective.parameters()}
+        trainable = {id(weight) for weight in objective.parameters()}
     if settings.recipe == "upper" and is_later:
         layers = list(_layers(objective))
-        learning |= {id(weight) for layer in layers[len(layers) // 2 :] for weight in layer.parameters(recurse=False)}
+        trainable |= {id(weight) for layer in layers[len(layers) // 2 :] for weight in layer.parameters(recurse=False)}
     for weight in objective.parameters():
-        _freeze(weight, id(weight) not in learning)
+        _freeze(weight, id(weight) not in trainable)
 
 
 def _freeze(weight: Tensor, is_frozen: bool) -> None:
@@ -79,24 +87,24 @@ def _freeze(weight: Tensor, is_frozen: bool) -> None:
 
 
 def drop_frozen(objective: nn.Module) -> None:
-    """Before a step: the optimizer skips weights without a gradient, decay and momentum included."""
+    """Remove the gradients of frozen weights before a step: the optimizer then skips their decay and momentum, too."""
     for weight in objective.parameters():
         if hasattr(weight, "frozen_by"):
             weight.grad = None
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Modules with weights of their own, in the order of the model."""
-    for part in module.modules():
-        if next(part.parameters(recurse=False), None) is not None:
-            yield part
+    """Modules with weights of their own, in the order in which the model registers them."""
+    for submodule in module.modules():
+        if next(submodule.parameters(recurse=False), None) is not None:
+            yield submodule
 
 
 def _last_layer(objective: nn.Module) -> nn.Module:
     last = None
-    for part in objective.net.modules():  # type: ignore[union-attr]
-        if isinstance(part, nn.Linear):
-            last = part
+    for submodule in objective.net.modules():  # type: ignore[union-attr]
+        if isinstance(submodule, nn.Linear):
+            last = submodule
     if last is None:
         raise UserError("this model has no last linear layer to train alone")
     return last

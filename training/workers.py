@@ -1,6 +1,7 @@
-"""What the training loop knows of the process it runs in: rank, device, and how gradients and numbers are averaged.
+"""What the training loop knows of its process: rank, device, and how gradients and values are exchanged.
 
-`fit.py` sees only the Worker protocol; Ray, Horovod and Spark come in through one of these classes.
+`training/loop.py` sees only the `Worker` protocol; Ray, Horovod and Spark come in through one of these classes. Which
+one a process gets is decided by its launcher, in `training/launch/`.
 """
 
 import os
@@ -16,48 +17,54 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """One of `world_size` processes that train together; rank 0 writes checkpoints and metrics."""
+    """One of `world_size` processes that train together; rank 0 writes checkpoints and metrics.
+
+    `mean`, `gather`, `broadcast` and `report` are collective: a rank that leaves one out lets the others wait.
+    """
 
     rank: int
     world_size: int
     device: torch.device
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        """Give every rank the same start, and average gradients after every `accumulate` backward passes."""
+        """Give every rank rank 0's weights, and average gradients after every `accumulate` backward passes.
+
+        Returns the module and the optimizer to train with, which may wrap those that were passed in.
+        """
         ...
 
-    def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Around a backward pass whose gradients are only added up, when there is another one before the step."""
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Around a backward pass whose gradients are only accumulated, when another one follows before the step."""
         ...
 
     def mean(self, value: float) -> float:
-        """Mean over the ranks; every rank must call it."""
+        """Mean over the ranks, in double precision, on every rank."""
         ...
 
     def gather(self, value: T) -> list[T]:
-        """Values of all ranks on rank 0, nothing elsewhere; every rank must call it."""
+        """Values of all ranks in their order on rank 0, an empty list elsewhere; any object that can be pickled."""
         ...
 
-    def share(self, value: T) -> T:
-        """Rank 0's value on every rank; every rank must call it."""
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value on every rank; with None it is a barrier."""
         ...
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Tell the launcher how an epoch went; every rank must call it."""
+        """Report an epoch's metrics to the launcher, where it has a use for them."""
         ...
 
 
 def local_device(local_rank: int) -> torch.device:
-    """The GPU with the number of the process on its machine, or the CPU."""
+    """The GPU numbered as the process is on its machine (modulo the number of GPUs), or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
+    torch.cuda.set_device(device)  # NCCL's collectives use the current device
     return device
 
 
 class LocalWorker:
-    """One process on its own."""
+    """A process that trains on its own: nothing is exchanged."""
 
     rank = 0
     world_size = 1
@@ -68,7 +75,7 @@ class LocalWorker:
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
         return module, optimizer
 
-    def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         return nullcontext()
 
     def mean(self, value: float) -> float:
@@ -77,7 +84,7 @@ class LocalWorker:
     def gather(self, value: T) -> list[T]:
         return [value]
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         return value
 
     def report(self, metrics: dict[str, float]) -> None:
@@ -85,63 +92,64 @@ class LocalWorker:
 
 
 class TorchWorker:
-    """A member of torch's process group, which whoever launched it has set up: NCCL where there are GPUs, else gloo."""
+    """A member of torch's default process group, which its launcher has set up: NCCL on GPUs, else gloo."""
 
     def __init__(self) -> None:
         dist = torch.distributed
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = local_device(int(os.environ.get("LOCAL_RANK", "0")))
-        # Objects travel by gloo also where tensors travel by NCCL.
-        self._objects = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
+        # Python objects and single numbers travel by gloo also where tensors travel by NCCL, which has no CPU tensors.
+        self._object_group = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
         from training.nn.sharded_embedding import prepare_for_ddp
 
         if self.world_size == 1:
-            return module, optimizer
+            return module, optimizer  # DDP would only copy every gradient
         prepare_for_ddp(module)
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
         return nn.parallel.DistributedDataParallel(
             module, forward_sync_buffers=False, gradient_as_bucket_view=True
         ), optimizer
 
-    def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         if isinstance(module, nn.parallel.DistributedDataParallel):
-            paused: AbstractContextManager[None] = module.no_sync()
-            return paused
+            context: AbstractContextManager[None] = module.no_sync()
+            return context
         return nullcontext()
 
     def mean(self, value: float) -> float:
         total = torch.tensor(value, dtype=torch.float64)
-        torch.distributed.all_reduce(total, group=self._objects)
+        torch.distributed.all_reduce(total, group=self._object_group)
         mean: float = total.item() / self.world_size
         return mean
 
     def gather(self, value: T) -> list[T]:
         values: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
-        torch.distributed.gather_object(value, values, group=self._objects)
+        torch.distributed.gather_object(value, values, group=self._object_group)
         return values or []
 
-    def share(self, value: T) -> T:
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0, group=self._objects)
-        return box[0]
+    def broadcast(self, value: T) -> T:
+        values = [value]  # torch replaces the elements of the list in place
+        torch.distributed.broadcast_object_list(values, src=0, group=self._object_group)
+        return values[0]
 
     def report(self, metrics: dict[str, float]) -> None:
         pass
 
 
 class RayWorker(TorchWorker):
-    """A worker of Ray Train; `on_ray` has set up the process group."""
+    """A worker of Ray Train, whose process group `training.launch.on_ray` has set up."""
 
     def report(self, metrics: dict[str, float]) -> None:
         import ray.train
 
+        # Metrics only: checkpoints are in the run folder, where every backend resumes from.
         ray.train.report(metrics)
 
 
 class SparkWorker(TorchWorker):
-    """A process that TorchDistributor started on an executor; torchrun's variables say who it is."""
+    """A process that TorchDistributor started on an executor; torchrun's variables give rank and address."""
 
     def __init__(self) -> None:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -150,7 +158,7 @@ class SparkWorker(TorchWorker):
 
 
 class HorovodWorker:
-    """A Horovod process; one GPU is pinned to each by its local rank."""
+    """A Horovod process; one GPU is pinned to each by its local rank, as Horovod's guide asks for."""
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -168,25 +176,26 @@ class HorovodWorker:
         from training.nn.sharded_embedding import refuse_on_horovod
 
         refuse_on_horovod(module)
-        # Horovod sends no truth values; those of items that are known come from a file that every rank reads.
-        sent = {name: value for name, value in module.state_dict().items() if value.dtype != torch.bool}
-        self._hvd.broadcast_parameters(sent, root_rank=0)
-        wrapped = self._hvd.DistributedOptimizer(
+        # Horovod can't broadcast booleans; ours, `is_item` of the item catalog, every rank loads from the same file.
+        parameters = {name: value for name, value in module.state_dict().items() if value.dtype != torch.bool}
+        self._hvd.broadcast_parameters(parameters, root_rank=0)
+        distributed_optimizer = self._hvd.DistributedOptimizer(
             optimizer, named_parameters=module.named_parameters(), backward_passes_per_step=accumulate
         )
-        return module, wrapped
+        return module, distributed_optimizer
 
-    def without_averaging(self, module: nn.Module) -> AbstractContextManager[None]:
-        return nullcontext()  # Horovod counts the passes itself
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()  # Horovod counts the backward passes itself
 
     def mean(self, value: float) -> float:
+        # The name pairs up the ranks' calls; all ranks make them in the same order.
         return float(self._hvd.allreduce(torch.tensor(value, dtype=torch.float64), name="mean"))
 
     def gather(self, value: T) -> list[T]:
-        values: list[T] = self._hvd.allgather_object(value, name="gather")
+        values: list[T] = self._hvd.allgather_object(value, name="gather")  # it has no gather to one rank
         return values if self.rank == 0 else []
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         shared: T = self._hvd.broadcast_object(value, root_rank=0, name="share")
         return shared
 

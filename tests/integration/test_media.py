@@ -21,7 +21,7 @@ from training.finished import predict
 from training.finished.trained import open_trained
 from training.inputs.petastorm_readers import make_reader
 from training.saved import load_weights
-from training.train import Training, run
+from training.train import TrainOptions, run
 
 DAY = date(2026, 8, 1)
 TOPICS = ("cars", "food", "music")
@@ -72,7 +72,7 @@ def test_covers_are_brought_to_one_size_and_what_is_no_image_is_named(spark: Spa
 
 
 def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark: SparkSession, home: Config) -> None:
-    told = run(home, ["lenet"], DAY, Training())
+    told = run(home, ["lenet"], DAY, TrainOptions())
     assert told["test_accuracy"] > 0.9
     predict.run(home, "lenet", DAY, run_id=None, split="test", k=5)
     results.run(spark, home)
@@ -92,24 +92,24 @@ def test_an_image_model_learns_topics_and_its_answers_are_in_the_warehouse(spark
 
 def test_the_last_layer_trains_on_what_a_frozen_body_found_once(spark: SparkSession, home: Config) -> None:
     """The run's model is the whole net again, and its numbers are those that the last layer was measured by."""
-    first = run(home, ["lenet"], DAY, Training())["run_id"]
+    first = run(home, ["lenet"], DAY, TrainOptions())["run_id"]
     moved = home.with_values(
         {"transfer.run": first, "transfer.recipe": "last", "transfer.precompute": True, "train.epochs": 30}
     )
-    told = run(moved, ["lenet"], DAY, Training())
+    told = run(moved, ["lenet"], DAY, TrainOptions())
     found = open_trained(home, told["run_id"])
     assert found.measure("test")["log_loss"] == pytest.approx(told["test_log_loss"], abs=1e-5)
     before, after = (load_weights(home.get(Paths).runs / one / "model") for one in (first, told["run_id"]))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
     with pytest.raises(UserError, match=r"transfer.precompute needs transfer.run"):
-        run(home.with_values({"transfer.precompute": True}), ["lenet"], DAY, Training())
+        run(home.with_values({"transfer.precompute": True}), ["lenet"], DAY, TrainOptions())
 
 
 def test_titles_are_words_of_any_script(spark: SparkSession, home: Config) -> None:
     told = titles.run(spark, home, DAY)
     assert (told["rows_in"], told["rows_invalid"]) == (ITEMS, 1)
-    found = run(home, ["text_gru"], DAY, Training())
+    found = run(home, ["text_gru"], DAY, TrainOptions())
     assert found["test_accuracy"] > 0.9
     words = open_trained(home, found["run_id"]).batch("test").lists[0]
     # topic, no, number, and two characters
@@ -118,7 +118,7 @@ def test_titles_are_words_of_any_script(spark: SparkSession, home: Config) -> No
 
 def test_a_model_of_covers_without_covers_says_what_to_run(home: Config) -> None:
     with pytest.raises(UserError, match="run `millrace features covers --date 2026-08-02` first"):
-        run(home, ["lenet"], date(2026, 8, 2), Training())
+        run(home, ["lenet"], date(2026, 8, 2), TrainOptions())
 
 
 def test_history_is_what_was_chosen_on_earlier_days(spark: SparkSession) -> None:

@@ -1,1 +1,1 @@
-"""What is done with finished runs: predict, export, compress, combine, compare."""
+"""Models of finished runs: predict, export to ONNX, compress, combine into ensembles, compare and choose."""

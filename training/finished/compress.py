@@ -1,4 +1,4 @@
-"""Smaller models for serving, each measured before and after: pruning, low-rank factors, 16 and 8 bits (T15).
+"""Model compression, measured before and after: pruning, low-rank factors, float16 and int8 (T15).
 
 Distillation is training: `millrace train small --teacher RUN`.
 """
@@ -26,6 +26,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
     """Compress the model of a run into a run of its own.
 
     Args:
+        run_id: the run to compress, which stays as it is.
         how: `prune`, `factorise`, `float16` or `int8`.
         amount: the share of weights to prune, or the share of the full rank to keep.
 
@@ -41,11 +42,12 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
         after, size = _compressed(before, how, amount, run.model_folder)
         report: dict[str, Any] = {"run_id": run.run_id, "of": run_id, "how": how}
         for split in ("valid", "test"):
-            was, now = before.measure(split), after.measure(split)
-            for metric in was.keys() - {"rows"}:
-                report |= {f"{split}_{metric}_before": was[metric], f"{split}_{metric}_after": now[metric]}
-            metrics = {m: v for m, v in table_metrics(before.task, now).items() if m != "rows" and "@" not in m}
-            run.log_metrics("train", split, metrics, int(now["rows"]))
+            metrics_before, metrics = before.measure(split), after.measure(split)
+            for name in metrics_before.keys() - {"rows"}:
+                report |= {f"{split}_{name}_before": metrics_before[name], f"{split}_{name}_after": metrics[name]}
+            table = table_metrics(before.task, metrics)
+            logged = {name: value for name, value in table.items() if name != "rows" and "@" not in name}
+            run.log_metrics("train", split, logged, int(metrics["rows"]))
     report |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
     return {**report, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
 
@@ -61,6 +63,7 @@ def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple
         prune(net, amount)
         weights = net.state_dict()
     else:
+        # Weights are stored in 16 bits and computed with in 32: on CPUs, products of float16 are slower.
         weights = {name: v.half() if v.is_floating_point() else v for name, v in net.state_dict().items()}
         net.load_state_dict(weights)
     save_model(folder, before.model, weights, before.data.inputs, before.config)
@@ -68,7 +71,10 @@ def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple
 
 
 def prune(net: nn.Module, share: float) -> None:
-    """Set the smallest weights of each matrix to 0, by magnitude (Han et al. 2015); biases stay."""
+    """Set the weights of smallest magnitude to 0, the same `share` of each matrix (Han et al. 2015); in place.
+
+    Biases and norms stay. The net is not trained again afterwards.
+    """
     with torch.no_grad():
         for weight in net.parameters():
             if weight.ndim > 1:
@@ -79,7 +85,14 @@ def prune(net: nn.Module, share: float) -> None:
 
 
 def factorise(net: nn.Module, share: float) -> nn.Module:
-    """Replace each dense layer by two thin ones, by singular values, where that is smaller; returns the net."""
+    """Replace each dense layer by two thin ones, by its singular values, where they have fewer weights; in place.
+
+    Args:
+        share: of the full rank, min(outputs, inputs), that is kept; about 0.25 halves a square layer.
+
+    Returns:
+        The net.
+    """
     for name, layer in list(net.named_children()):
         if isinstance(layer, nn.Linear):
             setattr(net, name, _low_rank(layer, share))
@@ -105,14 +118,17 @@ def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
 
 
 def _factorised(before: Trained, share: float, folder: Path) -> tuple[Trained, float]:
-    """Saved as ONNX: its layers are no longer those that the model's builder makes."""
+    """The factorised model and its size; saved as ONNX, for its layers are no longer those of the model's builder."""
     net = factorise(copy.deepcopy(before.net), share)
     (folder / FILE).write_bytes(onnx_bytes(net, _example_inputs(before)))
     return before.with_net(net), size_mb(net)
 
 
 def _quantised(before: Trained, folder: Path) -> tuple[Trained, float]:
-    """Weights in 8 bits, products in integers, by ONNX Runtime's dynamic quantisation."""
+    """The model with 8-bit weights and integer products, by ONNX Runtime's dynamic quantisation, and its size.
+
+    Raises UserError for a model of items: its `items` is called beside `forward`, and ONNX holds `forward` alone.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -121,6 +137,7 @@ def _quantised(before: Trained, folder: Path) -> tuple[Trained, float]:
     with tempfile.TemporaryDirectory() as scratch:
         full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
         full.write_bytes(onnx_bytes(before.net, _example_inputs(before)))
+        # Folds constants and infers shapes: fewer nodes are left to quantise.
         quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
         quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
     return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20

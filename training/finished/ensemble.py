@@ -1,4 +1,4 @@
-"""Several models as one: their mean, or stacked by a regression on validation rows (T16).
+"""Ensembles: the mean of several models, or their stacking by a regression on validation rows (T16).
 
 Bagging is training: `--set train.bagging=true --set train.seed=N`, several times, then the mean.
 """
@@ -33,6 +33,7 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
     members = [open_trained(config, run_id) for run_id in run_ids]
     _require_same_task(members)
     first = members[0]
+    # All predictions of all members are in memory: a few bytes a row and member.
     valid, test = ([member.predict(split) for member in members] for split in ("valid", "test"))
     weights = stacked_weights([predictions for predictions, _ in valid], valid[0][1]) if how == "stack" else None
     report: dict[str, Any] = {"how": how}
@@ -48,7 +49,12 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
 
 
 def combine(predictions: list[Floats], weights: Floats | None = None) -> Floats:
-    """(rows, outputs): the mean of the members' probabilities, or σ of weighted logits and a constant."""
+    """Probabilities (rows, outputs) of the ensemble.
+
+    Args:
+        predictions: probabilities (rows, outputs) of each member.
+        weights: (members + 1,) from `stacked_weights`: σ(Σ wᵢ logit pᵢ + w₀), w₀ being the last; the mean without.
+    """
     if weights is None:
         mean: Floats = np.mean(predictions, axis=0, dtype=np.float64)
         return mean
@@ -58,25 +64,39 @@ def combine(predictions: list[Floats], weights: Floats | None = None) -> Floats:
 
 
 def stacked_weights(predictions: list[Floats], labels: Floats) -> Floats:
-    """(members + 1,) weights of the members' logits and a constant, by logistic regression on held-out rows."""
+    """Stacking weights by logistic regression on the members' logits (Wolpert 1992; Ting and Witten 1999).
+
+    Args:
+        predictions: probabilities (rows, 1) of each member on rows that none of them was trained on.
+        labels: (rows,), or (rows, labels) of which the first is the click.
+
+    Returns:
+        (members + 1,) a weight for each member, and the constant.
+
+    Raises:
+        UserError: members predict more than one probability, or all labels are equal.
+    """
     from sklearn.linear_model import LogisticRegression
 
     label = labels if labels.ndim == 1 else labels[:, 0]
     if predictions[0].shape[1] != 1 or len(np.unique(label)) < 2:
         raise UserError("stacking is for models of clicks, and needs clicked and other rows; use --how average")
     logits = np.stack([_logit(part[:, 0]) for part in predictions], axis=1)
-    fitted = LogisticRegression(C=10.0, max_iter=1000).fit(logits, label)
-    weights: Floats = np.concatenate([fitted.coef_[0], fitted.intercept_])
+    # A little regularised, for the members' logits are nearly collinear.
+    regression = LogisticRegression(C=10.0, max_iter=1000).fit(logits, label)
+    weights: Floats = np.concatenate([regression.coef_[0], regression.intercept_])
     return weights
 
 
 def _logit(p: Floats) -> Floats:
+    """log p / (1 − p), (rows,) in double precision: in single, 1 − p has hardly a digit left near 1."""
     clipped = np.clip(p.astype(np.float64), 1e-7, 1 - 1e-7)
     logits: Floats = np.log(clipped / (1 - clipped))
     return logits
 
 
 def _require_same_task(members: list[Trained]) -> None:
+    """Raise UserError for fewer than two members, or members whose outputs or rows can't be averaged."""
     if len(members) < 2:
         raise UserError("an ensemble needs two runs or more")
     first = members[0]

@@ -1,6 +1,6 @@
-"""Export to ONNX, and run what was exported: `millrace model export RUN`.
+"""Export to ONNX, and run exported models: `millrace model export RUN`.
 
-The rows of a batch are free; lists are padded to the length that the model was trained with.
+The number of rows is dynamic; lists are padded to the length that the model was trained with.
 """
 
 import io
@@ -20,35 +20,44 @@ from training.finished.trained import Trained
 log = logging.getLogger(__name__)
 
 FILE = "model.onnx"
-TOLERANCE = 1e-4
-INPUT = "input_"
+TOLERANCE = 1e-4  # of the largest output: ONNX Runtime adds up in another order than torch
+INPUT = "input_"  # input_0, input_1 …: the arguments of the net's `forward`
 
 
-def export(trained: Trained, path: Path | None = None) -> Path:
-    """Write the model as ONNX (beside its weights, when no path is given) and check it against torch on a batch."""
-    path = path or trained.folder / FILE
+def export(trained: Trained) -> Path:
+    """Write a model as ONNX beside its weights, and check it against torch on up to 64 validation rows.
+
+    Returns the file. Raises UserError when its outputs differ from the model's.
+    """
+    path = trained.folder / FILE
     batch = trained.batch()
     rows = int((batch.weight > 0).sum())
     batch = batch[: min(rows, 64)]
-    tensors = trained.task.model_inputs(batch, trained.data.inputs)
-    write_atomically(path, onnx_bytes(trained.net, tensors))
+    model_inputs = trained.task.model_inputs(batch, trained.data.inputs)
+    write_atomically(path, onnx_bytes(trained.net, model_inputs))
+    outputs = _run_session(onnx_session(path), model_inputs)
     with torch.no_grad():
-        expected = trained.net(*tensors).numpy()
-    worst = float(np.abs(run_onnx(path, tensors) - expected).max() / max(1.0, float(np.abs(expected).max())))
-    if not worst <= TOLERANCE:
-        raise UserError(f"{path} answers otherwise than the model: they differ by {worst:.2g}")
+        expected = trained.net(*model_inputs).numpy()
+    error = float(np.abs(outputs - expected).max() / max(1.0, float(np.abs(expected).max())))
+    if not error <= TOLERANCE:  # not `>`: NaN must fail, too
+        raise UserError(f"outputs of {path} differ from the model's by {error:.2g}")
     return path
 
 
-def onnx_bytes(net: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> bytes:
-    """The net as an ONNX file, for any number of rows."""
-    names = [f"{INPUT}{i}" for i in range(len(tensors))]
+def onnx_bytes(net: torch.nn.Module, model_inputs: tuple[torch.Tensor, ...]) -> bytes:
+    """A net as an ONNX file, for any number of rows.
+
+    Args:
+        net: its `forward` is traced, so it may branch by shapes, but not by values.
+        model_inputs: arguments of `forward` for some rows, to trace it with.
+    """
+    names = [f"{INPUT}{i}" for i in range(len(model_inputs))]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of tracing, about each Python number that becomes a constant
         torch.onnx.export(
             net.eval(),
-            tensors,
+            model_inputs,
             buffer,  # type: ignore[arg-type]
             input_names=names,
             output_names=["output"],
@@ -58,33 +67,29 @@ def onnx_bytes(net: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> bytes
     return buffer.getvalue()
 
 
-def run_onnx(path: Path, tensors: tuple[torch.Tensor, ...]) -> NDArray[np.float32]:
-    """What an ONNX file answers, on the CPU."""
-    return _answers(onnx_session(path), tensors)
-
-
-def _answers(session: Any, tensors: tuple[torch.Tensor, ...]) -> NDArray[np.float32]:
-    """By the inputs that the graph kept: one that nothing depends on was left out."""
-    names = [item.name for item in session.get_inputs()]
-    feeds = {name: tensors[int(name.removeprefix(INPUT))].numpy() for name in names}
+def _run_session(session: Any, model_inputs: tuple[torch.Tensor, ...]) -> NDArray[np.float32]:
+    # The exporter drops inputs that no output depends on, so they are matched by name.
+    names = [graph_input.name for graph_input in session.get_inputs()]
+    feeds = {name: model_inputs[int(name.removeprefix(INPUT))].numpy() for name in names}
     outputs: NDArray[np.float32] = session.run(None, feeds)[0]
     return outputs
 
 
 def onnx_session(path: Path) -> Any:
+    """ONNX Runtime's session of a file, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors; it warns of each initialiser that it folds away
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 class OnnxNet(torch.nn.Module):
-    """An ONNX file where a net is expected, to be measured like one."""
+    """An ONNX file as a module, to be measured like any net; it has no weights of torch's."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._session = onnx_session(path)
 
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(_answers(self._session, tensors))
+    def forward(self, *model_inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(_run_session(self._session, model_inputs))

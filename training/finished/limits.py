@@ -33,17 +33,17 @@ class Limit:
             raise UserError(f"'{text}' is no limit: write it as latency_ms<=5")
         return cls(match[1], match[2], float(match[3]))
 
-    def is_kept(self, numbers: Mapping[str, Any]) -> bool:
+    def is_satisfied(self, metrics: Mapping[str, Any]) -> bool:
         """Whether the metric was measured and is within the bound."""
-        return self.metric in numbers and self.excess(numbers) <= 0
+        return self.metric in metrics and self.excess(metrics) <= 0
 
-    def excess(self, numbers: Mapping[str, Any]) -> float:
+    def excess(self, metrics: Mapping[str, Any]) -> float:
         """By which share of the bound it is exceeded; 0 or less within it."""
         # As a share, so that limits in milliseconds and megabytes weigh the same in a search.
-        over = float(numbers[self.metric]) - self.bound
+        over = float(metrics[self.metric]) - self.bound
         return (over if self.sign == "<=" else -over) / (abs(self.bound) or 1.0)
 
 
 def sign_of(metric: str) -> int:
-    """-1 where smaller is better, else 1."""
+    """-1 for a metric of which smaller is better, else 1: the best value is the largest of sign × value."""
     return -1 if metric in SMALLER_IS_BETTER or metric.startswith("log_loss") else 1

@@ -26,7 +26,14 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
     """Predict every row of a split by the newest run of `model` for the day, or by the run `run_id`.
 
     Args:
+        model: whose newest run predicts, when no `run_id` is given.
+        day: the day of the run and of its data set.
+        run_id: a finished run.
+        split: train, valid or test.
         k: how many items a row gets, for models of items.
+
+    Returns:
+        Run ids of the prediction and of the model, and `rows_out`, the number of predictions.
 
     Raises:
         UserError: there is no such run or split, or the run's model is of other features.
@@ -40,7 +47,7 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
 
 
 def _write(trained: Trained, split: str, k: int, path: Path) -> int:
-    """Predictions of a split, a batch at a time; returns how many."""
+    """Write the predictions of a split, a batch at a time, and return their number."""
     keys = _keys(trained.data.folder / split, trained.task.row_key)
     names = _item_names(trained) if trained.task.needs_catalogue else None
     objective = trained.objective
@@ -55,12 +62,14 @@ def _write(trained: Trained, split: str, k: int, path: Path) -> int:
             table = _as_table(keys[start : start + len(batch)], answers, scores, names)
             start, num_predictions = start + len(batch), num_predictions + len(table)
             out.write_table(table)
+    # Keys and batches are read by different readers, and paired by position alone.
     if start != len(keys):
         raise RuntimeError(f"{start} of {len(keys)} rows have a prediction")
     return num_predictions
 
 
 def _keys(folder: Path, column: str) -> list[str]:
+    """(rows,) the key of each row of a split, in the order of the feed. Raises UserError when it has no such column."""
     files = [str(path) for path in sorted(folder.glob("*.parquet"))]
     if column not in pq.read_schema(files[0]).names:
         raise UserError(f"the rows of {folder} have no {column} to be told apart by")
@@ -69,7 +78,7 @@ def _keys(folder: Path, column: str) -> list[str]:
 
 
 def _as_table(keys: list[str], answers: Any, scores: Any, names: dict[str, str] | None) -> pa.Table:
-    """Long form: a line for each of the (rows, n) answers."""
+    """A row for each of the (rows, n) answers; numbers of items become their ids by `names`."""
     flat = list(answers.flatten())
     if names is not None:
         flat = [names.get(answer, answer) for answer in flat]

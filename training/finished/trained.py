@@ -1,4 +1,4 @@
-"""Finished runs as models again: found by name, loaded, measured."""
+"""Models of finished runs, loaded with the data set of their day: predictions, metrics, latency and size."""
 
 import json
 import time
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,47 +26,52 @@ from training.tasks.objective import Objective
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of a finished run, and the day's data that it reads."""
+    """The model of a finished run, in evaluation mode on the CPU, and the data set of its day."""
 
     run_id: str
     model: str
     day: date
     folder: Path
-    """Its model folder."""
+    """The run's model folder."""
     net: nn.Module
     task: Task
     data: TaskDataset
     config: Config
 
     def feed(self, split: str) -> FeedSpec:
-        """A split, whole and in order."""
+        """A split of the data set, read whole by this process, in the order of its files."""
         settings = self.config.get(TrainSettings)
         return FeedSpec(self.data.folder / split, self.data.columns, settings.batch_size)
 
     def predict(self, split: str) -> tuple[Floats, Floats]:
-        """(rows, outputs) predictions and labels of a split, in the order of its files."""
+        """Predictions (rows, outputs) and labels (rows,) or (rows, labels) of a split, in the order of its files."""
         return predict_split(self.objective, self.feed(split), torch.device("cpu"))
 
     def measure(self, split: str) -> dict[str, float]:
-        """The task's numbers of a split, and its `rows`."""
+        """The task's metrics of a split, and the number of its `rows`; a pass over the split."""
         predictions, labels = self.predict(split)
         return {**self.task.measure(predictions, labels), "rows": float(len(predictions))}
 
     @property
     def objective(self) -> Objective:
+        # Not a field: `with_net` gives another net, and an objective costs nothing to build.
         return Objective(self.net, self.task, self.data.inputs, self.config)
 
     def with_net(self, net: nn.Module) -> "Trained":
-        """The same run with another net in place of its own."""
+        """The same run with another net in place of its own, such as a compressed one."""
         return replace(self, net=net)
 
     def batch(self, split: str = "valid") -> Batch:
-        """The first rows of a split."""
+        """The first batch of a split; rows of weight 0 at its end are padding."""
         return next(read_epoch(self.feed(split), 0))
 
 
 def open_trained(config: Config, run_id: str) -> Trained:
-    """The model of a run, with the data of its day. Raises UserError when there is none, or for other features."""
+    """Load the model of a finished run, with the data set of its day.
+
+    Raises:
+        UserError: there is no such run, it is not finished or has no deep model; or its day has no data set any more.
+    """
     run = config.get(Paths).runs / run_id
     if not (run / DONE).exists() or not (run / "model" / NET).exists():
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
@@ -79,8 +83,8 @@ def open_trained(config: Config, run_id: str) -> Trained:
 
 
 def newest_trained(config: Config, model: str, day: date) -> Trained:
-    """The newest finished run of a model for a day, or of any day before it that reads the same features."""
-    model_named(model)
+    """Load the newest finished run of a model for a day. Raises UserError when there is none, or no such model."""
+    model_named(model)  # an unknown name is refused with the list of names, not as a missing run
     run = newest_run(config, model.replace(":", "."), day)
     if run is None:
         raise UserError(f"no finished run of {model} for {day}: run `millrace train {model} --date {day}`")
@@ -88,33 +92,34 @@ def newest_trained(config: Config, model: str, day: date) -> Trained:
 
 
 def latency_ms(trained: Trained, repeats: int = 50) -> float:
-    """Median time of predicting one row, in milliseconds, on this machine."""
-    return _median_ms(trained.objective.predict, trained.batch()[:1], repeats)
-
-
-def _median_ms(predict: Any, row: Batch, repeats: int) -> float:
+    """Median time in milliseconds of predicting one validation row, with its pre-processing, on this machine."""
+    objective, row = trained.objective, trained.batch()[:1]
     durations = []
     with torch.no_grad():
         for _ in range(repeats):
             started = time.perf_counter()
-            predict(row)
+            objective.predict(row)
             durations.append(time.perf_counter() - started)
+    # The median: the first calls are slower, for memory is allocated then.
     return float(np.median(durations) * 1000)
 
 
 def size_mb(net: nn.Module) -> float:
-    """Megabytes of a net's weights, as `stored_mb` counts them."""
+    """Megabytes of a net's weights and buffers, as `stored_mb` counts them."""
     return stored_mb(net.state_dict())
 
 
 def stored_mb(weights: Mapping[str, Tensor]) -> float:
-    """Megabytes of weights; zeros are not counted, as formats for sparse tensors have it (but for their places)."""
+    """Megabytes of the values of `weights` that are not zero: what pruning saves in a sparse format.
+
+    The indices that such a format needs as well are not counted.
+    """
     stored: int = sum(int(tensor.count_nonzero()) * tensor.element_size() for tensor in weights.values())
     return stored / 2**20
 
 
 def batches_of(trained: Trained, split: str) -> Iterator[Batch]:
-    """Batches of a split without padding, in order."""
+    """Batches of a split in order, without the padding rows that fill up the last one."""
     for batch in read_epoch(trained.feed(split), 0):
         rows = int((batch.weight > 0).sum())
         yield batch[:rows]

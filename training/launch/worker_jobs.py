@@ -36,7 +36,7 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
         try:
             worker = worker or make_worker()
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
-            if worker.share((job.run_folder / FINAL).exists()):
+            if worker.broadcast((job.run_folder / FINAL).exists()):
                 continue
             metrics = fit(worker, job)
             if worker.rank == 0:

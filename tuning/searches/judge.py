@@ -48,7 +48,7 @@ class Judge:
         if not done:
             error = next((row["error"] for row in rows if row.get("error")), "see trials.jsonl of the run")
             raise UserError(f"none of {len(rows)} trials ran to its end: {error}")
-        feasible = [row for row in done if all(limit.is_kept(row["metrics"]) for limit in self.limits)]
+        feasible = [row for row in done if all(limit.is_satisfied(row["metrics"]) for limit in self.limits)]
         if not feasible:
             bounds = ", ".join(f"{limit.metric}{limit.sign}{limit.bound:g}" for limit in self.limits)
             near = {limit.metric: done[0]["metrics"][limit.metric] for limit in self.limits}

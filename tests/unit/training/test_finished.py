@@ -29,7 +29,7 @@ from training.settings import TrainSettings
 from training.tasks import TASKS, Task
 from training.tasks.task import table_metrics
 from training.tracking import tracking_uri
-from training.train import Training, run
+from training.train import TrainOptions, run
 
 DAY = date(2026, 3, 1)
 ROWS = 1500
@@ -67,7 +67,7 @@ def rows_of(seed: int) -> Mapping[str, Any]:
 
 
 def trained(home: Path, model: str, *overrides: str, **how: Any) -> str:
-    return str(run(config_of(home, *overrides), [model], DAY, Training(**how))["run_id"])
+    return str(run(config_of(home, *overrides), [model], DAY, TrainOptions(**how))["run_id"])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def deepfm(home: Path) -> str:
 
 
 def test_several_models_are_trained_in_one_start(home: Path) -> None:
-    told = run(config_of(home), ["lr", "mmoe"], DAY, Training())
+    told = run(config_of(home), ["lr", "mmoe"], DAY, TrainOptions())
     assert [one["run_id"].split("-")[0] for one in told["runs"]] == ["lr", "mmoe"]
     folder = newest_run(config_of(home), "mmoe", DAY)
     assert folder is not None

@@ -150,13 +150,13 @@ def test_a_checkpoint_within_an_epoch_is_newer_than_the_epoch_before_and_goes_wi
 
 def test_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path) -> None:
     for number, loss in enumerate([0.3, 0.2, 0.4, 0.5]):
-        checkpoint.save(tmp_path, number, loss, {}, keep_best=2)
+        checkpoint.save(tmp_path, number, loss, {"epoch": number}, keep_best=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "weights.00-0.3000.pt",
         "weights.01-0.2000.pt",
         "weights.03-0.5000.pt",
     ]
-    assert checkpoint.best(tmp_path) == tmp_path / "weights.01-0.2000.pt"
+    assert checkpoint.load_best(tmp_path) == {"epoch": 1}
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
