@@ -1,4 +1,8 @@
-"""Backends: four ways to start workers that all run the same `fit`."""
+"""Backends: four ways to start workers, all of which run the same `fit`.
+
+A new backend is a function here and a line of BACKENDS. One call trains several jobs, for starting the workers can take
+longer than training a small model.
+"""
 
 import logging
 import os
@@ -23,7 +27,7 @@ Launcher = Callable[[Sequence[Job], int], list[Metrics]]
 
 
 def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """In this process."""
+    """Train in this process, without a worker's start. Raises UsageError for more than one worker."""
     from training.workers import LocalWorker
 
     if num_workers != 1:
@@ -32,32 +36,45 @@ def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
 
 def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """Ray Train: after a worker's death the group goes on from the last checkpoint, with fewer if it has to."""
+    """Train by Ray Train, in a group of one process a worker.
+
+    After a worker's death the group starts anew from the last checkpoint, up to `train.max_failures` times, and with as
+    few as `train.min_workers` when the cluster has no room for all.
+
+    Raises:
+        UserError: a job can't be trained as it is set up, or the group failed too often.
+    """
     from training.launch import on_ray
 
     settings, folder = jobs[0].config.get(TrainSettings), jobs[0].run_folder
-    fewest = settings.min_workers or num_workers
+    min_workers = settings.min_workers or num_workers
     with ray_session(jobs[0].config):
         try:
             on_ray.train(
                 [job_file.save(job) for job in jobs],
-                num_workers if fewest >= num_workers else (fewest, num_workers),
+                # A range makes Ray Train's group elastic.
+                num_workers if min_workers >= num_workers else (min_workers, num_workers),
                 use_gpu=_has_gpu(),
                 storage=folder,
                 max_failures=settings.max_failures,
-                outlives_us=jobs[0].config.get(RaySettings).address is not None,
+                is_shared_cluster=jobs[0].config.get(RaySettings).address is not None,
             )
         except Exception as error:
             raise failure_cause(jobs, error) from error
+    # Ray Train is content when all workers return, as they do after a mistake of the user's.
     if not all((job.run_folder / FINAL).exists() for job in jobs):
-        raise failure_cause(jobs, RuntimeError("its workers ended without an answer"))
+        raise failure_cause(jobs, RuntimeError("its workers ended without a result"))
     return read_metrics(jobs)
 
 
 def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """Horovod: gradients are averaged by ring all-reduce, without MPI. On Ray, or by `horovodrun` over train.hosts.
+    """Train by Horovod, whose ring all-reduce needs no MPI: on Ray, or by `horovodrun` where `train.hosts` is set.
 
-    On Ray the group starts anew from the last checkpoint when a worker or its machine dies, `train.max_failures` times.
+    On Ray the group starts anew from the last checkpoint when a worker or its machine dies, up to `train.max_failures`
+    times; `horovodrun` ends with the first death.
+
+    Raises:
+        UserError: a job can't be trained as it is set up, or the group failed too often.
     """
     if jobs[0].config.get(TrainSettings).hosts:
         return _horovodrun(jobs, num_workers)
@@ -65,6 +82,7 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
     retries = jobs[0].config.get(TrainSettings).max_failures
     with ray_session(jobs[0].config):
+        # Horovod's own elastic mode wants its state objects in the loop; starting anew from a checkpoint does not.
         while True:
             settings = RayExecutor.create_settings(timeout_s=120)
             executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
@@ -74,6 +92,7 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
                 return read_metrics(jobs)
             except Exception as error:
                 cause = failure_cause(jobs, error)
+                # A mistake of the user's would end the next attempt the same way.
                 if not retries or any((job.run_folder / ERROR).exists() for job in jobs):
                     raise cause from error
                 retries -= 1
@@ -83,16 +102,17 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
 
 def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """One `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
+    """Run one `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
     hosts = str(jobs[0].config.get(TrainSettings).hosts)
     command = [
         *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
         *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
+    # Our standard output is the command's one JSON line. A session of its own, so that its children can be ended, too.
     process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
     try:
         code = process.wait()
-    except BaseException:
+    except BaseException:  # Ctrl-C above all: the workers would go on on their hosts
         os.killpg(process.pid, signal.SIGTERM)
         raise
     if code:
@@ -101,11 +121,17 @@ def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
 
 def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """On Spark's executors, as one barrier stage; data goes from files to workers, not through the driver."""
+    """Train on Spark's executors, as one barrier stage: all its tasks run at once, and fail together.
+
+    Data goes from files to workers, not through the driver.
+
+    Raises:
+        UserError: Spark has too few task slots, a job can't be trained as it is set up, or a worker died.
+    """
     from training.launch.on_spark import distribute
 
     try:
-        distribute(_fit_on_spark, jobs, num_workers, use_gpu=_has_gpu())
+        distribute(run_spark_worker, jobs, num_workers, use_gpu=_has_gpu())
     except UserError:
         raise
     except Exception as error:
@@ -113,7 +139,8 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     return read_metrics(jobs)
 
 
-def _fit_on_spark(jobs: Sequence[Job]) -> None:
+def run_spark_worker(jobs: Sequence[Job]) -> None:
+    """Train `jobs` as one rank; the processes of TorchDistributor import this function by its name."""
     from training.workers import SparkWorker
 
     run_jobs(jobs, SparkWorker)

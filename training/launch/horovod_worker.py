@@ -11,7 +11,7 @@ from training.loop import Job
 
 
 def run_horovod_worker(jobs: Sequence[Job]) -> None:
-    """Train `jobs` as one rank of a Horovod group."""
+    """Train `jobs` as one rank of a Horovod group. Raises UserError when a job can't be trained as it is set up."""
     from training.workers import HorovodWorker
 
     run_jobs(jobs, HorovodWorker)

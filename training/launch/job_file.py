@@ -1,6 +1,6 @@
-"""A job as a file in its run folder, for workers that other machines or command lines start.
+"""A job as a JSON file in its run folder, for workers on other machines or started by another command.
 
-Holds the settings of training alone: no other section, and so no password, leaves the process that has it.
+It holds the settings of training alone: no other section, and so no password, leaves this process.
 """
 
 import json
@@ -25,7 +25,7 @@ from training.settings import (
 )
 
 FILE = "job.json"
-PARTS = (
+SAVED_SETTINGS = (  # sections that the loop, the models and the feed read
     TrainSettings,
     OptimizerSettings,
     ScheduleSettings,
@@ -38,8 +38,8 @@ PARTS = (
 
 
 def save(job: Job) -> Path:
-    """Write the job into its run folder; returns the file."""
-    values = {model.section: job.config.get(model).model_dump(mode="json") for model in PARTS}
+    """Write a job into its run folder, which all workers must see, and return the file."""
+    values = {section.section: job.config.get(section).model_dump(mode="json") for section in SAVED_SETTINGS}
     about = {
         "profile": job.config.profile,
         "settings": values,
@@ -53,12 +53,12 @@ def save(job: Job) -> Path:
         "teacher": job.teacher,
     }
     path = job.run_folder / FILE
-    write_atomically(path, json.dumps(about, indent=2, default=str))
+    write_atomically(path, json.dumps(about, indent=2, default=str))  # paths become text
     return path
 
 
 def load(path: Path) -> Job:
-    """The job that `save` wrote."""
+    """The job that `save` wrote to `path`, with defaults for all settings that it does not hold."""
     about = json.loads(path.read_text(encoding="utf-8"))
     return Job(
         Config(about["profile"], about["settings"]),
@@ -74,6 +74,7 @@ def load(path: Path) -> Job:
 
 
 def _columns(values: dict[str, Any]) -> Columns:
+    # JSON has lists for tuples, which would make the frozen dataclass unhashable.
     arguments: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
     return Columns(**arguments)
 

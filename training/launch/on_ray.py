@@ -1,4 +1,4 @@
-"""Training on Ray Train. Imports nothing heavy: Ray's controller imports it, too, and waits for torch in vain.
+"""Training on Ray Train. Imports nothing heavy: Ray's controller imports it, too, and would wait for torch in vain.
 
 Why not `TorchTrainer`: its configuration makes the controller import torch, and a manager of Ray Data's is started
 though no data set is Ray's. On 2 busy cores each costs seconds before the first step. Workers make torch's process
@@ -13,11 +13,11 @@ from pathlib import Path
 from conf.processes import free_port
 from training.compat import ray_trainer
 
-# Helpers of Ray Train, a process each, that have nothing to do without Ray's data sets, or on a cluster of our own,
-# which nobody takes machines from and which ends with us.
-UNUSED = ("DatasetsCallback",)
-FOR_CLUSTERS = ("PlacementGroupCleanerCallback",)
-NETWORK_TIMEOUT = timedelta(minutes=5)
+# Callbacks of Ray Train that start a process each. The first serves Ray Data, which we don't use; the second clears up
+# after a driver that died, on clusters that outlive it.
+UNUSED_CALLBACKS = ("DatasetsCallback",)
+SHARED_CLUSTER_CALLBACKS = ("PlacementGroupCleanerCallback",)
+NETWORK_TIMEOUT = timedelta(minutes=5)  # of a collective, after which the other ranks give up on a dead one
 
 
 def train(
@@ -27,18 +27,24 @@ def train(
     use_gpu: bool,
     storage: Path,
     max_failures: int,
-    outlives_us: bool,
+    is_shared_cluster: bool,
 ) -> None:
-    """Run the jobs in a group of workers, which starts anew after a death, up to `max_failures` times.
+    """Run jobs in a group of workers of Ray Train, which starts anew after a worker's death.
 
-    `outlives_us`: the cluster is not ended with this process, so what is left over has to be cleared.
+    Args:
+        job_files: what `job_file.save` wrote, on storage that all workers see.
+        num_workers: how many, or the least and the most of an elastic group.
+        use_gpu: whether each worker gets a GPU, besides its CPU.
+        storage: folder for Ray Train's own state, the run folder.
+        max_failures: deaths after which Ray Train gives up and raises.
+        is_shared_cluster: whether the cluster outlives this process, so that resources must be freed if it dies.
     """
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")  # read at the import of ray.train
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    trainer = ray_trainer((*UNUSED, *(() if outlives_us else FOR_CLUSTERS)))
+    trainer = ray_trainer((*UNUSED_CALLBACKS, *(() if is_shared_cluster else SHARED_CLUSTER_CALLBACKS)))
     trainer(
-        work,
+        train_worker,
         train_loop_config={"jobs": [str(path) for path in job_files]},
         scaling_config=ScalingConfig(
             num_workers=num_workers,
@@ -51,8 +57,11 @@ def train(
     ).fit()
 
 
-def work(config: dict[str, list[str]]) -> None:
-    """What each worker does."""
+def train_worker(config: dict[str, list[str]]) -> None:
+    """Train the jobs of the files `config["jobs"]` as one rank; Ray Train calls it in each worker.
+
+    Returns without an error after a mistake of the user's, which the run folder records.
+    """
     from conf import UserError
     from training.launch import job_file
     from training.launch.worker_jobs import run_jobs
@@ -62,11 +71,11 @@ def work(config: dict[str, list[str]]) -> None:
     try:
         run_jobs([job_file.load(Path(path)) for path in config["jobs"]], RayWorker)
     except UserError:
-        return  # it is told from the run folder; a group that starts anew would end the same way
+        return  # raised here, it would make Ray Train start the group anew, to end the same way
 
 
 def _join_process_group() -> None:
-    """torch's process group over the group's workers; rank 0 says where it listens."""
+    """Join torch's process group over the workers of Ray Train's group; rank 0 chooses the address."""
     import ray.util
     import torch
     from ray.train import get_context
@@ -74,6 +83,7 @@ def _join_process_group() -> None:
 
     context = get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
+    # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use.
     host = ray.util.get_node_ip_address()
     address = broadcast_from_rank_zero(f"tcp://{host}:{free_port(host)}")
     torch.distributed.init_process_group(

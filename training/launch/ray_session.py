@@ -1,4 +1,4 @@
-"""One Ray for the process: started by whoever needs it first, shared by all within, stopped by the same."""
+"""One connection to Ray for the process: the outermost `ray_session` opens and closes it, those within share it."""
 
 import logging
 import os
@@ -11,22 +11,27 @@ from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3  # Ray waits 30 s for its own processes, which is not enough on a machine that is busy at that moment
+_ATTEMPTS = 3  # Ray waits 30 s for its own processes, which is not enough on a machine that is busy at that moment
 
 
 @contextmanager
 def ray_session(config: Config) -> Iterator[None]:
-    """Connect to the configured cluster, or start a local one; within another `ray_session` it is that one."""
+    """Connect to the cluster of `ray.address`, or start a local one; within another session, use that.
+
+    A local cluster ends with the session: starting one costs seconds, so a command that runs several stages opens it
+    around all of them.
+    """
     import ray
 
     if ray.is_initialized():
         yield
         return
     settings = config.get(RaySettings)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave GPUs visible to tasks that ask for none
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     log.info("starting Ray" if settings.address is None else f"connecting to Ray at {settings.address}")
-    local = (
+    # Ray refuses these for a cluster that is running already.
+    local_options = (
         {}
         if settings.address
         else {
@@ -35,18 +40,19 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
         }
     )
-    for tries_left in reversed(range(_TRIES)):
+    for attempts_left in reversed(range(_ATTEMPTS)):
         try:
             ray.init(
                 address=settings.address or "local",  # with None Ray joins whatever was started on this machine
                 logging_level=logging.ERROR,
-                log_to_driver="--debug" in sys.argv,
+                log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
+                # One thread a worker: as many workers as cores, each with threads for all cores, slow one another down.
                 runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
-                **local,
+                **local_options,
             )
             break
         except Exception as error:  # Ray has no class of its own for it
-            if "timed out during startup" not in str(error) or not tries_left:
+            if "timed out during startup" not in str(error) or not attempts_left:
                 raise
             log.warning("Ray did not start within its 30 s: trying again")
     try:

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
-FINAL = "final.json"  # the metrics of a job that is done
-ERROR = "error.json"  # what the user has to mend
+FINAL = "final.json"  # the metrics of a finished job
+ERROR = "error.json"  # a mistake that the user has to correct
 
 
 def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
@@ -32,8 +32,9 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
     worker = None
     for job in jobs:
         if (job.run_folder / ERROR).exists():
-            raise failure_cause(jobs, RuntimeError("it was wrong before the workers were started anew"))
+            raise failure_cause(jobs, RuntimeError("it failed before the workers were started anew"))
         try:
+            # Late: joining the group costs seconds, and after a restart all jobs may be done.
             worker = worker or make_worker()
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
@@ -47,7 +48,13 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
 
 
 def failure_cause(jobs: Sequence[Job], error: Exception) -> UserError:
-    """The mistake that a worker wrote down, or else that one died and how to go on from its checkpoints."""
+    """The error to raise when a group of workers failed.
+
+    Args:
+        jobs: of which one may have an `error.json`, whose text it then is.
+        error: what the launcher raised; its first line is named otherwise, with how to resume.
+    """
+    # First, for what the launcher raises then is a consequence: ranks that waited in vain for the one that stopped.
     for job in jobs:
         path = job.run_folder / ERROR
         if path.exists():
@@ -63,5 +70,5 @@ def failure_cause(jobs: Sequence[Job], error: Exception) -> UserError:
 
 
 def read_metrics(jobs: Sequence[Job]) -> list[Metrics]:
-    """The metrics of jobs that are done, in their order."""
+    """The metrics of finished jobs, in their order, from their run folders."""
     return [json.loads((job.run_folder / FINAL).read_text()) for job in jobs]

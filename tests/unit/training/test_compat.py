@@ -37,6 +37,8 @@ def test_ddp_reads_the_parameters_to_leave_alone_off_an_attribute() -> None:
 def test_ray_train_makes_its_callbacks_in_the_method_that_is_overridden() -> None:
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from training.launch.on_ray import FOR_CLUSTERS, UNUSED
+    from training.launch.on_ray import SHARED_CLUSTER_CALLBACKS, UNUSED_CALLBACKS
 
-    assert {*UNUSED, *FOR_CLUSTERS} <= set(DataParallelTrainer._create_default_callbacks.__code__.co_names)
+    assert {*UNUSED_CALLBACKS, *SHARED_CLUSTER_CALLBACKS} <= set(
+        DataParallelTrainer._create_default_callbacks.__code__.co_names
+    )
