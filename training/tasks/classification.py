@@ -17,7 +17,12 @@ from training.tasks.task import Floats, Names, Predict
 
 @dataclass(frozen=True)
 class Classification:
-    """One class a row. Models give scores (rows, classes)."""
+    """One class a row. Models give scores (rows, classes); predictions are their softmax.
+
+    Args:
+        kind: covers or titles.
+        lists: the column of a title's words.
+    """
 
     kind: str
     lists: tuple[str, ...] = ()
@@ -34,7 +39,7 @@ class Classification:
         return tuple(ids.to_padded(inputs.list_length) for ids in batch.lists)
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
-        loss_of = losses.named(losses.OF_CLASSES, settings.name, "classes")
+        loss_of = losses.loss_named(losses.MULTI_CLASS, settings.name, "classes")
         return loss_of(net(*self.model_inputs(batch, inputs)), batch.label.long(), settings)
 
     def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
@@ -44,6 +49,7 @@ class Classification:
         return functional.softmax(net(*self.model_inputs(batch, inputs)), dim=1)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        # (rows,) probability of the true class; at least 1e-12, whose −log is 28
         p_true = predictions[np.arange(len(labels)), labels.astype(int)]
         metrics = {
             "log_loss": float(-np.mean(np.log(np.maximum(p_true, 1e-12)))),

@@ -17,7 +17,11 @@ from training.tasks.task import Floats, Names, Predict
 
 @dataclass(frozen=True)
 class Click:
-    """Whether an impression is clicked. Models give logits (rows,)."""
+    """Whether an impression is clicked. Models give logits (rows,); predictions are probabilities (rows, 1).
+
+    Args:
+        lists: columns of lists that the model reads besides ids and numbers, such as the user's history.
+    """
 
     lists: tuple[str, ...] = ()
     labels: tuple[str, ...] = ("label",)
@@ -31,7 +35,7 @@ class Click:
         return (batch.sparse, batch.dense, *(ids.to_padded(inputs.list_length) for ids in batch.lists))
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
-        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
+        loss_of = losses.loss_named(losses.BINARY, settings.name, "clicks")
         return loss_of(net(*self.model_inputs(batch, inputs)), batch.label, settings)
 
     def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
@@ -60,15 +64,16 @@ class EngagedClick(Click):
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         click, like = batch.label[:, 0], batch.label[:, 1].nan_to_num()  # a like is NaN where nothing was opened
-        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
+        loss_of = losses.loss_named(losses.BINARY, settings.name, "clicks")
         return loss_of(net(*self.model_inputs(batch, inputs)), click, settings) * (1 + click * like)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
+        # Of clicks alone, unweighted, to compare with other click models.
         return label_metrics(predictions[:, 0], labels[:, 0])
 
 
 def label_metrics(probabilities: Floats, labels: Floats) -> dict[str, float]:
-    """Log loss of one label, (rows,) each, and its AUC where both classes occur."""
+    """Log loss of one label, and its AUC where both classes occur; `probabilities` and `labels` are (rows,)."""
     metrics = {"log_loss": log_loss(labels, probabilities)}
     if 0 < labels.sum() < len(labels):
         metrics["auc"] = auc(labels, probabilities)

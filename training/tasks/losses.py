@@ -1,4 +1,4 @@
-"""Losses by row, so that rows can have weights; training minimises `sum(weight × loss) / rows`.
+"""Losses of each row, unreduced, so that rows can have weights: training minimises sum(weight × loss) / rows.
 
 Scores are logits. References: focal, Lin et al. 2017; N-pair, Sohn 2016; triplet, Schroff et al. 2015; center, Wen et
 al. 2016; CTC, Graves et al. 2006.
@@ -19,35 +19,40 @@ log = logging.getLogger(__name__)
 Loss = Callable[[Tensor, Tensor, LossSettings], Tensor]
 
 
-# --- of a score and a label 0 or 1 (mse and mae: of a probability); any shape, element by element ---
+# --- binary: of a score and a label 0 or 1, any shape, element by element ---
 
 
 def cross_entropy(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """−log σ(s) of a positive, −log(1 − σ(s)) of a negative: the log loss of the predicted probability."""
+    # Of logits, not of σ(s): the logarithm of a saturated sigmoid would be infinite.
     return functional.binary_cross_entropy_with_logits(score, label, reduction="none")
 
 
 def focal(score: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
-    """−α (1 − p)^γ log p of the right answer's probability p, α being 1 − α for negatives."""
-    plain = functional.binary_cross_entropy_with_logits(score, label, reduction="none")
-    p_true = torch.exp(-plain)  # probability of the true label
+    """−α_t (1 − p_t)^γ log p_t, p_t being the probability of the true label, α_t = α or 1 − α (Lin et al., eq. 5)."""
+    cross_entropies = functional.binary_cross_entropy_with_logits(score, label, reduction="none")
+    p_true = torch.exp(-cross_entropies)
     alpha = settings.focal_alpha * label + (1 - settings.focal_alpha) * (1 - label)
-    return alpha * (1 - p_true) ** settings.focal_gamma * plain
+    return alpha * (1 - p_true) ** settings.focal_gamma * cross_entropies
 
 
 def hinge(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """max(0, 1 − y s), y being −1 or 1: the loss of support vector machines."""
     return functional.relu(1 - (2 * label - 1) * score)
 
 
 def mse(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """(σ(s) − y)²: of the probability, not of the logit, so it is the Brier score."""
     return (torch.sigmoid(score) - label).square()
 
 
 def mae(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """|σ(s) − y|, of the probability; its minimum is the median, so probabilities end near 0 and 1."""
     return (torch.sigmoid(score) - label).abs()
 
 
 def exponential(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """exp(−y s), y being −1 or 1: AdaBoost's."""
+    """exp(−y s), y being −1 or 1: the loss of AdaBoost, which grows without bound for outliers."""
     return torch.exp(-(2 * label - 1) * score)
 
 
@@ -61,69 +66,90 @@ BINARY: dict[str, Loss] = {
 }
 
 
-# --- of scores (rows, classes) and the number of the right class (rows,) ---
+# --- multi-class: of scores (rows, classes) and the number of the true class (rows,), int64 ---
 
 
-def cross_entropy_of_classes(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
+def softmax_cross_entropy(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
+    """−log softmax(s) of the true class; `loss.smoothing` spreads a share of the target evenly over all classes."""
     return functional.cross_entropy(scores, label, reduction="none", label_smoothing=settings.smoothing)
 
 
-def focal_of_classes(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
-    plain = functional.cross_entropy(scores, label, reduction="none")
-    return (1 - torch.exp(-plain)) ** settings.focal_gamma * plain
+def softmax_focal(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
+    """−(1 − p)^γ log p, p being the probability of the true class (Lin et al., eq. 4, over a softmax)."""
+    cross_entropies = functional.cross_entropy(scores, label, reduction="none")
+    return (1 - torch.exp(-cross_entropies)) ** settings.focal_gamma * cross_entropies
 
 
-def hinge_of_classes(scores: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+def multi_class_hinge(scores: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """Σ over the other classes of max(0, 1 − s_true + s), over the number of classes (Weston and Watkins 1999)."""
     return functional.multi_margin_loss(scores, label, reduction="none")
 
 
-OF_CLASSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy_of_classes,
-    "focal": focal_of_classes,
-    "hinge": hinge_of_classes,
+MULTI_CLASS: dict[str, Loss] = {
+    "cross_entropy": softmax_cross_entropy,
+    "focal": softmax_focal,
+    "hinge": multi_class_hinge,
 }
 
 
-# --- of vectors ---
+# --- metric learning: of vectors (rows, dim) ---
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """max(0, |a − p|² − |a − n|² + margin); all (rows, dim)."""
-    near, far = (anchor - positive).square().sum(-1), (anchor - negative).square().sum(-1)
-    return functional.relu(near - far + margin)
+    """(rows,) max(0, |a − p|² − |a − n|² + margin): the negative is to be farther away, by a squared distance."""
+    positive_distance = (anchor - positive).square().sum(-1)
+    negative_distance = (anchor - negative).square().sum(-1)
+    return functional.relu(positive_distance - negative_distance + margin)
 
 
 def n_pair(anchor: Tensor, positive: Tensor) -> Tensor:
-    """Each row's positive against the positives of all other rows; both (rows, dim)."""
-    return functional.cross_entropy(
-        anchor @ positive.T, torch.arange(len(anchor), device=anchor.device), reduction="none"
-    )
+    """Softmax of each row's positive among the positives of all rows, (rows,): the batch gives the negatives.
+
+    log(1 + Σ_{j≠i} exp(aᵢ·pⱼ − aᵢ·pᵢ)) (Sohn 2016), without its L2 penalty of the vectors.
+    """
+    scores = anchor @ positive.T  # (rows, rows); the diagonal is right
+    return functional.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device), reduction="none")
 
 
 class Center(nn.Module):
-    """½ |x − center of its class|²: pulls the vectors of a class together, beside another loss."""
+    """½ |x − center of its class|²: pulls the vectors of a class together, beside another loss (Wen et al., eq. 2).
+
+    The centers are parameters, learned with the net, instead of running means as in the paper.
+    """
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
         self.centers = nn.Parameter(torch.zeros(classes, dim))
 
     def forward(self, vectors: Tensor, label: Tensor) -> Tensor:
+        """(rows, dim) vectors, (rows,) classes -> (rows,)."""
         return 0.5 * (vectors - self.centers[label]).square().sum(-1)
 
 
-# --- of sequences ---
+# --- sequences ---
 
 
 def ctc(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, *, blank: int = 0) -> Tensor:
-    """(rows,) cost of reading `targets` (rows, longest) out of `log_probs` (steps, rows, classes), however aligned."""
+    """−log of the probability of `targets` over all alignments with the steps (Graves et al. 2006), (rows,).
+
+    Args:
+        log_probs: (steps, rows, classes) log probabilities, of the blank as well.
+        targets: (rows, longest) classes, padded.
+        lengths: (rows,) steps of each row.
+        target_lengths: (rows,) classes of each row.
+        blank: the class of steps that emit nothing.
+    """
     return functional.ctc_loss(log_probs, targets, lengths, target_lengths, blank=blank, reduction="none")
 
 
-# --- around them ---
+# --- added to a loss, and choosing one ---
 
 
 def penalty(parameters: Mapping[str, Tensor], settings: LossSettings) -> Tensor | float:
-    """λ1 Σ|w| + ½ λ2 Σ w² over weight matrices (biases and norms go free)."""
+    """λ1 Σ|w| + ½ λ2 Σ w² over weight matrices and embedding tables; biases and norms are free.
+
+    Dense: it reads every row of a table, also those that no row of the batch has. 0.0 when both are off.
+    """
     total: Tensor | float = 0.0
     if settings.l1 or settings.l2:
         for weight in parameters.values():
@@ -133,7 +159,10 @@ def penalty(parameters: Mapping[str, Tensor], settings: LossSettings) -> Tensor 
 
 
 def warn_when_unbalanced(losses: Mapping[str, float]) -> bool:
-    """Whether losses that are added up differ by more than two orders of magnitude: the small one teaches nothing."""
+    """Warn when losses that are added up differ by more than two orders of magnitude; returns whether they do.
+
+    The gradients of the smallest then hardly matter. Losses of exactly 0 are ignored.
+    """
     sizes = {name: abs(value) for name, value in losses.items() if value}
     if len(sizes) < 2 or max(sizes.values()) <= 100 * min(sizes.values()):
         return False
@@ -142,8 +171,8 @@ def warn_when_unbalanced(losses: Mapping[str, float]) -> bool:
     return True
 
 
-def named(losses: Mapping[str, Loss], name: str, what: str) -> Loss:
-    """The loss called `name` for `what`. Raises UserError that lists those that fit."""
+def loss_named(losses: Mapping[str, Loss], name: str, targets: str) -> Loss:
+    """The loss called `name`. Raises UserError that lists the losses for such `targets` (clicks, classes)."""
     if name not in losses:
-        raise UserError(f"loss.name={name} is not for {what}; choose from {', '.join(losses)}")
+        raise UserError(f"loss.name={name} is not for {targets}; choose from {', '.join(losses)}")
     return losses[name]

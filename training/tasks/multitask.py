@@ -16,7 +16,7 @@ from training.tasks.task import Floats
 
 @dataclass(frozen=True)
 class MultiLabel(Click):
-    """Click, like and purchase. Models give logits (rows, labels).
+    """Click, like and purchase at once. Models give logits (rows, labels); the loss is the sum over the labels.
 
     A label that is missing (NaN) has no loss: nobody can like what was not opened.
     """
@@ -27,15 +27,16 @@ class MultiLabel(Click):
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         targets = self.targets(batch.label)  # (rows, labels)
         is_observed = ~targets.isnan()
-        loss_of = losses.named(losses.BINARY, settings.name, "clicks")
-        each = loss_of(net(*self.model_inputs(batch, inputs)), torch.where(is_observed, targets, 0.0), settings)
-        return torch.where(is_observed, each, 0.0).sum(dim=1)
+        # 0 for what is not observed before the loss, and its loss 0 after it: NaN · 0 has a NaN gradient.
+        loss_of = losses.loss_named(losses.BINARY, settings.name, "clicks")
+        by_label = loss_of(net(*self.model_inputs(batch, inputs)), torch.where(is_observed, targets, 0.0), settings)
+        return torch.where(is_observed, by_label, 0.0).sum(dim=1)
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
         return torch.sigmoid(net(*self.model_inputs(batch, inputs)))
 
     def targets(self, labels: Tensor) -> Tensor:
-        """(rows, labels) what the model's logits stand for."""
+        """(rows, labels) what the model's logits predict, of the label columns of the same shape."""
         return labels
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:

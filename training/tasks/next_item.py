@@ -22,7 +22,7 @@ EXCLUDED = -1e9  # a score that softmax gives no weight
 
 @dataclass(frozen=True)
 class NextItem:
-    """Models give vectors of users, `net(…)`, and of items, `net.items(ids)`, (rows, dim) each.
+    """The next item as a softmax over items. Models give vectors of users, `net(…)`, and of items, `net.items(ids)`.
 
     `sampled`: softmax over the right item and items drawn by popularity; otherwise over the items of the batch. Either
     way scores are corrected by the log of how often an item is drawn (logQ, Bengio and Senécal 2008, Yi et al. 2019).
@@ -54,6 +54,7 @@ class NextItem:
         return self._over_sampled(net, user, item) if self.sampled else self._over_batch(net, user, item, batch.weight)
 
     def _over_sampled(self, net: Any, user: Tensor, item: Tensor) -> Tensor:
+        """(rows,) softmax loss over the positive and `net.num_sampled` negatives, shared by all rows of the batch."""
         negatives = net.catalog.sample(net.num_sampled)  # (sampled,)
         log_q = net.catalog.log_q
         positive_scores = (user * net.items(item)).sum(1) - log_q[item]
@@ -65,6 +66,7 @@ class NextItem:
         )
 
     def _over_batch(self, net: Any, user: Tensor, item: Tensor, weight: Tensor) -> Tensor:
+        """(rows,) softmax loss over the positives of all rows, those of other items being the negatives."""
         scores = user @ net.items(item).T - net.catalog.log_q[item]  # (rows, rows)
         is_same_item = (item == item.unsqueeze(1)) & ~torch.eye(len(item), dtype=torch.bool, device=item.device)
         scores = scores.masked_fill(is_same_item | (weight == 0), EXCLUDED)
@@ -77,15 +79,18 @@ class NextItem:
         return math.log(1 + (num_sampled if self.sampled else rows))
 
     def predict(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
-        """(rows, 2): rank of the right item among all items, and −log of its probability."""
+        """(rows, 2): rank of the right item among all items, from 1, and −log of its probability.
+
+        Computed here and not in `measure`: scores of all items would be (rows, items) for a whole split.
+        """
         item = batch.sparse[:, inputs.column_of("item_id")]
         scores = self.scores(net, batch, inputs)
-        positive_score = scores.gather(1, item.unsqueeze(1))
+        positive_score = scores.gather(1, item.unsqueeze(1))  # (rows, 1)
         rank = 1 + (scores > positive_score).sum(1)
         return torch.stack([rank.to(scores.dtype), scores.logsumexp(1) - positive_score.squeeze(1)], 1)
 
     def scores(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
-        """(rows, items) of all items, `EXCLUDED` for ids that are no item."""
+        """(rows, items) scores of all items, `EXCLUDED` for ids that are no item. Not corrected by logQ."""
         item_ids = torch.arange(inputs.num_items, device=batch.sparse.device)
         scores: Tensor = net(*self.model_inputs(batch, inputs)) @ net.items(item_ids).T
         return scores.masked_fill(~net.catalog.is_item, EXCLUDED)

@@ -20,7 +20,16 @@ from training.tasks.task import Task
 
 
 class Objective(nn.Module):
-    """`forward(batch)` is the (rows,) losses; `predict(batch)` what the task measures."""
+    """A net with its loss: `forward(batch)` gives the losses (rows,), `predict(batch)` what the task measures.
+
+    Args:
+        net: a model's module, which takes the task's `model_inputs`.
+        task: how rows become losses and predictions.
+        inputs: names and sizes of what the net reads.
+        config: of which the sections `loss` and `augment` and `train.metrics` are read.
+
+    Raises UserError when `loss.center` is set for a net without vectors before its last layer.
+    """
 
     def __init__(self, net: nn.Module, task: Task, inputs: Inputs, config: Config) -> None:
         super().__init__()
@@ -35,13 +44,15 @@ class Objective(nn.Module):
         self.teacher: list[nn.Module] = []
 
     def forward(self, batch: Batch) -> Tensor:
+        """(rows,) losses, unweighted: (1 − d) · task + d · distillation + c · center, d and c being settings."""
         batch = self._augmented(batch)
         loss = self.task.loss(self.net, batch, self.inputs, self.settings)
         if self.teacher:
             loss = (1 - self.settings.distil) * loss + self.settings.distil * self._distillation_loss(batch)
         if self.center is not None:
             net: Any = self.net
-            vectors = net.features(*self.task.model_inputs(batch, self.inputs))
+            # A second pass up to the last layer: a model's `forward` gives scores only.
+            vectors = net.features(*self.task.model_inputs(batch, self.inputs))  # (rows, width)
             center_loss = self.settings.center * self.center(vectors, batch.label.long())
             losses.warn_when_unbalanced(
                 {"classes": float(loss.detach().mean()), "center": float(center_loss.detach().mean())}
@@ -50,12 +61,12 @@ class Objective(nn.Module):
         return loss
 
     def penalty(self) -> Tensor | float:
-        """L1 and L2 of the weights, once for a batch."""
+        """L1 and L2 penalty of the net's weights, to be added once to the loss of a step."""
         return losses.penalty(dict(self.net.named_parameters()), self.settings)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """(rows, outputs), a mean over five crops where `augment.five_crops` says so."""
+        """Predictions (rows, outputs) without gradients; the mean over five crops where `augment.five_crops` is set."""
         if batch.image is None or not self.augmentation.five_crops:
             return self.task.predict(self.net, batch, self.inputs)
         crops = five_crops(batch.image.float() / 127.5 - 1)
@@ -63,6 +74,7 @@ class Objective(nn.Module):
         return torch.stack(per_crop).mean(dim=0)
 
     def _augmented(self, batch: Batch) -> Batch:
+        # Bytes to −1 … 1 first; `model_inputs` leaves floats as they are.
         if batch.image is None or not self.training:
             return batch
         return replace(batch, image=augment(batch.image.float() / 127.5 - 1, self.augmentation))
@@ -75,11 +87,13 @@ class Objective(nn.Module):
         scores, temperature = self.net(*arguments), self.settings.temperature
         if teacher_scores.shape != scores.shape:
             raise UserError("the teacher is of another task: its scores have another shape")
+        # Binary: one logit (rows,) or several (rows, labels), each with a soft target of its own.
         if scores.ndim == 1 or not self.inputs.classes:
-            each = functional.binary_cross_entropy_with_logits(
+            losses_by_label = functional.binary_cross_entropy_with_logits(
                 scores / temperature, torch.sigmoid(teacher_scores / temperature), reduction="none"
             )
-            return temperature**2 * (each if each.ndim == 1 else each.sum(1))
+            return temperature**2 * (losses_by_label if losses_by_label.ndim == 1 else losses_by_label.sum(1))
+        # T² keeps the size of the gradients, which softening divides by it (section 2 of the paper).
         divergence = functional.kl_div(
             functional.log_softmax(scores / temperature, 1),
             functional.softmax(teacher_scores / temperature, 1),
@@ -89,6 +103,7 @@ class Objective(nn.Module):
 
 
 def _width_of(net: nn.Module) -> int:
+    """Width of the vectors before the net's last layer. Raises UserError when it has none."""
     head = getattr(net, "head", None)
     if not isinstance(head, nn.Linear) or not hasattr(net, "features"):
         raise UserError("loss.center is for models of covers and titles, which have vectors before their last layer")

@@ -11,6 +11,7 @@ from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
 
+# (rows, outputs) unless said otherwise; in single or double precision.
 Floats = NDArray[np.floating[Any]]
 Names = NDArray[np.object_]
 Predict = Callable[[Batch], Floats]
@@ -23,21 +24,24 @@ def table_metrics(task: "Task", metrics: dict[str, float]) -> dict[str, float]:
 
 
 class Task(Protocol):
-    """One kind of prediction. The loop, the checks and the commands know this protocol and none of its classes."""
+    """One kind of prediction. The loop, the checks and the commands know this protocol and none of its classes.
+
+    Tasks are frozen values without weights: the same object serves all models of its kind.
+    """
 
     @property
     def kind(self) -> str:
-        """The data set under `datasets/`."""
+        """Name of the data set under `datasets/`: examples, positives, covers, titles."""
         ...
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its columns of labels."""
+        """The data set's columns of labels; none where the label is among the features, as the next item is."""
         ...
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """Its columns of lists of ids."""
+        """The data set's columns of lists of ids, such as the user's history, oldest first."""
         ...
 
     @property
@@ -56,11 +60,11 @@ class Task(Protocol):
         ...
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
-        """The arguments of the model's `forward`."""
+        """The arguments of the model's `forward`, in its order; tensors whose first dimension is the rows."""
         ...
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
-        """(rows,) losses. Raises UserError for a `loss.name` that is not for this task."""
+        """(rows,) losses, padding rows included. Raises UserError for a `loss.name` that is not for this task."""
         ...
 
     def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
@@ -68,13 +72,21 @@ class Task(Protocol):
         ...
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
-        """(rows, outputs) what `measure` takes: probabilities, or the rank of the right item."""
+        """(rows, outputs) what `measure` takes: probabilities, or rank and loss of the item that was chosen."""
         ...
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
-        """Metrics of a whole split; models are chosen by the smallest `log_loss`."""
+        """Metrics of a whole split by name, at k as `name@k`. Checkpoints are chosen by the smallest `log_loss`.
+
+        Args:
+            predictions: (rows, outputs) of `predict`.
+            labels: (rows,) or (rows, labels), NaN where a label was not observed.
+        """
         ...
 
     def answer(self, net: nn.Module, batch: Batch, inputs: Inputs, k: int, predict: Predict) -> tuple[Names, Floats]:
-        """(rows, n) answers and their scores, for `ads_prediction`: labels, the best class, or the best `k` items."""
+        """Rows of `ads_prediction`: (rows, n) names of labels, classes or items, and (rows, n) their scores.
+
+        `n` is the number of labels, 1 for the best class, `k` for the best items. `predict` gives arrays.
+        """
         ...

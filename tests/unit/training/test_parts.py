@@ -53,12 +53,12 @@ def test_focal_without_focus_is_half_of_cross_entropy() -> None:
 def test_losses_of_classes_by_hand() -> None:
     scores, label = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0])
     p = math.exp(2) / (math.exp(2) + math.e + 1)
-    assert float(losses.OF_CLASSES["cross_entropy"](scores, label, DEFAULT)) == pytest.approx(-math.log(p), rel=1e-5)
-    assert float(losses.OF_CLASSES["focal"](scores, label, DEFAULT)) == pytest.approx(
+    assert float(losses.MULTI_CLASS["cross_entropy"](scores, label, DEFAULT)) == pytest.approx(-math.log(p), rel=1e-5)
+    assert float(losses.MULTI_CLASS["focal"](scores, label, DEFAULT)) == pytest.approx(
         -((1 - p) ** 2) * math.log(p), rel=1e-4
     )
-    assert float(losses.OF_CLASSES["hinge"](scores, label, DEFAULT)) == pytest.approx(0)
-    smooth = losses.OF_CLASSES["cross_entropy"](scores, label, LossSettings(smoothing=0.3))
+    assert float(losses.MULTI_CLASS["hinge"](scores, label, DEFAULT)) == pytest.approx(0)
+    smooth = losses.MULTI_CLASS["cross_entropy"](scores, label, LossSettings(smoothing=0.3))
     logs = torch.log_softmax(scores, 1)[0]
     assert float(smooth) == pytest.approx(float(-0.7 * logs[0] - 0.1 * logs.sum()), rel=1e-5)
 
