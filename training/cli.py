@@ -61,9 +61,9 @@ def predict_command(
 def export_command(context: typer.Context, run_id: Run) -> dict[str, Any]:
     """Export a model to ONNX: model.onnx beside the weights, checked against the model."""
     from training.finished.export import export
-    from training.finished.trained import open_trained
+    from training.finished.trained import load_trained_model
 
-    return {"run_id": run_id, "file": str(export(open_trained(settings_of(context), run_id)))}
+    return {"run_id": run_id, "file": str(export(load_trained_model(settings_of(context), run_id)))}
 
 
 @model.command("compress")

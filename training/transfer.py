@@ -5,7 +5,6 @@ small rate) or `thaw` (the last layer first); large and different: from scratch,
 """
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,8 @@ def thaw(objective: nn.Module, config: Config, epoch: int) -> None:
     if settings.recipe == "thaw" and is_later:
         trainable = {id(weight) for weight in objective.parameters()}
     if settings.recipe == "upper" and is_later:
-        layers = list(_layers(objective))
+        # Modules with weights of their own, in the order in which the model registers them.
+        layers = [m for m in objective.modules() if next(m.parameters(recurse=False), None) is not None]
         trainable |= {id(weight) for layer in layers[len(layers) // 2 :] for weight in layer.parameters(recurse=False)}
     for weight in objective.parameters():
         _freeze(weight, id(weight) not in trainable)
@@ -91,13 +91,6 @@ def drop_frozen(objective: nn.Module) -> None:
     for weight in objective.parameters():
         if hasattr(weight, "frozen_by"):
             weight.grad = None
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Modules with weights of their own, in the order in which the model registers them."""
-    for submodule in module.modules():
-        if next(submodule.parameters(recurse=False), None) is not None:
-            yield submodule
 
 
 def _last_layer(objective: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from etl.warehouse.store import Warehouse
 from features.counts.engagement import with_engagement_labels, with_history
 from features.dataset import covers, titles
 from training.finished import predict
-from training.finished.trained import open_trained
+from training.finished.trained import load_trained_model
 from training.inputs.petastorm_readers import make_reader
 from training.saved import load_weights
 from training.train import TrainOptions, run
@@ -97,7 +97,7 @@ def test_the_last_layer_trains_on_what_a_frozen_body_found_once(spark: SparkSess
         {"transfer.run": first, "transfer.recipe": "last", "transfer.precompute": True, "train.epochs": 30}
     )
     told = run(moved, ["lenet"], DAY, TrainOptions())
-    found = open_trained(home, told["run_id"])
+    found = load_trained_model(home, told["run_id"])
     assert found.measure("test")["log_loss"] == pytest.approx(told["test_log_loss"], abs=1e-5)
     before, after = (load_weights(home.get(Paths).runs / one / "model") for one in (first, told["run_id"]))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -111,7 +111,7 @@ def test_titles_are_words_of_any_script(spark: SparkSession, home: Config) -> No
     assert (told["rows_in"], told["rows_invalid"]) == (ITEMS, 1)
     found = run(home, ["text_gru"], DAY, TrainOptions())
     assert found["test_accuracy"] > 0.9
-    words = open_trained(home, found["run_id"]).batch("test").lists[0]
+    words = load_trained_model(home, found["run_id"]).batch("test").lists[0]
     # topic, no, number, and two characters
     assert set(words.offsets.diff()[: int(found["test_rows"])].tolist()) == {5}
 

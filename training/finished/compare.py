@@ -7,7 +7,7 @@ from typing import Any
 from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl
 from training.finished.limits import Limit, sign_of
-from training.finished.trained import Trained, batches_of, latency_ms, open_trained, size_mb
+from training.finished.trained import TrainedModel, batches_of, latency_ms, load_trained_model, size_mb
 from training.inputs.batch import Batch
 from training.inputs.sampling import is_train_dev
 from training.saved import NET
@@ -57,7 +57,7 @@ def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, An
     Raises:
         UserError: `train.train_dev` is not set, or there is no such run.
     """
-    trained = open_trained(config, run_id)
+    trained = load_trained_model(config, run_id)
     settings = config.get(TrainSettings)
     if not settings.train_dev:
         raise UserError("set train.train_dev to the share that the run was trained with, and train with one")
@@ -69,7 +69,7 @@ def gap(config: Config, run_id: str, best_possible: float = 0.0) -> dict[str, An
     return {"run_id": run_id, "log_loss": losses, **parts, "largest": max(parts, key=lambda name: parts[name])}
 
 
-def _mean_loss(trained: Trained, split: str, settings: TrainSettings, is_held_out: bool) -> float:
+def _mean_loss(trained: TrainedModel, split: str, settings: TrainSettings, is_held_out: bool) -> float:
     """Mean loss of the rows of a split that are (or are not) held out. Raises UserError when there are none."""
     total, rows = 0.0, 0
     for batch in batches_of(trained, split):
@@ -87,5 +87,5 @@ def _valid_metrics(config: Config, run_id: str, folder: Path) -> dict[str, Any]:
     """Metrics of a run's validation rows as `metric` or `metric@k`, its latency in ms and its size in MB."""
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "valid"]
     metrics = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
-    trained = open_trained(config, run_id)
+    trained = load_trained_model(config, run_id)
     return {"run_id": run_id, **metrics, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}

@@ -15,7 +15,7 @@ from conf import Config, UserError
 from conf.cli import one_of
 from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
-from training.finished.trained import Trained, latency_ms, open_trained, size_mb, stored_mb
+from training.finished.trained import TrainedModel, latency_ms, load_trained_model, size_mb, stored_mb
 from training.saved import save_model
 from training.tasks.task import table_metrics
 
@@ -36,7 +36,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
     Raises:
         UserError: no such run, or `int8` for a model of items.
     """
-    before = open_trained(config, run_id)
+    before = load_trained_model(config, run_id)
     one_of("way", how, METHODS)
     with start_run(config, f"{before.model.replace(':', '.')}-{how}", before.day) as run:
         after, size = _compressed(before, how, amount, run.model_folder)
@@ -52,7 +52,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
     return {**report, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
 
 
-def _compressed(before: Trained, how: str, amount: float, folder: Path) -> tuple[Trained, float]:
+def _compressed(before: TrainedModel, how: str, amount: float, folder: Path) -> tuple[TrainedModel, float]:
     """The smaller model, saved in `folder`, and its size in megabytes."""
     if how == "int8":
         return _quantised(before, folder)
@@ -117,14 +117,14 @@ def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
     return nn.Sequential(first, second)
 
 
-def _factorised(before: Trained, share: float, folder: Path) -> tuple[Trained, float]:
+def _factorised(before: TrainedModel, share: float, folder: Path) -> tuple[TrainedModel, float]:
     """The factorised model and its size; saved as ONNX, for its layers are no longer those of the model's builder."""
     net = factorise(copy.deepcopy(before.net), share)
     (folder / FILE).write_bytes(onnx_bytes(net, _example_inputs(before)))
     return before.with_net(net), size_mb(net)
 
 
-def _quantised(before: Trained, folder: Path) -> tuple[Trained, float]:
+def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]:
     """The model with 8-bit weights and integer products, by ONNX Runtime's dynamic quantisation, and its size.
 
     Raises UserError for a model of items: its `items` is called beside `forward`, and ONNX holds `forward` alone.
@@ -143,5 +143,5 @@ def _quantised(before: Trained, folder: Path) -> tuple[Trained, float]:
     return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 
-def _example_inputs(trained: Trained) -> tuple[torch.Tensor, ...]:
+def _example_inputs(trained: TrainedModel) -> tuple[torch.Tensor, ...]:
     return trained.task.model_inputs(trained.batch()[:64], trained.data.inputs)

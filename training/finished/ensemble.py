@@ -11,7 +11,7 @@ from conf import Config, UserError
 from conf.cli import one_of
 from conf.runs import start_run
 from training.evaluate import Floats
-from training.finished.trained import Trained, open_trained
+from training.finished.trained import TrainedModel, load_trained_model
 from training.tasks.task import table_metrics
 
 METHODS = ("average", "stack")
@@ -30,7 +30,7 @@ def run(config: Config, run_ids: list[str], how: str) -> dict[str, Any]:
         UserError: fewer than two runs, or of different tasks or days, or not of clicks for `stack`.
     """
     one_of("way", how, METHODS)
-    members = [open_trained(config, run_id) for run_id in run_ids]
+    members = [load_trained_model(config, run_id) for run_id in run_ids]
     _require_same_task(members)
     first = members[0]
     # All predictions of all members are in memory: a few bytes a row and member.
@@ -95,7 +95,7 @@ def _logit(p: Floats) -> Floats:
     return logits
 
 
-def _require_same_task(members: list[Trained]) -> None:
+def _require_same_task(members: list[TrainedModel]) -> None:
     """Raise UserError for fewer than two members, or members whose outputs or rows can't be averaged."""
     if len(members) < 2:
         raise UserError("an ensemble needs two runs or more")

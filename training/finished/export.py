@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from conf import UserError
 from conf.atomic import write_atomically
-from training.finished.trained import Trained
+from training.finished.trained import TrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-4  # of the largest output: ONNX Runtime adds up in another order
 INPUT = "input_"  # input_0, input_1 …: the arguments of the net's `forward`
 
 
-def export(trained: Trained) -> Path:
+def export(trained: TrainedModel) -> Path:
     """Write a model as ONNX beside its weights, and check it against torch on up to 64 validation rows.
 
     Returns the file. Raises UserError when its outputs differ from the model's.

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from conf import Config, UserError
 from conf.runs import PREDICTIONS, start_run
-from training.finished.trained import Trained, batches_of, newest_trained, open_trained
+from training.finished.trained import TrainedModel, batches_of, load_newest_model, load_trained_model
 from training.inputs.batch import Batch
 from training.inputs.dataset import item_names
 from training.tasks.task import Floats
@@ -38,7 +38,7 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
     Raises:
         UserError: there is no such run or split, or the run's model is of other features.
     """
-    trained = newest_trained(config, model, day) if run_id is None else open_trained(config, run_id)
+    trained = load_newest_model(config, model, day) if run_id is None else load_trained_model(config, run_id)
     if split not in ("train", "valid", "test"):
         raise UserError(f"no split '{split}'; choose from train, valid, test")
     with start_run(config, f"predict-{trained.model.replace(':', '.')}", day) as run:
@@ -46,7 +46,7 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
     return {"run_id": run.run_id, "by": trained.run_id, "rows_out": num_predictions}
 
 
-def _write(trained: Trained, split: str, k: int, path: Path) -> int:
+def _write(trained: TrainedModel, split: str, k: int, path: Path) -> int:
     """Write the predictions of a split, a batch at a time, and return their number."""
     keys = _keys(trained.data.folder / split, trained.task.row_key)
     names = _item_names(trained) if trained.task.needs_catalogue else None
@@ -90,7 +90,7 @@ def _as_table(keys: list[str], answers: Any, scores: Any, names: dict[str, str] 
     return pa.table(columns, schema=SCHEMA)
 
 
-def _item_names(trained: Trained) -> dict[str, str]:
+def _item_names(trained: TrainedModel) -> dict[str, str]:
     """Item ids by their number; a number can stand for several ids, then for the one that was chosen most."""
     names: dict[int, str] = {}
     for split in ("test", "valid", "train"):  # later ones win: the training rows are most

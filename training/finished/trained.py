@@ -25,7 +25,7 @@ from training.tasks.objective import Objective
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """The model of a finished run, in evaluation mode on the CPU, and the data set of its day."""
 
     run_id: str
@@ -57,7 +57,7 @@ class Trained:
         # Not a field: `with_net` gives another net, and an objective costs nothing to build.
         return Objective(self.net, self.task, self.data.inputs, self.config)
 
-    def with_net(self, net: nn.Module) -> "Trained":
+    def with_net(self, net: nn.Module) -> "TrainedModel":
         """The same run with another net in place of its own, such as a compressed one."""
         return replace(self, net=net)
 
@@ -66,7 +66,7 @@ class Trained:
         return next(read_epoch(self.feed(split), 0))
 
 
-def open_trained(config: Config, run_id: str) -> Trained:
+def load_trained_model(config: Config, run_id: str) -> TrainedModel:
     """Load the model of a finished run, with the data set of its day.
 
     Raises:
@@ -79,19 +79,19 @@ def open_trained(config: Config, run_id: str) -> Trained:
     model = json.loads((run / "model" / NET).read_text(encoding="utf-8"))["model"]
     task, day = model_named(model).task, date.fromisoformat(about["dt"])
     net = load_model(run / "model", config).eval()
-    return Trained(run_id, model, day, run / "model", net, task, open_dataset(config, task, day), config)
+    return TrainedModel(run_id, model, day, run / "model", net, task, open_dataset(config, task, day), config)
 
 
-def newest_trained(config: Config, model: str, day: date) -> Trained:
+def load_newest_model(config: Config, model: str, day: date) -> TrainedModel:
     """Load the newest finished run of a model for a day. Raises UserError when there is none, or no such model."""
     model_named(model)  # an unknown name is refused with the list of names, not as a missing run
     run = newest_run(config, model.replace(":", "."), day)
     if run is None:
         raise UserError(f"no finished run of {model} for {day}: run `millrace train {model} --date {day}`")
-    return open_trained(config, run.name)
+    return load_trained_model(config, run.name)
 
 
-def latency_ms(trained: Trained, repeats: int = 50) -> float:
+def latency_ms(trained: TrainedModel, repeats: int = 50) -> float:
     """Median time in milliseconds of predicting one validation row, with its pre-processing, on this machine."""
     objective, row = trained.objective, trained.batch()[:1]
     durations = []
@@ -118,7 +118,7 @@ def stored_mb(weights: Mapping[str, Tensor]) -> float:
     return stored / 2**20
 
 
-def batches_of(trained: Trained, split: str) -> Iterator[Batch]:
+def batches_of(trained: TrainedModel, split: str) -> Iterator[Batch]:
     """Batches of a split in order, without the padding rows that fill up the last one."""
     for batch in read_epoch(trained.feed(split), 0):
         rows = int((batch.weight > 0).sum())

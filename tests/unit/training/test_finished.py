@@ -22,7 +22,7 @@ from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
 from training.finished.limits import sign_of
-from training.finished.trained import latency_ms, open_trained
+from training.finished.trained import latency_ms, load_trained_model
 from training.inputs.sampling import hash_uniform, is_train_dev
 from training.saved import load_weights
 from training.settings import TrainSettings
@@ -90,7 +90,7 @@ def test_predictions_are_one_row_an_example_in_the_order_of_the_rows(home: Path,
     table = pq.read_table(config.get(Paths).runs / told["run_id"] / "predictions.parquet")
     assert table["key"].to_pylist() == [f"e2-{i}" for i in range(ROWS)]
     assert set(table["answer"].to_pylist()) == {"label"}
-    answers, _ = open_trained(config, deepfm).predict("test")
+    answers, _ = load_trained_model(config, deepfm).predict("test")
     np.testing.assert_allclose(table["score"].to_numpy(), answers[:, 0], rtol=1e-5)
 
 
@@ -106,7 +106,7 @@ def test_models_of_items_answer_with_the_best_items(home: Path) -> None:
 
 
 def test_onnx_answers_as_the_model_does(home: Path, deepfm: str) -> None:
-    assert export(open_trained(config_of(home), deepfm)).stat().st_size > 1000
+    assert export(load_trained_model(config_of(home), deepfm)).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("how", "amount"), [("prune", 0.5), ("factorise", 0.25), ("float16", 0), ("int8", 0)])
@@ -133,7 +133,7 @@ class SlowNet(torch.nn.Module):
 
 
 def test_latency_is_the_median_time_of_one_row_in_milliseconds(home: Path, deepfm: str) -> None:
-    trained_run = open_trained(config_of(home), deepfm)
+    trained_run = load_trained_model(config_of(home), deepfm)
     slow = SlowNet(trained_run.net)
     assert 20 < latency_ms(trained_run.with_net(slow), repeats=9) < 500
     assert slow.num_calls == 9
@@ -170,9 +170,9 @@ def test_ensembles_are_better_than_their_members(home: Path, deepfm: str) -> Non
 def test_a_small_model_learns_from_a_large_one(home: Path, deepfm: str) -> None:
     """Distilled, it answers more like its teacher than without."""
     config = config_of(home)
-    teacher, _ = open_trained(config, deepfm).predict("test")
+    teacher, _ = load_trained_model(config, deepfm).predict("test")
     alone, taught = trained(home, "lr"), trained(home, "lr", "loss.distil=0.9", teacher=deepfm)
-    distance = [np.abs(open_trained(config, one).predict("test")[0] - teacher).mean() for one in (alone, taught)]
+    distance = [np.abs(load_trained_model(config, one).predict("test")[0] - teacher).mean() for one in (alone, taught)]
     assert distance[1] < distance[0]
 
 
@@ -198,7 +198,7 @@ def test_the_gap_tells_variance_of_a_model_that_learned_by_heart(home: Path) -> 
 
 
 def test_rows_keep_their_draw(home: Path, deepfm: str) -> None:
-    batch = open_trained(config_of(home), deepfm).batch("train")
+    batch = load_trained_model(config_of(home), deepfm).batch("train")
     draws = hash_uniform(batch, 1)
     order = np.random.default_rng(0).permutation(len(batch))
     assert torch.equal(hash_uniform(batch[order], 1), draws[order])
@@ -243,7 +243,7 @@ def test_runs_and_their_curves_are_in_mlflow(home: Path, deepfm: str) -> None:
 
 def test_a_run_that_is_not_there_is_named(home: Path) -> None:
     with pytest.raises(UserError, match="no finished run nothing-1"):
-        open_trained(config_of(home), "nothing-1")
+        load_trained_model(config_of(home), "nothing-1")
     with pytest.raises(UserError, match="no unfinished run of deepfm"):
         trained(home, "deepfm", resume=True)
 
