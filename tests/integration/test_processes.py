@@ -30,7 +30,9 @@ def _joined(rank: int, processes: int, port: int, work: Callable[[Path], None], 
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=processes, timeout=timedelta(seconds=90))
+    dist.init_process_group(
+        "gloo", init_method=address, rank=rank, world_size=processes, timeout=timedelta(seconds=300)
+    )
     work(file)
     dist.destroy_process_group()
 
