@@ -175,7 +175,6 @@ def test_scanner_logs_lose_no_line(spark: SparkSession, config: Config, real_dat
     assert counts["rows_in"] + counts["rows_other_date"] == lines
 
 
-@pytest.mark.wide
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(st.binary(max_size=120), st.sampled_from(SEEDS).flatmap(mutated)), min_size=1, max_size=60))
 def test_any_bytes_are_accounted_for(
