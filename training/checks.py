@@ -55,7 +55,7 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
     dataset = open_dataset(config, task, day)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if task.needs_catalogue:
+        if task.needs_item_catalog:
             write_item_catalog(dataset, folder)
         job = Job(config, model, dataset.folder, folder, dataset.inputs, dataset.columns, dataset.version)
         batch = next(read_epoch(job.feed("train", LocalWorker()), 0))

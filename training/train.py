@@ -113,7 +113,7 @@ def make_job(
     (run.model_folder, run.checkpoints)  # noqa: B018 - reading the properties creates the folders
     for outcome in (FINAL, ERROR):
         (run.folder / outcome).unlink(missing_ok=True)  # of the attempt that is resumed
-    if entry.task.needs_catalogue:
+    if entry.task.needs_item_catalog:
         write_item_catalog(dataset, run.folder)
     start_from = config.get(TransferSettings).run
     return Job(

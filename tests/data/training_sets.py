@@ -40,7 +40,7 @@ def make_job(folder: Path, model: str, *overrides: str, rows: int = 2000, groups
     run = folder / "run"
     for part in ("model", "checkpoints"):
         (run / part).mkdir(parents=True, exist_ok=True)
-    if task.needs_catalogue:
+    if task.needs_item_catalog:
         write_item_catalog(data, run)
     return Job(config, model, data.folder, run, inputs, columns, data.version)
 

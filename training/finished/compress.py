@@ -132,7 +132,7 @@ def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    if before.task.needs_catalogue:
+    if before.task.needs_item_catalog:
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
         full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"

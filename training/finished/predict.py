@@ -49,7 +49,7 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
 def _write(trained: TrainedModel, split: str, k: int, path: Path) -> int:
     """Write the predictions of a split, a batch at a time, and return their number."""
     keys = _keys(trained.data.folder / split, trained.task.row_key)
-    names = _item_names(trained) if trained.task.needs_catalogue else None
+    names = _item_names(trained) if trained.task.needs_item_catalog else None
     objective = trained.objective
 
     def predict(batch: Batch) -> Floats:

@@ -26,21 +26,21 @@ BUILD_COMMANDS = {"covers": "features covers", "titles": "features titles"}
 
 
 class DatasetTask(Protocol):
-    """What a task says of its data set; the tasks themselves are in `training/tasks/`, which builds on this folder."""
+    """The part of `training.tasks.Task` that names its data set: this folder knows no more of a task."""
 
     @property
     def kind(self) -> str:
-        """The data set under `datasets/`."""
+        """Name of the data set under `datasets/`: examples, positives, covers, titles."""
         ...
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its columns of labels."""
+        """Its columns of labels; none where the label is among the features, as the next item is."""
         ...
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """Its columns of lists of ids."""
+        """Its columns of lists of ids, such as the user's history, oldest first."""
         ...
 
 

@@ -28,7 +28,7 @@ class Classification:
     lists: tuple[str, ...] = ()
     labels: tuple[str, ...] = ("label",)
     row_key: str = "item_id"
-    needs_catalogue: bool = False
+    needs_item_catalog: bool = False
     loss_metric: str = "cross_entropy"
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -27,7 +27,7 @@ class Click:
     labels: tuple[str, ...] = ("label",)
     kind: str = "examples"
     row_key: str = "example_id"
-    needs_catalogue: bool = False
+    needs_item_catalog: bool = False
     loss_metric: str = "log_loss"
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -33,7 +33,7 @@ class NextItem:
     labels: tuple[str, ...] = ()
     kind: str = "positives"
     row_key: str = "example_id"
-    needs_catalogue: bool = True
+    needs_item_catalog: bool = True
     loss_metric: str = "softmax_loss"
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.inputs.batch import Batch
+from training.inputs.dataset import DatasetTask
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
 
@@ -23,26 +24,11 @@ def table_metrics(task: "Task", metrics: dict[str, float]) -> dict[str, float]:
     return {task.loss_metric if name == "log_loss" else name: value for name, value in metrics.items()}
 
 
-class Task(Protocol):
+class Task(DatasetTask, Protocol):
     """One kind of prediction. The loop, the checks and the commands know this protocol and none of its classes.
 
     Tasks are frozen values without weights: the same object serves all models of its kind.
     """
-
-    @property
-    def kind(self) -> str:
-        """Name of the data set under `datasets/`: examples, positives, covers, titles."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The data set's columns of labels; none where the label is among the features, as the next item is."""
-        ...
-
-    @property
-    def lists(self) -> tuple[str, ...]:
-        """The data set's columns of lists of ids, such as the user's history, oldest first."""
-        ...
 
     @property
     def row_key(self) -> str:
@@ -50,7 +36,7 @@ class Task(Protocol):
         ...
 
     @property
-    def needs_catalogue(self) -> bool:
+    def needs_item_catalog(self) -> bool:
         """Whether models score all items, and so read what `write_item_catalog` writes."""
         ...
 

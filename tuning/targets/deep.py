@@ -56,7 +56,7 @@ class Deep:
     def _job(self, config: Config, data: TaskDataset, folder: Path) -> Job:
         for name in ("model", "checkpoints"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        if model_named(self.model).task.needs_catalogue:
+        if model_named(self.model).task.needs_item_catalog:
             write_item_catalog(data, folder)
         return Job(config, self.model, data.folder, folder, data.inputs, data.columns, data.version)
 
