@@ -17,7 +17,7 @@ from conf import Config, load
 DATA = ROOT.parent / "shared/data"
 
 # Small tensors cost more to share out among threads than to compute, and two test processes share the cores already:
-# the unit tests take half the CPU time. Read by OpenMP when torch is loaded; commands that tests start inherit it.
+# the unit tests take half the CPU time. Read by OpenMP when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -61,6 +61,7 @@ class Millrace:
 
     def __call__(self, *arguments: str, timeout: float = 1000, **environment: str) -> subprocess.CompletedProcess[str]:
         found = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
+        found.pop("OMP_NUM_THREADS", None)  # the test processes' own: a user's command has all threads
         command = [str(Path(sys.executable).parent / "millrace"), *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conf import Config, load
 from training.inputs.batch import Columns
-from training.inputs.dataset import TaskDataset, write_item_catalog
+from training.inputs.dataset import TaskDataset
 from training.inputs.schema import Inputs
 from training.loop import Job
 from training.models import model_named
@@ -37,12 +37,7 @@ def make_job(folder: Path, model: str, *overrides: str, rows: int = 2000, groups
         (data.folder / split).mkdir(parents=True, exist_ok=True)
         table = pa.table(rows_of(task, rows, number))
         pq.write_table(table, data.folder / split / "part-0.parquet", row_group_size=groups)
-    run = folder / "run"
-    for part in ("model", "checkpoints"):
-        (run / part).mkdir(parents=True, exist_ok=True)
-    if task.needs_item_catalog:
-        write_item_catalog(data, run)
-    return Job(config, model, data.folder, run, inputs, columns, data.version)
+    return Job.prepared(config, model, data, folder / "run")
 
 
 def inputs_of(task: Task) -> Inputs:

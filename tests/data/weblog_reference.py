@@ -11,6 +11,9 @@ STATIC = re.compile(r"\.(js|css|map|png|jpe?g|gif|ico|svg|webp|bmp|woff2?|ttf|eo
 COMBINED = re.compile(
     rb'^(\S+) (\S+) (\S+) \[([^\]]*)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?\s*$'
 )
+# strptime alone is too kind: it reads "6/feb/2026:0:0:0", too.
+TIME = re.compile(r"\d\d/(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/\d{4}:\d\d:\d\d:\d\d", re.ASCII)
+CALENDAR = (date(1990, 1, 1), date(2059, 12, 31))  # the days of dim_date
 REQUEST = re.compile(r"^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?$", re.DOTALL)
 GAP = timedelta(minutes=30)
 
@@ -45,6 +48,8 @@ def parse(line: bytes) -> Request | None:
         addr, _, _, moment, said, status, _, referer, agent = ((part or b"-").decode() for part in found.groups())
         at = datetime.strptime(moment[:20], "%d/%b/%Y:%H:%M:%S")
     except ValueError:
+        return None
+    if not TIME.fullmatch(moment[:20]) or not CALENDAR[0] <= at.date() <= CALENDAR[1]:
         return None
     asked = REQUEST.match(said)
     return Request(addr, at, asked and asked[1], asked[2] if asked else said, int(status), referer or "-", agent or "-")

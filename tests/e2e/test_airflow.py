@@ -98,7 +98,7 @@ def _is_of(process: psutil.Process, home: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2700)
 def test_a_backfill_and_the_scheduled_day_run_at_once_and_a_killed_task_is_tried_again(millrace: Millrace) -> None:
     """On the embedded metastore, whose pool runs one Spark task at a time; the loading of events stands for the day."""
     settings = {**SETTINGS, "MILLRACE_DAILY_STAGES": "events"}

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import DEMO_SETTINGS, FinishedDay, Millrace, demo, run_front_door
+from support import DEMO_SETTINGS, FinishedDay, run_front_door
 
 from etl.report.charts import CHARTS
 from recsys.recall.channels import CHANNELS
@@ -33,13 +33,16 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
     assert counts["channels"] == len(CHANNELS) + 1  # and the merged list
     assert counts["interests"] > 0
     assert counts["hours"] > 24  # progressive log loss of each hour
-    _, recommended, _ = run_front_door("recsys", "recommend", "u1", home=home.home)
+    code, recommended, _ = run_front_door("recsys", "recommend", "u1", home=home.home)
+    assert code == 0
     assert [row["rank"] for row in json.loads(recommended)] == list(range(1, 21))
     code, _, message = run_front_door("recsys", "recommend", "nobody", home=home.home)
     assert (code, "no list for user 'nobody'" in message) == (1, True)
-    _, listed, _ = run_front_door("runs", "list", home=home.home)
+    code, listed, _ = run_front_door("runs", "list", home=home.home)
+    assert code == 0
     champion = next(row for row in json.loads(listed) if (row["model"], row["part"]) == ("fm", "champion"))
-    _, shown, _ = run_front_door("runs", "show", champion["run_id"], home=home.home)
+    code, shown, _ = run_front_door("runs", "show", champion["run_id"], home=home.home)
+    assert code == 0
     sources = {(row["table"], row["partition"]): row["location"] for row in json.loads(shown)["inputs"][0]["sources"]}
     for day in ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"):
         assert list(Path(sources["dwd_impression", day].removeprefix("file:")).glob("*.parquet"))
@@ -49,9 +52,9 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
 @pytest.mark.slow
 @pytest.mark.wide
 @pytest.mark.timeout(1800)
-def test_a_day_again_has_the_same_numbers(millrace: Millrace) -> None:
-    day = demo(millrace)
-    done = millrace("run", "--date", day.day, "--from", "features", "--to", "publish", *DEMO_SETTINGS)
+def test_a_day_again_has_the_same_numbers(finished_day: FinishedDay) -> None:
+    millrace = finished_day.millrace
+    done = millrace("run", "--date", finished_day.day, "--from", "features", "--to", "publish", *DEMO_SETTINGS)
     assert done.returncode == 0, done.stderr[-3000:]
     numbers = json.loads(millrace("sql", _NUMBERS, "--format", "json").stdout)
     assert {row["model"] for row in numbers} >= MODELS_OF_A_DAY

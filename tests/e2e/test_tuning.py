@@ -62,7 +62,8 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
     assert found["best"]["fm.k"] in (2, 4)  # more factors break the limit
     assert "test_auc" in found
     assert (run / "search.html").stat().st_size > 1e6
-    assert f"alpha: {found['best']['fm.alpha']}" in run_front_door("config", "show", home=home.home)[1]
+    code, settings, _ = run_front_door("config", "show", home=home.home)
+    assert (code, f"alpha: {found['best']['fm.alpha']}" in settings) == (0, True)
     loaded = home("etl", "results")
     assert loaded.returncode == 0, loaded.stderr
     counted = home(
@@ -78,47 +79,28 @@ def test_a_killed_search_goes_on_and_its_best_is_applied(home: Millrace) -> None
 @pytest.mark.slow
 @pytest.mark.wide
 @pytest.mark.timeout(1800)
-def test_zooming_and_population_based_training_and_recall(home: Millrace) -> None:
+def test_a_second_round_searches_around_the_best_of_the_first(home: Millrace) -> None:
     zoomed = told(home("tune", "lightgbm", "--date", DAY, "--search", "random", "--trials", "6", "--zoom"))
     rows = read_jsonl(home.home / "runs" / zoomed["run_id"] / "trials.jsonl")
     assert [row["trial"] for row in rows] == list(range(6))
     assert zoomed["log_loss"] in [row["value"] for row in rows[4:] if row["status"] == "done"]
 
-    population = told(
-        home(
-            "tune",
-            "deepfm",
-            "--date",
-            DAY,
-            "--search",
-            "pbt",
-            "--trials",
-            "4",
-            "--set",
-            "train.epochs=4",
-            "--set",
-            "tune.only=[train.weight_decay,net.dropout]",
-            "--set",
-            "tune.parallel=4",
-        )
-    )
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_population_based_training_changes_settings_while_deep_models_train(home: Millrace) -> None:
+    settings = ("train.epochs=4", "tune.only=[train.weight_decay,net.dropout]", "tune.parallel=4")
+    flags = [word for setting in settings for word in ("--set", setting)]
+    population = told(home("tune", "deepfm", "--date", DAY, "--search", "pbt", "--trials", "4", *flags))
     assert set(population["best"]) == {"train.weight_decay", "net.dropout"}
     assert population["trials"] == 4
 
-    recalled = told(
-        home(
-            "tune",
-            "recall",
-            "--date",
-            DAY,
-            "--search",
-            "bayes",
-            "--trials",
-            "2",
-            "--set",
-            "recall.quota={hot: 30, ease: 30}",
-        )
-    )
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_recall_is_searched_on_spark(home: Millrace) -> None:
+    quota = ("--set", "recall.quota={hot: 30, ease: 30}")
+    recalled = told(home("tune", "recall", "--date", DAY, "--search", "bayes", "--trials", "2", *quota))
     assert recalled["trials"] == 2
     assert 0 < recalled["test_recall@50"] < 1
 

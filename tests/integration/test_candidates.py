@@ -9,13 +9,14 @@ from data.impressions import write_days
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths
-from conf.runs import start_run
+from conf.runs import finished_runs, read_jsonl, start_run
 from conf.versions import current_version
 from etl.tables import dws
 from etl.warehouse.store import Warehouse
 from features.dataset.build import run as build
 from recsys.blend import rank
 from recsys.coarse import train as coarse
+from recsys.evaluation import evaluate
 from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.recall.measure import log_channel_metrics
@@ -53,6 +54,30 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
     assert [reason.split()[0] for reason in told["reasons"]] == ["lightgbm", "fm"]
     folder = current_version(config.get(Paths).datasets("candidates", day), command="")[0]
     assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
+
+
+@pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2), marks=pytest.mark.wide)], ids=["one", "two"])
+def test_an_evaluation_is_the_mean_over_its_seeds_on_rows_held_out(
+    spark: SparkSession, config: Config, seeds: tuple[int, ...]
+) -> None:
+    few = {**SMALL, "recall.quota": {"ease": 8, "hot": 8}, "features.random_test_share": 0.5}
+    config = config.with_values(few)
+    write_days(spark, Warehouse(spark, config), DAYS, items=20)
+    told = evaluate.run(spark, config, split="random", k=5, relevant_from=0.0, seeds=seeds)
+    runs = [run for run in finished_runs(config.get(Paths).runs) if run["model"] == rank.MODEL][-len(seeds) :]
+    for metric in ("ndcg", "map", "recall"):
+        values = [
+            next(
+                row["value"]
+                for row in read_jsonl(run["folder"] / "metrics.jsonl")
+                if (row["model"], row["metric"], row["split"], row["k"]) == ("blend", metric, "holdout", 5)
+            )
+            for run in runs
+        ]
+        assert told[f"blend_{metric}@5"] == pytest.approx(sum(values) / len(seeds))
+        if len(seeds) == 2:
+            assert told[f"blend_{metric}@5_sd"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert all(0 < told[f"{model}_ndcg@5"] < 1 for model in ("ease", "hot", "coarse", "fine", "blend"))
 
 
 def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession, config: Config) -> None:

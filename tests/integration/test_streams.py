@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 from support import ROOT
 
 from conf import Config, Paths, UserError
 from etl.streams import hot
+from etl.table import Table
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
@@ -115,6 +117,30 @@ def test_hot_products_come_from_acts(spark: SparkSession, streaming: Config, tmp
 def test_kafka_without_its_package_is_one_line(spark: SparkSession, streaming: Config) -> None:
     with pytest.raises(UserError, match="Spark has no Kafka source: name its package"):
         hot.run(spark, streaming.with_values({"stream.kafka_servers": "localhost:1"}), "hot-topics", once=True)
+
+
+def test_a_batch_that_was_written_but_not_noted_is_written_once(
+    spark: SparkSession, streaming: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream fails between the table's swap and its own checkpoint; the batch comes again and replaces itself."""
+    texts = [text(n, START + timedelta(seconds=n), f"topic {n % 7}") for n in range(600)]
+    land(tmp_path / "landing/texts/dt=2026-04-01", "a.jsonl", texts)
+    write = Warehouse.write
+
+    def write_and_fail(self: Warehouse, table: Table, *arguments: object, **options: object) -> object:
+        write(self, table, *arguments, **options)  # type: ignore[arg-type]
+        raise OSError("the machine went down")
+
+    monkeypatch.setattr(Warehouse, "write", write_and_fail)
+    with pytest.raises(StreamingQueryException, match="the machine went down"):
+        hot.run(spark, streaming, "hot-topics", once=True)
+    monkeypatch.undo()
+    warehouse = Warehouse(spark, streaming)
+    assert stored(warehouse)  # readers see them already
+    hot.run(spark, streaming, "hot-topics", once=True)
+    found = stored(warehouse)
+    assert len(found) == len(set(found))
+    assert set(found) == expected(texts, datetime.fromisoformat(texts[-1]["ts"]) - timedelta(seconds=5), 3)
 
 
 @pytest.mark.slow

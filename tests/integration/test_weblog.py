@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from data import weblog_reference
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
@@ -176,6 +176,8 @@ def test_scanner_logs_lose_no_line(spark: SparkSession, config: Config, real_dat
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@example([b'1.1.1.1 - - [6/Feb/2026:00:00:00 +0000] "-" 400 0', b'- 1 b [5/Feb/0002:6:0:0] "" 002 1 "" ""'])
+@example([b'1.1.1.1 - - [06/feb/2026:00:00:00 +0000] "-" 400 0', b'1.1.1.1 - - [06/Feb/1989:00:00:00 +0000] "-" 400 0'])
 @given(st.lists(st.one_of(st.binary(max_size=120), st.sampled_from(SEEDS).flatmap(mutated)), min_size=1, max_size=60))
 def test_any_bytes_are_accounted_for(
     spark: SparkSession, config: Config, tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
