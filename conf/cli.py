@@ -3,10 +3,10 @@
 import csv
 import json
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Collection
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 
@@ -29,10 +29,6 @@ class OutputFormat(StrEnum):
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="how rows are printed")]
 
 
-class Choices(Container[str], Iterable[str], Protocol):
-    """Names in order: a tuple, or a dict by name."""
-
-
 def settings_of(context: typer.Context) -> Config:
     """The Config that the front door resolved from profile, files, environment and `--set`, for a command's context."""
     # The front door passes it as the root command's `obj`; sub-commands have contexts of their own below that.
@@ -45,10 +41,9 @@ def parse_day(text: str) -> date:
     """Parse a day of the command line, as `2026-01-07`. Raises UsageError that says how to write it."""
     # Python also reads 20260107 and 2026-W02-3; folders and partitions are named from the date, never from the text.
     try:
-        day = date.fromisoformat(text)
+        return date.fromisoformat(text)
     except ValueError:
         raise UsageError(f"'{text}' is not a date: write it as 2026-01-07") from None
-    return day
 
 
 def parse_days(day: str, since: str | None) -> list[date]:
@@ -63,8 +58,8 @@ def parse_days(day: str, since: str | None) -> list[date]:
     return [date.fromordinal(ordinal) for ordinal in range(first.toordinal(), last.toordinal() + 1)]
 
 
-def one_of(kind: str, name: str, choices: Choices) -> str:
-    """Return `name` when it is among `choices`; `kind` says what it names in the message.
+def one_of(kind: str, name: str, choices: Collection[str]) -> str:
+    """Return `name` when it is among `choices` (names in order, or a dict by name); `kind` names it in the message.
 
     Raises UsageError that lists the choices otherwise.
     """

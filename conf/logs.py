@@ -3,8 +3,10 @@
 import logging
 import sys
 
+from conf.code import PACKAGES
+
 # The root loggers of our modules; `millrace.py` itself logs nothing.
-PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "benchmarks")
+LOGGERS = (*PACKAGES, "benchmarks")
 
 
 def set_up_logging(*, debug: bool = False) -> None:
@@ -24,5 +26,5 @@ def set_up_logging(*, debug: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     # Ray, Airflow and absl install handlers of their own when they are imported: without `force` lines come twice.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in PACKAGES:
+    for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)

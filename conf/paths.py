@@ -63,13 +63,11 @@ class Paths(Settings):
         `kind` is weblog, events, texts or images.
         """
         # `dt=` as Hive names partitions: Spark could read the landing zone as a table, and a line's day is in its path.
-        folder = self.root / "landing" / kind
-        return folder / f"dt={day.isoformat()}"
+        return self.root / "landing" / kind / f"dt={day.isoformat()}"
 
     def datasets(self, kind: str, day: date) -> Path:
         """Folder of a day's data set in published versions (see `conf.versions`), as Parquet.
 
         `kind` is examples (a training set), candidates (rows to rank), or one of the others of features/dataset.
         """
-        folder = self.root / "datasets" / kind
-        return folder / f"dt={day.isoformat()}"
+        return self.root / "datasets" / kind / f"dt={day.isoformat()}"

@@ -55,14 +55,15 @@ class Run:
     @property
     def model_folder(self) -> Path:
         """Folder of the trained model, in the model's own format; created when first asked for."""
-        folder = self.folder / "model"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return self._subfolder("model")
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints that training resumes from; created when first asked for."""
-        folder = self.folder / "checkpoints"
+        return self._subfolder("checkpoints")
+
+    def _subfolder(self, name: str) -> Path:
+        folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return folder
 

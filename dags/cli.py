@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from conf.cli import one_of, parse_days, settings_of
+from conf.cli import DayOption, one_of, parse_days, settings_of
 from dags.stages import NAMES
 
 run = typer.Typer(add_completion=False)
@@ -18,7 +18,7 @@ config = typer.Typer(no_args_is_help=True, add_completion=False, help="Settings.
 @run.command()
 def run_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: DayOption,
     since: Annotated[str | None, typer.Option("--since", help="load the days from this one first")] = None,
     first: Annotated[str | None, typer.Option("--from", help="first stage")] = None,
     last: Annotated[str | None, typer.Option("--to", help="last stage")] = None,

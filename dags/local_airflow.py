@@ -143,7 +143,7 @@ def environment_of(config: Config) -> dict[str, str]:
     dags = Path(__file__).resolve().parent
     root = str(config.get(Paths).root)
     explicit = config.with_values({"paths.home": root}).explicit  # absolute: tasks run in folders of their own
-    # The environment's settings are in `given`, unless something came over them.
+    # The environment's settings are in `explicit`, unless something came over them.
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return {
         **inherited,
@@ -179,7 +179,7 @@ def _home(config: Config) -> Path:
 
 
 def _slots(config: Config) -> int:
-    return 1 if config.get(MetastoreSettings).url is None else config.get(DagsSettings).metastore_slots
+    return 1 if config.get(MetastoreSettings).is_embedded else config.get(DagsSettings).metastore_slots
 
 
 def _is_of(process: psutil.Process, home: Path) -> bool:

@@ -49,7 +49,7 @@ def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
     """
     if not words:
         raise UsageError("name the command to run on the cluster: millrace submit train deepfm --date D")
-    # Recall is the one command of recsys that runs on Spark.
+    # Recall alone needs Spark's executors; `recsys run` and `evaluate` start a local session on the Ray cluster.
     cluster = on or ("spark" if words[0] in ON_SPARK or list(words[:2]) == ["recsys", "recall"] else "ray")
     if cluster not in ("ray", "spark"):
         raise UsageError(f"--on is ray or spark, not '{on}'")

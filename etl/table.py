@@ -123,6 +123,16 @@ class Table:
         return [column.name for column in self.columns]
 
     @property
+    def schema_text(self) -> str:
+        """Columns with their types, as `StructType.fromDDL` reads them; without the partition column."""
+        return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    @property
+    def partitioned_schema_text(self) -> str:
+        """`schema_text` with the partition column, which is text, at the end."""
+        return f"{self.schema_text}, `{self.partition}` string"
+
+    @property
     def all_checks(self) -> tuple[Check, ...]:
         """The checks in the order they run: first those that `key` implies (not null, unique), then `checks`."""
         key_checks: tuple[Check, ...] = (NotNull(self.key), Unique(self.key)) if self.key else ()

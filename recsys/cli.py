@@ -6,17 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from conf import UsageError
-from conf.cli import one_of, parse_day, settings_of
+from conf.cli import DayOption, one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
 runs = typer.Typer(no_args_is_help=True, add_completion=False, help="Trained models and the champions among them.")
-Day = Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")]
 
 # Jobs are imported inside the commands: Spark, LightGBM and Numba take seconds, and `--help` needs none of them.
 
 
 @app.command("recall")
-def recall_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def recall_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Propose candidates for every user from all channels, with their features."""
     from etl.session import spark_session
     from recsys.recall import candidates
@@ -27,7 +26,7 @@ def recall_command(context: typer.Context, date: Day) -> dict[str, Any]:
 
 
 @app.command("coarse")
-def coarse_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def coarse_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Train the coarse ranker (LightGBM)."""
     from recsys.coarse import train as coarse
 
@@ -35,7 +34,7 @@ def coarse_command(context: typer.Context, date: Day) -> dict[str, Any]:
 
 
 @app.command("fine")
-def fine_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def fine_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Train the fine ranker (an online factorisation machine)."""
     from recsys.fine import train as fine
 
@@ -43,7 +42,7 @@ def fine_command(context: typer.Context, date: Day) -> dict[str, Any]:
 
 
 @app.command("rank")
-def rank_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def rank_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Rank the candidates by the day's models, and measure the held-out lists."""
     from recsys.blend import rank
 
@@ -51,7 +50,7 @@ def rank_command(context: typer.Context, date: Day) -> dict[str, Any]:
 
 
 @app.command("promote")
-def promote_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def promote_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Promote the day's models and lists, if they are good enough."""
     from recsys.registry import promote
 
@@ -59,7 +58,7 @@ def promote_command(context: typer.Context, date: Day) -> dict[str, Any]:
 
 
 @app.command("run")
-def run_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def run_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Run recall, coarse, fine, rank and promote, one after the other."""
     from etl.session import spark_session
     from recsys.blend import rank
@@ -134,7 +133,7 @@ def show_command(context: typer.Context, run_id: str) -> None:
 
 
 @runs.command("rollback")
-def rollback_command(context: typer.Context, date: Day) -> dict[str, Any]:
+def rollback_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Take a day's promotion back: the champions before it are champions again, and their lists are published."""
     from recsys.registry.runs import rollback
 

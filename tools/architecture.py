@@ -6,13 +6,12 @@ Standard library only.
 
 import ast
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/architecture.md"
 BEGIN, END = "<!-- tree: written by `make docs` -->", "<!-- end of tree -->"
-# From the commands down to what everything builds on, as the import layers have it.
-PACKAGES = ("dags", "tuning", "recsys", "training", "features", "etl", "conf")
 
 
 def main() -> None:
@@ -29,8 +28,16 @@ def with_tree(page: str) -> str:
     """The page with the section of the tree made anew. Raises ValueError when a folder does not say what it holds."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    lines = [line for package in PACKAGES for line in tree_lines(ROOT / package, 0)]
+    lines = [line for package in layers() for line in tree_lines(ROOT / package, 0)]
     return "\n".join([before + BEGIN, "```", *lines, "```", END]) + after
+
+
+def layers() -> list[str]:
+    """The packages from the commands down to what all build on, as the contract of import layers has them."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = pyproject["tool"]["importlinter"]["contracts"]
+    packages: list[str] = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return packages
 
 
 def tree_lines(folder: Path, depth: int) -> list[str]:

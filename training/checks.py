@@ -21,7 +21,7 @@ from torch import Tensor
 from conf import Config, UserError
 from training.diagnose import USUAL_RATIO, UpdateRatios
 from training.inputs.batch import Batch
-from training.inputs.dataset import open_dataset, write_item_catalog
+from training.inputs.dataset import open_dataset
 from training.inputs.feed import read_epoch
 from training.loop import Job, build_objective
 from training.models import model_named
@@ -54,10 +54,7 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
     task = model_named(model).task
     dataset = open_dataset(config, task, day)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        if task.needs_item_catalog:
-            write_item_catalog(dataset, folder)
-        job = Job(config, model, dataset.folder, folder, dataset.inputs, dataset.columns, dataset.version)
+        job = Job.prepared(config, model, dataset, Path(scratch))
         batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
         report = check(job, batch)
     if failed := [f"{name} ({reason})" for name, reason in report.pop("failed").items()]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import parse_day, settings_of
+from conf.cli import DayOption, parse_day, settings_of
 
 app = typer.Typer(add_completion=False)
 predict = typer.Typer(add_completion=False)
@@ -21,7 +21,7 @@ Run = Annotated[str, typer.Argument(help="run id, as `train` prints it")]
 def train(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="deepfm, din … (an unknown name lists all), or module:builder")],
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: DayOption,
     backend: Annotated[str, typer.Option(help="local, ray, horovod or spark")] = "local",
     workers: Annotated[int, typer.Option(help="processes that train together", min=1)] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="continue the newest unfinished run")] = False,
@@ -46,7 +46,7 @@ def train(
 def predict_command(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="predict by its newest run for the day")],
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: DayOption,
     run_id: Annotated[str | None, typer.Option("--run", help="predict by this run instead of the newest")] = None,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
     k: Annotated[int, typer.Option(help="items for each row, by models that rank items", min=1)] = 20,
@@ -96,7 +96,7 @@ def ensemble_command(
 @model.command("choose")
 def choose_command(
     context: typer.Context,
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: DayOption,
     best: Annotated[str, typer.Option(help="validation metric to optimise")] = "log_loss",
     limit: Annotated[list[str] | None, typer.Option(help="constraint, as latency_ms<=5; may be repeated")] = None,
 ) -> dict[str, Any]:

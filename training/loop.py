@@ -22,7 +22,7 @@ from training import checkpoint, saved, transfer
 from training.diagnose import UpdateRatios, where_not_finite
 from training.evaluate import evaluate
 from training.inputs.batch import Batch, Columns
-from training.inputs.dataset import ITEMS_FILE
+from training.inputs.dataset import ITEMS_FILE, TaskDataset, write_item_catalog
 from training.inputs.feed import FeedSpec, read_epoch
 from training.inputs.plan import CompletedSteps
 from training.inputs.row_groups import LocalCache
@@ -61,6 +61,37 @@ class Job:
     """Model folder of the run whose weights training starts from."""
     teacher: Path | None = None
     """Model folder of the run whose predictions are the soft targets of distillation."""
+
+    @classmethod
+    def prepared(
+        cls,
+        config: Config,
+        model: str,
+        dataset: TaskDataset,
+        run_folder: Path,
+        *,
+        start_from: Path | None = None,
+        teacher: Path | None = None,
+    ) -> "Job":
+        """A job on a data set, in a run folder with all that workers expect there; they may run on other machines.
+
+        Raises UsageError for an unknown model.
+        """
+        for name in ("model", "checkpoints"):
+            (run_folder / name).mkdir(parents=True, exist_ok=True)
+        if model_named(model).task.needs_item_catalog:
+            write_item_catalog(dataset, run_folder)
+        return cls(
+            config,
+            model,
+            dataset.folder,
+            run_folder,
+            dataset.inputs,
+            dataset.columns,
+            dataset.version,
+            start_from,
+            teacher,
+        )
 
     def feed(self, split: str, worker: Worker) -> FeedSpec:
         """How this worker reads a split."""
@@ -141,10 +172,8 @@ class TrainingState:
     """For float16 only, whose gradients underflow otherwise."""
     position: Position
     ratios: UpdateRatios
-
-    @property
-    def settings(self) -> TrainSettings:
-        return self.job.config.get(TrainSettings)
+    settings: TrainSettings
+    """Read once: each look at the configuration validates it, and every step needs them."""
 
 
 def fit(
@@ -265,7 +294,7 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
         epochs=settings.epochs,
     )
     ratios = UpdateRatios(objective, settings.watch_steps)
-    return TrainingState(job, worker, objective, module, optimizer, rates, scaler, position, ratios)
+    return TrainingState(job, worker, objective, module, optimizer, rates, scaler, position, ratios, settings)
 
 
 def _load_checkpoint(job: Job) -> dict[str, Any] | None:

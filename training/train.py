@@ -17,11 +17,11 @@ from conf.cli import one_of
 from conf.runs import Run, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
-from training.inputs.dataset import TaskDataset, open_dataset, write_item_catalog
+from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
 from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
-from training.models import Model, model_named
+from training.models import model_named
 from training.settings import TransferSettings
 from training.tasks.task import table_metrics
 
@@ -60,7 +60,7 @@ def run(config: Config, models: Sequence[str], day: date, options: TrainOptions)
             go on.
     """
     model_entries = [model_named(model) for model in models]
-    one_of("backend", options.backend, tuple(BACKENDS))
+    one_of("backend", options.backend, BACKENDS)
     datasets = [open_dataset(config, model.task, day) for model in model_entries]
     with ExitStack() as stack:
         # All run folders are open until the last model is trained: an error marks every one as unfinished.
@@ -68,8 +68,8 @@ def run(config: Config, models: Sequence[str], day: date, options: TrainOptions)
         for run, dataset in zip(runs, datasets, strict=True):
             run.log_dataset(describe_version(dataset.folder))
         jobs = [
-            make_job(config, *parts, options.teacher)
-            for parts in zip(models, model_entries, datasets, runs, strict=True)
+            make_job(config, model, dataset, run, options.teacher)
+            for model, dataset, run in zip(models, datasets, runs, strict=True)
         ]
         all_metrics = _train_jobs(config, jobs, options)
         reports = []
@@ -103,29 +103,21 @@ def _start_or_resume_run(config: Config, model: str, day: date, resume: bool) ->
     return start_run(config, name, day, resumed=unfinished)
 
 
-def make_job(
-    config: Config, model: str, entry: Model, dataset: TaskDataset, run: Run, teacher: str | None = None
-) -> Job:
-    """The job of a run, whose folder is prepared for the workers: they may run on other machines.
+def make_job(config: Config, model: str, dataset: TaskDataset, run: Run, teacher: str | None = None) -> Job:
+    """The job of a run, whose outcome is still to come.
 
     Raises UserError when the run to start from, or the teacher's, has no model.
     """
-    (run.model_folder, run.checkpoints)  # noqa: B018 - reading the properties creates the folders
     for outcome in (FINAL, ERROR):
         (run.folder / outcome).unlink(missing_ok=True)  # of the attempt that is resumed
-    if entry.task.needs_item_catalog:
-        write_item_catalog(dataset, run.folder)
     start_from = config.get(TransferSettings).run
-    return Job(
+    return Job.prepared(
         config,
         model,
-        dataset.folder,
+        dataset,
         run.folder,
-        dataset.inputs,
-        dataset.columns,
-        dataset.version,
-        None if start_from is None else model_folder(config, start_from),
-        None if teacher is None else model_folder(config, teacher),
+        start_from=None if start_from is None else model_folder(config, start_from),
+        teacher=None if teacher is None else model_folder(config, teacher),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import parse_day, settings_of
+from conf.cli import DayOption, parse_day, settings_of
 
 app = typer.Typer(add_completion=False)
 
@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 def tune(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="fm, lightgbm, recall, or a deep model")],
-    date: Annotated[str, typer.Option("--date", help="the day, as 2026-01-07")],
+    date: DayOption,
     search: Annotated[str, typer.Option(help="grid, random, bayes, evolution or pbt")] = "random",
     trials: Annotated[int, typer.Option(help="number of trials", min=1)] = 4,
     zoom: Annotated[bool, typer.Option("--zoom", help="wide and cheap first, then around the best")] = False,

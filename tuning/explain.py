@@ -105,7 +105,6 @@ def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str
             axes.append({"label": f"{name} (10^)", "values": [math.log10(max(value, 1e-30)) for value in values]})
         else:
             axes.append({"label": name, "values": values})
-    # A parcoords axis is linear: exponents stand for logarithmic ranges, indices for choices.
     scores = [row["value"] for row in rows]
     axes.append({"label": metric, "values": scores})
     return {"line": {"color": scores, "colorscale": "Viridis", "showscale": True}, "dimensions": axes}

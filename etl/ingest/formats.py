@@ -56,7 +56,7 @@ def check_files(format_name: str, ratings: Path, items: Path | None, users: Path
         UsageError: for an unknown format.
         UserError: for a missing file or column, by its name.
     """
-    layout = FORMATS[one_of("format", format_name, tuple(FORMATS))]
+    layout = FORMATS[one_of("format", format_name, FORMATS)]
     for path, required in ((ratings, REQUIRED), (items, ("item_id",)), (users, ("user_id",))):
         if path is None:
             continue

@@ -34,7 +34,7 @@ class MetastoreLock:
         self._holder_file = folder / "lock.json"
 
     @contextmanager
-    def hold(self, wait_s: float, *, jvm_outlives: bool = False) -> Iterator["MetastoreLock"]:
+    def hold(self, wait_s: float, *, jvm_outlives: bool = False) -> Iterator[None]:
         """Hold the lock inside the block, after waiting for it.
 
         Args:
@@ -49,7 +49,7 @@ class MetastoreLock:
         self._acquire(lock, wait_s)
         try:
             self.record_jvm(None)  # none has started yet
-            yield self
+            yield
         finally:
             # Emptied, not deleted: a process that waits may be reading it.
             if not jvm_outlives:

@@ -23,7 +23,7 @@ def import_command(
 
     day, config = parse_day(date), settings_of(context)
     for name in names or ():
-        one_of("import", name, tuple(imports.find_imports(config)))
+        one_of("import", name, imports.find_imports(config))
     with spark_session(config) as spark:
         return imports.run(spark, config, day, names or ())
 

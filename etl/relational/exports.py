@@ -48,9 +48,9 @@ def select_exports(config: Config, names: Sequence[str]) -> list[str]:
         UsageError: for an unknown export, or one of an unknown table.
     """
     entries = config.get(RelationalSettings).exports
-    selected = [one_of("export", name, tuple(entries)) for name in names] or list(entries)
+    selected = [one_of("export", name, entries) for name in names] or list(entries)
     for name in selected:
-        one_of("table", entries[name].table, tuple(ALL))
+        one_of("table", entries[name].table, ALL)
     if not selected:
         log.info("nothing to export: relational.exports is empty")
     return selected

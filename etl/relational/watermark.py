@@ -76,9 +76,7 @@ class Watermarks:
         kind = type(last_value).__name__
         text = last_value.isoformat() if isinstance(last_value, (datetime, date)) else str(last_value)
         row = (self._name, column, text, kind, datetime.now(UTC).replace(tzinfo=None), day.isoformat())
-        fields = [f"`{column.name}` {column.type}" for column in ops.watermark.columns]
-        schema = ", ".join([*fields, f"`{ops.watermark.partition}` string"])
-        own = self._warehouse.spark.createDataFrame([row], schema)
+        own = self._warehouse.spark.createDataFrame([row], ops.watermark.partitioned_schema_text)
         # A partition has the watermarks of all imports.
         others = self._warehouse.read(ops.watermark, [day]).where(F.col("import_name") != self._name)
         self._warehouse.write(ops.watermark, own.unionByName(others), [day])

@@ -74,9 +74,8 @@ def _run_ids(rows: DataFrame) -> set[str]:
 
 def _to_frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
     # A missing key becomes null: older runs lack newer columns.
-    schema = ", ".join(f"`{column.name}` {column.type}" for column in table.columns)
     values = [tuple(row.get(name) for name in table.column_names) for row in rows]
-    return spark.createDataFrame(values, schema)
+    return spark.createDataFrame(values, table.schema_text)
 
 
 def _rows_of_file(records: Iterable[RunRecord], name: str) -> list[dict[str, Any]]:

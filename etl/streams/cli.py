@@ -20,6 +20,6 @@ def stream_command(
     from etl.streams import hot
 
     config = settings_of(context)
-    one_of("stream", name, tuple(hot.STREAMS))
+    one_of("stream", name, hot.STREAMS)
     with spark_session(config) as spark:
         return hot.run(spark, config, name, once=once)

@@ -55,7 +55,7 @@ def vacuum_command(
     context: typer.Context,
     older_than_h: Annotated[float, typer.Option(help="only folders older than this many hours", min=0)] = 24.0,
 ) -> dict[str, int]:
-    """Remove files of replaced partitions, which stay until then for queries that still read them."""
+    """Remove files of replaced partitions that were written longer ago than that."""
     from etl.session import spark_session
     from etl.tables import ALL
     from etl.warehouse.store import Warehouse

@@ -190,9 +190,7 @@ class Warehouse:
 
     def _read_files(self, table: Table, folder: str) -> DataFrame:
         # With the schema given: inferring it would start a job, and an empty folder has none.
-        fields = [f"`{column.name}` {column.type}" for column in table.columns]
-        schema = ", ".join([*fields, f"`{table.partition}` string"])
-        return self.spark.read.schema(schema).parquet(folder)
+        return self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.

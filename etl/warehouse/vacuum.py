@@ -12,17 +12,23 @@ def vacuum(warehouse: Warehouse, table: Table, *, older_than_s: float) -> int:
     Folders younger than `older_than_s` seconds stay: queries that have planned still read them, and writers have not
     swapped them in yet.
     """
+    # ops_run has plain partition folders, to which each run adds a file; they are never replaced.
+    run_folders = [
+        folder
+        for folder in warehouse.files.list_folder(f"{warehouse.root}/{table.name}")
+        if folder.name.startswith("run-")
+    ]
+    if not run_folders:
+        return 0
     # As a text comparison of URLs: the metastore has nothing to ask for the partitions that lie in a folder.
     locations = {
         location for reader in (table, *sharing_files(table)) for location in warehouse.locations(reader).values()
     }
     num_deleted = 0
-    for folder in warehouse.files.list_folder(f"{warehouse.root}/{table.name}"):
-        # ops_run has plain partition folders, to which each run adds a file; they are never replaced.
-        is_run = folder.name.startswith("run-")
+    for folder in run_folders:
         is_in_use = any(location.startswith(comparable_url(folder.url) + "/") for location in locations)
         is_young = time.time() - folder.modified_at < older_than_s
-        if is_run and not is_in_use and not is_young:
+        if not is_in_use and not is_young:
             warehouse.files.delete(folder.url)
             num_deleted += 1
     return num_deleted

@@ -137,7 +137,7 @@ def _write_splits(
         for name in SPLITS:
             rows = scaled.where(F.col("split") == name)
             if settings.balance != "none":
-                # RowCounts and statistics are those of all rows; only what models learn from is sampled.
+                # Counts and statistics are those of all rows; only what models learn from is sampled.
                 rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
                 metadata["rows"][name] = rows.count()  # as written, not as split
             write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)

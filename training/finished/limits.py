@@ -11,7 +11,8 @@ LIMIT = re.compile(r"^([\w@]+)\s*(<=|>=)\s*([-+.\deE]+)$")
 # Metrics that are better when smaller, beside the log losses of one label or several.
 SMALLER_IS_BETTER = frozenset(
     (
-        *("softmax_loss", "cross_entropy", "train_loss", "ece", "calibration_error", "top_5_error", "rmse", "mae"),
+        *("softmax_loss", "cross_entropy", "train_loss", "ece", "rmse", "mae"),
+        *("error", "e_measure", "cost_curve_area", "top_5_error"),
         *("latency_ms", "latency_us", "size_mb", "memory_mb"),
     )
 )

@@ -55,7 +55,7 @@ class TrainedModel:
     @property
     def objective(self) -> Objective:
         # Not a field: `with_net` gives another net, and an objective costs nothing to build.
-        return Objective(self.net, self.task, self.data.inputs, self.config)
+        return Objective(self.net, self.task, self.data.inputs, self.config).eval()
 
     def with_net(self, net: nn.Module) -> "TrainedModel":
         """The same run with another net in place of its own, such as a compressed one."""

@@ -127,7 +127,8 @@ def _require_columns(dataset: TaskDataset, command: str) -> None:
         if file is None:
             raise UserError(f"no rows in {dataset.folder / split}: run `{command}`")
         # Of one file: the parts of a published split have one schema.
-        missing = [name for name in dataset.columns.names if name not in pq.read_schema(file).names]
+        present = set(pq.read_schema(file).names)
+        missing = [name for name in dataset.columns.names if name not in present]
         if missing:
             raise UserError(
                 f"{dataset.folder} has no column {', '.join(missing)}: it is older than this version; run `{command}`"

@@ -102,9 +102,11 @@ def _scatter(parts: list[Batch], positions: NDArray[np.int64]) -> Batch:
             start += len(tensor)
         return output
 
-    # Lists of ids have no fixed width to scatter: they are gathered, by the inverse permutation.
-    order = np.empty(len(positions), np.int64)  # (rows,) the row at each position
-    order[positions] = np.arange(len(positions))
+    order = np.empty(0, np.int64)
+    if parts[0].lists:
+        # Lists of ids have no fixed width to scatter: they are gathered, by the inverse permutation.
+        order = np.empty(len(positions), np.int64)  # (rows,) the row at each position
+        order[positions] = np.arange(len(positions))
     images = [part.image for part in parts if part.image is not None]
     return Batch(
         scatter([part.sparse for part in parts]),

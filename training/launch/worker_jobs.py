@@ -21,7 +21,7 @@ ERROR = "error.json"  # a mistake that the user has to correct
 
 
 def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
-    """Train `jobs` in this process; `make_worker` is called once, for the first job that still has to be trained.
+    """Train `jobs` in this process; `make_worker` is called once, for the first job.
 
     Rank 0 writes a job's metrics to `final.json`; any rank writes a mistake of the user's to `error.json`. A job that
     is done is not trained again when the workers are started anew.
@@ -34,7 +34,7 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
         if (job.run_folder / ERROR).exists():
             raise failure_cause(jobs, RuntimeError("it failed before the workers were started anew"))
         try:
-            # Late: joining the group costs seconds, and after a restart all jobs may be done.
+            # In here: what goes wrong while the group forms is recorded, too.
             worker = worker or make_worker()
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):

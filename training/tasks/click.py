@@ -39,7 +39,7 @@ class Click:
         return loss_of(net(*self.model_inputs(batch, inputs)), batch.label, settings)
 
     def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
-        return math.log(2) * len(self.labels)  # p = 1/2 for every label
+        return math.log(2) * len(self.labels)  # p = 1/2 for every column of labels
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
         return torch.sigmoid(net(*self.model_inputs(batch, inputs))).unsqueeze(1)

@@ -28,8 +28,8 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
     from ray import tune
 
     settings, target = context.settings, context.target
-    # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
     steps = target.steps(context.config, search_round.budget)
+    # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
     trainable = tune.with_resources(
         tune.with_parameters(
             run_trial,
@@ -65,7 +65,7 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
         param_space = {"point": points}
         scheduler = PopulationBasedTraining(
             time_attr="training_iteration",
-            perturbation_interval=max(steps // 4, 1),  # three chances to take over a better trial's weights
+            perturbation_interval=max(steps // 4, 1),  # about three chances to take over a better trial's weights
             hyperparam_mutations={"point": changing},
             quantile_fraction=0.25,
             resample_probability=0.25,

@@ -19,12 +19,15 @@ class Target(Protocol):
 
     family: str
     """Name of its file of ranges in `conf/models/`."""
-    metric: str
-    """What is made best when nothing else is said."""
     on_spark: bool
     """Its trials run in this process on Spark, one after the other, and not on Ray."""
     can_change: bool
     """Whether a trial can go on with other values (population based training)."""
+
+    @property
+    def metric(self) -> str:
+        """What is made best when nothing else is said."""
+        ...
 
     def data(self, config: Config, day: date) -> Any:
         """What all trials read; put into Ray's shared memory once. Raises UserError when the day has none."""

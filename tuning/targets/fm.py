@@ -1,4 +1,4 @@
-"""SearchContext the online FM: a trial learns the training rows in the order of time and is measured at each step."""
+"""Searching the online FM: a trial learns the training rows in the order of time and is measured at each step."""
 
 import json
 import time

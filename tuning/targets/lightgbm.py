@@ -1,4 +1,4 @@
-"""SearchContext the coarse ranker: a trial is measured every so many trees."""
+"""Searching the coarse ranker: a trial is measured every so many trees."""
 
 import time
 from datetime import date

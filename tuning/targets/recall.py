@@ -1,4 +1,4 @@
-"""SearchContext what the recall channels are made with: trials run on Spark, in one session."""
+"""Searching the settings of the recall channels: trials run on Spark, in one session."""
 
 from datetime import date
 
