@@ -25,7 +25,7 @@ class FeatureSettings(Settings):
     random_test_share: float = Field(default=0.25, gt=0, lt=0.9)
     """Share of each item's pairs in the test rows, for splits at random."""
     shares: Literal["settings", "by_size"] = "settings"
-    """`by_size` replaces the shares by usual ones: 20 % each below 100,000 rows, 1 % up to a million, then less."""
+    """`by_size` replaces the shares of validation and test rows: 20 % each below 100,000, 1 % up to a million rows."""
     folds: int = Field(default=5, gt=2)
     """Number of folds, for splits by k-fold."""
     fold: int = Field(default=0, ge=0)

@@ -24,11 +24,11 @@ class Calibrator:
 
     def __call__(self, probabilities: ArrayLike) -> NDArray[np.float64]:
         """Calibrate probabilities (n,); their order stays."""
-        logits = _logit(probabilities)
+        logits = logit(probabilities)
         if len(self.x) == 2:
             slope = (self.y[1] - self.y[0]) / (self.x[1] - self.x[0])
-            return _sigmoid(self.y[0] + slope * (logits - self.x[0]))
-        return _sigmoid(np.interp(logits, self.x, self.y))
+            return sigmoid(self.y[0] + slope * (logits - self.x[0]))
+        return sigmoid(np.interp(logits, self.x, self.y))
 
 
 IDENTITY = Calibrator(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
@@ -45,7 +45,7 @@ def fit(kind: str, labels: ArrayLike, probabilities: ArrayLike) -> Calibrator:
     Returns:
         IDENTITY when there are too few rows of a class, or the scores rank the rows the wrong way round.
     """
-    y, logits = np.asarray(labels, np.float64), _logit(probabilities)
+    y, logits = np.asarray(labels, np.float64), logit(probabilities)
     if kind == "none" or min(y.sum(), len(y) - y.sum()) < MIN_CLASS_COUNT:
         return IDENTITY
     if kind == "platt":
@@ -60,7 +60,7 @@ def fit(kind: str, labels: ArrayLike, probabilities: ArrayLike) -> Calibrator:
     model = IsotonicRegression(y_min=1e-6, y_max=1 - 1e-6, out_of_bounds="clip").fit(logits, y)
     if len(model.X_thresholds_) < 3:  # a constant; and two points would be read as Platt's line
         return IDENTITY
-    return Calibrator(np.asarray(model.X_thresholds_), _logit(model.y_thresholds_))
+    return Calibrator(np.asarray(model.X_thresholds_), logit(model.y_thresholds_))
 
 
 def log_click_metrics(run: Run, stage: str, split: str, rows: Rows, probabilities: ArrayLike) -> dict[str, float]:
@@ -87,10 +87,12 @@ def log_click_metrics(run: Run, stage: str, split: str, rows: Rows, probabilitie
     return run.log_metrics(stage, split, metrics, len(rows.label))
 
 
-def _logit(probabilities: ArrayLike) -> NDArray[np.float64]:
+def logit(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """log(p / (1 − p)) of probabilities, clipped to [1e-7, 1 − 1e-7]."""
     p = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
     return np.asarray(np.log(p / (1 - p)))
 
 
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(−x)): the inverse of `logit`."""
     return np.asarray(1 / (1 + np.exp(-logits)))

@@ -68,6 +68,7 @@ def run_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     from recsys.registry import promote
 
     day, config = parse_day(date), settings_of(context)
+    rank.check_order(config)
     with spark_session(config) as spark:
         candidates.run(spark, config, day)
     # The session has ended: a training process never shares its memory with a JVM.

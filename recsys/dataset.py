@@ -14,7 +14,7 @@ from conf import Config, Paths, UserError
 from conf.runs import newest_run
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
-from features.dataset.names import WEIGHT
+from features.dataset.names import WEIGHT, examples_version
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
@@ -68,7 +68,7 @@ def examples_folder(config: Config, day: date) -> Path:
     Raises:
         UserError: there is none; the message names the command that builds it.
     """
-    return _examples_version(config, day)[0]
+    return examples_version(config, day)[0]
 
 
 def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
@@ -77,13 +77,8 @@ def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
     Raises:
         UserError: there is no training set; the message names the command that builds it.
     """
-    statistics: Mapping[str, Any] = _examples_version(config, day)[1]["statistics"]
+    statistics: Mapping[str, Any] = examples_version(config, day)[1]["statistics"]
     return statistics
-
-
-def _examples_version(config: Config, day: date) -> tuple[Path, Mapping[str, Any]]:
-    folder = config.get(Paths).datasets("examples", day)
-    return current_version(folder, command=f"millrace features build --date {day}")
 
 
 def candidates_folder(config: Config, day: date) -> Path:

@@ -24,7 +24,7 @@ class RecallSettings(Settings):
     history: int = Field(default=1000, gt=0)
     """Newest items of a user that the channels use."""
     history_half_life_days: float = Field(default=30.0, gt=0)
-    """Half-life of an item of the history, before the user's newest one, in item-CF, tags, content and two_tower."""
+    """Half-life of an item of the history, before the newest one, in item-CF, user-CF, tags, content and two_tower."""
     half_life_days: float = Field(default=7.0, gt=0)
     """Half-life of a click in the popularity of `hot` and `tags`."""
     similarity: str = Field(default="cosine", pattern="^(cosine|jaccard)$")

@@ -138,8 +138,11 @@ def _write_splits(
             rows = scaled.where(F.col("split") == name)
             if settings.balance != "none":
                 # Counts and statistics are those of all rows; only what models learn from is sampled.
-                rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
-                metadata["rows"][name] = rows.count()  # as written, not as split
+                if name == "train":
+                    rows = balance(rows, settings)
+                    metadata["rows"][name] = rows.count()  # as written, not as split
+                else:
+                    rows = rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
             write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)
         metadata["statistics"] = asdict(statistics)
     finally:

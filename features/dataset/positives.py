@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
 from conf.versions import CURRENT, current_version, publish_version
-from features.dataset.names import EXAMPLES, POSITIVES, SPLITS
+from features.dataset.names import POSITIVES, SPLITS, examples_version
 
 ROW_GROUP_ROWS = 8192
 
@@ -26,9 +26,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
     Raises:
         UserError: when there is no training set of `day`, or a split of it has no positives.
     """
-    paths = config.get(Paths)
-    examples, _ = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
-    folder = paths.datasets(POSITIVES, day)
+    examples, _ = examples_version(config, day)
+    folder = config.get(Paths).datasets(POSITIVES, day)
     if (folder / CURRENT).exists():
         _, published = current_version(folder, command="")
         if published["examples"] == examples.name:  # made from this very version

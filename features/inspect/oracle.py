@@ -11,10 +11,9 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
 from conf.runs import start_run
-from conf.versions import current_version
 from etl.warehouse.store import Warehouse
 from features.dataset.build import split_examples
-from features.dataset.names import EXAMPLES
+from features.dataset.names import examples_version
 from features.metrics.spark import auc_and_log_loss
 from features.settings import FeatureSettings
 
@@ -36,7 +35,7 @@ def run(spark: "SparkSession", config: Config, day: date) -> dict[str, float]:
     paths = config.get(Paths)
     if not any(paths.truth.glob("dt=*")):  # only the simulator writes it
         return {}
-    _, metadata = current_version(paths.datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+    _, metadata = examples_version(config, day)
     # The same rows as those of the models, by the same split.
     examples = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, metadata["split"])
     truth = spark.read.parquet(file_url(paths.truth)).withColumnRenamed("impression_id", "example_id")

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf import Config, Paths
+from conf import Config
 from conf.runs import Run, start_run
-from conf.versions import current_version
 from features.catalog import COLUMNS, DENSE, Feature, Sparse
-from features.dataset.names import EXAMPLES
+from features.dataset.names import examples_version
 from features.inspect.column_statistics import (
     condition_number,
     correlated_pairs,
@@ -41,9 +40,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     Raises:
         UserError: when there is no training set of `day`.
     """
-    folder, _ = current_version(
-        config.get(Paths).datasets(EXAMPLES, day), command=f"millrace features build --date {day}"
-    )
+    folder, _ = examples_version(config, day)
     train, test = read_columns(folder / "train"), read_columns(folder / "test")
     with start_run(config, MODEL, day) as run_folder:
         findings: dict[str, Any] = {"missing": {}, "drifted": {}, "correlated": {}, "inflated": {}}

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conf import Config, Paths
+from conf import Config
 from conf.cli import one_of
-from conf.versions import current_version
 from features.catalog import DENSE
-from features.dataset.names import EXAMPLES
+from features.dataset.names import examples_version
 from features.inspect.column_statistics import correlated_pairs
 from features.inspect.dataset_columns import dense_matrix, read_columns
 
@@ -51,9 +50,7 @@ def run(config: Config, day: date, method: str, num_features: int) -> dict[str, 
         UserError: when there is no training set of `day`.
     """
     one_of("method", method, METHODS)
-    folder, _ = current_version(
-        config.get(Paths).datasets(EXAMPLES, day), command=f"millrace features build --date {day}"
-    )
+    folder, _ = examples_version(config, day)
     train, valid = (_read(folder / split) for split in ("train", "valid"))
     selected = METHODS[method](train, valid, num_features)
     names = [feature.name for feature in DENSE]

@@ -47,7 +47,7 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
     Raises:
         UserError: the day has no candidates or no coarse or fine model, or `recommend.order` names no score.
     """
-    _check_order(config)
+    check_order(config)
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as run:
@@ -159,7 +159,12 @@ def served_lists(
     return table[["user_id", "rank", "item_id", "score", "channels"]]
 
 
-def _check_order(config: Config) -> None:
+def check_order(config: Config) -> None:
+    """Refuse a `recommend.order` that names no score, before minutes are spent on recall and training.
+
+    Raises:
+        UserError: the message lists the names to choose from.
+    """
     order, names = config.get(RecommendSettings).order, [BLEND, MERGED, *configured_rankers(config)]
     if order not in names:
         raise UserError(f"unknown score '{order}' in recommend.order; choose from {', '.join(names)}")

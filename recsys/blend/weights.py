@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.calibration import logit
 from recsys.coordinate_ascent import fit_weights
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,7 @@ def standardize_within_users(candidates: pd.DataFrame, scores: Sequence[str]) ->
     for name in scores:
         x = candidates[name].to_numpy(np.float64)
         if name != MERGED:
-            p = np.clip(x, 1e-7, 1 - 1e-7)
-            x = np.log(p / (1 - p))
+            x = logit(x)
         centred = x - (np.bincount(user, x) / counts)[user]
         deviation = np.sqrt(np.bincount(user, centred**2) / counts)
         columns.append(centred / np.maximum(deviation, 1e-9)[user])

@@ -128,7 +128,7 @@ class CoarseRanker:
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict click probabilities (rows,); threads may share the ranker."""
         scores: NDArray[np.float64] = np.asarray(self.booster.predict(feature_matrix(rows)))
-        return scores if self.calibrator is None else self.calibrator(1 / (1 + np.exp(-scores)))
+        return scores if self.calibrator is None else self.calibrator(calibration.sigmoid(scores))
 
 
 def load(folder: Path) -> CoarseRanker:
@@ -146,5 +146,5 @@ def _save_curve(folder: Path, booster: lgb.Booster, valid_rows: Rows) -> None:
     if booster.params.get("objective") != "lambdarank":
         return
     scores = np.asarray(booster.predict(feature_matrix(valid_rows)))
-    calibrator = calibration.fit("platt", valid_rows.label, 1 / (1 + np.exp(-scores)))
+    calibrator = calibration.fit("platt", valid_rows.label, calibration.sigmoid(scores))
     np.savez(folder / CURVE, x=calibrator.x, y=calibrator.y)

@@ -28,7 +28,7 @@ def run(
     Args:
         spark: the session.
         config: all settings.
-        split: one of `features.dataset.splits.SPLITS`.
+        split: day, or one of `features.dataset.splits.SPLIT_METHODS`.
         k: length of the lists.
         relevant_from: least rating that is a positive, in training and test rows alike.
         seeds: of the split.
@@ -38,11 +38,12 @@ def run(
         loss on the test rows; with several seeds also `<blend's metric>_sd`, their standard deviation.
 
     Raises:
-        UserError: the warehouse holds no impressions or interactions.
+        UserError: the warehouse holds no impressions or interactions, or `recommend.order` names no score.
     """
     # Every k that is configured, and the one that is asked for.
     ks = tuple(sorted({*config.get(RecommendSettings).ks, k}))
     config = config.with_values({"recommend.ks": list(ks), "features.min_rating": relevant_from})
+    rank.check_order(config)
     day = _last_day(Warehouse(spark, config))
     per_seed = [_evaluate_once(spark, config.with_values({"features.seed": seed}), day, split, k) for seed in seeds]
     names = list(per_seed[0])

@@ -7,7 +7,7 @@ value structure"), all have one together: each model computes its own update, an
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,9 +163,17 @@ def field_importance(rows: Csr, label: NDArray[np.float32], size: int, num_field
 
 
 def log_linear_variants(
-    run: Run, rows: Csr, label: NDArray[np.float32], size: int, settings: LinearVariantsSettings
+    run: Run,
+    rows: Csr,
+    label: NDArray[np.float32],
+    size: int,
+    variants: Mapping[str, LinearVariant],
+    settings: LinearVariantsSettings,
 ) -> None:
     """Train the models of the section `linear_variants` on the training rows, and log their progressive log loss.
+
+    Each row counts once: weights of a sampled training set (`features.balance`) are not used, so the losses compare
+    with one another, not with the FM's.
 
     Args:
         run: the fine ranker's run: gets `progressive_log_loss` of model `linear/NAME`, and `memory_bytes` and
@@ -173,9 +181,9 @@ def log_linear_variants(
         rows: the training rows in the order of time.
         label: (rows,) 0 or 1.
         size: number of feature ids.
+        variants: of `build_variants`.
         settings: the section.
     """
-    variants = build_variants(settings)
     if variants:
         models = LinearVariants(list(variants.values()), size, len(FIELDS), share_weights=settings.share_weights)
         predicted = models.partial_fit(rows, label)

@@ -22,7 +22,7 @@ from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
 from features.dataset.names import WEIGHT
-from features.metrics.classification import click_metrics, log_loss, row_log_losses
+from features.metrics.classification import click_metrics, row_log_losses
 from recsys import calibration
 from recsys.calibration import Calibrator
 from recsys.dataset import (
@@ -116,7 +116,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
     """
     folder, statistics = examples_folder(config, day), feature_statistics(config, day)
     settings, linear = config.get(FMSettings), config.get(LinearVariantsSettings)
-    build_variants(linear)  # refuses an unknown feature now, not after the FM was trained
+    variants = build_variants(linear)  # refuses an unknown feature now, not after the FM was trained
     with start_run(config, MODEL, day) as run, ray_session(config) if settings.shards else nullcontext():
         run.log_dataset(describe_version(folder))
         splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
@@ -124,9 +124,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
         start = _warm_start(config, day, statistics) if settings.warm_start else None
         ranker, progressive = train(splits["train"], settings, start, shards)
         report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, splits["train"], progressive)}
-        if linear.models or linear.field_importance:
+        if variants or linear.field_importance:
             encoded = ranker.encoder.encode(splits["train"])
-            log_linear_variants(run, encoded, splits["train"].label, 1 << settings.bits, linear)
+            log_linear_variants(run, encoded, splits["train"].label, 1 << settings.bits, variants, linear)
         for split in ("valid", "test"):
             rows = splits[split]
             report |= calibration.log_click_metrics(run, "fine", split, rows, ranker.predict(rows))
@@ -237,21 +237,25 @@ def evaluate(ranker: FineRanker, rows: Rows) -> dict[str, float]:
 
 
 def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
-    """Log progressive log loss and click rate of each hour (as the split), and the loss of all rows."""
+    """Log progressive log loss and click rate of each hour (as the split), and the loss of all rows.
+
+    Rows of a sampled training set count by their weights, which undo the sampling.
+    """
     is_learned = ~np.isnan(progressive)
     if not is_learned.any():  # a warm start on a day that was learned before
         return {}
     label = rows.label[is_learned]
     losses = row_log_losses(label, progressive[is_learned])
+    weight = np.ones(len(label))
+    if WEIGHT in rows.keys:
+        weight = rows.keys[WEIGHT].to_numpy(np.float64)[is_learned]
     hours, code = np.unique(rows.keys["at_s"].to_numpy()[is_learned] // 3600, return_inverse=True)
-    counts = np.bincount(code)
-    for hour, loss, clicks, count in zip(
-        hours, np.bincount(code, losses), np.bincount(code, label), counts, strict=True
-    ):
+    sums = (np.bincount(code, values * weight) for values in (losses, label, 1.0))
+    for hour, loss, clicks, weights, count in zip(hours, *sums, np.bincount(code), strict=True):
         split = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
-        run.log_metric("fine", split, "progressive_log_loss", loss / count, int(count))
-        run.log_metric("fine", split, "ctr", clicks / count, int(count))
-    overall = log_loss(label, progressive[is_learned])
+        run.log_metric("fine", split, "progressive_log_loss", loss / weights, int(count))
+        run.log_metric("fine", split, "ctr", clicks / weights, int(count))
+    overall = float(np.average(losses, weights=weight))
     run.log_metric("fine", "train", "progressive_log_loss", overall, int(is_learned.sum()))
     return {"progressive_log_loss": overall}
 

@@ -23,13 +23,13 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
 from conf.runs import Run, start_run
-from conf.versions import current_version, publish_version
+from conf.versions import publish_version
 from etl.session import run_concurrently
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
 from features.dataset.build import candidate_features, countable_rows, split_examples
-from features.dataset.names import EXAMPLES
+from features.dataset.names import examples_version
 from features.dataset.parquet import select_dataset_columns, write_candidates
 from features.dataset.sampling import hash_uniform
 from features.dataset.splits import TIME_ORDERED
@@ -65,7 +65,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
     """
     for name in config.get(RecallSettings).quota:
         channel_named(name)  # an unknown one is refused now, not after minutes on Spark
-    examples = _examples_metadata(config, day)
+    _, examples = examples_version(config, day)
     warehouse = Warehouse(spark, config)
     num_served = 0
     with stage_run(warehouse, "recall", [day]) as row_counts, _day_data(warehouse, config, day, examples) as data:
@@ -101,7 +101,8 @@ def measure(spark: SparkSession, config: Config, day: date, split: str) -> dict[
     Raises:
         UserError: no training set for the day.
     """
-    with _day_data(Warehouse(spark, config), config, day, _examples_metadata(config, day)) as data:
+    _, examples = examples_version(config, day)
+    with _day_data(Warehouse(spark, config), config, day, examples) as data:
         fitted = _fit_weights(data)
         truth = fitted.truth
         if split == "valid":
@@ -109,9 +110,11 @@ def measure(spark: SparkSession, config: Config, day: date, split: str) -> dict[
         else:
             positives, truth = data.split_positives(("train", "valid"), split)
             users = truth.select("user_id").distinct()
-            _, ranked = _propose(data, positives, users, fitted.weights, max_candidates=data.recall.keep)
+            history, ranked = _propose(data, positives, users, fitted.weights, max_candidates=data.recall.keep)
         lists = ranked.select(F.lit("merged").alias("list"), "user_id", "item_id", "rank")
         metrics = ranking_metrics(lists, truth, config.get(RecommendSettings).ks)
+        if split != "valid":
+            history.unpersist()
     return {f"{metric}@{k}": value for (_, metric, k), value in metrics.items()}
 
 
@@ -155,11 +158,6 @@ def _day_data(warehouse: Warehouse, config: Config, day: date, metadata: Mapping
     finally:
         for frame in (examples, *persisted):
             frame.unpersist()
-
-
-def _examples_metadata(config: Config, day: date) -> Mapping[str, Any]:
-    folder = config.get(Paths).datasets(EXAMPLES, day)
-    return current_version(folder, command=f"millrace features build --date {day}")[1]
 
 
 class _FittedWeights(NamedTuple):
@@ -298,7 +296,8 @@ def sample_users(candidates: DataFrame) -> pd.DataFrame:
 def rescore(candidates: DataFrame, weights: ChannelWeights, max_candidates: int) -> DataFrame:
     """Score candidates again by weights that were fitted on them; keep and rank the best of each user.
 
-    Proposing them again with these weights would give the same rows at the cost of scoring every item anew.
+    For users with a history, proposing them again with these weights would give the same rows at the cost of scoring
+    every item anew; others are ranked by one channel, whatever the weights.
 
     Args:
         candidates: of `label_candidates`.

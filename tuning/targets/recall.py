@@ -2,9 +2,8 @@
 
 from datetime import date
 
-from conf import Config, Paths
-from conf.versions import current_version
-from features.dataset.names import EXAMPLES
+from conf import Config
+from features.dataset.names import examples_version
 from tuning.targets.trial import Trial
 
 
@@ -17,7 +16,7 @@ class Recall:
     can_change = False
 
     def data(self, config: Config, day: date) -> date:
-        current_version(config.get(Paths).datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+        examples_version(config, day)  # refuses a day without a training set before Spark starts
         return day
 
     def steps(self, config: Config, budget: float) -> int:
