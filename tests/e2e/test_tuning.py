@@ -87,6 +87,7 @@ def test_a_second_round_searches_around_the_best_of_the_first(home: Millrace) ->
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(1800)
 def test_population_based_training_changes_settings_while_deep_models_train(home: Millrace) -> None:
     settings = ("train.epochs=4", "tune.only=[train.weight_decay,net.dropout]", "tune.parallel=4")
@@ -97,6 +98,7 @@ def test_population_based_training_changes_settings_while_deep_models_train(home
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.timeout(1800)
 def test_recall_is_searched_on_spark(home: Millrace) -> None:
     quota = ("--set", "recall.quota={hot: 30, ease: 30}")

@@ -307,24 +307,21 @@ def test_an_audit_passes_the_catalog_and_names_a_feature_that_knows_the_future(
     days = [date(2026, 5, day) for day in range(1, 4)]
     write_days(spark, Warehouse(spark, config), days)
     assert audit.run(spark, config, days[-1]) == {"rows": 180, "requests": 60}
-    leak = Dense("clicked", "label", "the label itself")
-    monkeypatch.setattr(catalog, "FEATURES", (*catalog.FEATURES, leak))
-    monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, leak))
-    with pytest.raises(UserError, match=r"know the future: f_clicked$"):
-        audit.run(spark, config, days[-1])
-    monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, Dense("drawn", "rand()", "another one each time")))
-    with pytest.raises(UserError, match="know the future: f_drawn"):
+    leaks = (Dense("clicked", "label", "the label itself"), Dense("drawn", "rand()", "another one each time"))
+    monkeypatch.setattr(catalog, "FEATURES", (*catalog.FEATURES, *leaks))
+    monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, *leaks))
+    with pytest.raises(UserError, match=r"know the future: f_clicked, f_drawn$"):
         audit.run(spark, config, days[-1])
 
 
-@pytest.mark.parametrize("method", selection.METHODS)
-def test_features_are_selected_from_a_training_set(spark: SparkSession, config: Config, method: str) -> None:
+def test_features_are_selected_from_a_training_set_by_each_method(spark: SparkSession, config: Config) -> None:
     days = [date(2026, 5, day) for day in range(1, 6)]
     write_days(spark, Warehouse(spark, config), days)
     build(spark, config, days[-1])
-    choice = selection.run(config, days[-1], method, 3)
-    assert choice["method"] == method
-    assert 0 < len(choice["selected"]) <= 3
-    assert sorted([*choice["selected"], *choice["dropped"]]) == sorted(feature.name for feature in DENSE)
+    for method in selection.METHODS:
+        choice = selection.run(config, days[-1], method, 3)
+        assert choice["method"] == method
+        assert 0 < len(choice["selected"]) <= 3
+        assert sorted([*choice["selected"], *choice["dropped"]]) == sorted(feature.name for feature in DENSE)
     with pytest.raises(UsageError, match="choose from filter, wrapper, embedded"):
         selection.run(config, days[-1], "magic", 3)
