@@ -82,9 +82,8 @@ def test_every_table_agrees_with_plain_python_on_the_real_log(
         check_day(warehouse, day, views, visits)
     whole = everything(warehouse, days)
 
-    for day in reversed(days):  # past days again, the later one first: history is as of the day
-        weblog.run(spark, config, [day], [str(log)])
-        assert everything(warehouse, days) == whole
+    weblog.run(spark, config, days[:1], [str(log)])  # a past day again: history is as of the day
+    assert everything(warehouse, days) == whole
 
 
 def check_day(warehouse: Warehouse, day: date, views: list[reference.Request], visits: list[reference.Visit]) -> None:
