@@ -57,6 +57,33 @@ def softmax_focal(scores: Tensor, label: Tensor, settings: LossSettings) -> Tens
     return (1 - torch.exp(-cross_entropies)) ** settings.focal_gamma * cross_entropies
 
 
+def ctc(scores: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """−log of the probability that the steps read as `label`, over all alignments (Graves et al., eq. 8), (rows,).
+
+    Args:
+        scores: (rows, steps, 1 + classes) logits of each step, that of the blank, which emits nothing, first.
+        label: (rows,) one class a row, or (rows, longest) a sequence of them, filled up by −1; int64.
+
+    Raises:
+        UserError: the model gives one score a class for the whole row.
+    """
+    if scores.ndim != 3:
+        raise UserError("loss.name=ctc needs scores of each step, (rows, steps, 1 + classes); this model's are of rows")
+    log_probs = scores.log_softmax(2).transpose(0, 1)  # (steps, rows, 1 + classes), as torch wants it
+    targets = label.reshape(len(label), -1) + 1  # (rows, longest); the blank is class 0, what fills up becomes it
+    num_steps = torch.full((len(scores),), scores.shape[1], device=scores.device)
+    return functional.ctc_loss(log_probs, targets, num_steps, (targets > 0).sum(1), reduction="none")
+
+
+def ctc_class_scores(scores: Tensor) -> Tensor:
+    """(rows, classes) log probability that the steps read as that class alone; `scores` as in `ctc`.
+
+    Costs a pass of `ctc` for each class.
+    """
+    classes = torch.arange(scores.shape[2] - 1, device=scores.device)
+    return torch.stack([-ctc(scores, label.expand(len(scores)), LossSettings()) for label in classes], dim=1)
+
+
 MULTI_CLASS: dict[str, Loss] = {
     # −log softmax(s) of the true class; `loss.smoothing` spreads a share of the target evenly over all classes.
     "cross_entropy": lambda scores, label, settings: functional.cross_entropy(
@@ -65,6 +92,7 @@ MULTI_CLASS: dict[str, Loss] = {
     "focal": softmax_focal,
     # Σ over the other classes of max(0, 1 − s_true + s), over the number of classes (Weston and Watkins 1999).
     "hinge": lambda scores, label, _: functional.multi_margin_loss(scores, label, reduction="none"),
+    "ctc": ctc,
 }
 
 
@@ -101,22 +129,6 @@ class Center(nn.Module):
         """(rows, dim) vectors, (rows,) classes -> (rows,)."""
         offsets = vectors - self.centers[label]  # (rows, dim)
         return 0.5 * offsets.square().sum(-1)
-
-
-# --- sequences ---
-
-
-def ctc(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, *, blank: int = 0) -> Tensor:
-    """−log of the probability of `targets` over all alignments with the steps (Graves et al. 2006), (rows,).
-
-    Args:
-        log_probs: (steps, rows, classes) log probabilities, of the blank as well.
-        targets: (rows, longest) classes, padded.
-        lengths: (rows,) steps of each row.
-        target_lengths: (rows,) classes of each row.
-        blank: the class of steps that emit nothing.
-    """
-    return functional.ctc_loss(log_probs, targets, lengths, target_lengths, blank=blank, reduction="none")
 
 
 # --- added to a loss, and choosing one ---

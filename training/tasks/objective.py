@@ -86,6 +86,8 @@ class Objective(nn.Module):
         with torch.no_grad():
             teacher_scores = self.teacher[0](*arguments)
         scores, temperature = self.net(*arguments), self.settings.temperature
+        if scores.ndim > 2:
+            raise UserError("a teacher is for models that give scores of rows, not of steps (loss.name=ctc)")
         if teacher_scores.shape != scores.shape:
             raise UserError("the teacher is of another task: its scores have another shape")
         # Binary: one logit (rows,) or several (rows, labels), each with a soft target of its own.
