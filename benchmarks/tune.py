@@ -26,7 +26,7 @@ SPACE = Space(
 )
 BEST = {"rate": 0.03, "l2": 0.5, "dropout": 0.15, "k": 8}
 MAX_TRIALS = 400
-SECONDS = 90
+SECONDS = 60
 
 
 def surface(point: Point) -> float:

@@ -49,7 +49,7 @@ def save_step(folder: Path, epoch: int, step: int, state: dict[str, Any]) -> Pat
     """
     path = folder / f"step.{epoch:02d}-{step:08d}.pt"
     _write(path, state)
-    for old in sorted(_step_checkpoints(folder))[:-2]:  # all are of one epoch, and steps have leading zeros
+    for old in sorted(_matching(folder, STEP))[:-2]:  # all are of one epoch, and steps have leading zeros
         old.unlink()
     return path
 
@@ -71,7 +71,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 
     A corrupt one is named in the log, and the one before it is loaded: better some steps again than none.
     """
-    for path in sorted([*_epoch_checkpoints(folder), *_step_checkpoints(folder)], key=_progress, reverse=True):
+    for path in sorted(_matching(folder, NAME, STEP), key=_progress, reverse=True):
         state = load(path)
         if state is not None:
             return state
@@ -94,7 +94,7 @@ def load_best(folder: Path) -> dict[str, Any] | None:
 
     A corrupt one is named in the log, and the next best is loaded. Checkpoints within an epoch have no loss.
     """
-    for path in sorted(_epoch_checkpoints(folder), key=_loss):
+    for path in sorted(_matching(folder, NAME), key=_loss):
         state = load(path)
         if state is not None:
             return state
@@ -103,21 +103,18 @@ def load_best(folder: Path) -> dict[str, Any] | None:
 
 
 def _prune(folder: Path, keep_best: int) -> None:
-    checkpoints = _epoch_checkpoints(folder)
+    checkpoints = _matching(folder, NAME)
     last = max(checkpoints, key=_progress)
     keep = {last, *sorted(checkpoints, key=_loss)[:keep_best]}
     # Checkpoints within the epoch go as well: that of the epoch's end is newer.
-    for path in [*checkpoints, *_step_checkpoints(folder)]:
+    for path in _matching(folder, NAME, STEP):
         if path not in keep:
             path.unlink()
 
 
-def _epoch_checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("weights.*.pt") if NAME.fullmatch(path.name)]
-
-
-def _step_checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("step.*.pt") if STEP.fullmatch(path.name)]
+def _matching(folder: Path, *patterns: re.Pattern[str]) -> list[Path]:
+    """The checkpoints in `folder` whose names match one of `patterns`, in no order."""
+    return [path for path in folder.glob("*.pt") if any(pattern.fullmatch(path.name) for pattern in patterns)]
 
 
 def _progress(path: Path) -> tuple[int, float]:

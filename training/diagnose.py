@@ -64,12 +64,14 @@ class UpdateRatios:
         self._parameters = {n: p for n, p in module.named_parameters() if p.requires_grad and p.ndim > 1}
         self._every = every
         self._before: dict[str, Tensor] = {}
-        self.newest: dict[str, float] = {}
+        self.newest: dict[str, float] = {}  # the newest ratio of each layer
 
     def before(self, step: int) -> None:
         """Copy the weights, where it is the step's turn; call before the optimizer's step."""
-        if self._every and step % self._every == 0:
-            self._before = {name: weight.detach().clone() for name, weight in self._parameters.items()}
+        if not self._every or step % self._every:
+            return
+        # A copy of all matrices, which is why not every step is measured.
+        self._before = {name: weight.detach().clone() for name, weight in self._parameters.items()}
 
     def after(self, step: int) -> None:
         """Compute the ratios of the copied weights, and warn of layers that learn far too fast or hardly at all."""
@@ -82,7 +84,3 @@ class UpdateRatios:
             if ratio and not USUAL_RATIO[0] <= ratio <= USUAL_RATIO[1]:
                 log.warning("step %d: |update| / |weight| of %s is %.1e, usual is 1e-3", step, name, ratio)
         self._before = {}
-
-    def as_metrics(self) -> dict[str, float]:
-        """The newest ratio of each layer, as `update_ratio {layer}` for the run's history."""
-        return {f"update_ratio {name}": ratio for name, ratio in self.newest.items()}

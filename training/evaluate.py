@@ -4,6 +4,7 @@ Metrics such as AUC are of all rows together, not means over batches or ranks. A
 through the memory of rank 0: a few bytes a row.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from conf import UserError
 from conf.plugins import import_object
 from features.metrics import METRICS
 from training.inputs.feed import FeedSpec, read_epoch
-from training.tasks.objective import Objective
+from training.tasks.objective import Objective, OwnMetric
 from training.workers import Worker
 
 Floats = NDArray[np.float32]
@@ -29,7 +30,7 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
         worker: every rank must call it, for predictions are gathered.
 
     Raises:
-        UserError: a prediction is NaN, or a metric of `train.metrics` can't be imported or is not for such outputs.
+        UserError: a prediction is NaN, or a metric of `train.metrics` is not for such outputs.
     """
     parts = worker.gather(predict_split(objective, spec, worker.device))
     metrics: dict[str, float] = {}
@@ -45,11 +46,22 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
     return worker.broadcast(metrics)
 
 
+def import_metrics(names: Iterable[str]) -> dict[str, OwnMetric]:
+    """The functions that `train.metrics` names: entries of METRICS, or `package.module:function` of the user's.
+
+    Called before the first step, for a mistyped name should not cost an epoch. Raises UserError for one that can't be
+    imported.
+    """
+    functions: dict[str, OwnMetric] = {}
+    for name in names:
+        functions[name] = METRICS.get(name) or import_object(name, "the metric of train.metrics")
+    return functions
+
+
 def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> dict[str, float]:
-    """Metrics that `train.metrics` names: entries of METRICS, or functions of the user's, named as the function is."""
+    """The metrics of `train.metrics`; functions of the user's are reported under the name of the function."""
     metrics: dict[str, float] = {}
-    for name in objective.own_metrics:
-        metric = METRICS.get(name) or import_object(name, "the metric of train.metrics")
+    for name, metric in objective.own_metrics.items():
         try:
             metrics[name.rpartition(":")[2]] = float(metric(labels, predictions))
         except ValueError as error:

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from conf import Config, UserError
 from training import checkpoint, saved, transfer
 from training.diagnose import UpdateRatios, where_not_finite
-from training.evaluate import evaluate
+from training.evaluate import evaluate, import_metrics
 from training.inputs.batch import Batch, Columns
 from training.inputs.dataset import ITEMS_FILE, TaskDataset, write_item_catalog
 from training.inputs.feed import FeedSpec, read_epoch
@@ -36,6 +36,7 @@ from training.optim.optimizers import make_optimizer
 from training.optim.rates import LearningRates
 from training.optim.schedules import epochs_without_gain
 from training.settings import OptimizerSettings, ScheduleSettings, TrainSettings
+from training.tasks.losses import penalty
 from training.tasks.objective import Objective
 from training.workers import Worker
 
@@ -131,11 +132,11 @@ class Position:
 
     def add_batches(self, world_size: int, batches: int) -> None:
         """Count batches that each of `world_size` ranks has learned from."""
-        if self.done and self.done[-1][0] == world_size:
-            self.done = (*self.done[:-1], (world_size, self.done[-1][1] + batches))
-        else:
-            # The number of ranks can change within an epoch, when training resumes on another cluster.
-            self.done = (*self.done, (world_size, batches))
+        earlier = self.done
+        if earlier and earlier[-1][0] == world_size:
+            earlier, batches = earlier[:-1], earlier[-1][1] + batches
+        # The number of ranks can change within an epoch, when training resumes on another cluster.
+        self.done = (*earlier, (world_size, batches))
 
     def start_next_epoch(self, loss: float) -> None:
         """Close the epoch, whose validation loss was `loss`."""
@@ -193,8 +194,8 @@ def fit(
         `{split}_{metric}` of the measured splits, on every rank.
 
     Raises:
-        UserError: a loss is not finite (named with its step and layer), a checkpoint can't be written, or it is of
-            other features.
+        UserError: a metric of `train.metrics` can't be imported (before the first step); a loss is not finite (named
+            with its step and layer); a checkpoint can't be written, or it is of other features.
     """
     hooks = hooks or Hooks()
     settings = job.config.get(TrainSettings)
@@ -202,7 +203,10 @@ def fit(
     state = _start_or_resume(worker, job, steps_per_epoch=math.ceil(train_feed.num_steps() / settings.accumulate))
     position = state.position
 
-    while position.epoch < settings.epochs and not _stops_early(settings, position):
+    while position.epoch < settings.epochs:
+        # By the losses in the checkpoint, so that a resumed run stops at the same epoch.
+        if settings.patience and epochs_without_gain(position.losses) >= settings.patience:
+            break
         started, rows_before = time.time(), position.row_sum  # a resumed epoch has rows already
         state.objective.train()
         transfer.thaw(state.objective, job.config, position.epoch)
@@ -239,7 +243,7 @@ def fit(
 def build_objective(job: Job) -> Objective:
     """The net and its loss, with weights as they start: by the seed, or of another run.
 
-    Raises UserError for an unknown model, or when no layer of the other run fits.
+    Raises UserError for an unknown model or metric of `train.metrics`, or when no layer of the other run fits.
     """
     s = job.config.get(TrainSettings)
     torch.manual_seed(s.seed)  # all ranks start with the same weights, also those that no broadcast reaches
@@ -252,6 +256,7 @@ def build_objective(job: Job) -> Objective:
     if job.start_from is not None:
         transfer.load_body(net, job.start_from)
     objective = Objective(net, model.task, job.inputs, job.config)
+    objective.own_metrics = import_metrics(s.metrics)
     if job.teacher is not None:
         objective.teacher.append(saved.load_model(job.teacher, job.config).eval())
     return objective
@@ -317,11 +322,6 @@ def _is_float16(settings: TrainSettings, worker: Worker) -> bool:
     return True
 
 
-def _stops_early(settings: TrainSettings, position: Position) -> bool:
-    # From the losses in the checkpoint, so that a resumed run stops at the same epoch.
-    return bool(settings.patience) and epochs_without_gain(position.losses) >= settings.patience
-
-
 def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[float, float]:
     """Backward passes of one step; returns the sum of the rows' losses and the number of rows, of this rank.
 
@@ -344,7 +344,8 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
             batch_sum = (losses * batch.weight).sum()
             loss = batch_sum / settings.batch_size / settings.accumulate
             if is_last:
-                loss = loss + state.objective.penalty()
+                # Once a step, not once a batch: it is of the weights, not of the rows.
+                loss = loss + penalty(state.objective.net.parameters(), state.objective.settings)
             (state.scaler.scale(loss) if state.scaler else loss).backward()
         loss_sum += batch_sum.detach()
         row_sum += float(batch.weight.sum())
@@ -421,8 +422,9 @@ def _save_epoch(state: TrainingState, metrics: dict[str, float]) -> None:
         number, run_folder = int(metrics["epoch"]), state.job.run_folder
         folder = run_folder / "checkpoints"
         checkpoint.save(folder, number, metrics["log_loss"], contents, state.settings.keep_best)
+        ratios = {f"update_ratio {layer}": ratio for layer, ratio in state.ratios.newest.items()}
         with (run_folder / HISTORY).open("a", encoding="utf-8") as out:
-            out.write(json.dumps({**metrics, **state.ratios.as_metrics()}) + "\n")
+            out.write(json.dumps({**metrics, **ratios}) + "\n")
         shown = {name: value for name, value in metrics.items() if name not in ("epoch", "rows", "started_at")}
         log.info("epoch %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
     state.worker.broadcast(None)  # no rank goes on before the checkpoint is there

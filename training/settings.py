@@ -115,8 +115,11 @@ class LossSettings(Settings):
 
     section: ClassVar[str] = "loss"
 
-    name: Literal["cross_entropy", "focal", "hinge", "mse", "mae", "exponential", "n_pair", "triplet"] = "cross_entropy"
-    """n_pair and triplet are for retrieval models, mse, mae and exponential for labels 0 and 1."""
+    name: Literal["cross_entropy", "focal", "hinge", "mse", "mae", "exponential", "ctc", "n_pair", "triplet"] = (
+        "cross_entropy"
+    )
+    """n_pair and triplet are for retrieval models, mse, mae and exponential for labels 0 and 1, ctc for models of your
+    own that score the classes at each step of a title."""
     # Lin et al. 2017, table 1b: the best pair on their data.
     focal_alpha: float = Field(default=0.25, gt=0, lt=1)
     """Weight of positives in the focal loss."""

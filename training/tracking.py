@@ -37,7 +37,8 @@ def log_run(config: Config, run: Run, backend: str, workers: int, metrics: dict[
 
 def tracking_uri(config: Config) -> str:
     """The address of the runs, for `mlflow ui --backend-store-uri …`: `tracking.uri`, or SQLite under `paths.home`."""
-    return config.get(TrackingSettings).uri or f"sqlite:///{config.get(Paths).root / 'tracking' / 'mlflow.db'}"
+    database = config.get(Paths).root / "tracking" / "mlflow.db"
+    return config.get(TrackingSettings).uri or f"sqlite:///{database}"
 
 
 def _log(
@@ -60,18 +61,16 @@ def _log(
         for key, value in config.get(section).model_dump().items()
     }
     parameters = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
-    metrics = [
-        Metric(_mlflow_name(key), value, 0, int(row["epoch"]))  # timestamp 0: the steps are epochs
+    # (metric, value, epoch)
+    curves = [
+        (key, value, int(row["epoch"]))
         for row in read_jsonl(run.folder / HISTORY)
         for key, value in row.items()
         if key not in ("epoch", "started_at")
     ]
-    metrics += [Metric(_mlflow_name(key), value, 0, 0) for key, value in final_metrics.items()]
+    curves += [(key, value, 0) for key, value in final_metrics.items()]
+    # MLflow allows no @ in names; timestamp 0, for the steps are epochs.
+    metrics = [Metric(key.replace("@", "_at_"), value, 0, epoch) for key, value, epoch in curves]
     tags = {"model": run.model, "dt": run.day.isoformat(), "backend": backend, "workers": str(workers)}
     client.log_batch(mlflow_run_id, metrics, parameters, [RunTag(key, value) for key, value in tags.items()])
     client.set_terminated(mlflow_run_id)
-
-
-def _mlflow_name(metric: str) -> str:
-    """The metric's name in MLflow, which allows no @."""
-    return metric.replace("@", "_at_")

@@ -17,12 +17,13 @@ from conf.cli import one_of
 from conf.runs import Run, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
+from training.evaluate import import_metrics
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
 from training.launch.worker_jobs import ERROR, FINAL
 from training.loop import Job
 from training.models import model_named
-from training.settings import TransferSettings
+from training.settings import TrainSettings, TransferSettings
 from training.tasks.task import table_metrics
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,12 @@ def run(config: Config, models: Sequence[str], day: date, options: TrainOptions)
 
     Raises:
         UsageError: an unknown model or backend.
-        UserError: the day has no training set, nothing is to be resumed, or a worker failed; the message says how to
-            go on.
+        UserError: the day has no training set, nothing is to be resumed, a metric of `train.metrics` can't be
+            imported, or a worker failed; the message says how to go on.
     """
     model_entries = [model_named(model) for model in models]
     one_of("backend", options.backend, BACKENDS)
+    import_metrics(config.get(TrainSettings).metrics)  # refused here, no workers start in vain
     datasets = [open_dataset(config, model.task, day) for model in model_entries]
     with ExitStack() as stack:
         # All run folders are open until the last model is trained: an error marks every one as unfinished.

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from conf import UserError
+from training.compat import exclude_from_ddp
+
 T = TypeVar("T")
 
 
@@ -88,7 +91,7 @@ class LocalWorker:
         return value
 
     def report(self, metrics: dict[str, float]) -> None:
-        pass
+        """Nothing: no launcher waits for it."""
 
 
 class TorchWorker:
@@ -102,11 +105,11 @@ class TorchWorker:
         self._object_group = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        from training.nn.sharded_embedding import prepare_for_ddp
+        from training.nn.sharded_embedding import sharded_modules
 
         if self.world_size == 1:
             return module, optimizer  # DDP would only copy every gradient
-        prepare_for_ddp(module)
+        exclude_from_ddp(module, [f"{name}.weight" for name, _ in sharded_modules(module)])
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
         return nn.parallel.DistributedDataParallel(
             module, forward_sync_buffers=False, gradient_as_bucket_view=True
@@ -135,7 +138,7 @@ class TorchWorker:
         return values[0]
 
     def report(self, metrics: dict[str, float]) -> None:
-        pass
+        """Nothing: a launcher that wants metrics has a worker of its own."""
 
 
 class RayWorker(TorchWorker):
@@ -173,9 +176,10 @@ class HorovodWorker:
         self.device = local_device(hvd.local_rank())
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
-        from training.nn.sharded_embedding import refuse_on_horovod
+        from training.nn.sharded_embedding import sharded_modules
 
-        refuse_on_horovod(module)
+        if sharded_modules(module):  # Horovod averages every parameter
+            raise UserError("net.sharded works with --backend ray and spark; Horovod has every worker hold all rows")
         # Horovod can't broadcast booleans; ours, `is_item` of the item catalog, every rank loads from the same file.
         parameters = {name: value for name, value in module.state_dict().items() if value.dtype != torch.bool}
         self._hvd.broadcast_parameters(parameters, root_rank=0)
@@ -189,7 +193,8 @@ class HorovodWorker:
 
     def mean(self, value: float) -> float:
         # The name pairs up the ranks' calls; all ranks make them in the same order.
-        return float(self._hvd.allreduce(torch.tensor(value, dtype=torch.float64), name="mean"))
+        mean = self._hvd.allreduce(torch.tensor(value, dtype=torch.float64), name="mean")
+        return float(mean)
 
     def gather(self, value: T) -> list[T]:
         values: list[T] = self._hvd.allgather_object(value, name="gather")  # it has no gather to one rank
@@ -200,4 +205,4 @@ class HorovodWorker:
         return shared
 
     def report(self, metrics: dict[str, float]) -> None:
-        pass
+        """Nothing: Horovod starts processes and asks them for no metrics."""

@@ -7,7 +7,7 @@ from typing import Any
 from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl
 from training.finished.limits import Limit, sign_of
-from training.finished.trained import TrainedModel, batches_of, latency_ms, load_trained_model, size_mb
+from training.finished.trained import TrainedModel, batches_of, latency_ms, load_trained_model, stored_mb
 from training.inputs.batch import Batch
 from training.inputs.sampling import is_train_dev
 from training.saved import NET
@@ -88,4 +88,5 @@ def _valid_metrics(config: Config, run_id: str, folder: Path) -> dict[str, Any]:
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "valid"]
     metrics = {row["metric"] if row["k"] is None else f"{row['metric']}@{row['k']}": row["value"] for row in rows}
     trained = load_trained_model(config, run_id)
-    return {"run_id": run_id, **metrics, "latency_ms": latency_ms(trained), "size_mb": size_mb(trained.net)}
+    size_mb = stored_mb(trained.net.state_dict())
+    return {"run_id": run_id, **metrics, "latency_ms": latency_ms(trained), "size_mb": size_mb}

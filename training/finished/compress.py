@@ -5,6 +5,7 @@ Distillation is training: `millrace train small --teacher RUN`.
 
 import copy
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from conf import Config, UserError
 from conf.cli import one_of
 from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
-from training.finished.trained import TrainedModel, latency_ms, load_trained_model, size_mb, stored_mb
+from training.finished.trained import TrainedModel, latency_ms, load_trained_model, stored_mb
 from training.saved import save_model
 from training.tasks.task import table_metrics
 
@@ -48,7 +49,7 @@ def run(config: Config, run_id: str, how: str, amount: float) -> dict[str, Any]:
             table = table_metrics(before.task, metrics)
             logged = {name: value for name, value in table.items() if name != "rows" and "@" not in name}
             run.log_metrics("train", split, logged, int(metrics["rows"]))
-    report |= {"size_mb_before": size_mb(before.net), "size_mb_after": size}
+    report |= {"size_mb_before": stored_mb(before.net.state_dict()), "size_mb_after": size}
     return {**report, "latency_ms_before": latency_ms(before), "latency_ms_after": latency_ms(after)}
 
 
@@ -67,21 +68,21 @@ def _compressed(before: TrainedModel, how: str, amount: float, folder: Path) -> 
         weights = {name: v.half() if v.is_floating_point() else v for name, v in net.state_dict().items()}
         net.load_state_dict(weights)
     save_model(folder, before.model, weights, before.data.inputs, before.config)
-    return before.with_net(net), stored_mb(weights)
+    return replace(before, net=net), stored_mb(weights)
 
 
+@torch.no_grad()
 def prune(net: nn.Module, share: float) -> None:
     """Set the weights of smallest magnitude to 0, the same `share` of each matrix (Han et al. 2015); in place.
 
     Biases and norms stay. The net is not trained again afterwards.
     """
-    with torch.no_grad():
-        for weight in net.parameters():
-            if weight.ndim > 1:
-                smallest = int(share * weight.numel())
-                if smallest:
-                    bound = weight.abs().flatten().kthvalue(smallest).values
-                    weight.mul_(weight.abs() > bound)
+    matrices = [weight for weight in net.parameters() if weight.ndim > 1]
+    for weight in matrices:
+        smallest = int(share * weight.numel())
+        if smallest:  # `kthvalue` counts from 1
+            bound = weight.abs().flatten().kthvalue(smallest).values
+            weight.mul_(weight.abs() > bound)
 
 
 def factorise(net: nn.Module, share: float) -> nn.Module:
@@ -120,8 +121,8 @@ def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
 def _factorised(before: TrainedModel, share: float, folder: Path) -> tuple[TrainedModel, float]:
     """The factorised model and its size; saved as ONNX, for its layers are no longer those of the model's builder."""
     net = factorise(copy.deepcopy(before.net), share)
-    (folder / FILE).write_bytes(onnx_bytes(net, _example_inputs(before)))
-    return before.with_net(net), size_mb(net)
+    (folder / FILE).write_bytes(_as_onnx(net, before))
+    return replace(before, net=net), stored_mb(net.state_dict())
 
 
 def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]:
@@ -136,12 +137,14 @@ def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
         full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
-        full.write_bytes(onnx_bytes(before.net, _example_inputs(before)))
+        full.write_bytes(_as_onnx(before.net, before))
         # Folds constants and infers shapes: fewer nodes are left to quantise.
         quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
         quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
-    return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
+    return replace(before, net=OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 
-def _example_inputs(trained: TrainedModel) -> tuple[torch.Tensor, ...]:
-    return trained.task.model_inputs(trained.batch()[:64], trained.data.inputs)
+def _as_onnx(net: nn.Module, trained: TrainedModel) -> bytes:
+    """`net` as an ONNX file, traced with a few of the rows that `trained` reads."""
+    model_inputs = trained.task.model_inputs(trained.batch()[:64], trained.data.inputs)
+    return onnx_bytes(net, model_inputs)

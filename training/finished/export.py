@@ -35,7 +35,7 @@ def export(trained: TrainedModel) -> Path:
     batch = batch[: min(rows, 64)]
     model_inputs = trained.task.model_inputs(batch, trained.data.inputs)
     write_atomically(path, onnx_bytes(trained.net, model_inputs))
-    outputs = _run_session(onnx_session(path), model_inputs)
+    outputs = OnnxNet(path)(*model_inputs).numpy()
     with torch.no_grad():
         expected = trained.net(*model_inputs).numpy()
     error = float(np.abs(outputs - expected).max() / max(1.0, float(np.abs(expected).max())))
@@ -67,14 +67,6 @@ def onnx_bytes(net: torch.nn.Module, model_inputs: tuple[torch.Tensor, ...]) -> 
     return buffer.getvalue()
 
 
-def _run_session(session: Any, model_inputs: tuple[torch.Tensor, ...]) -> NDArray[np.float32]:
-    # The exporter drops inputs that no output depends on, so they are matched by name.
-    names = [graph_input.name for graph_input in session.get_inputs()]
-    feeds = {name: model_inputs[int(name.removeprefix(INPUT))].numpy() for name in names}
-    outputs: NDArray[np.float32] = session.run(None, feeds)[0]
-    return outputs
-
-
 def onnx_session(path: Path) -> Any:
     """ONNX Runtime's session of a file, on the CPU."""
     import onnxruntime
@@ -92,4 +84,8 @@ class OnnxNet(torch.nn.Module):
         self._session = onnx_session(path)
 
     def forward(self, *model_inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(_run_session(self._session, model_inputs))
+        # The exporter drops inputs that no output depends on, so they are matched by name.
+        names = [graph_input.name for graph_input in self._session.get_inputs()]
+        feeds = {name: model_inputs[int(name.removeprefix(INPUT))].numpy() for name in names}
+        outputs: NDArray[np.float32] = self._session.run(None, feeds)[0]
+        return torch.from_numpy(outputs)

@@ -47,4 +47,5 @@ class Limit:
 
 def sign_of(metric: str) -> int:
     """-1 for a metric of which smaller is better, else 1: the best value is the largest of sign × value."""
-    return -1 if metric in SMALLER_IS_BETTER or metric.startswith("log_loss") else 1
+    is_loss = metric in SMALLER_IS_BETTER or metric.startswith("log_loss")
+    return -1 if is_loss else 1

@@ -15,9 +15,7 @@ import pyarrow.parquet as pq
 from conf import Config, UserError
 from conf.runs import PREDICTIONS, start_run
 from training.finished.trained import TrainedModel, batches_of, load_newest_model, load_trained_model
-from training.inputs.batch import Batch
 from training.inputs.dataset import item_names
-from training.tasks.task import Floats
 
 SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.string()), ("score", pa.float64())])
 
@@ -51,14 +49,12 @@ def _write(trained: TrainedModel, split: str, k: int, path: Path) -> int:
     keys = _keys(trained.data.folder / split, trained.task.row_key)
     names = _item_names(trained) if trained.task.needs_item_catalog else None
     objective = trained.objective
-
-    def predict(batch: Batch) -> Floats:
-        return objective.predict(batch).numpy()
-
     start = num_predictions = 0
     with pq.ParquetWriter(path, SCHEMA) as out:
         for batch in batches_of(trained, split):
-            answers, scores = trained.task.answer(trained.net, batch, trained.data.inputs, k, predict)
+            answers, scores = trained.task.answer(
+                trained.net, batch, trained.data.inputs, k, lambda rows: objective.predict(rows).numpy()
+            )
             table = _as_table(keys[start : start + len(batch)], answers, scores, names)
             start, num_predictions = start + len(batch), num_predictions + len(table)
             out.write_table(table)

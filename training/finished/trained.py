@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -54,12 +54,8 @@ class TrainedModel:
 
     @property
     def objective(self) -> Objective:
-        # Not a field: `with_net` gives another net, and an objective costs nothing to build.
+        # Not a field: `dataclasses.replace` gives another net, and an objective costs nothing to build.
         return Objective(self.net, self.task, self.data.inputs, self.config).eval()
-
-    def with_net(self, net: nn.Module) -> "TrainedModel":
-        """The same run with another net in place of its own, such as a compressed one."""
-        return replace(self, net=net)
 
     def batch(self, split: str = "valid") -> Batch:
         """The first batch of a split; rows of weight 0 at its end are padding."""
@@ -102,11 +98,6 @@ def latency_ms(trained: TrainedModel, repeats: int = 50) -> float:
             durations.append(time.perf_counter() - started)
     # The median: the first calls are slower, for memory is allocated then.
     return float(np.median(durations) * 1000)
-
-
-def size_mb(net: nn.Module) -> float:
-    """Megabytes of a net's weights and buffers, as `stored_mb` counts them."""
-    return stored_mb(net.state_dict())
 
 
 def stored_mb(weights: Mapping[str, Tensor]) -> float:

@@ -1,5 +1,6 @@
 """Columns of a data set, and the batch of tensors that they become."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,32 +112,22 @@ class Batch:
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Batch":
         """The `rows`, in that order; a slice shares memory with this batch."""
+        return self._map(lambda tensor: tensor[rows], lambda ids: ids[rows])
+
+    def _map(self, of_tensor: Callable[[Tensor], Tensor], of_lists: Callable[[IdLists], IdLists]) -> "Batch":
+        """A batch of the same columns: `of_tensor` of each tensor, `of_lists` of each column of lists."""
+        lists = tuple(of_lists(ids) for ids in self.lists)
+        image = None if self.image is None else of_tensor(self.image)
         return Batch(
-            self.sparse[rows],
-            self.dense[rows],
-            self.label[rows],
-            self.weight[rows],
-            tuple(ids[rows] for ids in self.lists),
-            None if self.image is None else self.image[rows],
+            of_tensor(self.sparse), of_tensor(self.dense), of_tensor(self.label), of_tensor(self.weight), lists, image
         )
 
     def to(self, device: torch.device) -> "Batch":
         """The same rows on `device`; the batch itself on the CPU, where it was read."""
         if device.type == "cpu":
             return self
-
-        def move(tensor: Tensor) -> Tensor:
-            # Lets the copies of one batch queue up on a GPU's stream; later work on the stream waits for them.
-            return tensor.to(device, non_blocking=True)
-
-        return Batch(
-            move(self.sparse),
-            move(self.dense),
-            move(self.label),
-            move(self.weight),
-            tuple(ids.to(device) for ids in self.lists),
-            None if self.image is None else move(self.image),
-        )
+        # Not blocking: the copies of one batch queue up on a GPU's stream, and later work on the stream waits for them.
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda ids: ids.to(device))
 
     def pad_to(self, num_rows: int) -> "Batch":
         """This batch, filled up to `num_rows` rows with `padding`."""
@@ -145,19 +136,8 @@ class Batch:
 
     def padding(self, num_rows: int) -> "Batch":
         """`num_rows` rows of zeros, weight included, with the shapes of this batch."""
-
-        def zeros(tensor: Tensor) -> Tensor:
-            return tensor.new_zeros((num_rows, *tensor.shape[1:]))
-
-        no_ids, offsets = torch.zeros(0, dtype=torch.int64), torch.zeros(num_rows + 1, dtype=torch.int64)
-        return Batch(
-            zeros(self.sparse),
-            zeros(self.dense),
-            zeros(self.label),
-            zeros(self.weight),
-            tuple(IdLists(no_ids, offsets) for _ in self.lists),
-            None if self.image is None else zeros(self.image),
-        )
+        empty = IdLists(torch.zeros(0, dtype=torch.int64), torch.zeros(num_rows + 1, dtype=torch.int64))
+        return self._map(lambda tensor: tensor.new_zeros((num_rows, *tensor.shape[1:])), lambda _: empty)
 
     @staticmethod
     def concat(parts: "list[Batch]") -> "Batch":

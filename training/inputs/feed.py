@@ -153,8 +153,12 @@ def _read_selections(spec: FeedSpec, selections: list[RowSelection]) -> Iterator
     for selection, new in zip(selections, is_new, strict=True):
         if new:
             group = next(groups)
-        is_whole = len(selection) == len(group) and isinstance(selection.rows, range)
-        yield group if is_whole else group[selection.index]
+        rows = selection.rows
+        if isinstance(rows, range):
+            # A slice makes views instead of copies, and a whole row group needs neither.
+            yield group if len(rows) == len(group) else group[rows.start : rows.stop]
+        else:
+            yield group[rows]
 
 
 def _read_groups(spec: FeedSpec, groups: list[int]) -> Iterator[Batch]:

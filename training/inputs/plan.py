@@ -32,11 +32,6 @@ class RowSelection:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def index(self) -> "slice | NDArray[np.int64]":
-        """`rows` as an index of arrays and tensors: a range becomes a slice, which makes views instead of copies."""
-        return slice(self.rows.start, self.rows.stop) if isinstance(self.rows, range) else self.rows
-
 
 @dataclass(frozen=True)
 class Block:
@@ -87,12 +82,13 @@ class EpochPlan:
         first, skip = divmod(steps_done * self.batch_size, self._block_size)
         for number, rows in enumerate(_split_by_size(share, self._block_size)):
             if number >= first:
-                yield Block(rows, self._shuffle_seed(stage, rank, number), skip if number == first else 0)
+                yield self._block(rows, (stage, rank, number), skip if number == first else 0)
 
     @property
     def _block_size(self) -> int:
         """Whole batches, so that no batch crosses the end of a block."""
-        return max(1, (self.shuffle_rows or UNSHUFFLED_BLOCK) // self.batch_size) * self.batch_size
+        num_batches = (self.shuffle_rows or UNSHUFFLED_BLOCK) // self.batch_size
+        return max(1, num_batches) * self.batch_size  # of a buffer below a batch's size, one batch
 
     def _current_stage(self) -> tuple[int, int, list[RowSelection]]:
         """Number of the stage (ranks at work without a change), steps made in it, and the rows it began with."""
@@ -119,11 +115,13 @@ class EpochPlan:
                 if number > first:
                     remaining += rows  # a block that was not begun
                 elif number == first:
-                    remaining += _unread(Block(rows, self._shuffle_seed(stage, rank, number), skip))
+                    remaining += _unread(self._block(rows, (stage, rank, number), skip))
         return remaining
 
-    def _shuffle_seed(self, stage: int, rank: int, number: int) -> tuple[int, ...] | None:
-        return (self.seed, self.epoch, stage, rank, number) if self.shuffle_rows else None
+    def _block(self, rows: list[RowSelection], key: tuple[int, int, int], skip: int) -> Block:
+        """The block of `rows` with the `key` (stage, rank, number), from which the seed of its shuffle follows."""
+        shuffle_seed = (self.seed, self.epoch, *key) if self.shuffle_rows else None
+        return Block(rows, shuffle_seed, skip)
 
 
 def _split_evenly(selections: Sequence[RowSelection], num_shares: int) -> list[list[RowSelection]]:

@@ -54,11 +54,9 @@ class Inputs:
         Left out besides the item's own fields: its position in the list, and crosses of user and item, whose names end
         in the item's field (`user_tag_category`).
         """
-        return tuple(
-            i
-            for i, name in enumerate(self.sparse)
-            if name not in (*ITEM_FIELDS, "position") and not name.endswith("_category")
-        )
+        item_fields = (*ITEM_FIELDS, "position")
+        is_of_item = [name in item_fields or name.endswith("_category") for name in self.sparse]
+        return tuple(i for i, of_item in enumerate(is_of_item) if not of_item)
 
     @property
     def num_items(self) -> int:
@@ -72,7 +70,8 @@ class Inputs:
     @classmethod
     def load(cls, folder: Path) -> "Inputs":
         """The inputs that `save` wrote."""
-        return cls.from_dict(json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8")))
+        values = json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8"))
+        return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Inputs":

@@ -60,6 +60,7 @@ def save(job: Job) -> Path:
 def load(path: Path) -> Job:
     """The job that `save` wrote to `path`, with defaults for all settings that it does not hold."""
     about = json.loads(path.read_text(encoding="utf-8"))
+    start_from, teacher = (Path(about[name]) if about[name] else None for name in ("start_from", "teacher"))
     return Job(
         Config(about["profile"], about["settings"]),
         about["model"],
@@ -68,8 +69,8 @@ def load(path: Path) -> Job:
         Inputs.from_dict(about["inputs"]),
         _columns(about["columns"]),
         about["version"],
-        _path(about["start_from"]),
-        _path(about["teacher"]),
+        start_from,
+        teacher,
     )
 
 
@@ -77,7 +78,3 @@ def _columns(values: dict[str, Any]) -> Columns:
     # JSON has lists for tuples, which would make the frozen dataclass unhashable.
     arguments: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
     return Columns(**arguments)
-
-
-def _path(text: Any) -> Path | None:
-    return None if text is None else Path(text)

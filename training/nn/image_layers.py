@@ -44,7 +44,9 @@ def scaled_width(channels: int, settings: NetSettings) -> int:
 
 def norm_layer(channels: int, settings: NetSettings) -> nn.Module:
     """Batch norm, or group norm (Wu and He 2018), whose statistics do not depend on the size of the batch."""
-    return nn.GroupNorm(min(32, channels // 4), channels) if settings.group_norm else nn.BatchNorm2d(channels)
+    if settings.group_norm:
+        return nn.GroupNorm(min(32, channels // 4), channels)  # 32 groups, as in the paper, of 4 channels or more
+    return nn.BatchNorm2d(channels)
 
 
 def conv_block(before: int, after: int, kernel: int, settings: NetSettings, *, stride: int = 1) -> nn.Sequential:

@@ -26,12 +26,14 @@ class ItemCatalog(nn.Module):
     def load(self, path: Path) -> None:
         """Fill the buffers from the npz file that `write_item_catalog` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            # Add-one smoothing: an item that was never chosen can still be sampled as a negative.
-            q = np.where(arrays["is_item"], arrays["counts"].astype(np.float64) + 1.0, 0.0)
-            self.is_item.copy_(torch.from_numpy(arrays["is_item"]))
-            self.fields.copy_(torch.from_numpy(arrays["fields"]))
-            self.log_q.copy_(torch.from_numpy(np.log(np.maximum(q / q.sum(), 1e-12))))
+            is_item, fields, counts = (arrays[name] for name in ("is_item", "fields", "counts"))
+        # Add-one smoothing: an item that was never chosen can still be sampled as a negative.
+        q = np.where(is_item, counts.astype(np.float64) + 1.0, 0.0)  # (items,)
+        self.is_item.copy_(torch.from_numpy(is_item))
+        self.fields.copy_(torch.from_numpy(fields))
+        self.log_q.copy_(torch.from_numpy(np.log(np.maximum(q / q.sum(), 1e-12))))
 
     def sample(self, num_samples: int) -> Tensor:
         """(num_samples,) ids of items, drawn with replacement by how often each was chosen."""
-        return torch.multinomial(self.log_q.exp() * self.is_item, num_samples, replacement=True)
+        q = self.log_q.exp() * self.is_item  # (items,) 0 for ids that are no item
+        return torch.multinomial(q, num_samples, replacement=True)

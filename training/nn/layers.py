@@ -91,7 +91,9 @@ def pairwise_products(v: Tensor) -> Tensor:
 
     As ½ (|Σ_i v_i|² − Σ_i |v_i|²), which costs O(F·D) instead of O(F²·D) (Rendle 2010, lemma 3.1).
     """
-    return 0.5 * (v.sum(dim=1).square() - v.square().sum(dim=1)).sum(dim=1)
+    square_of_sum = v.sum(dim=1).square()  # (B, D)
+    sum_of_squares = v.square().sum(dim=1)  # (B, D)
+    return 0.5 * (square_of_sum - sum_of_squares).sum(dim=1)
 
 
 def concat_features(v: Tensor, dense: Tensor) -> Tensor:

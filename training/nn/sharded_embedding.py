@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from conf import UserError
-from training.compat import exclude_from_ddp
 from training.nn.layers import FieldEmbedding
 
 
@@ -21,7 +19,9 @@ class ShardedEmbedding(nn.Module):
 
     def __init__(self, full: nn.Embedding) -> None:
         super().__init__()
-        self.num_rows, self.world_size = full.num_embeddings, _world_size()
+        self.num_rows = full.num_embeddings
+        is_distributed = dist.is_available() and dist.is_initialized()
+        self.world_size = dist.get_world_size() if is_distributed else 1
         self.rank = dist.get_rank() if self.world_size > 1 else 0
         # ⌈N/W⌉; the last rows of the last ranks may be padding, for gathering needs shards of one size.
         self.rows_per_rank = -(-self.num_rows // self.world_size)
@@ -75,15 +75,9 @@ def shard_tables(net: nn.Module) -> None:
             module.table = ShardedEmbedding(module.table)  # type: ignore[assignment]
 
 
-def prepare_for_ddp(net: nn.Module) -> None:
-    """Have DistributedDataParallel leave the shards alone: it would average rows of different ids."""
-    exclude_from_ddp(net, [f"{name}.weight" for name, _ in _sharded_modules(net)])
-
-
-def refuse_on_horovod(net: nn.Module) -> None:
-    """Raises UserError where tables are sharded: Horovod would average rows of different ids, and can't be told."""
-    if _sharded_modules(net):
-        raise UserError("net.sharded works with --backend ray and spark; Horovod has every worker hold all rows")
+def sharded_modules(net: nn.Module) -> list[tuple[str, ShardedEmbedding]]:
+    """The sharded tables of `net` with their names: averaging their weights would mix rows of different ids."""
+    return [(name, module) for name, module in net.named_modules() if isinstance(module, ShardedEmbedding)]
 
 
 def clip_grad_norm(net: nn.Module, max_norm: float) -> None:
@@ -92,12 +86,12 @@ def clip_grad_norm(net: nn.Module, max_norm: float) -> None:
     By the norm of its own rows, each rank would scale by another factor, and the weights that all share would drift
     apart. Every rank must call it.
     """
-    shards = [module.weight for _, module in _sharded_modules(net)]
-    if not shards or _world_size() == 1:
+    tables = [module for _, module in sharded_modules(net)]
+    if not tables or tables[0].world_size == 1:
         nn.utils.clip_grad_norm_(net.parameters(), max_norm)
         return
-    shard_ids = {id(weight) for weight in shards}
-    sharded_square, shared_square = (torch.zeros((), device=shards[0].device) for _ in range(2))
+    shard_ids = {id(table.weight) for table in tables}  # tensors compare by element
+    sharded_square, shared_square = (torch.zeros((), device=tables[0].weight.device) for _ in range(2))
     for weight in net.parameters():
         if weight.grad is not None:
             square = weight.grad.square().sum()
@@ -115,7 +109,7 @@ def clip_grad_norm(net: nn.Module, max_norm: float) -> None:
 def gather_weights(net: nn.Module) -> dict[str, Tensor]:
     """The state of `net` with full tables in place of shards; every rank must call it."""
     state = dict(net.state_dict())
-    for name, module in _sharded_modules(net):
+    for name, module in sharded_modules(net):
         state[f"{name}.weight"] = module.gather(module.weight.detach())
     return state
 
@@ -123,7 +117,7 @@ def gather_weights(net: nn.Module) -> dict[str, Tensor]:
 def load_full_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load a state with full tables, of which this rank takes its rows."""
     state = dict(weights)
-    for name, module in _sharded_modules(net):
+    for name, module in sharded_modules(net):
         state[f"{name}.weight"] = module.shard_of(weights[f"{name}.weight"])
     net.load_state_dict(state)
 
@@ -153,14 +147,10 @@ def shard_optimizer_state(
     return optimizer_state
 
 
-def _sharded_modules(net: nn.Module) -> list[tuple[str, ShardedEmbedding]]:
-    return [(name, module) for name, module in net.named_modules() if isinstance(module, ShardedEmbedding)]
-
-
 def _sharded_parameters(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[int, ShardedEmbedding]]:
     """Each sharded table with its number in the optimizer's state, which counts parameters over its groups."""
     order = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
-    return [(order.index(id(m.weight)), m) for _, m in _sharded_modules(net) if id(m.weight) in order]
+    return [(order.index(id(m.weight)), m) for _, m in sharded_modules(net) if id(m.weight) in order]
 
 
 def _all_gather(tensor: Tensor) -> Tensor:
@@ -168,7 +158,3 @@ def _all_gather(tensor: Tensor) -> Tensor:
     tensors = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(tensors, tensor.contiguous())
     return torch.stack(tensors)
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

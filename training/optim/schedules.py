@@ -56,4 +56,7 @@ def _count_plateaus(losses: Sequence[float], patience: int) -> int:
 
 def epochs_without_gain(losses: Sequence[float]) -> int:
     """Epochs since the one with the smallest loss (the first of equals), for early stopping; 0 without any."""
-    return len(losses) - 1 - min(range(len(losses)), key=losses.__getitem__) if losses else 0
+    if not losses:
+        return 0
+    best_epoch = min(range(len(losses)), key=losses.__getitem__)
+    return len(losses) - 1 - best_epoch

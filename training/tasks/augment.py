@@ -25,25 +25,27 @@ def augment(image: Tensor, settings: AugmentSettings) -> Tensor:
 
 def flip(image: Tensor, _: float) -> Tensor:
     """Mirror half of the images left to right."""
-    return torch.where(_uniform(image, 0, 1) < 0.5, image.flip(3), image)
+    is_mirrored = _uniform(image, 0, 1) < 0.5  # (B, 1, 1, 1)
+    return torch.where(is_mirrored, image.flip(3), image)
 
 
 def rotate(image: Tensor, degrees: float) -> Tensor:
     """Rotate about the centre by up to `degrees` either way."""
-    return _affine(image, angle=_uniform(image, -1, 1).flatten() * math.radians(degrees))
+    angle = _uniform(image, -1, 1).flatten() * math.radians(degrees)  # (B,)
+    return _affine(image, angle=angle)
 
 
 def shift(image: Tensor, share: float) -> Tensor:
     """Move by up to a share of width and height either way; the border pixels are repeated."""
     # Twice, for the grid's coordinates run from −1 to 1.
-    return _affine(
-        image, x=2 * share * _uniform(image, -1, 1).flatten(), y=2 * share * _uniform(image, -1, 1).flatten()
-    )
+    x, y = (2 * share * _uniform(image, -1, 1).flatten() for _ in range(2))  # (B,) each
+    return _affine(image, x=x, y=y)
 
 
 def zoom(image: Tensor, share: float) -> Tensor:
     """Enlarge or shrink about the centre by up to a share."""
-    return _affine(image, scale=1 + share * _uniform(image, -1, 1).flatten())
+    scale = 1 + share * _uniform(image, -1, 1).flatten()  # (B,)
+    return _affine(image, scale=scale)
 
 
 def pad(image: Tensor, pixels: float) -> Tensor:

@@ -17,7 +17,9 @@ from training.tasks.task import Floats, Names, Predict
 
 @dataclass(frozen=True)
 class Classification:
-    """One class a row. Models give scores (rows, classes); predictions are their softmax.
+    """One class a row. Models give scores (rows, classes), for `loss.name=ctc` (rows, steps, 1 + classes).
+
+    Predictions are probabilities (rows, classes).
 
     Args:
         kind: covers or titles.
@@ -46,7 +48,10 @@ class Classification:
         return math.log(len(inputs.classes))
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
-        return functional.softmax(net(*self.model_inputs(batch, inputs)), dim=1)
+        scores: Tensor = net(*self.model_inputs(batch, inputs))  # (rows, classes), or of each step for `ctc`
+        if scores.ndim == 3:
+            scores = losses.ctc_class_scores(scores)
+        return functional.softmax(scores, dim=1)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
         # (rows,) probability of the true class; at least 1e-12, whose −log is 28

@@ -12,11 +12,11 @@ from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
 from training.tasks import losses
-from training.tasks.task import Floats, Names, Predict
+from training.tasks.task import FeatureInputs, Floats, Names, Predict
 
 
 @dataclass(frozen=True)
-class Click:
+class Click(FeatureInputs):
     """Whether an impression is clicked. Models give logits (rows,); predictions are probabilities (rows, 1).
 
     Args:
@@ -30,10 +30,6 @@ class Click:
     needs_item_catalog: bool = False
     loss_metric: str = "log_loss"
 
-    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
-        # (rows, fields), (rows, dense), and each list as (rows, list_length)
-        return (batch.sparse, batch.dense, *(ids.to_padded(inputs.list_length) for ids in batch.lists))
-
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         loss_of = losses.loss_named(losses.BINARY, settings.name, "clicks")
         return loss_of(net(*self.model_inputs(batch, inputs)), batch.label, settings)
@@ -42,10 +38,13 @@ class Click:
         return math.log(2) * len(self.labels)  # p = 1/2 for every column of labels
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
-        return torch.sigmoid(net(*self.model_inputs(batch, inputs))).unsqueeze(1)
+        scores: Tensor = net(*self.model_inputs(batch, inputs))  # (rows,), or (rows, labels) of several labels
+        return torch.sigmoid(scores.unsqueeze(1) if scores.ndim == 1 else scores)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
-        return label_metrics(predictions[:, 0], labels)
+        # Of clicks alone, unweighted, whatever else is learned from: so that all click models compare.
+        clicks = labels if labels.ndim == 1 else labels[:, 0]  # (rows,)
+        return label_metrics(predictions[:, 0], clicks)
 
     def answer(self, net: nn.Module, batch: Batch, inputs: Inputs, k: int, predict: Predict) -> tuple[Names, Floats]:
         predictions = predict(batch)
@@ -66,10 +65,6 @@ class EngagedClick(Click):
         click, like = batch.label[:, 0], batch.label[:, 1].nan_to_num()  # a like is NaN where nothing was opened
         loss_of = losses.loss_named(losses.BINARY, settings.name, "clicks")
         return loss_of(net(*self.model_inputs(batch, inputs)), click, settings) * (1 + click * like)
-
-    def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
-        # Of clicks alone, unweighted, to compare with other click models.
-        return label_metrics(predictions[:, 0], labels[:, 0])
 
 
 def label_metrics(probabilities: Floats, labels: Floats) -> dict[str, float]:

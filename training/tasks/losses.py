@@ -5,7 +5,7 @@ al. 2016; CTC, Graves et al. 2006.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,6 @@ Loss = Callable[[Tensor, Tensor, LossSettings], Tensor]
 # --- binary: of a score and a label 0 or 1, any shape, element by element ---
 
 
-def cross_entropy(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """−log σ(s) of a positive, −log(1 − σ(s)) of a negative: the log loss of the predicted probability."""
-    # Of logits, not of σ(s): the logarithm of a saturated sigmoid would be infinite.
-    return functional.binary_cross_entropy_with_logits(score, label, reduction="none")
-
-
 def focal(score: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
     """−α_t (1 − p_t)^γ log p_t, p_t being the probability of the true label, α_t = α or 1 − α (Lin et al., eq. 5)."""
     cross_entropies = functional.binary_cross_entropy_with_logits(score, label, reduction="none")
@@ -36,42 +30,25 @@ def focal(score: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
     return alpha * (1 - p_true) ** settings.focal_gamma * cross_entropies
 
 
-def hinge(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """max(0, 1 − y s), y being −1 or 1: the loss of support vector machines."""
-    return functional.relu(1 - (2 * label - 1) * score)
-
-
-def mse(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """(σ(s) − y)²: of the probability, not of the logit, so it is the Brier score."""
-    return (torch.sigmoid(score) - label).square()
-
-
-def mae(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """|σ(s) − y|, of the probability; its minimum is the median, so probabilities end near 0 and 1."""
-    return (torch.sigmoid(score) - label).abs()
-
-
-def exponential(score: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """exp(−y s), y being −1 or 1: the loss of AdaBoost, which grows without bound for outliers."""
-    return torch.exp(-(2 * label - 1) * score)
-
-
 BINARY: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
+    # −log σ(s) of a positive, −log(1 − σ(s)) of a negative: the log loss of the predicted probability.
+    # Of logits, not of σ(s): the logarithm of a saturated sigmoid would be infinite.
+    "cross_entropy": lambda score, label, _: functional.binary_cross_entropy_with_logits(
+        score, label, reduction="none"
+    ),
     "focal": focal,
-    "hinge": hinge,
-    "mse": mse,
-    "mae": mae,
-    "exponential": exponential,
+    # max(0, 1 − y s), y being −1 or 1: the loss of support vector machines.
+    "hinge": lambda score, label, _: functional.relu(1 - (2 * label - 1) * score),
+    # (σ(s) − y)²: of the probability, not of the logit, so it is the Brier score.
+    "mse": lambda score, label, _: (torch.sigmoid(score) - label).square(),
+    # |σ(s) − y|, of the probability; its minimum is the median, so probabilities end near 0 and 1.
+    "mae": lambda score, label, _: (torch.sigmoid(score) - label).abs(),
+    # exp(−y s), y being −1 or 1: the loss of AdaBoost, which grows without bound for outliers.
+    "exponential": lambda score, label, _: torch.exp(-(2 * label - 1) * score),
 }
 
 
 # --- multi-class: of scores (rows, classes) and the number of the true class (rows,), int64 ---
-
-
-def softmax_cross_entropy(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
-    """−log softmax(s) of the true class; `loss.smoothing` spreads a share of the target evenly over all classes."""
-    return functional.cross_entropy(scores, label, reduction="none", label_smoothing=settings.smoothing)
 
 
 def softmax_focal(scores: Tensor, label: Tensor, settings: LossSettings) -> Tensor:
@@ -80,15 +57,42 @@ def softmax_focal(scores: Tensor, label: Tensor, settings: LossSettings) -> Tens
     return (1 - torch.exp(-cross_entropies)) ** settings.focal_gamma * cross_entropies
 
 
-def multi_class_hinge(scores: Tensor, label: Tensor, _: LossSettings) -> Tensor:
-    """Σ over the other classes of max(0, 1 − s_true + s), over the number of classes (Weston and Watkins 1999)."""
-    return functional.multi_margin_loss(scores, label, reduction="none")
+def ctc(scores: Tensor, label: Tensor, _: LossSettings) -> Tensor:
+    """−log of the probability that the steps read as `label`, over all alignments (Graves et al., eq. 8), (rows,).
+
+    Args:
+        scores: (rows, steps, 1 + classes) logits of each step, that of the blank, which emits nothing, first.
+        label: (rows,) one class a row, or (rows, longest) a sequence of them, filled up by −1; int64.
+
+    Raises:
+        UserError: the model gives one score a class for the whole row.
+    """
+    if scores.ndim != 3:
+        raise UserError("loss.name=ctc needs scores of each step, (rows, steps, 1 + classes); this model's are of rows")
+    log_probs = scores.log_softmax(2).transpose(0, 1)  # (steps, rows, 1 + classes), as torch wants it
+    targets = label.reshape(len(label), -1) + 1  # (rows, longest); the blank is class 0, what fills up becomes it
+    num_steps = torch.full((len(scores),), scores.shape[1], device=scores.device)
+    return functional.ctc_loss(log_probs, targets, num_steps, (targets > 0).sum(1), reduction="none")
+
+
+def ctc_class_scores(scores: Tensor) -> Tensor:
+    """(rows, classes) log probability that the steps read as that class alone; `scores` as in `ctc`.
+
+    Costs a pass of `ctc` for each class.
+    """
+    classes = torch.arange(scores.shape[2] - 1, device=scores.device)
+    return torch.stack([-ctc(scores, label.expand(len(scores)), LossSettings()) for label in classes], dim=1)
 
 
 MULTI_CLASS: dict[str, Loss] = {
-    "cross_entropy": softmax_cross_entropy,
+    # −log softmax(s) of the true class; `loss.smoothing` spreads a share of the target evenly over all classes.
+    "cross_entropy": lambda scores, label, settings: functional.cross_entropy(
+        scores, label, reduction="none", label_smoothing=settings.smoothing
+    ),
     "focal": softmax_focal,
-    "hinge": multi_class_hinge,
+    # Σ over the other classes of max(0, 1 − s_true + s), over the number of classes (Weston and Watkins 1999).
+    "hinge": lambda scores, label, _: functional.multi_margin_loss(scores, label, reduction="none"),
+    "ctc": ctc,
 }
 
 
@@ -123,36 +127,21 @@ class Center(nn.Module):
 
     def forward(self, vectors: Tensor, label: Tensor) -> Tensor:
         """(rows, dim) vectors, (rows,) classes -> (rows,)."""
-        return 0.5 * (vectors - self.centers[label]).square().sum(-1)
-
-
-# --- sequences ---
-
-
-def ctc(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor, *, blank: int = 0) -> Tensor:
-    """−log of the probability of `targets` over all alignments with the steps (Graves et al. 2006), (rows,).
-
-    Args:
-        log_probs: (steps, rows, classes) log probabilities, of the blank as well.
-        targets: (rows, longest) classes, padded.
-        lengths: (rows,) steps of each row.
-        target_lengths: (rows,) classes of each row.
-        blank: the class of steps that emit nothing.
-    """
-    return functional.ctc_loss(log_probs, targets, lengths, target_lengths, blank=blank, reduction="none")
+        offsets = vectors - self.centers[label]  # (rows, dim)
+        return 0.5 * offsets.square().sum(-1)
 
 
 # --- added to a loss, and choosing one ---
 
 
-def penalty(parameters: Mapping[str, Tensor], settings: LossSettings) -> Tensor | float:
+def penalty(parameters: Iterable[Tensor], settings: LossSettings) -> Tensor | float:
     """λ1 Σ|w| + ½ λ2 Σ w² over weight matrices and embedding tables; biases and norms are free.
 
     Dense: it reads every row of a table, also those that no row of the batch has. 0.0 when both are off.
     """
     total: Tensor | float = 0.0
     if settings.l1 or settings.l2:
-        for weight in parameters.values():
+        for weight in parameters:
             if weight.ndim > 1:
                 total = total + settings.l1 * weight.abs().sum() + 0.5 * settings.l2 * weight.square().sum()
     return total

@@ -32,9 +32,6 @@ class MultiLabel(Click):
         by_label = loss_of(net(*self.model_inputs(batch, inputs)), torch.where(is_observed, targets, 0.0), settings)
         return torch.where(is_observed, by_label, 0.0).sum(dim=1)
 
-    def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
-        return torch.sigmoid(net(*self.model_inputs(batch, inputs)))
-
     def targets(self, labels: Tensor) -> Tensor:
         """(rows, labels) what the model's logits predict, of the label columns of the same shape."""
         return labels
@@ -61,4 +58,5 @@ class EntireSpace(MultiLabel):
     labels: tuple[str, ...] = ("label", "label_like")
 
     def targets(self, labels: Tensor) -> Tensor:
-        return torch.stack([labels[:, 0], labels[:, 0] * labels[:, 1].nan_to_num()], dim=1)
+        click, like = labels[:, 0], labels[:, 1].nan_to_num()  # a like is NaN where nothing was opened
+        return torch.stack([click, click * like], dim=1)

@@ -14,14 +14,14 @@ from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
 from training.tasks import losses
-from training.tasks.task import Floats, Names, Predict
+from training.tasks.task import FeatureInputs, Floats, Names, Predict
 
 CUTOFFS = (10, 50)  # k of recall@k and ndcg@k
 EXCLUDED = -1e9  # a score that softmax gives no weight
 
 
 @dataclass(frozen=True)
-class NextItem:
+class NextItem(FeatureInputs):
     """The next item as a softmax over items. Models give vectors of users, `net(…)`, and of items, `net.items(ids)`.
 
     `sampled`: softmax over the right item and items drawn by popularity; otherwise over the items of the batch. Either
@@ -35,9 +35,6 @@ class NextItem:
     row_key: str = "example_id"
     needs_item_catalog: bool = True
     loss_metric: str = "softmax_loss"
-
-    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
-        return (batch.sparse, batch.dense, batch.lists[0].to_padded(inputs.list_length))
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         items: Any = net.items

@@ -3,6 +3,7 @@
 All of it runs inside one `forward`, so that whoever averages gradients sees every parameter.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch.nn import functional
 from conf import Config, UserError
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
-from training.settings import AugmentSettings, LossSettings, TrainSettings
+from training.settings import AugmentSettings, LossSettings
 from training.tasks import losses
 from training.tasks.augment import augment, five_crops
-from training.tasks.task import Task
+from training.tasks.task import Floats, Task
+
+OwnMetric = Callable[[Floats, Floats], float]
+"""A metric of `train.metrics`: (labels, predictions) -> a number."""
 
 
 class Objective(nn.Module):
@@ -26,7 +30,7 @@ class Objective(nn.Module):
         net: a model's module, which takes the task's `model_inputs`.
         task: how rows become losses and predictions.
         inputs: names and sizes of what the net reads.
-        config: of which the sections `loss` and `augment` and `train.metrics` are read.
+        config: of which the sections `loss` and `augment` are read.
 
     Raises UserError when `loss.center` is set for a net without vectors before its last layer.
     """
@@ -36,7 +40,8 @@ class Objective(nn.Module):
         self.net = net
         self.task, self.inputs = task, inputs
         self.settings, self.augmentation = config.get(LossSettings), config.get(AugmentSettings)
-        self.own_metrics = config.get(TrainSettings).metrics
+        # Filled for training alone: a finished run predicts also where the user's functions are no longer there.
+        self.own_metrics: dict[str, OwnMetric] = {}
         self.center: losses.Center | None = None
         if self.settings.center:
             self.center = losses.Center(len(inputs.classes), _width_of(net))
@@ -60,10 +65,6 @@ class Objective(nn.Module):
             loss = loss + center_loss
         return loss
 
-    def penalty(self) -> Tensor | float:
-        """L1 and L2 penalty of the net's weights, to be added once to the loss of a step."""
-        return losses.penalty(dict(self.net.named_parameters()), self.settings)
-
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Predictions (rows, outputs) without gradients; the mean over five crops where `augment.five_crops` is set."""
@@ -85,6 +86,8 @@ class Objective(nn.Module):
         with torch.no_grad():
             teacher_scores = self.teacher[0](*arguments)
         scores, temperature = self.net(*arguments), self.settings.temperature
+        if scores.ndim > 2:
+            raise UserError("a teacher is for models that give scores of rows, not of steps (loss.name=ctc)")
         if teacher_scores.shape != scores.shape:
             raise UserError("the teacher is of another task: its scores have another shape")
         # Binary: one logit (rows,) or several (rows, labels), each with a soft target of its own.

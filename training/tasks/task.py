@@ -24,6 +24,15 @@ def table_metrics(task: "Task", metrics: dict[str, float]) -> dict[str, float]:
     return {task.loss_metric if name == "log_loss" else name: value for name, value in metrics.items()}
 
 
+class FeatureInputs:
+    """The inputs of models that read the catalog's features: ids, numbers, and the task's lists."""
+
+    def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
+        """`sparse` (rows, fields), `dense` (rows, features), and each list (rows, list_length)."""
+        lists = [ids.to_padded(inputs.list_length) for ids in batch.lists]
+        return (batch.sparse, batch.dense, *lists)
+
+
 class Task(DatasetTask, Protocol):
     """One kind of prediction. The loop, the checks and the commands know this protocol and none of its classes.
 

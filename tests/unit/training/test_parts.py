@@ -46,8 +46,8 @@ def test_losses_of_a_score_by_hand() -> None:
 
 def test_focal_without_focus_is_half_of_cross_entropy() -> None:
     score, label = torch.randn(50), (torch.rand(50) < 0.5).float()
-    plain = losses.focal(score, label, LossSettings(focal_gamma=0, focal_alpha=0.5))
-    assert torch.allclose(plain, 0.5 * losses.cross_entropy(score, label, DEFAULT), atol=1e-6)
+    plain = losses.BINARY["focal"](score, label, LossSettings(focal_gamma=0, focal_alpha=0.5))
+    assert torch.allclose(plain, 0.5 * losses.BINARY["cross_entropy"](score, label, DEFAULT), atol=1e-6)
 
 
 def test_losses_of_classes_by_hand() -> None:
@@ -73,14 +73,50 @@ def test_losses_of_vectors_by_hand() -> None:
 
 
 def test_ctc_sums_over_all_alignments() -> None:
-    """Two steps, blank and one letter: a-a, a-blank and blank-a all read as 'a'."""
-    p = torch.tensor([[[0.4, 0.6]], [[0.7, 0.3]]])  # (steps, rows, classes)
-    cost = losses.ctc(p.log(), torch.tensor([[1]]), torch.tensor([2]), torch.tensor([1]))
-    assert float(cost) == pytest.approx(-math.log(0.6 * 0.3 + 0.6 * 0.7 + 0.4 * 0.3), rel=1e-5)
+    """Two steps, blank and two letters: a-a, a-blank and blank-a all read as 'a', and only a-b reads as 'ab'."""
+    p = torch.tensor([[[0.4, 0.5, 0.1], [0.7, 0.2, 0.1]]])  # (rows, steps, blank and classes)
+    ctc = losses.MULTI_CLASS["ctc"]
+    p_a = 0.5 * 0.2 + 0.5 * 0.7 + 0.4 * 0.2
+    assert float(ctc(p.log(), torch.tensor([0]), DEFAULT)) == pytest.approx(-math.log(p_a), rel=1e-5)
+    # −1 fills up a shorter sequence.
+    both = ctc(p.log().repeat(2, 1, 1), torch.tensor([[0, 1], [0, -1]]), DEFAULT)
+    assert both.tolist() == pytest.approx([-math.log(0.5 * 0.1), -math.log(p_a)], rel=1e-5)
+
+
+CTC_NET = """
+from torch import nn
+
+class StepNet(nn.Module):
+    def __init__(self, config, inputs):
+        super().__init__()
+        self.scores = nn.Embedding(inputs.list_buckets, 1 + len(inputs.classes))
+
+    def forward(self, words):
+        return self.scores(words)  # (rows, steps, blank and classes)
+
+def build(config, inputs):
+    return StepNet(config, inputs)
+
+build.task = "title"
+"""
+
+
+def test_ctc_finds_the_step_that_tells_the_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One word of a title tells its topic, and no label says which word."""
+    (tmp_path / "step_net.py").write_text(CTC_NET)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    overrides = ["loss.name=ctc", "train.epochs=4", "train.learning_rate=0.1"]
+    job = make_job(tmp_path / "ctc", "step_net:build", *overrides)
+    assert fit(LocalWorker(), job)["test_accuracy"] > 0.95
+    scores = load_model(job.run_folder / "model", job.config).scores.weight.detach()  # type: ignore[union-attr, operator]
+    assert scores[20:26].argmax(1).tolist() == [1, 2, 3, 4, 5, 6]  # words 20 + topic tell it
+    assert scores[1:10].argmax(1).tolist() == [0] * 9  # all others are blank
+    with pytest.raises(UserError, match=r"loss.name=ctc needs scores of each step"):
+        fit(LocalWorker(), make_job(tmp_path / "rows", "text_gru", "loss.name=ctc", rows=50))
 
 
 def test_penalties_are_of_matrices_only() -> None:
-    weights = {"w": torch.tensor([[1.0, -2.0]]), "b": torch.tensor([5.0])}
+    weights = [torch.tensor([[1.0, -2.0]]), torch.tensor([5.0])]
     assert float(losses.penalty(weights, LossSettings(l1=0.1, l2=0.5))) == pytest.approx(0.1 * 3 + 0.25 * 5)
     assert losses.penalty(weights, DEFAULT) == 0.0
 
@@ -202,14 +238,39 @@ def test_augmentations_keep_shape_and_range_and_follow_the_seed(image: torch.Ten
     assert torch.equal(augment.augment(image, AugmentSettings()), image)
 
 
-def test_augmentations_that_change_nothing_at_their_middle(image: torch.Tensor) -> None:
-    """A turn of 0, a shift of 0 and colours there and back are the image itself."""
-    zero = torch.zeros(len(image))
-    assert torch.allclose(augment._affine(image, angle=zero), image, atol=1e-5)
-    unit = (image + 1) / 2
-    assert torch.allclose(augment._to_rgb(*augment._to_hsv(unit)), unit, atol=1e-5)
-    half_turn = augment._affine(image[:, :, :12, :], angle=zero + math.pi)
-    assert torch.allclose(half_turn, image[:, :, :12, :].flip(2, 3), atol=1e-4)
+@pytest.mark.parametrize("name", ["rotate", "shift", "zoom", "hsv"])
+def test_an_augmentation_by_nothing_is_the_image_itself(image: torch.Tensor, name: str) -> None:
+    assert torch.allclose(augment.AUGMENTATIONS[name](image, 0.0), image, atol=1e-5)
+
+
+def draws_of(seed: int, number: int) -> list[float]:
+    """The numbers in [−1, 1) that augmentations of a single image draw after `torch.manual_seed(seed)`."""
+    torch.manual_seed(seed)
+    draws = [float(torch.empty(1).uniform_(-1, 1)) for _ in range(number)]
+    torch.manual_seed(seed)
+    return draws
+
+
+def test_a_rotation_by_half_a_turn_mirrors_both_sides(image: torch.Tensor) -> None:
+    square = image[:1, :, :12, :]
+    (draw,) = draws_of(seed=5, number=1)
+    assert torch.allclose(augment.rotate(square, 180 / draw), square.flip(2, 3), atol=1e-4)
+
+
+def test_a_shift_moves_every_pixel_by_its_share(image: torch.Tensor) -> None:
+    """By three columns and as large a share of the rows, of a picture that is the same in every row."""
+    columns = image[:1, :, :1, :].expand(1, 3, 12, 12)
+    draw_x, _ = draws_of(seed=5, number=2)
+    moved = augment.shift(columns, 3 / 12 / draw_x)
+    assert torch.allclose(moved[..., :9], columns[..., 3:], atol=1e-4)
+    assert torch.allclose(moved[..., 9:], columns[..., 11:].expand(1, 3, 12, 3), atol=1e-4)  # the border is repeated
+
+
+def test_a_zoom_by_two_shows_the_middle_half() -> None:
+    ramp = torch.linspace(-1, 1, 33).view(1, 1, 1, 33).expand(1, 3, 33, 33)
+    (draw,) = draws_of(seed=5, number=1)
+    zoomed = augment.zoom(ramp, 1 / draw)
+    assert torch.allclose(zoomed, ramp / 2, atol=1e-4)
 
 
 def test_flip_mirrors_whole_images(image: torch.Tensor) -> None:
@@ -232,10 +293,12 @@ def test_a_padded_crop_is_a_shift_by_whole_pixels(image: torch.Tensor) -> None:
 def test_hue_is_turned_and_grey_stays_grey() -> None:
     grey = torch.full((2, 3, 4, 4), 0.2)
     assert torch.allclose(augment.hsv(grey, 0.0001), grey, atol=1e-3)
-    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
-    hue, saturation, value = augment._to_hsv(red)
-    assert (float(hue), float(saturation), float(value)) == (0, 1, 1)
-    assert augment._to_rgb(hue + 1 / 3, saturation, value).flatten().tolist() == pytest.approx([0, 1, 0])
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1)
+    # Draws of hue, saturation and value: where the last two are positive, a full colour stays at its bound.
+    seed = next(seed for seed in range(100) if min(draws_of(seed, 3)) > 0)
+    hue_draw, *_ = draws_of(seed, 3)
+    green = augment.hsv(red, 1 / 3 / hue_draw)  # a third of the circle on
+    assert green.flatten().tolist() == pytest.approx([-1, 1, -1], abs=1e-5)
 
 
 def test_fancy_pca_moves_along_the_main_colour() -> None:

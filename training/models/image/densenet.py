@@ -33,7 +33,8 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.transform(x)], dim=1)
+        new_maps = self.transform(x)  # (B, growth, H, W)
+        return torch.cat([x, new_maps], dim=1)
 
 
 def densenet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:

@@ -47,7 +47,8 @@ class InceptionBlock(nn.Module):
         self.width = one + three + five + pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        outputs = [branch(x) for branch in self.branches]  # (B, channels of the branch, H, W) each
+        return torch.cat(outputs, dim=1)
 
 
 def googlenet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:

@@ -33,7 +33,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(self.second(self.first(x)) + self.skip(x))
+        residual = self.second(self.first(x))  # (B, C', H/stride, W/stride)
+        return nn.functional.relu(residual + self.skip(x))
 
 
 def resnet(inputs: Inputs, settings: NetSettings) -> ImageClassifier:

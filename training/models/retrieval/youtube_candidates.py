@@ -40,4 +40,5 @@ class YouTubeCandidates(nn.Module):
 
     def items(self, ids: Tensor) -> Tensor:
         """(B,) ids -> (B, D + 1): v_i and its bias."""
-        return torch.cat([self.item(ids), self.bias(ids)], dim=-1)
+        vectors, biases = self.item(ids), self.bias(ids)  # (B, D), (B, 1)
+        return torch.cat([vectors, biases], dim=-1)
