@@ -4,6 +4,7 @@ Metrics such as AUC are of all rows together, not means over batches or ranks. A
 through the memory of rank 0: a few bytes a row.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -48,10 +49,15 @@ def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, 
 def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> dict[str, float]:
     """Metrics that `train.metrics` names: entries of METRICS, or functions of the user's, named as the function is."""
     metrics: dict[str, float] = {}
+    results: dict[Any, Any] = {}  # by function: precision and recall, say, come from one pass over all rows
     for name in objective.own_metrics:
         metric = METRICS.get(name) or import_object(name, "the metric of train.metrics")
+        short_name = name.rpartition(":")[2]
         try:
-            metrics[name.rpartition(":")[2]] = float(metric(labels, predictions))
+            if metric not in results:
+                results[metric] = metric(labels, predictions)
+            result = results[metric]
+            metrics[short_name] = float(result[short_name] if isinstance(result, Mapping) else result)
         except ValueError as error:
             raise UserError(f"train.metrics {name}: {error}") from error
     return metrics
