@@ -15,8 +15,8 @@ from features.metrics.classification import (
 )
 from features.metrics.regression import mae, rmse
 
-# What `train.metrics` names: (labels (rows,), predictions (rows, outputs)) -> one number, or several by name. A function
-# of several is listed under the name of each, and called once for all of them. A new metric is added here.
+# What `train.metrics` names: (labels (rows,), predictions (rows, outputs)) -> one number, or several by name.
+# A function of several is listed under the name of each, and called once for all of them. A new metric is added here.
 METRICS: dict[str, Callable[[Any, Any], float | Mapping[str, float]]] = {
     "auc": auc,
     "log_loss": log_loss,
