@@ -130,10 +130,8 @@ def _write(run: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> No
     about = {"model": model, "metric": judge.metric}
     for row in rows:
         summary = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
-        texts = {"parameters": _json(row["point"]), "metrics": _json(row["metrics"])}
-        run.log_trial(**about, **summary, **texts)
-    run.log_best_trial(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(dict(sorted(values.items())))
+        # By name, so that equal points are equal texts in the table.
+        parameters, metrics = (json.dumps(row[key], sort_keys=True) for key in ("point", "metrics"))
+        run.log_trial(**about, **summary, parameters=parameters, metrics=metrics)
+    parameters = json.dumps(best["point"], sort_keys=True)
+    run.log_best_trial(**about, trial=best["trial"], parameters=parameters, value=best["value"])

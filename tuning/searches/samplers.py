@@ -1,6 +1,7 @@
 """The searches, as Optuna's samplers behind Ray Tune's interface; each minimises the objective."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -59,14 +60,19 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
+@dataclass(frozen=True)
 class Suggest:
-    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters."""
+    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters.
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    A class and no closure, for Ray Tune pickles it with the state of the search.
+    """
+
+    space: Space
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
-        return {f"point/{name}": value for name, value in self.space.suggest(trial).items()}
+        point = self.space.suggest(trial)
+        # Ray Tune reads the slash as a level of the trial's parameters: see `point_of`.
+        return {f"point/{name}": value for name, value in point.items()}
 
 
 def point_of(parameters: dict[str, Any]) -> dict[str, Any]:

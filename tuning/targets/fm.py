@@ -11,8 +11,8 @@ from conf import Config
 from recsys.dataset import Rows, examples_folder, feature_statistics, read_rows
 from recsys.fine.train import KEYS, FineRanker, evaluate, load, partial_fit, train, untrained
 from recsys.settings import FMSettings
-from tuning.settings import TuneSettings
 from tuning.targets.rows import newest, part_of, shared
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 STATE = "state.json"
@@ -27,7 +27,7 @@ class FMData:
     statistics: dict[str, Any]
 
 
-class FactorisationMachine:
+class FactorisationMachine(Target):
     """`millrace tune fm`."""
 
     family = "fm"
@@ -39,9 +39,6 @@ class FactorisationMachine:
         folder = examples_folder(config, day)
         train, valid = (shared(read_rows(folder / split, KEYS)) for split in ("train", "valid"))
         return FMData(train, valid, dict(feature_statistics(config, day)))
-
-    def steps(self, config: Config, budget: float) -> int:
-        return config.get(TuneSettings).steps
 
     def newest(self, data: FMData, share: float) -> FMData:
         return replace(data, train=newest(data.train, share))

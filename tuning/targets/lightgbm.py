@@ -11,12 +11,12 @@ from features.metrics.classification import click_metrics
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
-from tuning.settings import TuneSettings
 from tuning.targets.rows import newest, shared
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 
-class LightGBM:
+class LightGBM(Target):
     """`millrace tune lightgbm`."""
 
     family = "lightgbm"
@@ -28,9 +28,6 @@ class LightGBM:
         folder = examples_folder(config, day)
         train, valid = (shared(read_rows(folder / split, coarse.KEYS)) for split in ("train", "valid"))
         return train, valid
-
-    def steps(self, config: Config, budget: float) -> int:
-        return config.get(TuneSettings).steps
 
     def newest(self, data: tuple[Rows, Rows], share: float) -> tuple[Rows, Rows]:
         return newest(data[0], share), data[1]
