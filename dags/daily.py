@@ -9,7 +9,7 @@ from datetime import datetime
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
-from dags.stages import STAGES, upstream
+from dags.stages import STAGES
 from dags.tasks import DEFAULTS, chain, late_after, params
 
 DAG_ID = "millrace_daily"
@@ -28,4 +28,4 @@ dag = DAG(
     tags=["millrace"],
     doc_md=__doc__,
 )
-chain(dag, STAGES, upstream)
+chain(dag, STAGES)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
-from dags.stages import HOURLY, upstream_in
+from dags.stages import HOURLY
 from dags.tasks import DEFAULTS, chain, params
 
 dag = DAG(
@@ -20,4 +20,4 @@ dag = DAG(
     tags=["millrace"],
     doc_md=__doc__,
 )
-chain(dag, HOURLY, upstream_in(HOURLY))
+chain(dag, HOURLY)

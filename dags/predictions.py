@@ -4,7 +4,7 @@ from datetime import datetime
 
 from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
 
-from dags.stages import PREDICTIONS, upstream_in
+from dags.stages import PREDICTIONS
 from dags.tasks import DEFAULTS, chain, params
 
 dag = DAG(
@@ -19,4 +19,4 @@ dag = DAG(
     tags=["millrace"],
     doc_md=__doc__,
 )
-chain(dag, PREDICTIONS, upstream_in(PREDICTIONS))
+chain(dag, PREDICTIONS)

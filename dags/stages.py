@@ -3,7 +3,6 @@
 A stage is a command line. Standard library only: Airflow parses this file again and again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -249,9 +248,7 @@ PREDICTIONS: tuple[Stage, ...] = (
 )
 
 
-def upstream_in(stages: tuple[Stage, ...]) -> Callable[[Stage], list[Stage]]:
-    """A function that gives the stages of `stages` that write what a stage reads: the edges of the DAG."""
-    return lambda stage: [other for other in stages if other is not stage and set(other.outputs) & set(stage.inputs)]
-
-
-upstream = upstream_in(STAGES)
+def upstream(stage: Stage, stages: tuple[Stage, ...]) -> list[Stage]:
+    """Those of `stages` that write what `stage` reads: the edges of the DAG that lead to it."""
+    others = [other for other in stages if other is not stage]
+    return [other for other in others if set(other.outputs) & set(stage.inputs)]

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report")
 SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
 POLL_S = 0.5
+MAX_MESSAGE = 300  # characters of another program's error
 LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
 
 
@@ -127,7 +128,8 @@ class _RayLog(threading.Thread):
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:MAX_MESSAGE]
 
 
 def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:

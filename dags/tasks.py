@@ -18,7 +18,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import day_late, task_failed
-from dags.stages import POOL, Stage
+from dags.stages import POOL, Stage, upstream
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARK_CONN = "MILLRACE_SPARK_CONN"
@@ -53,10 +53,10 @@ def params(stages: tuple[Stage, ...]) -> dict[str, Param]:
 
 def late_after(dag_id: str, hours: int) -> DeadlineAlert:
     """Says that a run is late, through `dags/alerts.py`."""
+    # Asynchronous: the triggerer runs it, while a synchronous one would wait for a worker like any task.
+    callback = AsyncCallback(day_late, kwargs={"dag": dag_id, "hours": hours})
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(hours=hours),
-        callback=AsyncCallback(day_late, kwargs={"dag": dag_id, "hours": hours}),
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(hours=hours), callback=callback
     )
 
 
@@ -89,12 +89,12 @@ def skip_unless_chosen(context: Any) -> None:
         raise AirflowSkipException("not among the stages that were asked for")
 
 
-def chain(dag: DAG, stages: tuple[Stage, ...], upstream: Any, day: str = DAY) -> None:
+def chain(dag: DAG, stages: tuple[Stage, ...], day: str = DAY) -> None:
     """Make the tasks of `dag`; one that reads what another writes comes after it."""
     with dag:
         tasks = {stage.name: task(stage, day) for stage in stages}
     for stage in stages:
-        for before in upstream(stage):
+        for before in upstream(stage, stages):
             tasks[before.name] >> tasks[stage.name]
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
-from dags.stages import WEEKLY, upstream_in
+from dags.stages import WEEKLY
 from dags.tasks import DAY_BEFORE, DEFAULTS, chain, late_after, params
 
 DAG_ID = "millrace_weekly_tune"
@@ -22,4 +22,4 @@ dag = DAG(
     tags=["millrace"],
     doc_md=__doc__,
 )
-chain(dag, WEEKLY, upstream_in(WEEKLY), DAY_BEFORE)
+chain(dag, WEEKLY, DAY_BEFORE)
