@@ -12,8 +12,9 @@ from optuna.trial import Trial
 from tuning.searches.space import Space
 
 OBJECTIVE = "objective"
+# pbt is a scheduler of Ray Tune's; all others ask Optuna for points.
 SEARCHES = ("grid", "random", "bayes", "evolution", "pbt")
-POPULATION = 10  # of the evolutionary search
+POPULATION = 10  # of the evolutionary search: small, so that 40 trials are four generations
 
 
 def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
@@ -36,6 +37,7 @@ def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 
     Optuna's own GridSampler wants every parameter to exist in every trial; ranges here may depend on a choice, so the
     points of a grid are enqueued.
     """
+    # Imported here: a search on Spark does without Ray, whose import takes seconds.
     from ray.tune.search.optuna import OptunaSearch
 
     _quiet()
@@ -44,6 +46,7 @@ def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 
         metric=OBJECTIVE,
         mode="min",
         sampler=sampler(search, seed, parallel),
+        # Run first and in this order, before the sampler draws any.
         points_to_evaluate=space.grid(trials) if search == "grid" else None,
     )
 

@@ -21,6 +21,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
 
 def target_of(model: str) -> Target:
     """The target called `model`: one of TARGETS, or a deep model. Raises UsageError for an unknown name."""
+    # Imported here: the other targets need none of the deep models.
     from training.models import MODELS
 
     if model in TARGETS:

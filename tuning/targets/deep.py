@@ -46,11 +46,13 @@ class Deep(Target):
     def run(self, config: Config, data: TaskDataset, trial: Trial) -> None:
         job = Job.prepared(config.with_values({"train.epochs": trial.steps}), self.model, data, trial.folder)
         if trial.restored is not None:
+            # `fit` goes on from the newest checkpoint that it finds in its folder.
             shutil.copytree(trial.restored, trial.folder / "checkpoints", dirs_exist_ok=True)
         task = model_named(self.model).task
         fit(_Reporting(trial, task), job, ("valid",))
 
     def test(self, config: Config, day: date) -> dict[str, float]:
+        # Not in the run folder: what a search leaves are settings and their metrics, not a model.
         folder = config.get(Paths).root / "tmp" / f"tuned-{self.model.replace(':', '.')}"
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -68,7 +70,7 @@ class _Reporting(LocalWorker):
     def __init__(self, trial: Trial, task: Task) -> None:
         super().__init__()
         self._trial, self._task = trial, task
-        self._module: Any = None
+        self._module: Any = None  # of the model under training, once there is one
 
     def prepare(self, module: Any, optimizer: Any, accumulate: int) -> Any:
         self._module = module
@@ -76,6 +78,7 @@ class _Reporting(LocalWorker):
 
     def report(self, metrics: dict[str, float]) -> None:
         reported = table_metrics(self._task, metrics)
+        # What says when, not how well: no metric to compare trials by.
         reported = {name: value for name, value in reported.items() if name not in ("epoch", "started_at")}
         reported["size_mb"] = stored_mb(self._module.net.state_dict())
         # Tune copies it between trials of a population; a whole checkpoint, with the optimizer's state.

@@ -11,7 +11,7 @@ from conf import Config
 from recsys.dataset import Rows, examples_folder, feature_statistics, read_rows
 from recsys.fine.train import KEYS, FineRanker, evaluate, load, partial_fit, train, untrained
 from recsys.settings import FMSettings
-from tuning.targets.rows import newest, part_of, shared
+from tuning.targets.rows import part_of, shared
 from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
@@ -41,7 +41,8 @@ class FactorisationMachine(Target):
         return FMData(train, valid, dict(feature_statistics(config, day)))
 
     def newest(self, data: FMData, share: float) -> FMData:
-        return replace(data, train=newest(data.train, share))
+        train = part_of(data.train, 1 - share, 1.0)  # rows are in the order of time
+        return replace(data, train=train)
 
     def run(self, config: Config, data: FMData, trial: Trial) -> None:
         settings = config.get(FMSettings)
@@ -49,11 +50,14 @@ class FactorisationMachine(Target):
             fine, done = untrained(data.train, settings), 0
         else:
             fine = load(trial.restored, data.statistics, "test")
+            # Perhaps another trial's state (pbt), which goes on with the settings of this one. Only rates and penalties
+            # change then, never the shape of an array: see `Space.tune_param_space`.
             fine.model.settings = settings
             done = int(json.loads((trial.restored / STATE).read_text())["steps"])
         for step in range(done, trial.steps):
             fine, _ = partial_fit(fine, _part(data.train, step, trial.steps, settings.epochs), settings)
 
+            # Bound as defaults: a closure would save what the loop has reached by then.
             def save(folder: Path, fine: FineRanker = fine, step: int = step) -> None:
                 (folder / "model").mkdir()
                 fine.save(folder / "model/fm_test.npz", data.statistics)
