@@ -20,8 +20,8 @@ dag = DAG(
     # At 02:15 for the day that is over: its date is the run's partition key.
     schedule=CronPartitionTimetable("15 2 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=4,
+    catchup=False,  # days that were missed are run by a backfill, not all at once at the next start
+    max_active_runs=4,  # other days' runs, started by hand, go on beside it; the pool limits their tasks
     deadline=late_after(DAG_ID, hours=6),
     default_args=DEFAULTS,
     params=params(STAGES),

@@ -13,7 +13,7 @@ dag = DAG(
     schedule=CronTriggerTimetable("5 * * * *", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,  # a stream takes all that has landed, whenever it runs
-    max_active_runs=1,
+    max_active_runs=1,  # a stream's checkpoint has one writer
     dagrun_timeout=timedelta(hours=1),
     default_args=DEFAULTS,
     params=params(HOURLY),

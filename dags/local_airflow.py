@@ -67,13 +67,16 @@ def up(config: Config) -> dict[str, Any]:
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)  # Airflow writes its password here, and NOTE has a secret
     about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
+    # Before Airflow starts: its environment has the port and the secret from there.
     write_atomically(home / NOTE, json.dumps(about))
     environment = environment_of(config)
     log.info("preparing Airflow's database in %s", home)
+    # Each time, and not only at the first: Airflow or the metastore may be another since.
     _run(["db", "migrate"], environment)
     slots = 1 if config.get(MetastoreSettings).is_embedded else settings.metastore_slots
     _run(["pools", "set", POOL, str(slots), "Spark tasks on the metastore"], environment)
     with (home / "airflow.log").open("ab") as out:
+        # In a session of its own: Ctrl-C and the end of the terminal reach this command alone.
         process = subprocess.Popen(
             [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, start_new_session=True,
@@ -82,11 +85,11 @@ def up(config: Config) -> dict[str, Any]:
     write_atomically(home / NOTE, json.dumps(about))
     try:
         _wait_until_healthy(settings.host, port, process, home)
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: what has started so far must not stay behind
         down(config)
         raise
     report: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
-    passwords = home / PASSWORDS
+    passwords = home / PASSWORDS  # by Airflow's simple auth manager; another one has its own users
     if passwords.exists():
         report |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
     return report
@@ -132,6 +135,7 @@ def backfill(
     words += ["--run-backwards"] if backwards else []
     words += ["--reprocess-behavior", "completed"] if again else []
     _run(words, environment_of(config))
+    # A new DAG is paused, and runs of a paused DAG stay queued.
     _run(["dags", "unpause", "millrace_daily", "-y"], environment_of(config))
     return len(days)
 
@@ -154,23 +158,27 @@ def environment_of(config: Config) -> dict[str, str]:
             for section, values in explicit.items()
             for item in (values or {}).items()
         ),
+        # Tasks call `millrace`: this environment's, before any other on the path.
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        # DAG files import the package that they lie in.
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "MILLRACE_HOME": root,
         "MILLRACE_PROFILE": config.profile,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",  # tasks are processes of the scheduler: no broker to run
         "AIRFLOW__CORE__PARALLELISM": str(settings.parallel or max(os.cpu_count() or 2, 2)),
+        # Tasks report to the API server: at this port, which may be any free one.
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": settings.host,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__WORKERS": "1",  # each is a process with all of Airflow in memory
+        # The same for all of Airflow's processes, or they refuse one another's tokens.
         "AIRFLOW__API__SECRET_KEY": secret,
         "AIRFLOW__API_AUTH__JWT_SECRET": secret,
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # seconds; an installation changes the files
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # a task that has ended is often seen a whole interval later
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
@@ -185,6 +193,7 @@ def _running(home: Path) -> psutil.Process | None:
     try:
         about = json.loads((home / NOTE).read_text())
         process = psutil.Process(about["pid"])
+        # Process ids are used again: only the start time tells that it is the same process.
         same = abs(process.create_time() - about["started"]) < 1
     except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
@@ -196,6 +205,7 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> None:
         [str(BIN / "airflow"), *words], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
+        # The last line says what failed; above it are warnings and a stack trace.
         output = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         raise UserError(f"`airflow {' '.join(words)}` failed: {output[-1] if output else done.returncode}")
 

@@ -10,6 +10,7 @@ from dags.tasks import DEFAULTS, chain, params
 dag = DAG(
     dag_id="millrace_predictions",
     description="Answers of the day's deep model",
+    # Written by `publish` of the daily run, when the day's deep model has its run folder.
     schedule=PartitionedAssetTimetable(assets=Asset("ads_model_metric")),
     start_date=datetime(2026, 1, 1),
     catchup=False,

@@ -12,10 +12,11 @@ DAG_ID = "millrace_weekly_tune"
 dag = DAG(
     dag_id=DAG_ID,
     description="Searches over the rankers' settings",
+    # Sundays at 06:30: the run of the day before, which it searches on, started at 02:15.
     schedule=CronTriggerTimetable("30 6 * * 0", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,
+    max_active_runs=1,  # each search takes the machine's cores
     deadline=late_after(DAG_ID, hours=12),
     default_args=DEFAULTS,
     params=params(WEEKLY),
