@@ -120,4 +120,5 @@ def _holdout_shares(examples: DataFrame, settings: FeatureSettings, test_share: 
 
 
 def _split_from(value: Column, first_valid: Column, first_test: Column) -> Column:
-    return F.when(value >= first_test, "test").when(value >= first_valid, "valid").otherwise("train")
+    is_test, is_valid = value >= first_test, value >= first_valid  # the second holds for test rows, too
+    return F.when(is_test, "test").when(is_valid, "valid").otherwise("train")

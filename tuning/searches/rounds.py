@@ -56,8 +56,5 @@ class SearchContext:
 
     def measured(self, metrics: dict[str, float]) -> Row:
         """The part of a row that follows from a trial's metrics."""
-        return {
-            "metrics": metrics,
-            "objective": self.judge.objective(metrics),
-            "value": metrics[self.judge.metric],
-        }
+        objective = self.judge.objective(metrics)  # first: its error names the metric that was not measured
+        return {"metrics": metrics, "objective": objective, "value": metrics[self.judge.metric]}

@@ -78,7 +78,8 @@ class Choice:
         return list(self.values)
 
     def around(self, points: Sequence[Any]) -> "Choice":
-        return Choice(tuple(value for value in self.values if value in points))
+        good_values = tuple(value for value in self.values if value in points)
+        return Choice(good_values)
 
 
 @dataclass(frozen=True)
