@@ -1,7 +1,6 @@
 """Users' own models, metrics, channels and rankers: settings name them as `package.module:function`."""
 
 import sys
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ def add_current_folder() -> None:
     Last, so that a file there named like a library (random.py, ray.py) never takes the library's place.
     """
     # An absolute path, not "", which would follow every later change of folder, and another in each Ray worker.
-    with suppress(FileNotFoundError):  # the current folder was deleted: then it holds no modules either
+    try:
         folder = str(Path.cwd())
-        if folder not in sys.path:
-            sys.path.append(folder)
+    except FileNotFoundError:  # the current folder was deleted: then it holds no modules either
+        return
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def import_object(name: str, kind: str, error: type[UserError] = UserError) -> Any:

@@ -23,6 +23,7 @@ def task_failed(context: Any) -> None:
 
 async def day_late(context: Any = None, dag: str = "", hours: int = 0, **_: Any) -> None:
     """Airflow's deadline callback: its triggerer calls it when a run is not done in time."""
+    # The triggerer hands the run over as JSON; called within a task it is Airflow's object.
     run = (context or {}).get("dag_run") or {}
     name = run.get("dag_run_id") or run.get("run_id") or "" if isinstance(run, dict) else getattr(run, "run_id", "")
     send(f"{dag}, run {name}: not done {hours} hours after it was due")
@@ -37,5 +38,5 @@ def send(text: str) -> None:
     request = urllib.request.Request(url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
     try:
         urllib.request.urlopen(request, timeout=10).close()
-    except OSError as error:
+    except OSError as error:  # URLError and timeouts are such, too
         log.error("the alert could not be posted: %s", error)

@@ -77,12 +77,14 @@ def backfill_command(
     from dags import local_airflow
 
     days, config, stages = parse_days(date, since), settings_of(context), only or []
+    # Here, where the message can list the stages; Airflow's would be about a JSON schema.
     for stage in stages:
         one_of("stage", stage, NAMES)
     done = local_airflow.backfill(config, days, stages=stages, backwards=backwards, again=again, at_once=at_once)
     return {"days": done}
 
 
+# No help option of its own: `--help` is Airflow's, too.
 @dags.command(
     "airflow",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
@@ -94,6 +96,7 @@ def airflow_command(context: typer.Context) -> None:
     raise typer.Exit(local_airflow.airflow(settings_of(context), context.args))
 
 
+# Options after the first word are of the command that is sent.
 @submit.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def submit_command(
     context: typer.Context,

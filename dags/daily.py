@@ -9,7 +9,7 @@ from datetime import datetime
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
-from dags.stages import STAGES, upstream
+from dags.stages import STAGES
 from dags.tasks import DEFAULTS, chain, late_after, params
 
 DAG_ID = "millrace_daily"
@@ -20,12 +20,12 @@ dag = DAG(
     # At 02:15 for the day that is over: its date is the run's partition key.
     schedule=CronPartitionTimetable("15 2 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=4,
+    catchup=False,  # days that were missed are run by a backfill, not all at once at the next start
+    max_active_runs=4,  # other days' runs, started by hand, go on beside it; the pool limits their tasks
     deadline=late_after(DAG_ID, hours=6),
     default_args=DEFAULTS,
     params=params(STAGES),
     tags=["millrace"],
     doc_md=__doc__,
 )
-chain(dag, STAGES, upstream)
+chain(dag, STAGES)

@@ -22,9 +22,11 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
     started = time.monotonic()
     simulated = simulate.run(config, days=days, scale=scale, seed=seed)
     done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": simulated}]
+    # All days are loaded, so that features have a past; the other stages run for the last day alone.
     day, since = str(simulated["last_day"]), str(simulated["first_day"])
     publish = NAMES.index("publish")
     with engines(config) as open_engines:
+        # The search comes before `publish`, which loads its trials; a demo exports nothing.
         report = STAGES[NAMES.index("report")]
         done += walk(open_engines, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
         metrics = _print_summary(config, date.fromisoformat(day), done)

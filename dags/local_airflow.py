@@ -7,8 +7,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +16,7 @@ from typing import Any, ClassVar
 
 import psutil
 from pydantic import Field
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
@@ -31,6 +30,8 @@ log = logging.getLogger(__name__)
 BIN = Path(sys.executable).parent
 STARTS_WITHIN_S = 240.0
 STOPS_WITHIN_S = 30.0
+KILLED_WITHIN_S = 10.0
+POLL_S = 0.5
 NOTE = "up.json"
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
@@ -66,12 +67,16 @@ def up(config: Config) -> dict[str, Any]:
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)  # Airflow writes its password here, and NOTE has a secret
     about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
+    # Before Airflow starts: its environment has the port and the secret from there.
     write_atomically(home / NOTE, json.dumps(about))
     environment = environment_of(config)
     log.info("preparing Airflow's database in %s", home)
-    for words in (("db", "migrate"), ("pools", "set", POOL, str(_slots(config)), "Spark tasks on the metastore")):
-        _run(words, environment)
+    # Each time, and not only at the first: Airflow or the metastore may be another since.
+    _run(["db", "migrate"], environment)
+    slots = 1 if config.get(MetastoreSettings).is_embedded else settings.metastore_slots
+    _run(["pools", "set", POOL, str(slots), "Spark tasks on the metastore"], environment)
     with (home / "airflow.log").open("ab") as out:
+        # In a session of its own: Ctrl-C and the end of the terminal reach this command alone.
         process = subprocess.Popen(
             [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, start_new_session=True,
@@ -80,11 +85,11 @@ def up(config: Config) -> dict[str, Any]:
     write_atomically(home / NOTE, json.dumps(about))
     try:
         _wait_until_healthy(settings.host, port, process, home)
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: what has started so far must not stay behind
         down(config)
         raise
     report: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
-    passwords = home / PASSWORDS
+    passwords = home / PASSWORDS  # by Airflow's simple auth manager; another one has its own users
     if passwords.exists():
         report |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
     return report
@@ -96,20 +101,20 @@ def down(config: Config) -> dict[str, Any]:
     root = _running(home)
     tree = [root, *root.children(recursive=True)] if root else []
     # Tasks lead sessions of their own and outlive a killed parent: their AIRFLOW_HOME shows whose they are.
-    tree += [process for process in psutil.process_iter() if process not in tree and _is_of(process, home)]
-    for process in tree:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(tree, timeout=STOPS_WITHIN_S)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=10)
+    # Without an environment: another user's process, or a zombie. This command may have the variable, too.
+    others = [process for process in psutil.process_iter(["environ"]) if process.pid != os.getpid()]
+    of_home = [other for other in others if (other.info["environ"] or {}).get("AIRFLOW_HOME") == str(home)]
+    tree += [process for process in of_home if process not in tree]
+    alive = _signal_all(tree, signal.SIGTERM, STOPS_WITHIN_S)
+    _signal_all(alive, signal.SIGKILL, KILLED_WITHIN_S)
     (home / NOTE).unlink(missing_ok=True)
     return {"stopped": len(tree)}
 
 
 def airflow(config: Config, words: Sequence[str]) -> int:
     """Airflow's own command line on this Airflow; returns its exit code."""
-    return subprocess.run([str(BIN / "airflow"), *words], env=environment_of(config), check=False).returncode
+    process = subprocess.run([str(BIN / "airflow"), *words], env=environment_of(config), check=False)
+    return process.returncode
 
 
 def backfill(
@@ -130,6 +135,7 @@ def backfill(
     words += ["--run-backwards"] if backwards else []
     words += ["--reprocess-behavior", "completed"] if again else []
     _run(words, environment_of(config))
+    # A new DAG is paused, and runs of a paused DAG stay queued.
     _run(["dags", "unpause", "millrace_daily", "-y"], environment_of(config))
     return len(days)
 
@@ -152,23 +158,27 @@ def environment_of(config: Config) -> dict[str, str]:
             for section, values in explicit.items()
             for item in (values or {}).items()
         ),
+        # Tasks call `millrace`: this environment's, before any other on the path.
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        # DAG files import the package that they lie in.
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "MILLRACE_HOME": root,
         "MILLRACE_PROFILE": config.profile,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",  # tasks are processes of the scheduler: no broker to run
         "AIRFLOW__CORE__PARALLELISM": str(settings.parallel or max(os.cpu_count() or 2, 2)),
+        # Tasks report to the API server: at this port, which may be any free one.
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": settings.host,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__WORKERS": "1",  # each is a process with all of Airflow in memory
+        # The same for all of Airflow's processes, or they refuse one another's tokens.
         "AIRFLOW__API__SECRET_KEY": secret,
         "AIRFLOW__API_AUTH__JWT_SECRET": secret,
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # seconds; an installation changes the files
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # a task that has ended is often seen a whole interval later
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
@@ -178,22 +188,12 @@ def _home(config: Config) -> Path:
     return config.get(Paths).root / "airflow"
 
 
-def _slots(config: Config) -> int:
-    return 1 if config.get(MetastoreSettings).is_embedded else config.get(DagsSettings).metastore_slots
-
-
-def _is_of(process: psutil.Process, home: Path) -> bool:
-    try:
-        return bool(process.pid != os.getpid() and process.environ().get("AIRFLOW_HOME") == str(home))
-    except psutil.Error:
-        return False
-
-
 def _running(home: Path) -> psutil.Process | None:
     """The process that `up` started, when it is still that one."""
     try:
         about = json.loads((home / NOTE).read_text())
         process = psutil.Process(about["pid"])
+        # Process ids are used again: only the start time tells that it is the same process.
         same = abs(process.create_time() - about["started"]) < 1
     except (OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return None
@@ -205,29 +205,44 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> None:
         [str(BIN / "airflow"), *words], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
+        # The last line says what failed; above it are warnings and a stack trace.
         output = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         raise UserError(f"`airflow {' '.join(words)}` failed: {output[-1] if output else done.returncode}")
 
 
 def _wait_until_healthy(host: str, port: int, process: "subprocess.Popen[bytes]", home: Path) -> None:
-    """Until the API answers that scheduler, DAG processor and triggerer are alive."""
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline:
+    """Until the API answers that scheduler, DAG processor and triggerer are alive.
+
+    Raises UserError when the process has ended, or they are not within STARTS_WITHIN_S.
+    """
+
+    def is_healthy() -> bool:
         if process.poll() is not None:
             raise UserError(f"Airflow ended at once, with {process.returncode}; see {home / 'airflow.log'}")
         try:
             with urllib.request.urlopen(f"http://{host}:{port}/api/v2/monitor/health", timeout=5) as answer:
                 health = json.load(answer)
-        except (OSError, urllib.error.URLError, ValueError):
-            time.sleep(0.5)
-            continue
+        except (OSError, ValueError):  # it does not listen yet, or answers with a page of its own
+            return False
+        # The API server answers first: without the others no task would run, nor a DAG be parsed.
         parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-        if all((health.get(part) or {}).get("status") == "healthy" for part in parts):
-            return
-        time.sleep(0.5)
-    raise UserError(f"Airflow did not come up within {STARTS_WITHIN_S:.0f} s; see {home / 'airflow.log'}")
+        return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+
+    retrying = Retrying(
+        retry=retry_if_result(lambda healthy: not healthy),
+        wait=wait_fixed(POLL_S),
+        stop=stop_after_delay(STARTS_WITHIN_S),
+    )
+    try:
+        retrying(is_healthy)
+    except RetryError:
+        raise UserError(f"Airflow did not come up within {STARTS_WITHIN_S:.0f} s; see {home / 'airflow.log'}") from None
 
 
-def _signal(process: psutil.Process, number: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
+def _signal_all(processes: Sequence[psutil.Process], number: int, timeout_s: float) -> list[psutil.Process]:
+    """Send a signal to all, and return those that still live `timeout_s` seconds later."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it ended while the others were signalled
+            process.send_signal(number)
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    return list(alive)

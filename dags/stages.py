@@ -3,7 +3,6 @@
 A stage is a command line. Standard library only: Airflow parses this file again and again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +77,7 @@ STAGES: tuple[Stage, ...] = (
         "events",
         "etl events --date {date}",
         "events to impressions and interactions",
+        # ods_quarantine has rows of several stages: it is no stage's input, and so no edge.
         outputs=("dwd_impression", "dwd_interaction", "ods_quarantine", "ads_ctr_daily"),
         engine="spark",
         takes_since=True,
@@ -134,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "oracle",
         "features oracle --date {date}",
+        # On real data there is no truth, and the stage does nothing.
         "the expected metrics of the true click probabilities, on generated data",
         inputs=("examples",),
         outputs=("runs/best_possible",),
@@ -150,6 +151,7 @@ STAGES: tuple[Stage, ...] = (
         "publish",
         "etl results",
         "run folders to Hive tables",
+        # It loads all run folders; named are those that no other stage waits for, so that it comes after all.
         inputs=("runs/promoted", "runs/deepfm", "runs/best_possible", "runs/features"),
         outputs=(
             "ads_model_metric",
@@ -165,7 +167,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "export",
         "etl export --date {date}",
-        "result tables to where relational.exports says",
+        "result tables to where relational.exports says",  # nothing, as long as it is empty
         inputs=("ads_pv_daily", "ads_ctr_daily", "ads_model_metric", "ads_recommendation"),
         engine="spark",
     ),
@@ -173,7 +175,7 @@ STAGES: tuple[Stage, ...] = (
         "report",
         "report --date {date}",
         "the day's stages, rows and metrics, and its page",
-        inputs=("ads_model_metric", "ops_run"),
+        inputs=("ads_model_metric", "ops_run"),  # ops_run is written by every stage on Spark, and is no edge
         engine="spark",
     ),
 )
@@ -222,7 +224,7 @@ HOURLY: tuple[Stage, ...] = tuple(
         f"{what} mentioned most in rolling windows",
         outputs=(table,),
         engine="spark",
-        minutes=50,
+        minutes=50,  # over before the next hour's run, which may not start beside it
     )
     for name, what, table in (
         ("hot-topics", "topics", "ads_hot_topic"),
@@ -249,9 +251,7 @@ PREDICTIONS: tuple[Stage, ...] = (
 )
 
 
-def upstream_in(stages: tuple[Stage, ...]) -> Callable[[Stage], list[Stage]]:
-    """A function that gives the stages of `stages` that write what a stage reads: the edges of the DAG."""
-    return lambda stage: [other for other in stages if other is not stage and set(other.outputs) & set(stage.inputs)]
-
-
-upstream = upstream_in(STAGES)
+def upstream(stage: Stage, stages: tuple[Stage, ...]) -> list[Stage]:
+    """Those of `stages` that write what `stage` reads: the edges of the DAG that lead to it."""
+    others = [other for other in stages if other is not stage]
+    return [other for other in others if set(other.outputs) & set(stage.inputs)]

@@ -28,9 +28,12 @@ from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
 
+# Commands that open a Spark session.
 ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report")
+# For keys that no model declares, such as options of Spark; declared secrets are of type SecretStr.
 SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
 POLL_S = 0.5
+MAX_MESSAGE = 300  # characters of another program's error
 LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
 
 
@@ -61,6 +64,7 @@ def settings_to_send(config: Config) -> dict[str, str]:
     variables = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
     for section in SECTIONS:
         for key, value in (config.values.get(section) or {}).items():
+            # The home is in MILLRACE_HOME above, as an absolute path.
             if key in secret_keys(section) or (section, key) == ("paths", "home"):
                 continue
             if isinstance(value, dict):
@@ -77,6 +81,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if address is None:
         raise UserError("set ray.jobs to the job server of the Ray cluster, as http://head:8265")
     archive = code.archive(config.get(Paths).root / "tmp")
+    # auto: the command joins the cluster on one of whose nodes it runs.
     environment = {**settings_to_send(config), "MILLRACE__RAY__ADDRESS": "auto"}
     environment.pop("MILLRACE__RAY__JOBS", None)  # or the job would submit itself again
     try:
@@ -85,7 +90,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
             entrypoint=f"{config.get(RaySettings).python or sys.executable} millrace.py {shlex.join(words)}",
             runtime_env={"working_dir": str(archive), "env_vars": environment},
         )
-    except Exception as error:
+    except Exception as error:  # Ray's own, and those of its HTTP client
         raise UserError(f"the Ray cluster at {address} took no job: {_first_line(error)}") from None
     log.info("job %s on %s: %s", job, address, shlex.join(words))
     log_follower = _RayLog(client, job)
@@ -94,7 +99,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
         stop_requested = False
         while not (status := client.get_job_status(job)).is_terminal():
             if stopped and not stop_requested:
-                stop_requested = True
+                stop_requested = True  # once; its end and the rest of its log are still to come
                 log.info("stopping job %s", job)
                 client.stop_job(job)
             time.sleep(POLL_S)
@@ -102,6 +107,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if status == JobStatus.STOPPED:
         raise UserError(f"job {job} was stopped")
     if status != JobStatus.SUCCEEDED:
+        # The command's last line is its error message; without one, the job did not get as far.
         raise UserError(f"job {job} failed: {log_follower.last or client.get_job_info(job).message}")
     return {"job": job, **_counts(log_follower.last)}
 
@@ -110,14 +116,14 @@ class _RayLog(threading.Thread):
     """Writes the log of a job to standard error while it runs; `last` is its last line so far."""
 
     def __init__(self, client: Any, job: str) -> None:
-        super().__init__(daemon=True)
+        super().__init__(daemon=True)  # a lost connection must not keep this process alive
         self.last = ""
         self._client, self._job = client, job
 
     def run(self) -> None:
         try:
             asyncio.run(self._follow())
-        except Exception as error:
+        except Exception as error:  # the job goes on, and its status is asked for apart from its log
             log.warning("the job's log can't be followed: %s", _first_line(error))
 
     async def _follow(self) -> None:
@@ -127,7 +133,8 @@ class _RayLog(threading.Thread):
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:MAX_MESSAGE]
 
 
 def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
@@ -149,14 +156,16 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
             *(str(code.ROOT / "millrace.py"), *words),
         ]
         python = settings.python or sys.executable
+        # Executors have a Python of their own where `spark.python` says so; the driver runs this one.
         environment = {**os.environ, **variables, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        lines: list[str] = []
+        lines: list[str] = []  # of standard output; logs go to standard error, past this process
         # In a thread: a full pipe would stop the driver, and this loop has to notice a signal.
         reader = threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip()))
         reader.start()
         while process.poll() is None:
             if stopped:
+                # The group: spark-submit's shell, its JVM and the driver's Python.
                 os.killpg(process.pid, signal.SIGTERM)
                 wait_or_kill(process, timeout_s=60)
                 raise UserError("stopped")

@@ -18,7 +18,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import day_late, task_failed
-from dags.stages import POOL, Stage
+from dags.stages import POOL, Stage, upstream
 
 ROOT = Path(__file__).resolve().parent.parent
 SPARK_CONN = "MILLRACE_SPARK_CONN"
@@ -30,6 +30,7 @@ DAY_BEFORE = "{{ params.date or macros.ds_add(dag_run.run_after | ds, -1) }}"
 TABLES = ("ods_", "dwd_", "dim_", "dws_", "ads_")
 
 DEFAULTS: dict[str, Any] = {
+    # Every stage may be repeated: it overwrites its partition, and what it had written is not visible before.
     "retries": 2,
     "retry_delay": timedelta(minutes=float(os.environ.get("MILLRACE_RETRY_MINUTES", "2"))),
     "retry_exponential_backoff": True,
@@ -53,10 +54,10 @@ def params(stages: tuple[Stage, ...]) -> dict[str, Param]:
 
 def late_after(dag_id: str, hours: int) -> DeadlineAlert:
     """Says that a run is late, through `dags/alerts.py`."""
+    # Asynchronous: the triggerer runs it, while a synchronous one would wait for a worker like any task.
+    callback = AsyncCallback(day_late, kwargs={"dag": dag_id, "hours": hours})
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(hours=hours),
-        callback=AsyncCallback(day_late, kwargs={"dag": dag_id, "hours": hours}),
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(hours=hours), callback=callback
     )
 
 
@@ -64,7 +65,9 @@ def task(stage: Stage, day: str) -> BaseOperator:
     """The stage as a task for `day`, a template; tables that it writes are assets, of the run's partition."""
     common: dict[str, Any] = {
         "task_id": stage.name,
+        # A task that hangs would keep its slot of the pool from all others.
         "execution_timeout": timedelta(minutes=stage.minutes),
+        # Tables alone: no DAG waits for run folders and data sets.
         "outlets": [Asset(name) for name in stage.outputs if name.startswith(TABLES)],
         "doc_md": _about(stage),
         "trigger_rule": "none_failed",  # a stage that was not asked for is skipped, what follows it is not
@@ -75,6 +78,7 @@ def task(stage: Stage, day: str) -> BaseOperator:
         common["pool"] = POOL
         if conn := os.environ.get(SPARK_CONN):
             return _spark_submit(stage, conn, words, common)
+    # Airflow itself has no operator for Ray: the task is a client that waits for the job and passes its log on.
     sent = "submit --on ray " if stage.engine == "ray" and os.environ.get(RAY_JOBS) else ""
     # `exec`: the command is the process that Airflow ends. The last line, the stage's counts, becomes its XCom.
     return BashOperator(
@@ -89,12 +93,12 @@ def skip_unless_chosen(context: Any) -> None:
         raise AirflowSkipException("not among the stages that were asked for")
 
 
-def chain(dag: DAG, stages: tuple[Stage, ...], upstream: Any, day: str = DAY) -> None:
+def chain(dag: DAG, stages: tuple[Stage, ...], day: str = DAY) -> None:
     """Make the tasks of `dag`; one that reads what another writes comes after it."""
     with dag:
         tasks = {stage.name: task(stage, day) for stage in stages}
     for stage in stages:
-        for before in upstream(stage):
+        for before in upstream(stage, stages):
             tasks[before.name] >> tasks[stage.name]
 
 
@@ -106,8 +110,9 @@ def _spark_submit(stage: Stage, conn: str, words: list[str], common: dict[str, A
         application=str(ROOT / "millrace.py"),
         application_args=words,
         name=f"millrace-{stage.name}",
+        # Fixed when spark-submit starts the JVM, before Millrace reads its settings.
         driver_memory=os.environ.get("MILLRACE__SPARK__DRIVER_MEMORY", "4g"),
-        conf={"spark.ui.enabled": "false"},
+        conf={"spark.ui.enabled": "false"},  # drivers side by side would compete for its port
         **common,
     )
 

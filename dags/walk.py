@@ -68,6 +68,7 @@ def walk(
     Returns:
         A row per stage with its name, seconds and counts. What a stage raises ends the walk.
     """
+    # Imported here: millrace.py is above this package, and names its commands.
     import millrace
 
     done = []
@@ -76,6 +77,7 @@ def walk(
         log.info("── %s: %s", stage.name, stage.about)
         started = time.monotonic()
         area, *arguments = stage.arguments(date, since)
+        # In this process and not as a command line of its own, which would start Spark and Ray each time.
         counts = millrace.invoke_with(open_engines.config, area, arguments)
         done.append({"stage": stage.name, "seconds": round(time.monotonic() - started, 1), "counts": counts})
     return done

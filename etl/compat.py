@@ -21,19 +21,16 @@ def jvm_of(spark: "SparkSession") -> Any:
 
 
 def hadoop_configuration(spark: "SparkSession") -> Any:
-    """Hadoop's Configuration of the context, with every `spark.hadoop.…` option and without the prefix."""
-    return spark._jsc.hadoopConfiguration()
-
-
-def session_hadoop_configuration(spark: "SparkSession") -> Any:
-    """As `hadoop_configuration`, with what the session's own options change: to open Hadoop file systems with."""
-    # A copy on each call: cheap beside the file system calls that it is for.
-    return spark._jsparkSession.sessionState().newHadoopConf()
+    """Hadoop's Configuration: every `spark.hadoop.…` option without the prefix, and what the session's own change."""
+    # A copy on each call: cheap beside the calls to file systems and databases that it is for.
+    session_state = spark._jsparkSession.sessionState()
+    return session_state.newHadoopConf()
 
 
 def external_catalog(spark: "SparkSession") -> Any:
     """Spark's ExternalCatalog, its own client of the Hive metastore: table definitions and partition locations."""
-    return spark._jsparkSession.sessionState().catalog().externalCatalog()
+    session_state = spark._jsparkSession.sessionState()
+    return session_state.catalog().externalCatalog()
 
 
 def launch_jvm() -> Any:

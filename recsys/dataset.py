@@ -68,7 +68,8 @@ def examples_folder(config: Config, day: date) -> Path:
     Raises:
         UserError: there is none; the message names the command that builds it.
     """
-    return examples_version(config, day)[0]
+    folder, _ = examples_version(config, day)
+    return folder
 
 
 def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
@@ -77,7 +78,8 @@ def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
     Raises:
         UserError: there is no training set; the message names the command that builds it.
     """
-    statistics: Mapping[str, Any] = examples_version(config, day)[1]["statistics"]
+    _, metadata = examples_version(config, day)
+    statistics: Mapping[str, Any] = metadata["statistics"]
     return statistics
 
 

@@ -4,7 +4,7 @@ Metrics such as AUC are of all rows together, not means over batches or ranks. A
 through the memory of rank 0: a few bytes a row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -61,9 +61,14 @@ def import_metrics(names: Iterable[str]) -> dict[str, OwnMetric]:
 def _own_metrics(objective: Objective, predictions: Floats, labels: Floats) -> dict[str, float]:
     """The metrics of `train.metrics`; functions of the user's are reported under the name of the function."""
     metrics: dict[str, float] = {}
+    results: dict[Any, Any] = {}  # by function: precision and recall, say, come from one pass over all rows
     for name, metric in objective.own_metrics.items():
+        short_name = name.rpartition(":")[2]
         try:
-            metrics[name.rpartition(":")[2]] = float(metric(labels, predictions))
+            if metric not in results:
+                results[metric] = metric(labels, predictions)
+            result = results[metric]
+            metrics[short_name] = float(result[short_name] if isinstance(result, Mapping) else result)
         except ValueError as error:
             raise UserError(f"train.metrics {name}: {error}") from error
     return metrics

@@ -21,6 +21,7 @@ def tune(
     apply: Annotated[bool, typer.Option("--apply", help="use the best from now on: tuned/MODEL.yaml")] = False,
 ) -> dict[str, Any]:
     """Search settings on Ray Tune; what, how and within which limits is in the section tune."""
+    # Imported when it runs: `--help` must not wait for Ray and Optuna.
     from tuning.run import Search, run
 
     return run(settings_of(context), model, parse_day(date), Search(search, trials, zoom, resume, apply))

@@ -31,6 +31,7 @@ def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
     distributions = {
         name: _distribution(bounds, [row["point"][name] for row in measured]) for name, bounds in space.ranges.items()
     }
+    # A setting that is not in every trial would be left out of the importances: `rate[adam]` is `rate` here.
     for row in measured:
         study.add_trial(
             create_trial(
@@ -53,8 +54,10 @@ def _distribution(bounds: Range, values: list[Any]) -> BaseDistribution:
 
 def _importance(study: optuna.Study) -> dict[str, float]:
     """By how much each setting explains the differences between trials (PED-ANOVA, Watanabe et al. 2023)."""
+    # Equal values have no differences to explain.
     if len(study.trials) < MIN_TRIALS or len({trial.value for trial in study.trials}) < 2:
         return {}
+    # What sets the best quarter of the trials apart, rather than what moves the value anywhere.
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: round(float(value), 4) for name, value in importances.items()}
@@ -71,6 +74,7 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
         specs=[[{"type": "xy"}], [{"type": "domain"}], [{"type": "xy"}]],
         subplot_titles=[f"{metric} of each trial", "", "importance"],
     )  # fmt: skip
+    # Of trials that ran to their end: a stopped one's metric is of fewer steps.
     best, value, line = math.inf, None, []
     for row in measured:
         if row["status"] == "done" and row["objective"] < best:
@@ -87,6 +91,7 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
     figure.add_trace(go.Parcoords(**_parallel(measured, space, metric)), row=2, col=1)
     figure.add_bar(x=list(importance.values()), y=list(importance), orientation="h", showlegend=False, row=3, col=1)
     figure.update_layout(height=1100, title="Search", template="plotly_white")
+    # With Plotly's JavaScript inside, some megabytes, instead of a link into the network.
     path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
 
 
@@ -96,12 +101,14 @@ def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str
     for name, bounds in space.ranges.items():
         values = [row["point"][name] for row in rows]
         if isinstance(bounds, Choice):
+            # Plotly's axes are of numbers: a choice is drawn by its index.
             indices = [bounds.values.index(value) if value in bounds.values else 0 for value in values]
             axes.append(
                 {"label": name, "values": indices, "tickvals": list(range(len(bounds.values))),
                  "ticktext": [str(value) for value in bounds.values]}
             )  # fmt: skip
         elif isinstance(bounds, Depends) or bounds.log:
+            # Not all that depends on a choice is logarithmic: it may be 0.
             axes.append({"label": f"{name} (10^)", "values": [math.log10(max(value, 1e-30)) for value in values]})
         else:
             axes.append({"label": name, "values": values})

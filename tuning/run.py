@@ -61,27 +61,32 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
     judge = Judge(settings.metric or target.metric, [Limit.parse(text) for text in settings.limits])
     space = space_of(model, target.family, settings.space, settings.only)
     data = target.data(config, day)  # before anything is started: it may not be there
+    # `a:b` names a user's own builder, and a folder should have no colon.
     name = f"tune-{model}".replace(":", ".")
     unfinished = unfinished_run(config, name, day) if how.resume else None
     if how.resume and unfinished is None:
         raise UserError(f"no unfinished search of {model} for {day} to resume")
     with (
         start_run(config, name, day, resumed=unfinished) as run,
+        # Trials on Spark open their session themselves.
         nullcontext() if target.on_spark else ray_session(config),
     ):
         if not target.on_spark:
             run.log_dataset(describe_version(examples_folder(config, day)))
-        context = SearchContext(config, target, data, how.search, judge, run)
+        context = SearchContext(config, target, settings, data, how.search, judge, run)
         rows = _all_rounds(context, how, space)
         best = judge.best(rows)
         point = best["point"]
+        # Only now, and once: the best of many on the test rows would be the luckiest.
         numbers = target.test(config.with_values(point), day)
         tested = int(numbers.pop("rows", 0))
         _write(run, model, rows, best, judge)
         run.log_metrics("tune", "test", numbers, tested)
         importance = explain.write(run.folder, rows, space, judge.metric)
+        # As metrics, so that they reach the warehouse with the others.
         for setting, value in importance.items():
             run.log_metric("tune", "valid", f"importance {setting}", value, len(rows))
+    # After the run has ended well: a search that broke off must not change later commands.
     if how.apply:
         log.info("from now on: %s", save_tuned_settings(config.get(Paths).root, model, point))
     return {
@@ -97,13 +102,14 @@ def run(config: Config, model: str, day: date, how: Search) -> dict[str, Any]:
 
 def _all_rounds(context: SearchContext, how: Search, space: Space) -> list[Row]:
     """One round, or a wide and cheap one and a second around its best."""
-    settings = context.settings
     if not how.zoom:
         return _round(context, Round("all", space, how.trials, 1.0, 0))
     if how.trials < 4:
         raise UserError("--zoom wants 4 trials or more")
+    settings = context.settings
     wide = max(round(how.trials * settings.wide_trials), 2)
     rows = _round(context, Round("wide", space, wide, settings.wide_budget, 0))
+    # Two at least: one point alone says nothing of how far a good region reaches.
     good = context.judge.ordered(rows)[: max(round(len(rows) * settings.zoom_best), 2)]
     if not good:
         raise UserError("every trial of the wide round failed; see trials.jsonl of the run")
@@ -114,6 +120,7 @@ def _all_rounds(context: SearchContext, how: Search, space: Space) -> list[Row]:
 
 
 def _round(context: SearchContext, search_round: Round) -> list[Row]:
+    # Each imports its engine, and no search needs both.
     if context.target.on_spark:
         from tuning.launch import on_spark
 
@@ -130,10 +137,8 @@ def _write(run: Run, model: str, rows: list[Row], best: Row, judge: Judge) -> No
     about = {"model": model, "metric": judge.metric}
     for row in rows:
         summary = {key: row[key] for key in ("trial", "value", "seed", "seconds", "steps", "status", "error")}
-        texts = {"parameters": _json(row["point"]), "metrics": _json(row["metrics"])}
-        run.log_trial(**about, **summary, **texts)
-    run.log_best_trial(**about, trial=best["trial"], parameters=_json(best["point"]), value=best["value"])
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(dict(sorted(values.items())))
+        # By name, so that equal points are equal texts in the table.
+        parameters, metrics = (json.dumps(row[key], sort_keys=True) for key in ("point", "metrics"))
+        run.log_trial(**about, **summary, parameters=parameters, metrics=metrics)
+    parameters = json.dumps(best["point"], sort_keys=True)
+    run.log_best_trial(**about, trial=best["trial"], parameters=parameters, value=best["value"])

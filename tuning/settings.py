@@ -22,12 +22,15 @@ class TuneSettings(Settings):
     """What must hold besides, as latency_ms<=5: the best is chosen among trials that keep all."""
     early_stopping: bool = True
     """Trials that are behind the others at the same step are stopped (ASHA, Li et al. 2020)."""
+    # 3, as the authors of successive halving advise: 3 or 4 (Hyperband, Li et al. 2018).
     keep_share: int = Field(default=3, gt=1)
     """One of so many trials goes on at each of ASHA's rungs."""
+    # 2 at least: a trial that is measured at its end alone can't be stopped early.
     steps: int = Field(default=8, gt=1)
     """Times that an FM or LightGBM trial is measured; deep models are measured after each epoch."""
     epochs: int | None = Field(default=None, gt=0)
     """Epochs of a deep model's trial; train.epochs when not given."""
+    # The newest, because a model is used on the days that follow.
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training rows, the newest, that FM and LightGBM trials learn."""
     wide_trials: float = Field(default=0.6, gt=0, lt=1)
@@ -41,3 +44,4 @@ class TuneSettings(Settings):
     parallel: int = Field(default=2, gt=0)
     """Trials at a time."""
     seed: int = 7
+    """Of the sampler's draws: the same seed tries the same settings, as long as trials end in the same order."""

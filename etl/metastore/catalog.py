@@ -13,7 +13,8 @@ from etl import compat
 
 def table_names(spark: SparkSession) -> list[str]:
     """Names of all tables and views of the default database, whoever created them."""
-    return list(_collections(spark).asJava(compat.external_catalog(spark).listTables("default")))
+    names = compat.external_catalog(spark).listTables("default")
+    return list(_collections(spark).asJava(names))
 
 
 def column_names(spark: SparkSession, table: str) -> list[str] | None:

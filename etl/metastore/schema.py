@@ -30,7 +30,8 @@ def create_schema(jvm: Any, config: Config) -> int:
             'insert into "VERSION" ("VER_ID", "SCHEMA_VERSION", "VERSION_COMMENT") '
             f"""select 1, '{_VERSION}', 'made by Millrace' where not exists (select 1 from "VERSION")"""
         )
-        return len(_table_names(connection))
+        names = _table_names(connection)
+    return len(names)
 
 
 def require_schema(jvm: Any, config: Config) -> None:

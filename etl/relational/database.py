@@ -26,7 +26,8 @@ class Database:
     @property
     def kind(self) -> str:
         """The URL's sub-protocol, which names the SQL dialect: postgresql, derby, mariadb …"""
-        return self.url.split(":")[1] if self.url.count(":") > 1 else "?"
+        parts = self.url.split(":")  # jdbc, kind and the driver's own part
+        return parts[1] if len(parts) > 2 else "?"
 
     @property
     def is_embedded(self) -> bool:
@@ -36,7 +37,8 @@ class Database:
     @property
     def options(self) -> dict[str, str]:
         """Options for Spark's JDBC source, and, without `url`, properties for the driver."""
-        return {"url": self.url, **self.login, **_DRIVER_PROPERTIES.get(self.kind, {})}
+        driver_properties = _DRIVER_PROPERTIES.get(self.kind, {})
+        return {"url": self.url, **self.login, **driver_properties}
 
 
 def find_database(config: Config, name: str) -> Database:

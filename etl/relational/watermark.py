@@ -56,12 +56,12 @@ class Watermarks:
             column: its check column, in lower case.
             day: the day that is about to be imported.
         """
-        for value in self._warehouse.partitions(table):
-            if value < day.isoformat() and value not in self._by_day:
-                rows = self._warehouse.read(table, [date.fromisoformat(value)])
-                newest = rows.agg(F.max(column)).collect()[0][0]
-                # An empty partition moves nothing: its watermark is that of the day before.
-                self.advance(date.fromisoformat(value), column, newest if newest is not None else self.before(day))
+        earlier = [value for value in self._warehouse.partitions(table) if value < day.isoformat()]
+        missing = [date.fromisoformat(value) for value in earlier if value not in self._by_day]
+        for partition_day in missing:
+            newest = self._warehouse.read(table, [partition_day]).agg(F.max(column)).collect()[0][0]
+            # An empty partition moves nothing: its watermark is that of the day before.
+            self.advance(partition_day, column, newest if newest is not None else self.before(day))
 
     def advance(self, day: date, column: str, last_value: Any) -> None:
         """Set the day's watermark; None (nothing to import yet) sets none.

@@ -238,12 +238,11 @@ def _lines_over_days(rows: Rows, name: str, value: str) -> Figure:
 
 
 def _table(header: list[str], columns: list[list[Any]]) -> Figure:
-    return go.Figure(
-        go.Table(
-            header={"values": header, "align": "left", "fill_color": "#e2e8f0"},
-            cells={"values": columns, "align": "left", "height": 24},
-        )
+    table = go.Table(
+        header={"values": header, "align": "left", "fill_color": "#e2e8f0"},
+        cells={"values": columns, "align": "left", "height": 24},
     )
+    return go.Figure(table)
 
 
 class Chart(NamedTuple):

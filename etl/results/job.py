@@ -69,7 +69,8 @@ def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: list[dict[str
 
 
 def _run_ids(rows: DataFrame) -> set[str]:
-    return {row["run_id"] for row in rows.select("run_id").distinct().collect()}
+    distinct = rows.select("run_id").distinct()
+    return {row["run_id"] for row in distinct.collect()}
 
 
 def _to_frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> DataFrame:

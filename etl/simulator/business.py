@@ -89,7 +89,7 @@ def _items(world: World) -> Iterable[Row]:
 
 
 def _write_csv(path: Path, rows: Iterable[Row]) -> None:
+    # Derby reads an empty unquoted field as null.
+    fields = (["" if value is None else value for value in row] for row in rows)
     with path.open("w", encoding="utf-8", newline="") as file:
-        # Derby reads an empty unquoted field as null.
-        fields = (["" if value is None else value for value in row] for row in rows)
         csv.writer(file, lineterminator="\n").writerows(fields)

@@ -67,4 +67,4 @@ class WarehouseFiles:
     def _open(self, url: str) -> tuple[Any, Any]:
         """The Hadoop file system of a URL, and its Path; Hadoop caches file systems by scheme, host and user."""
         path = compat.jvm_of(self.spark).org.apache.hadoop.fs.Path(url)
-        return path.getFileSystem(compat.session_hadoop_configuration(self.spark)), path
+        return path.getFileSystem(compat.hadoop_configuration(self.spark)), path

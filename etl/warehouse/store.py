@@ -157,7 +157,8 @@ class Warehouse:
         try:
             self._write_files(table, rows, folder, list(values), rebalance)
             # What was written is checked, not `rows`: to compute them again may cost minutes, or give other rows.
-            written = self._read_files(table, folder)
+            # With the schema given: inferring it would start a job, and an empty folder has none.
+            written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
             if before_checks is not None:
                 before_checks(written)
             counts = check_rows(table, written, list(values), self._select)
@@ -187,10 +188,6 @@ class Warehouse:
         selected = rows.select(*columns, value.alias(table.partition))
         # Rebalancing merges small files and splits a skewed partition.
         selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
-
-    def _read_files(self, table: Table, folder: str) -> DataFrame:
-        # With the schema given: inferring it would start a job, and an empty folder has none.
-        return self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.

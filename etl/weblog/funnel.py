@@ -39,12 +39,8 @@ def count_visitors(
     )
 
 
-def matches_any_step(funnels: Mapping[str, Sequence[str]]) -> Column:
-    """Whether a view's `request` matches any step of any of the funnels: one match of one combined pattern."""
-    return _matches_any([pattern for patterns in funnels.values() for pattern in patterns])
-
-
-def _matches_any(patterns: Iterable[str]) -> Column:
+def matches_any(patterns: Iterable[str]) -> Column:
+    """Whether a view's `request` matches any of the steps' patterns: one match of one combined pattern."""
     # Groups, because a pattern may have alternatives of its own.
     combined = "|".join(f"(?:{pattern})" for pattern in patterns)
     return F.rlike("request", F.lit(combined))
@@ -65,7 +61,7 @@ def _count_single_funnel(views: DataFrame, steps: Mapping[str, str]) -> DataFram
         Window.unboundedPreceding, Window.unboundedFollowing
     )
     # Few views are any step's: the windows sort only those.
-    reached, previous = views.where(_matches_any(steps.values())), F.lit(0)
+    reached, previous = views.where(matches_any(steps.values())), F.lit(0)
     for number, pattern in enumerate(steps.values()):
         is_next = F.rlike("request", F.lit(pattern)) & (F.col("visit_step") > previous)
         # The windows are all over the same partitions: one shuffle, however many steps.

@@ -139,7 +139,8 @@ def _reject_reason() -> Column:
 
 
 def _or_dash(name: str) -> Column:
-    return F.when(F.col(name) == "", "-").otherwise(F.col(name))
+    is_empty = F.col(name) == ""
+    return F.when(is_empty, "-").otherwise(F.col(name))
 
 
 def _add_time_columns(rows: DataFrame) -> DataFrame:

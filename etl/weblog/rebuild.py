@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import partial
+from itertools import chain
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -72,7 +73,8 @@ def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, 
         # Up to the day after: a visit of the last day may reach a step after midnight.
         _rebuild_funnels(warehouse, days, days[-1] + DAY, settings)
         # Visits of earlier days that reached a step on these days.
-        continued = views.where((clickstream.visit_day() < first) & funnel.matches_any_step(settings.funnels))
+        is_step = funnel.matches_any(chain.from_iterable(settings.funnels.values()))
+        continued = views.where((clickstream.visit_day() < first) & is_step)
         for row in sorted(continued.select(clickstream.visit_day()).distinct().collect()):
             _rebuild_funnels(warehouse, [day_of_datestr(row[0])], days[-1], settings)
 

@@ -94,7 +94,8 @@ def parse_lines(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]
 
 
 def _landed(config: Config, day: date) -> list[str]:
-    return landed_files(config.get(Paths).landing("weblog", day))
+    folder = config.get(Paths).landing("weblog", day)
+    return landed_files(folder)
 
 
 def _with_dates(lines: DataFrame, days: Sequence[date]) -> DataFrame:

@@ -157,11 +157,12 @@ def _with_whitened(rows: DataFrame, whitening: Whitening) -> DataFrame:
     """Dense columns replaced by their whitened ones, computed side by side in one pandas UDF."""
 
     def apply(dense: pd.DataFrame) -> pd.Series:
-        return pd.Series(list(whitening.transform(dense.to_numpy(np.float64))))  # (rows,) of (columns,)
+        whitened = whitening.transform(dense.to_numpy(np.float64))  # (rows, columns)
+        return pd.Series(list(whitened))  # (rows,) of (columns,)
 
     vector = pandas_udf(apply, ArrayType(DoubleType()))(F.struct(*whitening.columns))
-    whitened = {name: F.col("_whitened")[i].cast("float") for i, name in enumerate(whitening.columns)}
-    return rows.withColumn("_whitened", vector).withColumns(whitened).drop("_whitened")
+    columns = {name: F.col("_whitened")[i].cast("float") for i, name in enumerate(whitening.columns)}
+    return rows.withColumn("_whitened", vector).withColumns(columns).drop("_whitened")
 
 
 def _with_default(feature: Dense) -> Column:

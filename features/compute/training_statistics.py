@@ -33,7 +33,8 @@ class TrainingStatistics:
     @classmethod
     def from_rates(cls, rates: ClickRates) -> Self:
         """Click rates alone; the scaling of features that are counted with them is fitted afterwards."""
-        return cls(rates.prior, {str(position): rate for position, rate in rates.by_position.items()}, rates.strength)
+        by_position = {str(position): rate for position, rate in rates.by_position.items()}
+        return cls(rates.prior, by_position, rates.strength)
 
     @property
     def rates(self) -> ClickRates:

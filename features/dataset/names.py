@@ -24,4 +24,5 @@ def examples_version(config: Config, day: date) -> tuple[Path, Mapping[str, Any]
     Raises:
         UserError: there is none; the message names the command that builds it.
     """
-    return current_version(config.get(Paths).datasets(EXAMPLES, day), command=f"millrace features build --date {day}")
+    folder = config.get(Paths).datasets(EXAMPLES, day)
+    return current_version(folder, command=f"millrace features build --date {day}")

@@ -15,7 +15,8 @@ STEPS = 1_000_000
 
 def hash_uniform(*columns: Column | str) -> Column:
     """A number from 0 up to (not including) 1, in steps of a millionth, by a hash: equal values, equal draws."""
-    return F.pmod(F.xxhash64(*columns), F.lit(STEPS)) / STEPS
+    step = F.pmod(F.xxhash64(*columns), F.lit(STEPS))  # not %: a hash may be negative
+    return step / STEPS
 
 
 def balance(train: DataFrame, settings: FeatureSettings) -> DataFrame:

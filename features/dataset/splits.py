@@ -114,8 +114,11 @@ def usual_shares(rows: int) -> tuple[float, float, float]:
 
 def _holdout_shares(examples: DataFrame, settings: FeatureSettings, test_share: float) -> tuple[float, float]:
     """Shares of validation and test rows."""
-    return usual_shares(examples.count())[1:] if settings.shares == "by_size" else (settings.valid_share, test_share)
+    if settings.shares == "by_size":
+        return usual_shares(examples.count())[1:]
+    return settings.valid_share, test_share
 
 
 def _split_from(value: Column, first_valid: Column, first_test: Column) -> Column:
-    return F.when(value >= first_test, "test").when(value >= first_valid, "valid").otherwise("train")
+    is_test, is_valid = value >= first_test, value >= first_valid  # the second holds for test rows, too
+    return F.when(is_test, "test").when(is_valid, "valid").otherwise("train")

@@ -67,7 +67,8 @@ def bin_edges(feature: Feature, values: NDArray[Any]) -> NDArray[np.float64]:
 
 def bin_counts(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """(edges + 1,) rows in each of the bins that `edges` separate; an edge belongs to the bin above it."""
-    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1).astype(np.float64)
+    bins = np.searchsorted(edges, values, side="right")  # (rows,)
+    return np.bincount(bins, minlength=len(edges) + 1).astype(np.float64)
 
 
 def _feature_metrics(

@@ -15,10 +15,11 @@ RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate", "mrr")
 
 def ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, ks: Sequence[int]) -> dict[tuple[str, int], float]:
     """{(metric, k): mean of `user_ranking_metrics` over the users of `truth`}; 0 without users."""
+    by_k = {k: user_ranking_metrics(ranked, truth, k) for k in ks}
     return {
         (name, k): float(values.mean()) if len(values) else 0.0
-        for k in ks
-        for name, values in user_ranking_metrics(ranked, truth, k).items()
+        for k, metrics in by_k.items()
+        for name, values in metrics.items()
     }
 
 
@@ -72,10 +73,11 @@ def ranking_intervals(
     ranked: pd.DataFrame, truth: pd.DataFrame, k: int, *, num_samples: int = 1000
 ) -> dict[str, tuple[float, float]]:
     """{metric: 95 % interval of its mean at k}, by bootstrap over the users of `truth`."""
-    return {
-        name: percentile_interval(bootstrap_means(values, np.ones(len(values)), num_samples=num_samples))
-        for name, values in user_ranking_metrics(ranked, truth, k).items()
-    }
+    intervals = {}
+    for name, values in user_ranking_metrics(ranked, truth, k).items():
+        means = bootstrap_means(values, np.ones(len(values)), num_samples=num_samples)
+        intervals[name] = percentile_interval(means)
+    return intervals
 
 
 def diversity_metrics(

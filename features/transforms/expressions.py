@@ -24,7 +24,8 @@ def evaluate(expression: str, row: Mapping[str, Any]) -> Any:
     Raises:
         UserError: when the expression has another operator, function or column.
     """
-    return _evaluate(_parse(expression), row, expression)
+    tree = _parse(expression)
+    return _evaluate(tree, row, expression)  # the text, too, for error messages
 
 
 def _utc_day(moment: date) -> date:

@@ -45,7 +45,8 @@ class Arctan:
 
     def transform(self, values: Any) -> Floats:
         """(rows,) numbers -> (rows,)."""
-        return np.asarray(np.arctan(as_floats(values) / self.scale) * 2 / math.pi)
+        angles = np.arctan(as_floats(values) / self.scale)
+        return np.asarray(angles * 2 / math.pi)
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,8 @@ class Vocabulary:
 
     def transform(self, values: Any) -> NDArray[np.int64]:
         """(rows,) values -> (rows,) ids; None and NaN are missing."""
-        return np.array(
-            [MISSING_ID if pd.isna(value) else self._ids.get(str(value), UNKNOWN_ID) for value in values], np.int64
-        )
+        ids = [MISSING_ID if pd.isna(value) else self._ids.get(str(value), UNKNOWN_ID) for value in values]
+        return np.array(ids, np.int64)
 
     @cached_property
     def _ids(self) -> dict[str, int]:

@@ -25,7 +25,8 @@ def run_model(config: Config) -> str:
 
 def history_columns(config: Config) -> tuple[str, ...]:
     """Columns of lists, such as the user's history, that the configured deep model reads."""
-    return model_named(config.get(RecommendSettings).deep).task.lists
+    model = model_named(config.get(RecommendSettings).deep)
+    return model.task.lists
 
 
 def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64] | None:

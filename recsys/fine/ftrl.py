@@ -60,7 +60,8 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=Tr
 @jit
 def sigmoid(logit):  # type: ignore[no-untyped-def]
     """1 / (1 + exp(−logit)), with the logit clipped to ±35, so that nothing overflows."""
-    return ONE / (ONE + math.exp(-min(max(logit, -MAX_LOGIT), MAX_LOGIT)))
+    clipped = min(max(logit, -MAX_LOGIT), MAX_LOGIT)
+    return ONE / (ONE + math.exp(-clipped))
 
 
 @jit

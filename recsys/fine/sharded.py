@@ -7,7 +7,6 @@ Li et al. 2014). A shard writes a snapshot every so many pushes; one that dies i
 """
 
 import io
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +56,8 @@ class Shard:
 
     def pull(self, rows: NDArray[np.int64]) -> ShardState:
         """Copy the state of rows (features,) of this shard."""
-        return ShardState(self._state.linear[rows], self._state.v[rows], self._state.s[rows], self._state.bias.copy())
+        state = self._state
+        return ShardState(state.linear[rows], state.v[rows], state.s[rows], state.bias.copy())
 
     def push(self, rows: NDArray[np.int64], before: ShardState, after: ShardState) -> None:
         """Add what a worker's block changed in rows (features,): see `apply_delta`."""
@@ -72,10 +72,6 @@ class Shard:
     def state(self) -> tuple[ShardState, int]:
         """The state of all rows, and the number of pushes that are in it."""
         return self._state, self.pushes
-
-    def pid(self) -> int:
-        """Process id of the actor."""
-        return os.getpid()
 
 
 class ShardedFM:

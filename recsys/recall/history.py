@@ -28,7 +28,8 @@ class UserBatch:
     @property
     def is_cold(self) -> NDArray[np.bool_]:
         """(users,) whether a user chose nothing yet."""
-        return np.asarray(np.diff(self.chosen.indptr) == 0)
+        num_chosen = np.diff(self.chosen.indptr)
+        return np.asarray(num_chosen == 0)
 
     def mask_cold(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return scores (users, items) with −inf for cold users: a personal channel has nothing to say about them."""
@@ -44,6 +45,7 @@ class History:
 
     Attributes:
         items: item_id, title, category, author, published_at and first_at (its first positive) by item number.
+        num_items: length of a row of scores.
         histories: one row per user: items (numbers, newest first), ages (days before the user's newest), last
             (seconds since 1970 of the newest). Persisted.
         now: the moment, in seconds since 1970.
@@ -62,18 +64,15 @@ class History:
         self.settings = settings
         self.now = now
         self.items = _number_items(positives, items)
+        self.num_items = len(self.items)
         self.histories = self._collect_histories(positives).persist()
         self._persisted = [self.histories]
-
-    @property
-    def num_items(self) -> int:
-        """Length of a row of scores."""
-        return len(self.items)
 
     @cached_property
     def heat(self) -> NDArray[np.float64]:
         """(items,) positives of each item; an old one counts less, half after `half_life_days`."""
-        return self._item_sums(F.pow(F.lit(0.5), F.col("age") / self.settings.half_life_days))
+        decay = F.pow(F.lit(0.5), F.col("age") / self.settings.half_life_days)
+        return self._item_sums(decay)
 
     @cached_property
     def popularity(self) -> NDArray[np.float64]:

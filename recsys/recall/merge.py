@@ -46,7 +46,8 @@ class ChannelWeights:
 
 def initial_weights(channels: Sequence[str]) -> ChannelWeights:
     """Weights before any are fitted: reciprocal rank fusion; `hot` ranks for cold users, or else the first channel."""
-    return ChannelWeights(None, channels.index("hot") if "hot" in channels else 0)
+    cold_channel = channels.index("hot") if "hot" in channels else 0
+    return ChannelWeights(None, cold_channel)
 
 
 def fit_channel_weights(candidates: pd.DataFrame, channels: Sequence[str], k: int) -> ChannelWeights:

@@ -3,7 +3,7 @@
 All of it runs inside one `forward`, so that whoever averages gradients sees every parameter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from training.tasks import losses
 from training.tasks.augment import augment, five_crops
 from training.tasks.task import Floats, Task
 
-OwnMetric = Callable[[Floats, Floats], float]
-"""A metric of `train.metrics`: (labels, predictions) -> a number."""
+OwnMetric = Callable[[Floats, Floats], float | Mapping[str, float]]
+"""A metric of `train.metrics`: (labels, predictions) -> a number, or several by name (`features.metrics.METRICS`)."""
 
 
 class Objective(nn.Module):

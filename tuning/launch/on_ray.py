@@ -24,6 +24,7 @@ STEPS_DONE = "steps_done.json"  # steps, in a trial's checkpoint
 def trials(context: SearchContext, search_round: Round) -> list[Row]:
     """Rows of all trials; a round that was interrupted resumes from Tune's own state."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # only the old reporter can be silenced
+    # Else each trial would write its results as CSV and for TensorBoard, too.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     from ray import tune
 
@@ -40,11 +41,12 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
             steps=steps,
             keeps_state=context.search == "pbt",
         ),
-        {"cpu": 1},
+        {"cpu": 1},  # Ray starts no more trials at a time than it has cores
     )
     folder = context.run.folder / "tune"
     state = folder / search_round.name
     if (state / "tuner.pkl").exists():
+        # Failed trials are not tried again: the same settings would fail again.
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=False)
     else:
         tuner = _tuner(context, search_round, trainable, steps, folder)
@@ -67,6 +69,7 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
             time_attr="training_iteration",
             perturbation_interval=max(steps // 4, 1),  # about three chances to take over a better trial's weights
             hyperparam_mutations={"point": changing},
+            # The worst quarter copies the best; a copied setting is drawn anew or moved by a fifth. Ray's defaults.
             quantile_fraction=0.25,
             resample_probability=0.25,
         )
@@ -81,6 +84,7 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
         tune_config=tune.TuneConfig(
             metric=OBJECTIVE,
             mode="min",
+            # A grid may have fewer points than trials were asked for; drawn ones would follow.
             num_samples=len(space.grid(search_round.trials)) if kind == "grid" else search_round.trials,
             max_concurrent_trials=settings.parallel,
             search_alg=search,
@@ -88,6 +92,7 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
             reuse_actors=True,  # a worker's start costs seconds of imports
             time_budget_s=settings.seconds,
         ),
+        # result.json of each trial grows while it trains: what there is to look at in a search of hours.
         run_config=tune.RunConfig(
             name=search_round.name, storage_path=str(folder), verbose=0, callbacks=[JsonLoggerCallback()]
         ),
@@ -100,6 +105,7 @@ def _row(context: SearchContext, search_round: Round, number: int, result: Any) 
     metrics = dict(reported.get("metrics") or {})
     row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
     if result.error:
+        # The last line of the worker's traceback is the exception.
         row["error"] = str(result.error).strip().splitlines()[-1][:300]
         log.warning("trial %d failed: %s", row["trial"], row["error"])
     elif metrics:
@@ -127,6 +133,7 @@ def run_trial(
         tempfile.TemporaryDirectory(prefix="millrace-trial-", ignore_cleanup_errors=True) as folder,
         checkpoint.as_directory() if checkpoint else nullcontext(None) as restored,
     ):
+        # Saved with the state: who takes over another trial's state goes on from that one's step.
         steps_done = int((Path(restored) / STEPS_DONE).read_text()) if restored else 0
 
         def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:

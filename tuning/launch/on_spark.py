@@ -20,7 +20,7 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
     study = new_study(context.search, context.settings.seed)
     if context.search == "grid":
         for point in search_round.space.grid(search_round.trials):
-            study.enqueue_trial(point)
+            study.enqueue_trial(point)  # `ask` gives these first
     finished = context.run.folder / f"{search_round.name}.jsonl"
     rows = read_jsonl(finished)
     with spark_session(context.config):
@@ -30,6 +30,7 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
             point = search_round.space.suggest(trial)
             if number >= len(rows):
                 rows.append(_trial(context, search_round, number, point))
+                # At once: a kill costs the running trial only.
                 with finished.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(rows[number]) + "\n")
             if rows[number]["status"] == "done":
@@ -45,15 +46,15 @@ def _trial(context: SearchContext, search_round: Round, number: int, point: Poin
     reported: dict[str, float] = {}
 
     def report(metrics: dict[str, float], save: Save | None, last: bool = False) -> None:
-        reported.update(metrics)
+        reported.update(metrics)  # once: a trial has one step
 
     folder = context.run.folder / search_round.name / str(number)
     try:
         context.target.run(context.config.with_values(point), context.data, Trial(1, folder, report))
         row |= {**context.measured(reported), "status": "done", "steps": 1}
-    except UserError:
+    except UserError:  # the command line or the settings are wrong, and so they are for all trials
         raise
-    except Exception as error:
+    except Exception as error:  # whatever these settings broke: the search goes on with others
         row["error"] = (str(error).strip().splitlines() or [type(error).__name__])[0]
     row["seconds"] = time.monotonic() - started
     return row

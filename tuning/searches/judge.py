@@ -24,6 +24,7 @@ class Judge:
 
         Raises UserError when the trial did not measure the metric or one of the limits.
         """
+        # By name: a search would otherwise only see all its trials fail, with a KeyError.
         for name in (self.metric, *(limit.metric for limit in self.limits)):
             if name not in metrics:
                 raise UserError(f"trials don't measure '{name}'; choose from {', '.join(sorted(metrics))}")
@@ -35,6 +36,7 @@ class Judge:
 
     def ordered(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Trials that have metrics, best first; those that were stopped early are among them."""
+        # By the objective, not the metric: the penalty puts trials beyond a limit behind those within.
         measured = [row for row in rows if row["status"] != "failed"]
         return sorted(measured, key=lambda row: self.objective(row["metrics"]))
 
@@ -46,11 +48,13 @@ class Judge:
         """
         done = [row for row in self.ordered(rows) if row["status"] == "done"]
         if not done:
+            # Where all trials fail, they mostly do so for one reason.
             error = next((row["error"] for row in rows if row.get("error")), "see trials.jsonl of the run")
             raise UserError(f"none of {len(rows)} trials ran to its end: {error}")
         feasible = [row for row in done if all(limit.is_satisfied(row["metrics"]) for limit in self.limits)]
         if not feasible:
             bounds = ", ".join(f"{limit.metric}{limit.sign}{limit.bound:g}" for limit in self.limits)
+            # The first of them has the smallest penalty, or nearly.
             near = {limit.metric: done[0]["metrics"][limit.metric] for limit in self.limits}
             raise UserError(f"none of {len(done)} trials keeps {bounds}; the nearest has {near}")
         return feasible[0]

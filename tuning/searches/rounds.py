@@ -33,14 +33,11 @@ class SearchContext:
 
     config: Config
     target: Target
-    data: Any
+    settings: TuneSettings
+    data: Any  # of the target's own kind
     search: str
     judge: Judge
     run: Run
-
-    @property
-    def settings(self) -> TuneSettings:
-        return self.config.get(TuneSettings)
 
     def row(self, search_round: Round, number: int, point: Point) -> Row:
         """The row of a trial that failed: what a trial that reports puts its metrics over."""
@@ -49,18 +46,15 @@ class SearchContext:
             "point": point,
             "metrics": {},
             "value": None,
-            "objective": math.inf,
+            "objective": math.inf,  # never the best; samplers are told of the failure, not of this number
             "seed": self.settings.seed,
             "seconds": None,
             "steps": 0,
-            "status": "failed",
+            "status": "failed",  # or done, or stopped: it was behind the others, or one of a round on less data
             "error": None,
         }
 
     def measured(self, metrics: dict[str, float]) -> Row:
         """The part of a row that follows from a trial's metrics."""
-        return {
-            "metrics": metrics,
-            "objective": self.judge.objective(metrics),
-            "value": metrics[self.judge.metric],
-        }
+        objective = self.judge.objective(metrics)  # first: its error names the metric that was not measured
+        return {"metrics": metrics, "objective": objective, "value": metrics[self.judge.metric]}

@@ -1,6 +1,7 @@
 """The searches, as Optuna's samplers behind Ray Tune's interface; each minimises the objective."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -11,8 +12,9 @@ from optuna.trial import Trial
 from tuning.searches.space import Space
 
 OBJECTIVE = "objective"
+# pbt is a scheduler of Ray Tune's; all others ask Optuna for points.
 SEARCHES = ("grid", "random", "bayes", "evolution", "pbt")
-POPULATION = 10  # of the evolutionary search
+POPULATION = 10  # of the evolutionary search: small, so that 40 trials are four generations
 
 
 def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
@@ -35,6 +37,7 @@ def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 
     Optuna's own GridSampler wants every parameter to exist in every trial; ranges here may depend on a choice, so the
     points of a grid are enqueued.
     """
+    # Imported here: a search on Spark does without Ray, whose import takes seconds.
     from ray.tune.search.optuna import OptunaSearch
 
     _quiet()
@@ -43,6 +46,7 @@ def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 
         metric=OBJECTIVE,
         mode="min",
         sampler=sampler(search, seed, parallel),
+        # Run first and in this order, before the sampler draws any.
         points_to_evaluate=space.grid(trials) if search == "grid" else None,
     )
 
@@ -59,14 +63,19 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
+@dataclass(frozen=True)
 class Suggest:
-    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters."""
+    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters.
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    A class and no closure, for Ray Tune pickles it with the state of the search.
+    """
+
+    space: Space
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
-        return {f"point/{name}": value for name, value in self.space.suggest(trial).items()}
+        point = self.space.suggest(trial)
+        # Ray Tune reads the slash as a level of the trial's parameters: see `point_of`.
+        return {f"point/{name}": value for name, value in point.items()}
 
 
 def point_of(parameters: dict[str, Any]) -> dict[str, Any]:

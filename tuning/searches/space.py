@@ -40,10 +40,12 @@ class Numbers:
         """`count` numbers evenly from low to high, on the range's own scale."""
         shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
         numbers = [self._at(share) for share in shares]
+        # A set: a narrow range of whole numbers has fewer than `count`.
         return sorted({round(number) for number in numbers}) if self.whole else numbers
 
     def around(self, points: Sequence[float]) -> "Numbers":
         """The part of the range where the good values `points` lie, with a tenth of the range to either side."""
+        # A margin, because the best of a few points is seldom where the best is.
         positions = [self._position(float(value)) for value in points]
         low, high = max(min(positions) - 0.1, 0.0), min(max(positions) + 0.1, 1.0)
         return Numbers(self._at(low), self._at(high), self.log, self.whole)
@@ -76,7 +78,8 @@ class Choice:
         return list(self.values)
 
     def around(self, points: Sequence[Any]) -> "Choice":
-        return Choice(tuple(value for value in self.values if value in points))
+        good_values = tuple(value for value in self.values if value in points)
+        return Choice(good_values)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class Space:
                 continue
             at = bounds.widest() if isinstance(bounds, Depends) else bounds
             if at.whole:
+                # Upper bounds are exclusive here, unlike Optuna's.
                 param_space[name] = (tune.lograndint if at.log else tune.randint)(int(at.low), int(at.high) + 1)
             else:
                 param_space[name] = changing[name] = (tune.loguniform if at.log else tune.uniform)(at.low, at.high)
@@ -163,6 +167,7 @@ class Space:
                 for key, part in bounds.ranges.items():
                     values = [point[name] for point in points if point[bounds.by] == key]
                     if values:
+                        # A choice that no good point made gets no range: it is left out of its own setting, too.
                         parts[key] = part.around(values)
                 zoomed[name] = Depends(bounds.by, parts)
             else:
@@ -189,6 +194,7 @@ def space_of(model: str, family: str, over: Mapping[str, Any], only: Sequence[st
     for name, bounds in ranges.items():
         if isinstance(bounds, Depends) and not isinstance(ranges.get(bounds.by), Choice):
             raise UserError(f"range of {name}: it depends on {bounds.by}, which is not among the choices searched")
+    # Choices first, in which `suggest` looks up the range that depends on them; the sort keeps the order otherwise.
     ordered = sorted(ranges.items(), key=lambda item: isinstance(item[1], Depends))
     return Space(dict(ordered))
 
@@ -201,6 +207,7 @@ def read_range(name: str, value: Any) -> Range:
         if "values" in value:
             if not value["values"]:
                 raise ValueError("it has no values")
+            # YAML has lists, settings have tuples.
             return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in value["values"]))
         return _numbers(value)
     except (TypeError, ValueError, KeyError) as error:

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from conf import Config, Paths
@@ -16,11 +16,12 @@ from training.tasks import Task
 from training.tasks.task import table_metrics
 from training.workers import LocalWorker
 from tuning.settings import TuneSettings
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 
 @dataclass(frozen=True)
-class Deep:
+class Deep(Target):
     """`millrace tune deepfm` and every other deep model; trials read the same Parquet files."""
 
     model: str
@@ -31,29 +32,27 @@ class Deep:
     @property
     def metric(self) -> str:
         """The task's loss, by its name in `ads_model_metric`."""
-        return self._task.loss_metric
-
-    @property
-    def _task(self) -> Task:
-        return model_named(self.model).task
+        return model_named(self.model).task.loss_metric
 
     def data(self, config: Config, day: date) -> TaskDataset:
-        return open_dataset(config, self._task, day)
+        task = model_named(self.model).task
+        return open_dataset(config, task, day)
 
     def steps(self, config: Config, budget: float) -> int:
+        # One report an epoch. A cheap trial makes fewer of them over all rows: `newest` stays as it is.
         epochs = config.get(TuneSettings).epochs or config.get(TrainSettings).epochs
         return max(round(epochs * budget), 1)
-
-    def newest(self, data: TaskDataset, share: float) -> TaskDataset:
-        return data  # a cheap trial makes fewer epochs
 
     def run(self, config: Config, data: TaskDataset, trial: Trial) -> None:
         job = Job.prepared(config.with_values({"train.epochs": trial.steps}), self.model, data, trial.folder)
         if trial.restored is not None:
+            # `fit` goes on from the newest checkpoint that it finds in its folder.
             shutil.copytree(trial.restored, trial.folder / "checkpoints", dirs_exist_ok=True)
-        fit(_Reporting(trial, self._task), job, ("valid",))
+        task = model_named(self.model).task
+        fit(_Reporting(trial, task), job, ("valid",))
 
     def test(self, config: Config, day: date) -> dict[str, float]:
+        # Not in the run folder: what a search leaves are settings and their metrics, not a model.
         folder = config.get(Paths).root / "tmp" / f"tuned-{self.model.replace(':', '.')}"
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -61,7 +60,8 @@ class Deep:
             numbers = fit(LocalWorker(), job, ("test",))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return table_metrics(self._task, {name.removeprefix("test_"): value for name, value in numbers.items()})
+        test_metrics = {name.removeprefix("test_"): value for name, value in numbers.items()}
+        return table_metrics(model_named(self.model).task, test_metrics)
 
 
 class _Reporting(LocalWorker):
@@ -70,17 +70,17 @@ class _Reporting(LocalWorker):
     def __init__(self, trial: Trial, task: Task) -> None:
         super().__init__()
         self._trial, self._task = trial, task
-        self._module: Any = None
+        self._module: Any = None  # of the model under training, once there is one
 
     def prepare(self, module: Any, optimizer: Any, accumulate: int) -> Any:
         self._module = module
         return super().prepare(module, optimizer, accumulate)
 
     def report(self, metrics: dict[str, float]) -> None:
-        def save(folder: Path) -> None:
-            shutil.copytree(self._trial.folder / "checkpoints", folder, dirs_exist_ok=True)
-
         reported = table_metrics(self._task, metrics)
+        # What says when, not how well: no metric to compare trials by.
         reported = {name: value for name, value in reported.items() if name not in ("epoch", "started_at")}
         reported["size_mb"] = stored_mb(self._module.net.state_dict())
+        # Tune copies it between trials of a population; a whole checkpoint, with the optimizer's state.
+        save = partial(shutil.copytree, self._trial.folder / "checkpoints", dirs_exist_ok=True)
         self._trial.report(reported, save if self._trial.keeps_state else None)

@@ -11,8 +11,8 @@ from conf import Config
 from recsys.dataset import Rows, examples_folder, feature_statistics, read_rows
 from recsys.fine.train import KEYS, FineRanker, evaluate, load, partial_fit, train, untrained
 from recsys.settings import FMSettings
-from tuning.settings import TuneSettings
-from tuning.targets.rows import newest, part_of, shared
+from tuning.targets.rows import part_of, shared
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 STATE = "state.json"
@@ -27,7 +27,7 @@ class FMData:
     statistics: dict[str, Any]
 
 
-class FactorisationMachine:
+class FactorisationMachine(Target):
     """`millrace tune fm`."""
 
     family = "fm"
@@ -40,11 +40,9 @@ class FactorisationMachine:
         train, valid = (shared(read_rows(folder / split, KEYS)) for split in ("train", "valid"))
         return FMData(train, valid, dict(feature_statistics(config, day)))
 
-    def steps(self, config: Config, budget: float) -> int:
-        return config.get(TuneSettings).steps
-
     def newest(self, data: FMData, share: float) -> FMData:
-        return replace(data, train=newest(data.train, share))
+        train = part_of(data.train, 1 - share, 1.0)  # rows are in the order of time
+        return replace(data, train=train)
 
     def run(self, config: Config, data: FMData, trial: Trial) -> None:
         settings = config.get(FMSettings)
@@ -52,11 +50,14 @@ class FactorisationMachine:
             fine, done = untrained(data.train, settings), 0
         else:
             fine = load(trial.restored, data.statistics, "test")
+            # Perhaps another trial's state (pbt), which goes on with the settings of this one. Only rates and penalties
+            # change then, never the shape of an array: see `Space.tune_param_space`.
             fine.model.settings = settings
             done = int(json.loads((trial.restored / STATE).read_text())["steps"])
         for step in range(done, trial.steps):
             fine, _ = partial_fit(fine, _part(data.train, step, trial.steps, settings.epochs), settings)
 
+            # Bound as defaults: a closure would save what the loop has reached by then.
             def save(folder: Path, fine: FineRanker = fine, step: int = step) -> None:
                 (folder / "model").mkdir()
                 fine.save(folder / "model/fm_test.npz", data.statistics)

@@ -11,12 +11,12 @@ from features.metrics.classification import click_metrics
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows, examples_folder, read_rows
 from recsys.settings import CoarseSettings
-from tuning.settings import TuneSettings
-from tuning.targets.rows import newest, shared
+from tuning.targets.rows import part_of, shared
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 
-class LightGBM:
+class LightGBM(Target):
     """`millrace tune lightgbm`."""
 
     family = "lightgbm"
@@ -29,23 +29,24 @@ class LightGBM:
         train, valid = (shared(read_rows(folder / split, coarse.KEYS)) for split in ("train", "valid"))
         return train, valid
 
-    def steps(self, config: Config, budget: float) -> int:
-        return config.get(TuneSettings).steps
-
     def newest(self, data: tuple[Rows, Rows], share: float) -> tuple[Rows, Rows]:
-        return newest(data[0], share), data[1]
+        train, valid = data
+        return part_of(train, 1 - share, 1.0), valid  # rows are in the order of time
 
     def run(self, config: Config, data: tuple[Rows, Rows], trial: Trial) -> None:
         train, valid = data
         settings = config.get(CoarseSettings)
+        # In trees: a trial makes so many reports, whatever the size of its booster.
         every = max(settings.rounds // trial.steps, 1)
         inputs = coarse.feature_matrix(valid)
 
+        # Each report predicts the validation rows with all trees so far: too much to do after every tree.
         def watch(env: Any) -> None:
             if (env.iteration + 1) % every == 0:
                 trial.report(_measure(env.model, inputs, valid, env.iteration + 1), None)
 
         model = coarse.train(train, valid, settings, [watch])
+        # Once more at the best number of trees, which early stopping chose and no report may have met.
         trial.report(_measure(model, inputs, valid, model.best_iteration), None, last=True)
 
     def test(self, config: Config, day: date) -> dict[str, float]:

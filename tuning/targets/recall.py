@@ -4,10 +4,11 @@ from datetime import date
 
 from conf import Config
 from features.dataset.names import examples_version
+from tuning.targets.target import Target
 from tuning.targets.trial import Trial
 
 
-class Recall:
+class Recall(Target):
     """`millrace tune recall`."""
 
     family = "recall"
@@ -19,13 +20,8 @@ class Recall:
         examples_version(config, day)  # refuses a day without a training set before Spark starts
         return day
 
-    def steps(self, config: Config, budget: float) -> int:
-        return 1
-
-    def newest(self, data: date, share: float) -> date:
-        return data
-
     def run(self, config: Config, data: date, trial: Trial) -> None:
+        # Imported here: searches on Ray need no Spark. Within the session of the search, this one is the same.
         from etl.session import spark_session
         from recsys.recall.candidates import measure
 

@@ -8,6 +8,7 @@ from recsys.dataset import Rows
 
 def shared(rows: Rows) -> Rows:
     """Keys as numbers, so that every array lies in Ray's shared memory and is read there, without a copy."""
+    # Only which rows have equal keys matters to metrics; texts would be pickled and copied by each worker.
     keys = {
         name: pd.Series(values.factorize()[0] if values.dtype == object else values.to_numpy())
         for name, values in rows.keys.items()
@@ -20,8 +21,3 @@ def part_of(rows: Rows, first: float, last: float) -> Rows:
     chosen = slice(round(first * len(rows.label)), round(last * len(rows.label)))
     keys = {name: values.iloc[chosen] for name, values in rows.keys.items()}
     return Rows(rows.sparse[chosen], rows.dense[chosen], rows.label[chosen], keys)
-
-
-def newest(rows: Rows, share: float) -> Rows:
-    """The newest share of rows that are in the order of time."""
-    return part_of(rows, 1 - share, 1.0)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-Save = Callable[[Path], None]
-"""Writes the state into a folder."""
+Save = Callable[[Path], object]
+"""Writes the state into a folder; what it returns is not used."""
 
 
 class Report(Protocol):

@@ -13,7 +13,7 @@ from etl.tables import ALL
 
 def test_what_a_stage_reads_is_written_before_it() -> None:
     for stage in STAGES:
-        assert all(NAMES.index(before.name) < NAMES.index(stage.name) for before in upstream(stage))
+        assert all(NAMES.index(before.name) < NAMES.index(stage.name) for before in upstream(stage, STAGES))
 
 
 @pytest.mark.parametrize("stage", [*STAGES, TUNE, *WEEKLY, *HOURLY, *PREDICTIONS], ids=lambda stage: stage.name)
