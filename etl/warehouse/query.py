@@ -1,5 +1,6 @@
 """SQL of users: `millrace sql`."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -52,4 +53,6 @@ def _plain(value: Any) -> Any:
 
 
 def _first_line(message: str) -> str:
-    return next(line for line in message.splitlines() if line.strip())
+    """Spark's own message, which begins with the error's class in brackets; it may lie under py4j's and a stack."""
+    match = re.search(r"\[[A-Z][A-Z0-9_.]+\] .+", message)
+    return match[0] if match else next(line for line in message.splitlines() if line.strip())
