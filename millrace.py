@@ -185,7 +185,10 @@ def overview() -> str:
 
 def _fail(message: str, code: int) -> int:
     """Print one line to stderr; returns the exit code."""
-    print(f"millrace: {message}", file=sys.stderr, flush=True)
+    from conf.terminal import one_printable_line
+
+    # A message may quote data, or a file's name.
+    print(f"millrace: {one_printable_line(message)}", file=sys.stderr, flush=True)
     return code
 
 

@@ -1,12 +1,11 @@
-"""Options, parsing and output that the command lines of several areas share."""
+"""Options and their parsing that the command lines of several areas share."""
 
-import csv
-import json
-import sys
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,6 +26,9 @@ class OutputFormat(StrEnum):
 
 
 OutputOption = Annotated[OutputFormat, typer.Option("--format", help="how rows are printed")]
+FormulasOption = Annotated[
+    bool, typer.Option("--formulas-as-text", help="csv: an apostrophe before texts that a spreadsheet would compute")
+]
 
 
 def settings_of(context: typer.Context) -> Config:
@@ -39,11 +41,11 @@ def settings_of(context: typer.Context) -> Config:
 
 def parse_day(text: str) -> date:
     """Parse a day of the command line, as `2026-01-07`. Raises UsageError that says how to write it."""
-    # Python also reads 20260107 and 2026-W02-3; folders and partitions are named from the date, never from the text.
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"'{text}' is not a date: write it as 2026-01-07") from None
+    # Python also reads 20260107 and 2026-W02-3, which a mistyped number can be.
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        with suppress(ValueError):
+            return date.fromisoformat(text)
+    raise UsageError(f"'{text}' is not a date: write it as 2026-01-07")
 
 
 def parse_days(day: str, since: str | None) -> list[date]:
@@ -66,24 +68,3 @@ def one_of(kind: str, name: str, choices: Collection[str]) -> str:
     if name not in choices:
         raise UsageError(f"unknown {kind} '{name}'; choose from {', '.join(choices)}")
     return name
-
-
-def print_rows(columns: list[str], rows: list[dict[str, Any]], output: OutputFormat) -> None:
-    """Print rows to stdout, and nothing else: as a table, as CSV with a header, or as one JSON array."""
-    if output is OutputFormat.json:
-        print(json.dumps(rows, default=str, ensure_ascii=False))
-        return
-    if output is OutputFormat.csv:
-        writer = csv.DictWriter(sys.stdout, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        return
-    # Here, because it loads slowly and programs that read the output ask for JSON or CSV.
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*["" if row[name] is None else str(row[name]) for name in columns])
-    # Into a pipe rich would wrap at 80 columns, which no program that reads the table expects.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)

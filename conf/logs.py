@@ -4,6 +4,7 @@ import logging
 import sys
 
 from conf.code import PACKAGES
+from conf.terminal import PrintableFormatter
 
 # The root loggers of our modules; `millrace.py` itself logs nothing.
 LOGGERS = (*PACKAGES, "benchmarks")
@@ -21,9 +22,10 @@ def set_up_logging(*, debug: bool = False) -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(PrintableFormatter("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     # Ray, Airflow and absl install handlers of their own when they are imported: without `force` lines come twice.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in LOGGERS:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from conf.errors import UserError
 from conf.tuned import tuned_settings_files
+from conf.yaml_text import parse_yaml
+
+MAX_INT = 2**31 - 1  # of Java, SQL and most of what settings are handed to
 
 ENV_PREFIX = "MILLRACE__"  # double underscores, because keys contain single ones
 
@@ -58,15 +60,40 @@ SECTIONS = {
 def secret_keys(section: str) -> set[str]:
     """Keys of a section whose values are passwords and the like: never printed, saved or sent to a cluster."""
     # By the annotation's text: a field may be SecretStr, SecretStr | None or hold it deeper.
-    fields = _model(section).model_fields.items()
+    fields = model_of(section).model_fields.items()
     return {name for name, field in fields if "SecretStr" in str(field.annotation)}
 
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, an unknown key is an error, and the text under a field is its documentation."""
+class SettingsEntry(BaseModel):
+    """Base of settings, and of what stands in lists and dicts of them.
+
+    Frozen; an unknown key is an error, and so are numbers that no job can compute with: NaN, infinities, whole numbers
+    beyond 32 bits, and yes and no, which pydantic would read as 1 and 0.
+    """
 
     # use_attribute_docstrings makes the string under a field its description, so that it is written only once.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_numbers(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if (
+                isinstance(value, bool)
+                and name in cls.model_fields
+                and not _takes_bool(cls.model_fields[name].annotation)
+            ):
+                raise ValueError(f"{name} = {str(value).lower()}: give a value, not yes or no")
+        settings = handler(values)
+        for name in cls.model_fields:
+            value = getattr(settings, name)
+            if isinstance(value, int) and abs(value) > MAX_INT:
+                raise ValueError(f"{name} is beyond {MAX_INT}")
+        return settings
+
+
+class Settings(SettingsEntry):
+    """Base of the models of sections."""
 
     section: ClassVar[str]
 
@@ -103,7 +130,7 @@ class Config:
         Raises UserError as `get` does.
         """
         # mode="json": pydantic prints SecretStr as asterisks then, and paths and dates as text that YAML can hold.
-        return {name: self.get(_model(name)).model_dump(mode="json") for name in SECTIONS}
+        return {name: self.get(model_of(name)).model_dump(mode="json") for name in SECTIONS}
 
     def with_values(self, overrides: Mapping[str, Any]) -> "Config":
         """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run.
@@ -149,6 +176,8 @@ def load(
 def environment_variable(section: str, key: str, value: Any) -> tuple[str, str]:
     """Name and text of the environment variable from which `load` reads this value again, on another machine say."""
     name = f"{ENV_PREFIX}{section}__{key}".upper()
+    if isinstance(value, str) and key in _secret_names(model_of(section)):
+        return name, value  # as it is, see `_parse_value`
     return name, json.dumps(value, default=str)  # `load` parses YAML, and JSON is YAML
 
 
@@ -156,7 +185,7 @@ def _home(values: Mapping[str, Any]) -> Path:
     """paths.home before validation: the values may still be anything that YAML can say."""
     paths = values.get("paths")
     home = paths.get("home") if isinstance(paths, Mapping) else None
-    return Path(str(home or _model("paths").model_fields["home"].default)).expanduser()
+    return Path(str(home or model_of("paths").model_fields["home"].default)).expanduser()
 
 
 def _validated(config: Config) -> Config:
@@ -164,14 +193,19 @@ def _validated(config: Config) -> Config:
     for name in config.values:
         if name not in SECTIONS:
             raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
-        config.get(_model(name))
+        config.get(model_of(name))
     return config
 
 
-def _model(section: str) -> type[Settings]:
+def model_of(section: str) -> type[Settings]:
+    """The model of a section of SECTIONS."""
     module, name = SECTIONS[section].split(":")
     model: type[Settings] = getattr(import_module(module), name)
     return model
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(_takes_bool(part) for part in get_args(annotation))
 
 
 def _explain(model: type[Settings], problem: Any) -> str:
@@ -179,7 +213,30 @@ def _explain(model: type[Settings], problem: Any) -> str:
     key = ".".join([model.section, *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting '{key}' (= {problem['input']!r}); allowed here: {', '.join(model.model_fields)}"
-    return f"setting {key} = {problem['input']!r}: {problem['msg']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    is_secret = bool(problem["loc"]) and problem["loc"][-1] in _secret_names(model)
+    # What a validator of a whole entry says names the key itself; the entry may hold a secret.
+    if is_secret or isinstance(problem["input"], Mapping):
+        return f"setting {key}: {message}"
+    return f"setting {key} = {problem['input']!r}: {message}"
+
+
+def _secret_names(annotation: Any) -> set[str]:
+    """Names of the fields of a model, and of the models in its fields, that hold passwords and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        return {name for name, field in fields if "SecretStr" in str(field.annotation)}.union(
+            *(_secret_names(field.annotation) for _, field in fields)
+        )
+    return set().union(*(_secret_names(part) for part in get_args(annotation)))
+
+
+def _parse_value(path: str, text: str, where: str) -> Any:
+    """A value of the environment or the command line: YAML, but a secret is the text as it is."""
+    section, _, key = path.partition(".")
+    if section in SECTIONS and key.rpartition(".")[2] in _secret_names(model_of(section)):
+        return text or None
+    return parse_yaml(text, where)
 
 
 def _profile_values(profile: str) -> dict[str, Any]:
@@ -188,7 +245,7 @@ def _profile_values(profile: str) -> dict[str, Any]:
     names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     if profile not in names:
         raise UserError(f"unknown profile '{profile}'; choose from {', '.join(names)}")
-    return _parse_yaml(folder.joinpath(f"{profile}.yaml").read_text(encoding="utf-8"), f"profile {profile}")
+    return _parse_sections(folder.joinpath(f"{profile}.yaml").read_text(encoding="utf-8"), f"profile {profile}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -196,14 +253,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}") from None
-    return _parse_yaml(text, str(path))
+    return _parse_sections(text, str(path))
 
 
-def _parse_yaml(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {str(error).splitlines()[0]}") from None
+def _parse_sections(text: str, where: str) -> dict[str, Any]:
+    values = parse_yaml(text, where) or {}
     if not isinstance(values, dict):
         raise UserError(f"{where} must hold sections with values")
     return values
@@ -216,14 +270,14 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[dict[str, Any]
     for name in sorted(environment):
         if name.startswith(ENV_PREFIX):
             path = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            yield _nested(path, yaml.safe_load(environment[name]))
+            yield _nested(path, _parse_value(path, environment[name], name))
 
 
 def _from_override(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or "." not in path:
         raise UserError(f"--set {text!r}: write it as section.key=value")
-    return _nested(path.strip(), yaml.safe_load(value))
+    return _nested(path.strip(), _parse_value(path.strip(), value, f"--set {path.strip()}"))
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
@@ -39,6 +40,10 @@ SPARK_ERRORS = (PySparkException, Py4JJavaError)  # which of them Spark raises d
 # Hive's own, which Spark lacks: its parse_url is stricter.
 PARSE_URL = "hive_parse_url"
 _HIVE_FUNCTIONS = {PARSE_URL: "UDFParseUrl", "parse_url_tuple": "generic.GenericUDTFParseUrlTuple"}
+
+
+# They print each error with its Java stack, as JSON, before it is raised: our messages are one line.
+_CONTEXT_LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 
 class SparkJobError(Exception):
@@ -157,6 +162,8 @@ def _create_session(config: Config) -> SparkSession:
     if not config.get(SparkSettings).is_local and not _is_submitted():
         # Executors of a cluster have their own Python with libraries, and the driver's Millrace.
         spark.sparkContext.addPyFile(str(code.archive(config.get(Paths).root / "tmp")))
+    for name in _CONTEXT_LOGGERS:
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     for name, java_class in _HIVE_FUNCTIONS.items():
         spark.sql(f"create or replace temporary function {name} as 'org.apache.hadoop.hive.ql.udf.{java_class}'")
     return spark

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from conf import Settings
+from conf.settings import SettingsEntry
 
 
 class RecallSettings(Settings):
@@ -152,10 +153,8 @@ class FMSettings(Settings):
     seed: int = 7
 
 
-class LinearVariantSettings(BaseModel):
+class LinearVariantSettings(SettingsEntry):
     """One linear model of `linear_variants.models`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     alpha: float = Field(default=0.05, gt=0)
     """Learning rate."""

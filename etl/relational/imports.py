@@ -34,9 +34,13 @@ BUILT_IN: dict[str, tuple[ImportSettings, Table]] = {
 
 
 def find_imports(config: Config) -> dict[str, tuple[ImportSettings, Table | None]]:
-    """All imports by name: the built-in ones, and those of `relational.imports`, whose tables follow their sources."""
+    """All imports by name: the built-in ones, and those of `relational.imports`, whose tables follow their sources.
+
+    `relational.imports.users` and `.items` change where the built-in ones read from, not the table they write.
+    """
     configured = config.get(RelationalSettings).imports
-    return {**BUILT_IN, **{name: (entry, None) for name, entry in configured.items() if name not in BUILT_IN}}
+    tables = {name: table for name, (_, table) in BUILT_IN.items()}
+    return BUILT_IN | {name: (entry, tables.get(name)) for name, entry in configured.items()}
 
 
 def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) -> dict[str, int]:

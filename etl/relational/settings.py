@@ -1,13 +1,16 @@
 """Which databases there are, and which tables come from and go to them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from conf import Settings
+from conf.settings import SettingsEntry
 
 BUSINESS = "business"
+DIMENSIONS = ("users", "items")  # imports whose tables are dim_user and dim_item
 
 
 class BusinessSettings(Settings):
@@ -19,12 +22,6 @@ class BusinessSettings(Settings):
     """JDBC URL; the simulator's embedded Derby under the home when not given."""
     user: str | None = None
     password: SecretStr | None = None
-
-
-class SettingsEntry(BaseModel):
-    """Base of the entries: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DatabaseSettings(SettingsEntry):
@@ -105,7 +102,25 @@ class RelationalSettings(Settings):
 
     databases: dict[str, DatabaseSettings] = Field(default_factory=dict)
     imports: dict[str, ImportSettings] = Field(default_factory=dict)
+    """Besides others, `users` and `items`: where dim_user and dim_item come from, if not from tables of these names."""
     exports: dict[str, ExportSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_sources_of_dimensions(cls, values: Any) -> Any:
+        imports = values.get("imports") if isinstance(values, Mapping) else None
+        if not isinstance(imports, Mapping):
+            return values
+        named = {name: {"table": name, **entry} for name, entry in imports.items() if name in DIMENSIONS and entry}
+        return {**values, "imports": {**imports, **named}}
+
+    @model_validator(mode="after")
+    def _dimensions_are_whole(self) -> Self:
+        if partial := [name for name in DIMENSIONS if name in self.imports and self.imports[name].mode == "append"]:
+            raise ValueError(
+                f"imports.{partial[0]}.mode append: a day of dim_{partial[0][:-1]} has every row; use merge"
+            )
+        return self
 
 
 def derby_url(folder: Path) -> str:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import DayOption, OutputFormat, OutputOption, parse_day, print_rows, settings_of
+from conf.cli import DayOption, OutputFormat, OutputOption, parse_day, settings_of
+from conf.terminal import print_rows
 
 report = typer.Typer(add_completion=False)
 metrics = typer.Typer(add_completion=False)
@@ -35,4 +36,4 @@ def metrics_command(
     day, config = parse_day(date) if date else None, settings_of(context)
     with spark_session(config) as spark:
         frame = newest_metrics(spark, config, day).orderBy("dt", "stage", "model", "split", "metric", "k")
-        print_rows(frame.columns, [row.asDict() for row in frame.collect()], format)
+        print_rows(frame.columns, frame.collect(), format)

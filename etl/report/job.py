@@ -8,8 +8,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from conf import Config
+from conf.terminal import one_printable_line
 from etl.tables import ads, ops
 from etl.warehouse.store import Warehouse
 
@@ -77,7 +79,7 @@ def rows_table(title: str, rows: Sequence[dict[str, object]]) -> RichTable:
     for name in rows[0] if rows else ["(nothing)"]:
         table.add_column(name.removeprefix("rows_"), justify="left" if name in LEFT_ALIGNED else "right")
     for row in rows:
-        table.add_row(*[format_cell(value) for value in row.values()])
+        table.add_row(*[Text(one_printable_line(format_cell(value))) for value in row.values()])
     return table
 
 

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import OutputFormat, OutputOption, print_rows, settings_of
+from conf.cli import FormulasOption, OutputFormat, OutputOption, settings_of
+from conf.terminal import print_rows
 
 warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="Tables, metastore, files.")
 sql = typer.Typer(add_completion=False)
@@ -15,10 +16,7 @@ def tables_command(format: OutputOption = OutputFormat.table) -> None:
     """List every table with its kind, its partition column, and its grain: what one row stands for."""
     from etl.tables import ALL
 
-    rows = [
-        {"table": table.name, "kind": table.kind, "partition": table.partition, "description": table.description}
-        for table in ALL.values()
-    ]
+    rows = [(table.name, table.kind, table.partition, table.description) for table in ALL.values()]
     print_rows(["table", "kind", "partition", "description"], rows, format)
 
 
@@ -32,7 +30,7 @@ def describe_command(table: str, format: OutputOption = OutputFormat.table) -> N
     if format is OutputFormat.table:
         print(f"{description.name}: {description.description}")
         print(f"{description.kind}, partitioned by {description.partition}\n")
-    rows = [{"column": column.name, "type": column.type, "comment": column.comment} for column in description.columns]
+    rows = [(column.name, column.type, column.comment) for column in description.columns]
     print_rows(["column", "type", "comment"], rows, format)
     if format is OutputFormat.table:
         print("\nchecks: " + ("; ".join(check_text(check) for check in description.all_checks) or "none"))
@@ -94,12 +92,16 @@ def serve_command(context: typer.Context) -> dict[str, object]:
 
 
 @sql.command()
-def sql_command(context: typer.Context, statement: str, format: OutputOption = OutputFormat.table) -> None:
-    """Run a SQL statement on the warehouse and print its rows."""
+def sql_command(
+    context: typer.Context,
+    statement: str,
+    format: OutputOption = OutputFormat.table,
+    formulas_as_text: FormulasOption = False,
+) -> None:
+    """Run a SQL statement on the warehouse and print its rows. Text that a terminal would obey is printed escaped."""
     from etl.session import spark_session
-    from etl.warehouse.query import query
+    from etl.warehouse.query import query, rows_of
 
     with spark_session(settings_of(context)) as spark:
-        # Partition by partition: Spark's limit on results (spark.driver.maxResultSize) then holds for each alone.
         frame = query(spark, statement)
-        print_rows(frame.columns, [row.asDict(recursive=True) for row in frame.toLocalIterator()], format)
+        print_rows(frame.columns, rows_of(frame), format, formulas_as_text=formulas_as_text)

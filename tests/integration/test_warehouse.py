@@ -18,7 +18,7 @@ from etl.stage import RowCounts, stage_run
 from etl.table import InRange, OneOf, Table, columns
 from etl.tables import ops
 from etl.warehouse.quality import QualityError
-from etl.warehouse.query import query
+from etl.warehouse.query import query, rows_of
 from etl.warehouse.store import Warehouse
 from etl.warehouse.vacuum import vacuum
 
@@ -122,11 +122,26 @@ def test_a_table_whose_columns_changed_is_refused(warehouse: Warehouse, spark: S
         warehouse.read(changed)
 
 
-def test_sql_mistakes_are_one_line(spark: SparkSession) -> None:
+def test_sql_mistakes_are_one_line(spark: SparkSession, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="ads_never_written is empty: no stage has written it yet"):
         query(spark, "select * from ads_never_written", ["ads_never_written"])
     with pytest.raises(UserError, match=r"SQL: .*PARSE_SYNTAX_ERROR"):
         query(spark, "selec 1")
+    with pytest.raises(UserError, match=r"SQL: .*UNRESOLVED_COLUMN.*`mistyped`"):
+        query(spark, "select mistyped from (select 1 as typed)")
+    # What only the rows show. PySpark would log each of them as JSON with a Java stack.
+    for statement, reason in (
+        ("select 1 / 0", "DIVIDE_BY_ZERO"),
+        ("select cast(concat('x', id) as int) from range(9)", "CAST_INVALID_INPUT"),
+    ):
+        with pytest.raises(UserError, match=rf"^SQL: \[{reason}[^\n]*$"):
+            list(rows_of(query(spark, statement)))
+    assert "java" not in capfd.readouterr().err
+
+
+def test_rows_of_a_query_are_plain_values(spark: SparkSession) -> None:
+    rows = rows_of(query(spark, "select struct(1 as a, array(struct('x' as b)) as c) as s, map('k', 2) as m, 3 as m"))
+    assert list(rows) == [({"a": 1, "c": [{"b": "x"}]}, {"k": 2}, 3)]
 
 
 def test_a_full_scan_is_pruned_to_the_days_asked_for(warehouse: Warehouse, spark: SparkSession) -> None:

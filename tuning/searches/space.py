@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from optuna.trial import Trial
 
 from conf import UserError
+from conf.yaml_text import parse_yaml
 
 Point = dict[str, Any]
 """Setting -> value."""
@@ -184,7 +184,7 @@ def space_of(model: str, family: str, over: Mapping[str, Any], only: Sequence[st
     for name in dict.fromkeys((family, model)):
         file = files("conf").joinpath("models", f"{name}.yaml")
         if file.is_file():
-            values |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            values |= parse_yaml(file.read_text(encoding="utf-8"), f"conf/models/{name}.yaml") or {}
     values |= over
     if unknown := [name for name in only if name not in values]:
         raise UserError(f"no range for {', '.join(unknown)}; there are ranges for {', '.join(values)}")

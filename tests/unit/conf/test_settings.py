@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from conf import UserError, load
-from etl.relational.settings import BusinessSettings
+from conf.settings import environment_variable
+from etl.relational.settings import BusinessSettings, RelationalSettings
 from etl.settings import SparkSettings
 from recsys.settings import FMSettings
 
@@ -29,11 +31,60 @@ def test_the_profile_gives_the_base_values() -> None:
         ("fm.k=many", r"setting fm.k = 'many': Input should be a valid integer"),
         ("fm.alpha=-1", r"setting fm.alpha = -1: Input should be greater than 0"),
         ("fm", "write it as section.key=value"),
+        ("fm.alpha=.inf", r"setting fm.alpha = inf: Input should be a finite number"),
+        ("fm.alpha=.nan", r"setting fm.alpha = nan: Input should be a finite number"),
+        ("train.batch_size=1.0e+23", r"setting train.batch_size = 1e\+23: "),
+        ("train.batch_size=5000000000", r"setting train: batch_size is beyond 2147483647"),
+        ("fm.k=yes", r"setting fm: k = true: give a value, not yes or no"),
+        ("linear_variants.models={a: {l1: .inf}}", r"setting linear_variants.models.a.l1 = inf: .*finite"),
+        ("fm.k=[", r"--set fm.k, line 1, column 2: not valid YAML: "),
+        ("fm={k: 4, k: 8}", r"write it as section.key=value"),
+        ("linear_variants.models={a: {l1: 1, l1: 2}}", r"column 13: not valid YAML: 'l1' stands here a second time"),
+        ("weblog.since=2026-13-01", r"--set weblog.since: not valid YAML: month must be in 1..12"),
+        ("relational.imports.users={mode: append, check_column: id}", r"imports.users.mode append: .* use merge"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(overrides=[override], environment={})
+
+
+def test_a_mistake_in_a_file_is_named_with_file_and_line(tmp_path: Path) -> None:
+    experiment = tmp_path / "try.yaml"
+    experiment.write_text("fm:\n  alpha: 0.2\ntrain: {}\nfm:\n  k: 4\n")
+    with pytest.raises(UserError, match=r"try\.yaml, line 4, column 1: not valid YAML: 'fm' .* first in line 1"):
+        load(experiment=experiment, environment={})
+    with pytest.raises(UserError, match="MILLRACE__FM__K, line 1, column 1: not valid YAML"):
+        load(environment={"MILLRACE__FM__K": "@4"})
+
+
+@pytest.mark.parametrize("text", ["12345678", "007", "yes", "abc: def", "@at", "#hash", "&a b", "[x", "'q", "null"])
+def test_a_password_is_the_text_as_it_is(text: str) -> None:
+    environment = {
+        "MILLRACE__BUSINESS__PASSWORD": text,
+        "MILLRACE__RELATIONAL__DATABASES__SHOP__URL": "jdbc:derby:x",
+        "MILLRACE__RELATIONAL__DATABASES__SHOP__PASSWORD": text,
+    }
+    for config in (
+        load(environment=environment),
+        load(environment=environment, overrides=[f"business.password={text}"]),
+    ):
+        passwords = (config.get(BusinessSettings).password, config.get(RelationalSettings).databases["shop"].password)
+        assert [secret.get_secret_value() for secret in passwords if secret] == [text, text]
+    assert load(environment=dict([environment_variable("business", "password", text)])).get(
+        BusinessSettings
+    ).password == SecretStr(text)
+
+
+def test_no_message_shows_a_secret(tmp_path: Path) -> None:
+    experiment = tmp_path / "try.yaml"
+    experiment.write_text("business: {password: 12345678}\n")
+    with pytest.raises(UserError, match=r"setting business\.password: Input should be a valid string$"):
+        load(experiment=experiment, environment={})
+    experiment.write_text("relational: {databases: {a: {url: x, password: [12345678]}}}\n")
+    with pytest.raises(UserError) as refusal:
+        load(experiment=experiment, environment={})
+    assert "12345678" not in str(refusal.value)
 
 
 def test_an_unknown_profile_lists_the_known_ones() -> None:
