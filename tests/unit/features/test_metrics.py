@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
@@ -49,6 +49,7 @@ def test_nan_is_refused_not_measured() -> None:
             measure([0, 1], [0.5, float("nan")])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=2, max_size=60))
 def test_metrics_of_scores_agree_with_scikit_learn(rows: list[tuple[bool, int]]) -> None:
     labels, scores = np.array([row[0] for row in rows], int), np.array([row[1] / 10 for row in rows])
@@ -70,6 +71,7 @@ def test_log_losses_of_rows_are_what_each_row_adds_to_the_mean() -> None:
     assert log_loss([1, 0], [0.25, 0.25]) == pytest.approx(-(np.log(0.25) + np.log(0.75)) / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(1, 4)), min_size=1, max_size=60))
 def test_gauc_is_the_weighted_mean_of_users(rows: list[tuple[int, bool, int]]) -> None:
     user, label, score = (np.array(column, float) for column in zip(*rows, strict=True))
@@ -122,6 +124,7 @@ def test_a_decision_is_positive_from_the_threshold_on() -> None:
     assert binary_metrics([0, 1], [0.5, 0.7])["accuracy"] == 0.5
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_f1_of_classes_is_of_the_class_with_the_best_score(rows: list[tuple[int, int]]) -> None:
     labels, predicted = (list(column) for column in zip(*rows, strict=True))
@@ -172,6 +175,29 @@ def test_calibration_compares_deciles() -> None:
     assert (np.diff(curve[:, 0]) > 0).all()
     assert calibration_error(label, p) < 0.01
     assert calibration_error(label, np.minimum(p * 0.5, 1)) == pytest.approx(0.25, abs=0.01)
+
+
+def test_an_interval_is_the_middle_of_the_values() -> None:
+    assert percentile_interval(np.arange(1001)) == pytest.approx((25, 975))
+    assert percentile_interval(np.arange(1001), 0.5) == pytest.approx((250, 750))
+
+
+def test_a_bootstrap_weighs_each_user_by_a_poisson_count() -> None:
+    means = bootstrap_means([3], [0.5], num_samples=2000)
+    assert set(means) == {0.0, 6.0}  # 0: the one user was not drawn
+    assert (means == 0).mean() == pytest.approx(np.exp(-1), abs=0.04)
+    assert np.array_equal(means, bootstrap_means([3], [0.5], num_samples=2000))
+    assert not np.array_equal(means, bootstrap_means([3], [0.5], num_samples=2000, seed=1))
+    # A user with three rows weighs three times.
+    assert bootstrap_means([9, 1] * 50, [3, 1] * 50).mean() == pytest.approx(2.5, abs=0.02)
+    assert set(bootstrap_means([], [], num_samples=3)) == {0.0}
+
+
+def test_a_bootstrap_of_many_users_goes_block_by_block() -> None:
+    users = 1_200_000  # four samples a block
+    means = bootstrap_means(np.arange(users) % 2, np.ones(users), num_samples=10)
+    assert len(means) == len(set(means)) == 10
+    assert np.abs(means - 0.5).max() < 4 * 0.5 / np.sqrt(users)
 
 
 def test_a_bootstrap_over_users_covers_the_truth_as_often_as_it_says() -> None:
