@@ -166,6 +166,7 @@ def _spark_config(copy: Path) -> Any:
     from etl.session import spark_session
 
     values = [f"paths.home={copy / 'home'}", "features.files=4", "spark.driver_memory=2g", "spark.compile_little=true"]
+    values += ["spark.master=local[1]", "spark.shuffle_partitions=1"]  # a task costs more than the rows of these tests
     config = load(overrides=values, environment={})
     _AT_END.enter_context(spark_session(config))
     return config
