@@ -60,6 +60,7 @@ LIMIT = 0.85
 
 
 def main(modules: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without removing the copy
     settings = tomllib.loads((ROOT / "tools/mutants.toml").read_text())
     rows = []
     with tempfile.TemporaryDirectory(prefix="millrace-mutants-") as folder:
@@ -197,6 +198,7 @@ def _run_tests(copy: Path, tests: list[str], config: Any, limit: float) -> tuple
 def _run_in_child(copy: Path, tests: list[str], config: Any, log: Path) -> None:
     """Run pytest, and end the process without any of the parent's clean-up."""
     code = 3
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
@@ -204,7 +206,7 @@ def _run_in_child(copy: Path, tests: list[str], config: Any, log: Path) -> None:
         import pytest
         from numba.core import config as numba_config
 
-        # Compiled code that called the unmutated function must not come from a cache.
+        # Numba looks for changes in a kernel's own file alone: callers of a mutant would come from the cache.
         numba_config.CACHE_DIR = tempfile.mkdtemp(dir=copy)
         if config is not None:
             _connect_anew()
