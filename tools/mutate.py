@@ -7,6 +7,7 @@ test caught and the table of shares, and exits with 1 where a group is below the
 
 import contextlib
 import difflib
+import hashlib
 import importlib
 import json
 import os
@@ -98,6 +99,8 @@ def _measure(copy: Path, module: dict[str, Any], equivalents: list[dict[str, str
     """Mutants that were run, and how many of them the module's tests caught; prints the others."""
     path, tests = module["path"], module["tests"]
     source = (copy / path).read_text()
+    if path.removesuffix(".py").replace("/", ".") in sys.modules:
+        raise SystemExit(f"{path} is imported already: a forked process would not see its mutants")
     mutants = _without_equivalents(path, source, _mutants_of(path), equivalents)
     if len(mutants) > module["sample"]:
         mutants = random.Random(SEED).sample(mutants, module["sample"])
@@ -180,14 +183,17 @@ def _run_tests(copy: Path, tests: list[str], config: Any, limit: float) -> tuple
     if not child:
         os.setsid()
         _run_in_child(copy, tests, config, log)
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), log.read_text()
-        time.sleep(0.05)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    deadline, is_done = time.monotonic() + limit, False
+    try:
+        while time.monotonic() < deadline:
+            is_done, status = os.waitpid(child, os.WNOHANG)
+            if is_done:
+                return os.waitstatus_to_exitcode(status), log.read_text()
+            time.sleep(0.05)
+    finally:
+        if not is_done:  # over the limit, or interrupted
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
     if config is not None:
         from pyspark.sql import SparkSession
 
@@ -206,8 +212,9 @@ def _run_in_child(copy: Path, tests: list[str], config: Any, log: Path) -> None:
         import pytest
         from numba.core import config as numba_config
 
-        # Numba looks for changes in a kernel's own file alone: callers of a mutant would come from the cache.
-        numba_config.CACHE_DIR = tempfile.mkdtemp(dir=copy)
+        # Numba looks for changes in a kernel's own file alone: callers of a mutant would come from a shared cache.
+        kernels = hashlib.sha256((copy / "recsys/fine/ftrl.py").read_bytes()).hexdigest()
+        numba_config.CACHE_DIR = str(copy / "numba" / kernels)
         if config is not None:
             _connect_anew()
         options = ["-x", "-q", "--hypothesis-profile=ci", f"--basetemp={copy / 'tmp'}"]
