@@ -106,9 +106,7 @@ def _measure(copy: Path, module: dict[str, Any], equivalents: list[dict[str, str
         mutants = random.Random(SEED).sample(mutants, module["sample"])
     config = _spark_config(copy) if module.get("spark") else None
     start = time.monotonic()
-    code, output = _run_tests(copy, tests, config, 1200)
-    if code:
-        raise SystemExit(f"the tests of {path} fail without a mutant:\n{output}")
+    _require_success(copy, module, config)
     limit = 60 + 4 * (time.monotonic() - start)
     results: Counter[str] = Counter()
     for mutant in sorted(mutants, key=lambda mutant: int(mutant["line"])):
@@ -118,7 +116,15 @@ def _measure(copy: Path, module: dict[str, Any], equivalents: list[dict[str, str
         results[result] += 1
         if result == "not caught":
             print(f"not caught: {path}:{mutant['line']}\n{_difference(source, mutant['source'])}", flush=True)
+    # Again: had an earlier mutant's run spoilt something, all later ones would count as caught.
+    _require_success(copy, module, config)
     return results["caught"] + results["not caught"], results["caught"]
+
+
+def _require_success(copy: Path, module: dict[str, Any], config: Any) -> None:
+    code, output = _run_tests(copy, module["tests"], config, 1200)
+    if code:
+        raise SystemExit(f"the tests of {module['path']} fail without a mutant:\n{output}")
 
 
 def _mutants_of(module: str) -> list[dict[str, Any]]:

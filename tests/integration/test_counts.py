@@ -105,11 +105,11 @@ def counts_before(request: Impression, impressions: Sequence[Impression]) -> dic
     return columns | {"user_liked_tag": min(liked)[1] if liked else None}
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any], of: object) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, Any], expected: dict[str, Any], request: Impression) -> None:
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
         is_number = isinstance(value, float)
-        assert found[name] == pytest.approx(value) if is_number else found[name] == value, (name, of)
+        assert actual[name] == pytest.approx(value) if is_number else actual[name] == value, (name, request)
 
 
 def test_a_requests_counts_are_of_the_days_that_are_over() -> None:
@@ -120,17 +120,17 @@ def test_a_requests_counts_are_of_the_days_that_are_over() -> None:
             for impression in (i for i in impressions if i.day == today):
                 counts.add(vars(impression))
             today += timedelta(days=1)
-        found = counts.columns(request.user_id, request.item_id, request.category)
-        assert_same(found, counts_before(request, impressions), request)
+        actual = counts.columns(request.user_id, request.item_id, request.category)
+        assert_same(actual, counts_before(request, impressions), request)
 
 
 def test_counts_on_spark_are_of_strictly_earlier_days(spark: SparkSession) -> None:
     impressions = random_impressions(300)
     rows = spark.createDataFrame([request.row for request in requests()], IMPRESSIONS).drop("position", "label")
     frame = spark.createDataFrame([i.row for i in impressions], IMPRESSIONS)
-    found = with_counts_before(rows.coalesce(1), frame.coalesce(1), RATES).collect()
-    by_request = {(row["user_id"], row["item_id"], row["day"]): row.asDict() for row in found}
-    assert len(by_request) == len(found) == len(requests())
+    counted = with_counts_before(rows.coalesce(1), frame.coalesce(1), RATES).collect()
+    by_request = {(row["user_id"], row["item_id"], row["day"]): row.asDict() for row in counted}
+    assert len(by_request) == len(counted) == len(requests())
     for request in requests():
         columns = by_request[request.user_id, request.item_id, request.day]
         keys = {name: columns.pop(name) for name in ("user_id", "item_id", "category", "day")}
@@ -186,11 +186,11 @@ def test_a_history_has_the_newest_choices_of_earlier_days_oldest_first(spark: Sp
     daily = [(f"d{n}", "daily", datetime(2026, 3, n), date(2026, 3, n), 1, 100 - n) for n in range(1, 31)]
     rows += [*daily, ("none", "shy", datetime(2026, 4, 9), date(2026, 4, 9), 0, 1)]
     frame = spark.createDataFrame(rows, HISTORY).coalesce(1)
-    found = {row["example_id"]: row["history"] for row in with_history(frame, frame, 3).collect()}
-    assert len(found) == len(rows)
+    histories = {row["example_id"]: row["history"] for row in with_history(frame, frame, 3).collect()}
+    assert len(histories) == len(rows)
     for name, user, _, day, _, _ in rows:
         choices = sorted((at, item) for _, of, at, on, label, item in rows if of == user and label and on < day)
-        assert found[name] == [item for _, item in choices[-3:]], name
+        assert histories[name] == [item for _, item in choices[-3:]], name
     of_daily = {
         row["example_id"]: row["history"] for row in with_history(frame, frame, 1).where("user_id = 'daily'").collect()
     }
@@ -201,7 +201,7 @@ def test_a_click_is_followed_by_acts_on_the_same_impression_alone(spark: SparkSe
     rows = spark.createDataFrame([("a", 1), ("b", 1), ("c", 0), ("d", 1)], "example_id string, label int")
     acts = [("a", "like"), ("a", "like"), ("a", "share"), ("b", "purchase"), ("c", "like"), (None, "like")]
     followed = with_engagement_labels(rows, spark.createDataFrame(acts, "impression_id string, action string"))
-    found = {row["example_id"]: (row["label_like"], row["label_purchase"]) for row in followed.collect()}
-    assert found == {"a": (1, 0), "b": (0, 1), "c": (None, None), "d": (0, 0)}
+    labels = {row["example_id"]: (row["label_like"], row["label_purchase"]) for row in followed.collect()}
+    assert labels == {"a": (1, 0), "b": (0, 1), "c": (None, None), "d": (0, 0)}
     unknown = with_engagement_labels(rows, None).collect()
     assert {(row["label_like"], row["label_purchase"]) for row in unknown} == {(None, None)}

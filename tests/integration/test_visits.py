@@ -141,9 +141,11 @@ def test_a_visit_goes_on_from_what_the_day_before_left_open(spark: SparkSession,
         rows |= of_day_rows
         open_at_end = clickstream.find_open_visits(numbered, visits, [day])
         expected_open = [row for visit in expected if (row := open_row(visit, day))]
-        found = sorted_rows(open_at_end, *dws.open_visit.column_names)
-        assert found == sorted(expected_open, key=str)
-        before = open_frame(spark, found)
+        open_rows = sorted_rows(open_at_end, *dws.open_visit.column_names)
+        assert open_rows == sorted(expected_open, key=str)
+        before = open_frame(spark, open_rows)
+        numbered.unpersist()
+        visits.unpersist()
     assert sorted(rows.values(), key=str) == sorted(map(visit_row, expected), key=str)
 
 
@@ -151,11 +153,11 @@ def test_the_visits_open_at_the_end_of_each_of_several_days(spark: SparkSession,
     no_visits = open_frame(spark, [])
     numbered = clickstream.add_visits(frame_of(spark, views), no_visits).persist()
     visits = clickstream.aggregate_visits(numbered, no_visits)
-    found = clickstream.find_open_visits(numbered, visits, DAYS[1:])
+    open_visits = clickstream.find_open_visits(numbered, visits, DAYS[1:])
     expected = [
         (*row, f"{day:%Y%m%d}") for day in DAYS[1:] for visit in visits_of(views) if (row := open_row(visit, day))
     ]
-    assert sorted_rows(found, *dws.open_visit.column_names, "datestr") == sorted(expected, key=str)
+    assert sorted_rows(open_visits, *dws.open_visit.column_names, "datestr") == sorted(expected, key=str)
     numbered.unpersist()
 
 
@@ -172,8 +174,8 @@ def test_a_funnel_counts_the_visitors_who_came_so_far_in_a_visit_begun_on_the_da
         *visit_from("dora", datetime(2026, 3, 2, 9), "/a", "/q/a", "/z"),
     ]
     numbered = clickstream.add_visits(frame_of(spark, views), open_frame(spark, [])).persist()
-    found = funnel.count_visitors(spark, numbered, FUNNELS, ["20260301", "20260302"])
-    assert sorted_rows(found, "datestr", "step", "numbs") == [
+    counts = funnel.count_visitors(spark, numbered, FUNNELS, ["20260301", "20260302"])
+    assert sorted_rows(counts, "datestr", "step", "numbs") == [
         ("20260301", "none.step1", 0),
         ("20260301", "none.step2", 0),
         ("20260301", "short.step1", 3),

@@ -166,6 +166,62 @@ def test_every_named_metric_takes_the_outputs_of_a_model() -> None:
         METRICS["f1"](labels, np.eye(3))
 
 
+def test_bins_of_calibration_have_equally_many_rows_in_the_order_of_the_predictions() -> None:
+    labels, p = [1, 0, 1, 0, 0], [0.9, 0.2, 0.4, 0.1, 0.6]
+    assert calibration_curve(labels, p, bins=2) == pytest.approx(np.array([[0.7 / 3, 1 / 3, 3], [0.75, 0.5, 2]]))
+    assert calibration_error(labels, p, bins=2) == pytest.approx((3 * 0.1 + 2 * 0.25) / 5)
+    assert calibration_curve(labels, p)[:, 2].tolist() == [1] * 5  # fewer rows than bins: none is empty
+    rows = np.arange(200)
+    assert calibration_curve(rows >= 100, np.full(200, 0.5), bins=2)[:, 1].tolist() == [0, 1]  # ties stay in order
+    assert calibration_error(rows >= 95, rows / 400) == pytest.approx(
+        np.mean([abs(n / 20 + 9.5 / 400 - share) for n, share in enumerate([0] * 4 + [0.25] + [1] * 5)])
+    )
+
+
+def test_click_metrics_are_those_of_the_same_names() -> None:
+    labels, p, users = [1, 0, 1, 0, 0, 1], [0.9, 0.2, 0.4, 0.1, 0.6, 0.7], list("uuuvvv")
+    assert click_metrics(labels, p, users) == {
+        "auc": auc(labels, p),
+        "log_loss": log_loss(labels, p),
+        "ece": calibration_error(labels, p),
+        "gauc": gauc(labels, p, users),
+    }
+
+
+def test_grades_over_0_are_positive() -> None:
+    grades, scores = [0, 0.5, 3, 0], [0.1, 0.4, 0.3, 0.35]
+    assert auc(grades, scores) == gauc(grades, scores, ["u"] * 4) == 0.75
+    assert average_precision(grades, scores) == pytest.approx((1 + 2 / 3) / 2)
+    assert binary_metrics(grades, scores, threshold=0.33)["recall"] == 0.5
+    assert cost_curve(grades, scores, 1, 1, points=3)[1].tolist() == [0.5, 0.25]
+    with pytest.raises(ValueError, match="average precision needs positives"):
+        average_precision([0, 0], [0.1, 0.2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_0_by_0_is_0_without_a_warning() -> None:
+    nothing = binary_metrics([0, 0], [0.1, 0.2])
+    assert (nothing["precision"], nothing["recall"], nothing["f1"], nothing["e_measure"]) == (0, 0, 0, 1)
+    assert binary_metrics([1, 1], [0.1, 0.2])["specificity"] == 0
+    assert class_f1([0, 0], np.eye(3)[[0, 1]]) == pytest.approx({"macro_f1": 1 / 3, "micro_f1": 0.5})
+    assert top_k_error([0, 1], np.eye(5)[[0, 2]]) == 0
+
+
+def test_by_default_the_e_measure_is_what_f1_lacks_and_top_5_is_of_five() -> None:
+    labels, scores = decisions(tp=9, fp=1, fn=91, tn=0)
+    metrics = binary_metrics(labels, scores)
+    assert metrics["e_measure"] == pytest.approx(1 - metrics["f1"])
+    order = np.arange(7, 0, -1)[None, :]
+    assert [top_k_error([place], order) for place in range(7)] == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_unequal_costs_move_a_cost_curve_along_its_axis() -> None:
+    x, y = cost_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 4, 1, points=3).T
+    assert x == pytest.approx([0, 0.8, 1])
+    assert y == pytest.approx([0, 0.1, 0])
+    assert len(cost_curve([0, 1], [0.1, 0.4], 4, 1)) == 11
+
+
 def test_calibration_compares_deciles() -> None:
     rng = np.random.default_rng(5)
     p = rng.random(50_000)
