@@ -5,6 +5,7 @@ process forked from one that has imported the heavy libraries, and started Spark
 test caught and the table of shares, and exits with 1 where a group is below the limit.
 """
 
+import argparse
 import contextlib
 import difflib
 import hashlib
@@ -60,7 +61,7 @@ SEED = 7
 LIMIT = 0.85
 
 
-def main(modules: list[str]) -> int:
+def main(modules: list[str], is_verbose: bool) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without removing the copy
     settings = tomllib.loads((ROOT / "tools/mutants.toml").read_text())
     rows = []
@@ -69,7 +70,7 @@ def main(modules: list[str]) -> int:
         # Spark last: without its threads, a fork is cheap.
         for module in sorted(settings["module"], key=lambda module: "spark" in module):
             if not modules or module["path"] in modules:
-                count, caught = _measure(copy, module, settings["equivalent"])
+                count, caught = _measure(copy, module, settings["equivalent"], is_verbose)
                 print(f"{module['path']}: {caught} of {count} mutants caught", flush=True)
                 rows.append((module["group"], module["path"], count, caught))
     return _report(rows)
@@ -95,27 +96,31 @@ def _copy_tree(copy: Path) -> Path:
     return copy
 
 
-def _measure(copy: Path, module: dict[str, Any], equivalents: list[dict[str, str]]) -> tuple[int, int]:
-    """Mutants that were run, and how many of them the module's tests caught; prints the others."""
+def _measure(
+    copy: Path, module: dict[str, Any], equivalents: list[dict[str, str]], is_verbose: bool
+) -> tuple[int, int]:
+    """Mutants that were run, and how many of them the module's tests caught; prints the others (verbose: all)."""
     path, tests = module["path"], module["tests"]
     source = (copy / path).read_text()
     if path.removesuffix(".py").replace("/", ".") in sys.modules:
         raise SystemExit(f"{path} is imported already: a forked process would not see its mutants")
     mutants = _without_equivalents(path, source, _mutants_of(path), equivalents)
-    if len(mutants) > module["sample"]:
-        mutants = random.Random(SEED).sample(mutants, module["sample"])
+    random.Random(SEED).shuffle(mutants)
     config = _spark_config(copy) if module.get("spark") else None
     start = time.monotonic()
     _require_success(copy, module, config)
     limit = 60 + 4 * (time.monotonic() - start)
     results: Counter[str] = Counter()
-    for mutant in sorted(mutants, key=lambda mutant: int(mutant["line"])):
+    for mutant in mutants:
+        if results["caught"] + results["not caught"] == module["sample"]:
+            break
         with _written(copy / path, mutant["source"], source):
             code, output = _run_tests(copy, tests, config, limit)
         result = "invalid" if INVALID.search(output) else "caught" if code else "not caught"
         results[result] += 1
-        if result == "not caught":
-            print(f"not caught: {path}:{mutant['line']}\n{_difference(source, mutant['source'])}", flush=True)
+        if result == "not caught" or is_verbose:
+            print(f"{result}: {path}:{mutant['line']}\n{_difference(source, mutant['source'])}", flush=True)
+            print(*re.findall("^E  .*", output, re.MULTILINE)[:1])
     # Again: had an earlier mutant's run spoilt something, all later ones would count as caught.
     _require_success(copy, module, config)
     return results["caught"] + results["not caught"], results["caught"]
@@ -272,6 +277,10 @@ _AT_END = contextlib.ExitStack()
 _PARENTS_CONNECTIONS: list[object] = []
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", help="paths of tools/mutants.toml; all when none is named")
+    parser.add_argument("--verbose", action="store_true", help="print every mutant, and what caught it")
+    arguments = parser.parse_args()
     with _AT_END:
-        code = main(sys.argv[1:])
+        code = main(arguments.modules, arguments.verbose)
     sys.exit(code)

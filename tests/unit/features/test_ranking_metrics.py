@@ -19,6 +19,14 @@ def test_metrics_of_a_known_list() -> None:
     assert (found["mrr", 3], found["hit_rate", 3]) == (1, 1)
 
 
+def test_what_comes_first_counts_from_its_rank() -> None:
+    ranked = pd.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "rank": [1, 2, 3]})
+    truth = pd.DataFrame({"user_id": ["u"] * 2, "item_id": ["c", "b"]})
+    metrics = ranking_metrics(ranked, truth, [3])
+    assert (metrics["mrr", 3], metrics["map", 3]) == pytest.approx((1 / 2, (1 / 2 + 2 / 3) / 2))
+    assert set(ranking_metrics(ranked, truth, [1]).values()) == {0.0}
+
+
 def test_map_is_divided_by_all_positives_of_the_user() -> None:
     ranked = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "rank": [1]})
     truth = pd.DataFrame({"user_id": ["u"] * 4, "item_id": list("abcd")})
@@ -35,6 +43,8 @@ def test_a_user_without_a_list_counts_as_nothing() -> None:
     assert metrics["precision", 5] == pytest.approx(0.1)
     low, high = ranking_intervals(ranked, truth, 5)["recall"]
     assert 0 <= low < 0.5 < high <= 1
+    low, high = ranking_intervals(ranked, truth, 5, num_samples=1)["recall"]
+    assert low == high
     nothing = ranking_metrics(ranked, truth[:0], [5])
     assert set(nothing.values()) == {0.0}
 
