@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup demo test test-all check fmt lock docs
+.PHONY: help setup demo test test-all mutants check fmt lock docs
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ test: setup  ## what a change needs, each engine at least once, in JOBS=2 proces
 test-all: setup  ## the wide matrix, too: every model on every backend, whole days on clusters, long searches
 	@$(PYTHON) tools/setup.py browser
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+
+mutants: setup  ## changes of the heart's modules that no test catches, and the share that one does; MODULES="a.py b.py"
+	@$(BIN)/python tools/mutate.py $(MODULES)
 
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -188,12 +188,9 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
         )
         .withColumn("remote_addr", F.substring_index("session", "@", 1))
     )
-    # Of a visitor's visits only the last can go on.
-    newest = late.groupBy("datestr", "remote_addr").agg(F.max_by("session", "outTime").alias("session"))
+    # One a visitor: a second visit would have to begin more than 30 minutes later.
     starts = visits.select("session", "inTime", "inPage", "referal")
-    return late.join(newest, on=["datestr", "remote_addr", "session"], how="left_semi").join(
-        starts, on="session", how="inner"
-    )
+    return late.join(starts, on="session", how="inner")
 
 
 def visit_day() -> Column:

@@ -21,7 +21,6 @@ from features.compute.request_rows import RequestFeatures
 from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
 from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
 from features.counts.running_counts import RunningCounts
-from features.dataset import splits
 from features.dataset.build import run as build
 from features.dataset.examples import from_interactions
 from features.inspect import audit, selection
@@ -159,82 +158,6 @@ def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: Spa
 
     assert find_leaks(rows, leaky, date(2026, 4, 4)) == ["f_label", "f_today", "f_overall", "f_back"]
     rows.unpersist()
-
-
-def test_by_day_and_by_time_every_test_row_is_later_than_every_training_row(spark: SparkSession) -> None:
-    rows = [
-        (f"u{i % 7}", f"i{i}", datetime(2026, 4, 1 + i // 20, i % 24), date(2026, 4, 1 + i // 20), 1)
-        for i in range(100)
-    ]
-    examples = spark.createDataFrame(rows, "user_id string, item_id string, at timestamp, day date, label int")
-    settings = FeatureSettings()
-    for split in (
-        splits.split_by_day(examples, settings, date(2026, 4, 5)),
-        splits.split_by_method(examples, settings, "time"),
-    ):
-        found: dict[str, list[datetime]] = {"train": [], "valid": [], "test": []}
-        for row in split.collect():
-            found[row["split"]].append(row["at"])
-        assert all(found.values())
-        assert max(found["train"]) < min(found["valid"]) <= max(found["valid"]) < min(found["test"])
-
-
-def test_at_random_each_item_has_its_share_and_no_pair_is_on_both_sides(spark: SparkSession) -> None:
-    rng = np.random.default_rng(4)
-    pairs = [(f"u{rng.integers(300)}", f"i{rng.integers(12)}", 1) for _ in range(3000)]  # many doubled
-    examples = spark.createDataFrame(pairs, "user_id string, item_id string, label int")
-    split = splits.split_by_method(examples, FeatureSettings(), "random").toPandas()
-    assert len(split) == 3000
-    assert (split.groupby(["user_id", "item_id"])["split"].nunique() == 1).all()
-    once = split.drop_duplicates(["user_id", "item_id"])
-    for _, of_item in once.groupby("item_id"):
-        assert (of_item["split"] == "test").sum() == pytest.approx(len(of_item) * 0.25, abs=0.5)
-    assert 0.05 < (once["split"] == "valid").mean() < 0.1
-
-
-def test_in_k_fold_every_pair_tests_once_and_another_seed_shuffles_anew(spark: SparkSession) -> None:
-    pairs = [(f"u{i % 50}", f"i{i // 50}") for i in range(1000)]
-    examples = spark.createDataFrame([*pairs, pairs[0]], "user_id string, item_id string")
-
-    def tested(fold: int, seed: int = 1) -> list[tuple[str, str]]:
-        settings = FeatureSettings(folds=5, fold=fold, seed=seed)
-        frame = splits.split_by_method(examples, settings, "k-fold").toPandas()
-        assert frame["split"].value_counts()["valid"] > 150
-        test = frame[frame["split"] == "test"]
-        return list(zip(test["user_id"], test["item_id"], strict=True))
-
-    folds = [tested(fold) for fold in range(5)]
-    assert sorted(pair for fold in folds for pair in fold) == sorted([*pairs, pairs[0]])
-    assert min(map(len, folds)) > 150
-    assert len(set(folds[0]) & set(tested(0, seed=2))) < 0.5 * len(folds[0])
-    with pytest.raises(UserError, match="of 5 folds the last is 4"):
-        splits.split_by_method(examples, FeatureSettings(fold=5), "k-fold")
-
-
-def test_the_more_rows_the_smaller_the_parts_that_are_held_out() -> None:
-    assert splits.usual_shares(10_000) == (0.6, 0.2, 0.2)
-    assert splits.usual_shares(1_000_000) == (0.98, 0.01, 0.01)
-    assert sum(splits.usual_shares(10**8)) == pytest.approx(1)
-
-
-def test_shares_by_size_replace_the_settings(spark: SparkSession) -> None:
-    rows = [("u", f"i{n}", datetime(2026, 4, 1) + timedelta(minutes=n), 1) for n in range(1000)]
-    examples = spark.createDataFrame(rows, "user_id string, item_id string, at timestamp, label int")
-    split = splits.split_by_method(examples, FeatureSettings(shares="by_size"), "time").toPandas()["split"]
-    assert split.value_counts().to_dict() == pytest.approx({"train": 600, "valid": 200, "test": 200}, abs=2)
-
-
-def test_leave_one_out_tests_each_users_last_positive(spark: SparkSession) -> None:
-    rows = [("u", f"i{n}", datetime(2026, 4, n), date(2026, 4, n), 1, f"e{n}") for n in range(1, 5)]
-    rows.append(("u", "neg", datetime(2026, 4, 4), date(2026, 4, 4), 0, "e4-n-1"))
-    examples = spark.createDataFrame(
-        rows, "user_id string, item_id string, at timestamp, day date, label int, example_id string"
-    )
-    found = {
-        row["item_id"]: row["split"]
-        for row in splits.split_by_method(examples, FeatureSettings(), "leave-one-out").collect()
-    }
-    assert found == {"i1": "train", "i2": "train", "i3": "valid", "i4": "test", "neg": "test"}
 
 
 def test_drawn_negatives_are_items_the_user_did_not_choose(spark: SparkSession) -> None:

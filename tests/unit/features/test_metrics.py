@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
@@ -49,6 +49,7 @@ def test_nan_is_refused_not_measured() -> None:
             measure([0, 1], [0.5, float("nan")])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=2, max_size=60))
 def test_metrics_of_scores_agree_with_scikit_learn(rows: list[tuple[bool, int]]) -> None:
     labels, scores = np.array([row[0] for row in rows], int), np.array([row[1] / 10 for row in rows])
@@ -70,6 +71,7 @@ def test_log_losses_of_rows_are_what_each_row_adds_to_the_mean() -> None:
     assert log_loss([1, 0], [0.25, 0.25]) == pytest.approx(-(np.log(0.25) + np.log(0.75)) / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(1, 4)), min_size=1, max_size=60))
 def test_gauc_is_the_weighted_mean_of_users(rows: list[tuple[int, bool, int]]) -> None:
     user, label, score = (np.array(column, float) for column in zip(*rows, strict=True))
@@ -122,6 +124,7 @@ def test_a_decision_is_positive_from_the_threshold_on() -> None:
     assert binary_metrics([0, 1], [0.5, 0.7])["accuracy"] == 0.5
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_f1_of_classes_is_of_the_class_with_the_best_score(rows: list[tuple[int, int]]) -> None:
     labels, predicted = (list(column) for column in zip(*rows, strict=True))
@@ -165,6 +168,62 @@ def test_every_named_metric_takes_the_outputs_of_a_model() -> None:
         METRICS["f1"](labels, np.eye(3))
 
 
+def test_bins_of_calibration_have_equally_many_rows_in_the_order_of_the_predictions() -> None:
+    labels, p = [1, 0, 1, 0, 0], [0.9, 0.2, 0.4, 0.1, 0.6]
+    assert calibration_curve(labels, p, bins=2) == pytest.approx(np.array([[0.7 / 3, 1 / 3, 3], [0.75, 0.5, 2]]))
+    assert calibration_error(labels, p, bins=2) == pytest.approx((3 * 0.1 + 2 * 0.25) / 5)
+    assert calibration_curve(labels, p)[:, 2].tolist() == [1] * 5  # fewer rows than bins: none is empty
+    rows = np.arange(200)
+    assert calibration_curve(rows >= 100, np.full(200, 0.5), bins=2)[:, 1].tolist() == [0, 1]  # ties stay in order
+    assert calibration_error(rows >= 95, rows / 400) == pytest.approx(
+        np.mean([abs(n / 20 + 9.5 / 400 - share) for n, share in enumerate([0] * 4 + [0.25] + [1] * 5)])
+    )
+
+
+def test_click_metrics_are_those_of_the_same_names() -> None:
+    labels, p, users = [1, 0, 1, 0, 0, 1], [0.9, 0.2, 0.4, 0.1, 0.6, 0.7], list("uuuvvv")
+    assert click_metrics(labels, p, users) == {
+        "auc": auc(labels, p),
+        "log_loss": log_loss(labels, p),
+        "ece": calibration_error(labels, p),
+        "gauc": gauc(labels, p, users),
+    }
+
+
+def test_grades_over_0_are_positive() -> None:
+    grades, scores = [0, 0.5, 3, 0], [0.1, 0.4, 0.3, 0.35]
+    assert auc(grades, scores) == gauc(grades, scores, ["u"] * 4) == 0.75
+    assert average_precision(grades, scores) == pytest.approx((1 + 2 / 3) / 2)
+    assert binary_metrics(grades, scores, threshold=0.33)["recall"] == 0.5
+    assert cost_curve(grades, scores, 1, 1, points=3)[1].tolist() == [0.5, 0.25]
+    with pytest.raises(ValueError, match="average precision needs positives"):
+        average_precision([0, 0], [0.1, 0.2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_0_by_0_is_0_without_a_warning() -> None:
+    nothing = binary_metrics([0, 0], [0.1, 0.2])
+    assert (nothing["precision"], nothing["recall"], nothing["f1"], nothing["e_measure"]) == (0, 0, 0, 1)
+    assert binary_metrics([1, 1], [0.1, 0.2])["specificity"] == 0
+    assert class_f1([0, 0], np.eye(3)[[0, 1]]) == pytest.approx({"macro_f1": 1 / 3, "micro_f1": 0.5})
+    assert top_k_error([0, 1], np.eye(5)[[0, 2]]) == 0
+
+
+def test_by_default_the_e_measure_is_what_f1_lacks_and_top_5_is_of_five() -> None:
+    labels, scores = decisions(tp=9, fp=1, fn=91, tn=0)
+    metrics = binary_metrics(labels, scores)
+    assert metrics["e_measure"] == pytest.approx(1 - metrics["f1"])
+    order = np.arange(7, 0, -1)[None, :]
+    assert [top_k_error([place], order) for place in range(7)] == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_unequal_costs_move_a_cost_curve_along_its_axis() -> None:
+    x, y = cost_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 4, 1, points=3).T
+    assert x == pytest.approx([0, 0.8, 1])
+    assert y == pytest.approx([0, 0.1, 0])
+    assert len(cost_curve([0, 1], [0.1, 0.4], 4, 1)) == 11
+
+
 def test_calibration_compares_deciles() -> None:
     rng = np.random.default_rng(5)
     p = rng.random(50_000)
@@ -174,6 +233,29 @@ def test_calibration_compares_deciles() -> None:
     assert (np.diff(curve[:, 0]) > 0).all()
     assert calibration_error(label, p) < 0.01
     assert calibration_error(label, np.minimum(p * 0.5, 1)) == pytest.approx(0.25, abs=0.01)
+
+
+def test_an_interval_is_the_middle_of_the_values() -> None:
+    assert percentile_interval(np.arange(1001)) == pytest.approx((25, 975))
+    assert percentile_interval(np.arange(1001), 0.5) == pytest.approx((250, 750))
+
+
+def test_a_bootstrap_weighs_each_user_by_a_poisson_count() -> None:
+    means = bootstrap_means([3], [0.5], num_samples=2000)
+    assert set(means) == {0.0, 6.0}  # 0: the one user was not drawn
+    assert (means == 0).mean() == pytest.approx(np.exp(-1), abs=0.04)
+    assert np.array_equal(means, bootstrap_means([3], [0.5], num_samples=2000))
+    assert not np.array_equal(means, bootstrap_means([3], [0.5], num_samples=2000, seed=1))
+    # A user with three rows weighs three times.
+    assert bootstrap_means([9, 1] * 50, [3, 1] * 50).mean() == pytest.approx(2.5, abs=0.02)
+    assert set(bootstrap_means([], [], num_samples=3)) == {0.0}
+
+
+def test_a_bootstrap_of_many_users_goes_block_by_block() -> None:
+    users = 1_200_000  # four samples a block
+    means = bootstrap_means(np.arange(users) % 2, np.ones(users), num_samples=10)
+    assert len(means) == len(set(means)) == 10
+    assert np.abs(means - 0.5).max() < 4 * 0.5 / np.sqrt(users)
 
 
 def test_a_bootstrap_over_users_covers_the_truth_as_often_as_it_says() -> None:

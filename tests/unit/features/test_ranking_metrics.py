@@ -19,6 +19,14 @@ def test_metrics_of_a_known_list() -> None:
     assert (found["mrr", 3], found["hit_rate", 3]) == (1, 1)
 
 
+def test_what_comes_first_counts_from_its_rank() -> None:
+    ranked = pd.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "rank": [1, 2, 3]})
+    truth = pd.DataFrame({"user_id": ["u"] * 2, "item_id": ["c", "b"]})
+    metrics = ranking_metrics(ranked, truth, [3])
+    assert (metrics["mrr", 3], metrics["map", 3]) == pytest.approx((1 / 2, (1 / 2 + 2 / 3) / 2))
+    assert set(ranking_metrics(ranked, truth, [1]).values()) == {0.0}
+
+
 def test_map_is_divided_by_all_positives_of_the_user() -> None:
     ranked = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "rank": [1]})
     truth = pd.DataFrame({"user_id": ["u"] * 4, "item_id": list("abcd")})
@@ -28,11 +36,37 @@ def test_map_is_divided_by_all_positives_of_the_user() -> None:
 def test_a_user_without_a_list_counts_as_nothing() -> None:
     ranked = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "rank": [1]})
     truth = pd.DataFrame({"user_id": ["u", "v"], "item_id": ["a", "a"]})
-    assert ranking_metrics(ranked, truth, [5])["recall", 5] == 0.5
+    metrics = ranking_metrics(ranked, truth, [5])
+    assert {name: value for (name, _), value in metrics.items() if name != "precision"} == dict.fromkeys(
+        ("recall", "ndcg", "map", "hit_rate", "mrr"), 0.5
+    )
+    assert metrics["precision", 5] == pytest.approx(0.1)
     low, high = ranking_intervals(ranked, truth, 5)["recall"]
     assert 0 <= low < 0.5 < high <= 1
+    low, high = ranking_intervals(ranked, truth, 5, num_samples=1)["recall"]
+    assert low == high
     nothing = ranking_metrics(ranked, truth[:0], [5])
     assert set(nothing.values()) == {0.0}
+
+
+def test_columns_that_both_frames_have_besides_the_keys_are_no_part_of_a_match() -> None:
+    ranked = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "rank": [1], "day": [2]})
+    truth = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "day": [1]})
+    assert ranking_metrics(ranked, truth, [1])["recall", 1] == 1
+
+
+def test_diversity_is_the_chance_that_two_items_of_a_list_differ() -> None:
+    ranked = pd.DataFrame(
+        {"user_id": ["u"] * 3 + ["v"] * 3 + ["w"], "item_id": list("abcadea"), "rank": [1, 2, 3] * 2 + [1]}
+    )
+    category = {"a": "x", "b": "x", "c": "y", "d": None, "e": None}
+    metrics = diversity_metrics(ranked, 3, dict.fromkeys("abcdef", 1.0), category)
+    assert metrics["diversity"] == pytest.approx(2 / 3)  # two of three pairs in both lists; a list of one has no pair
+    assert metrics["coverage"] == pytest.approx(5 / 6)
+    assert diversity_metrics(ranked, 1, {"a": 1.0}, category) == {"coverage": 1.0, "diversity": 0.0, "novelty": 0.0}
+    # An item that is not known to be popular counts as the least popular one.
+    novelty = diversity_metrics(ranked[ranked["user_id"] == "w"], 1, {"b": 5.0, "c": 1.0}, category)["novelty"]
+    assert novelty == pytest.approx(-math.log2(2 / 8))
 
 
 def test_coverage_diversity_and_novelty() -> None:

@@ -166,6 +166,63 @@ def test_a_value_that_is_no_number_is_refused() -> None:
         OnlineFM(SMALL).partial_fit(csr([[(1, math.nan)]]), np.ones(1, np.float32))
 
 
+def test_a_model_holds_float32_for_each_feature_and_no_more() -> None:
+    plain, narrow = OnlineFM(SMALL), OnlineFM(SMALL.model_copy(update={"weights": "q2.13", "l1": 0.0}))
+    assert plain.size == narrow.size == 1024
+    assert plain.memory_bytes == 1024 * (2 + 3 + 3) * 4
+    assert narrow.memory_bytes == 1024 * (4 * 2 + 4 * 4)
+    assert OnlineFM(SMALL.model_copy(update={"inclusion": "bloom"})).size == 0
+    assert plain.v.std() == pytest.approx(0.1, rel=0.1)
+    np.testing.assert_allclose(narrow.table[:, :-1] / 2**13, plain.v, atol=2**-14)  # the same draws, rounded
+    assert not narrow.table[:, -1].any()
+    coarse = OnlineFM(SMALL.model_copy(update={"weights": "q2.13", "l1": 0.0, "sigma": 10.0}))
+    assert (coarse.table.min(), coarse.table.max()) == (-32768, 32767)
+    rows = csr([[(1, 1.0), (5, 0.5)]])
+    assert {plain.partial_fit(rows, np.ones(1)).dtype, plain.predict(rows).dtype} == {np.dtype(np.float32)}
+    assert (plain.scoring_table().shape, plain.scoring_table().dtype) == ((1024, 4), np.float32)
+
+
+def test_labels_and_fields_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 rows, 2 labels"):
+        OnlineFM(SMALL).partial_fit(csr([[(1, 1.0)]]), np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="needs the number of fields"):
+        OnlineFM(SMALL.model_copy(update={"field_aware": True}))
+    with pytest.raises(UserError, match=r"needs fm\.l1=0 and fm\.field_aware=false"):
+        OnlineFM(SMALL.model_copy(update={"weights": "q2.13", "l1": 0.0, "field_aware": True}), fields=2)
+    assert OnlineFM(SMALL, fields=2).fields == 0
+    assert OnlineFM(SMALL.model_copy(update={"field_aware": True}), fields=2).width == 6
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_a_file_holds_only_features_that_were_learned_from(tmp_path: Path, k: int) -> None:
+    model = OnlineFM(SMALL.model_copy(update={"k": k}))
+    model.partial_fit(csr([[(1, 1.0)], [(5, 0.5), (9, 1.0)]]), np.ones(2, np.float32))
+    model.save(tmp_path / "fm.npz", {})
+    with np.load(tmp_path / "fm.npz") as file:
+        assert file["used"].tolist() == [1, 5, 9]
+        assert file["linear"].shape == (3, 2)
+
+
+def test_a_file_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = OnlineFM(SMALL)
+    monkeypatch.setattr("recsys.fine.fm.VERSION", 1)
+    model.save(tmp_path / "fm.npz", {})
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="has version 1, this is 2: train again"):
+        OnlineFM.load(tmp_path / "fm.npz")
+
+
+def test_a_model_of_given_arrays_changes_them_in_place() -> None:
+    whole = OnlineFM(SMALL)
+    arrays = [whole.linear[:6].copy(), whole.v[:6].copy(), whole.s[:6].copy(), whole.bias.copy()]
+    part = OnlineFM.from_arrays(SMALL, 0, *arrays)
+    rows, label = csr([[(1, 1.0), (5, 0.5)]] * 3), np.array([1, 0, 1], np.float32)
+    assert (part.partial_fit(rows, label) == whole.partial_fit(rows, label)).all()
+    assert part.settings == SMALL
+    for array, expected in zip(arrays, (whole.linear[:6], whole.v[:6], whole.s[:6], whole.bias), strict=True):
+        assert np.array_equal(array, expected)
+
+
 def test_a_feature_never_learned_from_counts_for_nothing() -> None:
     train, label = pairs_data(2_000, 1)
     model = OnlineFM(FMSettings(bits=10, k=4, sigma=1.0))
