@@ -38,7 +38,7 @@ from recsys.fine.encode import FIELDS, Encoder, Statistics
 from recsys.fine.fm import OnlineFM
 from recsys.fine.linear_variants import build_variants, log_linear_variants
 from recsys.fine.parallel import partial_fit_threads
-from recsys.fine.sampling import sample_weights
+from recsys.fine.sampling import list_ids, sample_weights
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings, LinearVariantsSettings, RecommendSettings
 from training.launch.ray_session import ray_session
@@ -224,7 +224,7 @@ def _row_weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDAr
     weight = np.ones(len(at), np.float32)
     if settings.negative_rate < 1:
         # What one user was shown at one moment is a list.
-        lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
+        lists = list_ids(rows.keys["user_id"].to_numpy(), at)
         weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
     if WEIGHT in rows.keys:
         weight = weight * rows.keys[WEIGHT].to_numpy()
