@@ -18,6 +18,7 @@ from features.dataset.names import WEIGHT, examples_version
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
+HOT_ITEMS = "hot.parquet"  # of candidates: item_id, published_at and heat (time-decayed positives) of every item
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +16,10 @@ from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE
 from recsys.blend import rank
 from recsys.coarse import train as coarse
-from recsys.dataset import examples_folder, read_rows
+from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
 from recsys.fine import train as fine
 from recsys.registry import promote
+from recsys.serve.recommend import recommend
 
 USERS, ITEMS = 40, 30
 STATISTICS = {
@@ -71,6 +73,8 @@ def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float 
         published = pa.array([1_700_000_000_000_000] * ITEMS, pa.timestamp("us"))
         about = {"item_id": items, "category": ["x", "y"] * (ITEMS // 2), "published_at": published}
         pq.write_table(pa.table(about | {"popularity": [1.0] * ITEMS}), folder / "items.parquet")
+        heat = {"heat": [0.0, *[float(i) for i in range(1, ITEMS)]]}  # nobody chose i1 yet
+        pq.write_table(pa.table({name: about[name] for name in ("item_id", "published_at")} | heat), folder / HOT_ITEMS)
 
 
 @pytest.fixture
@@ -104,6 +108,31 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
     assert told["loss_change_low"] > 0
     assert "significantly worse than the champion" in told["reasons"][0]
     assert not (runs / "promoted" / f"{second}.json").exists()
+
+
+def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    """docs/recommender.md, "Bad input": a user without a history gets what is hot and new."""
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    trained(config, day)
+    promote.run(config, day)
+    caplog.set_level("INFO")
+    rows = recommend(config, "nobody")
+    assert [row["item_id"] for row in rows] == ["i30", "i29", "i28", "i27", "i26"]  # recommend.length is 5
+    assert {(row["user_id"], row["score"], row["channels"]) for row in rows} == {("nobody", None, "hot")}
+    assert "user 'nobody' was not in dim_user on 2026-03-01" in caplog.text
+    rows = recommend(config, "u1")
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(0 < row["score"] < 1 for row in rows)
+    # The blend and the re-ranking order a list, and the command says so where scores don't fall.
+    assert "score is the FM's click probability alone" in caplog.text
+    hot = rank.unknown_user_list(
+        pd.DataFrame(
+            {"item_id": ["a", "b", "c"], "published_at": [None, "2026-01-02", "2026-01-03"], "heat": [1, 0, 0]}
+        ),
+        9,
+    )
+    assert hot.to_dict("list") == {"item_id": ["a", "c", "b"], "channels": ["hot", "new", "new"]}
 
 
 def test_a_model_no_better_than_the_click_rate_is_kept_out(config: Config) -> None:
