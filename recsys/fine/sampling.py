@@ -16,7 +16,7 @@ def list_ids(users: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.uint64]
 
     Ids are those of the list wherever it stands: in another file, or after other rows.
     """
-    user_hash = pd.util.hash_array(np.asarray(users, dtype=object))
+    user_hash: NDArray[np.uint64] = pd.util.hash_array(np.asarray(users, dtype=object))
     # The bits of the moment, mixed: consecutive seconds differ in a few bits only.
     return user_hash ^ pd.util.hash_array(np.asarray(at, np.float64).view(np.uint64))
 

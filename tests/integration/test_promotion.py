@@ -278,3 +278,14 @@ def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
     model.write_bytes(bytes(raw))
     with pytest.raises(UserError, match="is corrupt: its checksum does not match"):
         rank.run(config, day)
+    fine.run(config, day)
+    model = next(config.get(Paths).runs.glob("lightgbm-*/model/model.txt"))
+    text = model.read_text()
+    model.write_text(text[: len(text) // 2])
+    with pytest.raises(UserError, match=r"model\.txt is corrupt: its checksum does not match"):
+        rank.run(config, day)
+    (model.parent / "SHA256SUMS").unlink()  # as an older version left it
+    with pytest.raises(UserError, match=r"model\.txt is no whole LightGBM model"):
+        rank.run(config, day)
+    model.write_text(text)
+    rank.run(config, day)

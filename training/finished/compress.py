@@ -13,6 +13,7 @@ from torch import nn
 
 from conf import Config, UserError
 from conf.cli import one_of
+from conf.model_files import write_model_file
 from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
 from training.finished.trained import TrainedModel, latency_ms, load_trained_model, size_mb, stored_mb
@@ -120,7 +121,7 @@ def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
 def _factorised(before: TrainedModel, share: float, folder: Path) -> tuple[TrainedModel, float]:
     """The factorised model and its size; saved as ONNX, for its layers are no longer those of the model's builder."""
     net = factorise(copy.deepcopy(before.net), share)
-    (folder / FILE).write_bytes(onnx_bytes(net, _example_inputs(before)))
+    write_model_file(folder / FILE, onnx_bytes(net, _example_inputs(before)))
     return before.with_net(net), size_mb(net)
 
 
@@ -135,11 +136,12 @@ def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]
     if before.task.needs_item_catalog:
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
-        full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
+        full, ready, small = (Path(scratch) / f"{name}.onnx" for name in ("full", "ready", "small"))
         full.write_bytes(onnx_bytes(before.net, _example_inputs(before)))
         # Folds constants and infers shapes: fewer nodes are left to quantise.
         quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
-        quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
+        quantize_dynamic(str(ready), str(small), weight_type=QuantType.QUInt8)
+        write_model_file(folder / FILE, small.read_bytes())
     return before.with_net(OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 

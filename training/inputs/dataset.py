@@ -1,6 +1,7 @@
 """The published data set that a task reads: its folder, its columns, and the inputs that a model has on it."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
+from conf.model_files import write_model_file
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
 from features.dataset import positives
@@ -155,7 +157,9 @@ def write_item_catalog(dataset: TaskDataset, folder: Path) -> None:
             fields[ids] = np.stack([table[name].to_numpy() for name in names], axis=1)
             if split == "train":
                 counts += np.bincount(ids, minlength=inputs.num_items)
-    np.savez(folder / ITEMS_FILE, is_item=is_item, fields=fields, counts=counts)
+    buffer = io.BytesIO()
+    np.savez(buffer, is_item=is_item, fields=fields, counts=counts)
+    write_model_file(folder / ITEMS_FILE, buffer.getvalue())
 
 
 def item_names(folder: Path, split: str = "train") -> dict[int, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conf import UserError
-from conf.atomic import write_atomically
+from conf.model_files import verify_model_file, write_model_file
 
 INPUTS_FILE = "inputs.json"
 ITEM_FIELDS = ("item_id", "category", "author")
@@ -67,11 +67,12 @@ class Inputs:
 
     def save(self, folder: Path) -> None:
         """Write `inputs.json` into a run's model folder."""
-        write_atomically(folder / INPUTS_FILE, json.dumps(asdict(self), indent=2))
+        write_model_file(folder / INPUTS_FILE, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> "Inputs":
-        """The inputs that `save` wrote."""
+        """The inputs that `save` wrote. Raises UserError when the file is missing or corrupt."""
+        verify_model_file(folder / INPUTS_FILE)
         return cls.from_dict(json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8")))
 
     @classmethod
