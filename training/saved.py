@@ -5,8 +5,8 @@ Weights are a state dict that loads without unpickling code; everything else is 
 
 import io
 import json
-import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +54,25 @@ def load_model(folder: Path, config: Config) -> nn.Module:
     Raises:
         UserError: the folder has no model or no weights, or one of its files is corrupt.
     """
-    if not (folder / NET).exists():
-        raise UserError(f"no model in {folder}")
-    verify_model_file(folder / NET)
-    about = json.loads((folder / NET).read_text(encoding="utf-8"))
+    about = read_net(folder)
     # Today's `net.*` may differ, and weights of other shapes would not load.
     trained_config = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
     net = model_named(about["model"]).build(trained_config, Inputs.load(folder))
     net.load_state_dict(load_weights(folder))
     return net
+
+
+def read_net(folder: Path) -> dict[str, Any]:
+    """The `model` of a run's model folder, by its name, and its `net.*` settings.
+
+    Raises:
+        UserError: the folder has no model, or the file is corrupt.
+    """
+    if not (folder / NET).exists():
+        raise UserError(f"no model in {folder}")
+    verify_model_file(folder / NET)
+    about: dict[str, Any] = json.loads((folder / NET).read_text(encoding="utf-8"))
+    return about
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -73,6 +83,6 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     verify_model_file(path)
     try:
         weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:  # one without a checksum
-        raise UserError(f"{path} holds no weights ({str(error).splitlines()[0]}): train again") from None
+    except Exception as error:  # of any type, for a damaged file without a checksum
+        raise UserError(f"{path} holds no weights ({type(error).__name__}): train again") from error
     return weights

@@ -14,6 +14,7 @@ from conf import UserError
 from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
+from features.dataset.logged import unreadable_value
 from features.settings import FeatureSettings
 
 COLUMNS = ["example_id", "user_id", "item_id", "at", "day", "position", "device", "label"]
@@ -48,8 +49,8 @@ def has_rows(warehouse: Warehouse, table: Table, days: Sequence[date] | None) ->
 
 
 def from_impressions(impressions: DataFrame) -> DataFrame:
-    """dwd_impression -> examples."""
-    return impressions.select(
+    """dwd_impression -> examples, without those whose logged features no model can read."""
+    return impressions.where(unreadable_value().isNull()).select(
         F.col("impression_id").alias("example_id"),
         "user_id",
         "item_id",

@@ -18,6 +18,7 @@ from conf.model_files import verify_model_file, write_model_file
 from conf.runs import start_run
 from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
+from features.compatibility import check_features
 from features.dataset.names import WEIGHT
 from recsys import calibration
 from recsys.calibration import Calibrator
@@ -145,6 +146,7 @@ def load(folder: Path) -> CoarseRanker:
     # Only a text that is surely whole: LightGBM's own parser does not survive a damaged one.
     text = path.read_text() if verify_model_file(path) else read_trees(path)
     booster = lgb.Booster(model_str=text)
+    check_features(folder, booster.feature_name(), NAMES)
     path = folder / "model" / CURVE
     if not path.exists():
         return CoarseRanker(booster, None)

@@ -18,7 +18,8 @@ def list_ids(users: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.uint64]
     """
     user_hash: NDArray[np.uint64] = pd.util.hash_array(np.asarray(users, dtype=object))
     # The bits of the moment, mixed: consecutive seconds differ in a few bits only.
-    return user_hash ^ pd.util.hash_array(np.asarray(at, np.float64).view(np.uint64))
+    time_hash: NDArray[np.uint64] = pd.util.hash_array(np.asarray(at, np.float64).view(np.uint64))
+    return user_hash ^ time_hash
 
 
 def sample_weights(

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 
 from conf import Config, Paths, UserError, load
 from conf.versions import publish_version
-from features.catalog import DENSE, SPARSE
+from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
 from recsys.coarse import train as coarse
 from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
@@ -266,6 +267,72 @@ def test_a_warm_start_goes_on_from_yesterday_and_knows_more(config: Config) -> N
     # The same day again has nothing new in its training rows: none is learned twice.
     again = fine.run(warm, date(2026, 3, 2))
     assert again["test_auc"] == pytest.approx(found["test_auc"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (
+            "f_category",
+            1_000_000_000,
+            r"f_category is 1000000000 in row 7 of .*part-0\.parquet; its ids lie in \[0, 256\)",
+        ),
+        ("f_user_id", -3, r"f_user_id is -3 in row 7 of .*part-0\.parquet; its ids lie in \[0, 65536\)"),
+        ("f_gender", 8, r"f_gender is 8 in row 7 of .*; its ids lie in \[0, 8\)"),
+        ("f_item_rate", np.nan, r"f_item_rate is nan in row 7 of .*part-0\.parquet"),
+        ("f_item_rate", np.inf, r"f_item_rate is inf in row 7 of "),
+    ],
+)
+def test_a_row_that_no_model_can_read_is_refused_by_name(
+    config: Config, column: str, value: float, message: str
+) -> None:
+    """An id beyond its feature would be an index error, or the embedding of another field."""
+    day = date(2026, 3, 1)
+    with publish_version(config.get(Paths).datasets("examples", day), {"statistics": STATISTICS}) as folder:
+        for number, split in enumerate(("train", "valid", "test")):
+            rows = rows_of(number, 500, day.toordinal())
+            rows[column][7] = value if split == "valid" else rows[column][7]
+            write(folder / split, rows)
+    for stage in (coarse, fine):
+        with pytest.raises(UserError, match=message):
+            stage.run(config, day)
+
+
+def test_models_of_other_features_are_refused_and_a_new_feature_does_not_stop_the_days(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    publish_day(config, first)
+    trained(config, first)
+    promote.run(config, first)
+    for module, name in ((fine, "FIELDS"), (coarse, "NAMES")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, [*getattr(module, name), "newest"])
+            match = rf"run (fm|lightgbm)-\S+ was trained on features of unknown version, this is {index_version()}: new: newest"
+            with pytest.raises(UserError, match=match):
+                rank.run(config, first)
+    runs = config.get(Paths).runs
+    champion = promote.champion_run_id(runs, second)
+    publish_day(config, second)
+    # The champion learned of a feature that is no more, as after one was appended.
+    loaded = fine.load
+
+    def load(folder: Path, *arguments: Any) -> Any:
+        if folder.name != champion:
+            return loaded(folder, *arguments)
+        with monkeypatch.context() as patched:
+            patched.setattr(fine, "FIELDS", [*fine.FIELDS, "newest"])
+            return loaded(folder, *arguments)
+
+    monkeypatch.setattr(fine, "load", load)
+    warm = config.with_values({"fm.warm_start": True})
+    fine.run(warm, second)
+    assert "new: newest; train again: starting anew" in caplog.text
+    coarse.run(config, second)
+    rank.run(config, second)
+    decision = promote.run(config, second)
+    assert decision["promoted"]
+    assert decision["not_compared"].endswith("new: newest; train again")
 
 
 def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
