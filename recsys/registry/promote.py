@@ -116,9 +116,15 @@ def log_loss_change(config: Config, day: date, challenger: Path, champion: Path)
 
 
 def _worse_than_constant(config: Config, day: date, folders: Mapping[str, Path]) -> list[str]:
-    """Reasons against models whose log loss on the validation rows is not below that of the constant click rate."""
+    """Reasons against models whose log loss on the validation rows is not below that of the constant click rate.
+
+    Of rows of one class the constant is always right: its log loss is 0, and no model can be told from another.
+    """
     # The rate of these very rows: a bar slightly higher than the rate that was known before them.
     label = read_rows(examples_folder(config, day) / "valid").label
+    if label.min() == label.max():
+        rows = "every validation row is a click" if label.any() else "no validation row is a click"
+        return [f"{rows}: nothing tells whether the models are better than the constant click rate"]
     constant = log_loss(label, np.full(len(label), label.mean()))
     reasons = []
     for model, folder in folders.items():
