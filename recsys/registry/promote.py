@@ -123,8 +123,8 @@ def _worse_than_constant(config: Config, day: date, folders: Mapping[str, Path])
     # The rate of these very rows: a bar slightly higher than the rate that was known before them.
     label = read_rows(examples_folder(config, day) / "valid").label
     if label.min() == label.max():
-        rows = "every validation row is a click" if label.any() else "no validation row is a click"
-        return [f"{rows}: nothing tells whether the models are better than the constant click rate"]
+        valid = "every validation row is a click" if label.any() else "no validation row is a click"
+        return [f"{valid}: nothing tells whether the models are better than the constant click rate"]
     constant = log_loss(label, np.full(len(label), label.mean()))
     reasons = []
     for model, folder in folders.items():
