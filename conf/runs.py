@@ -6,7 +6,7 @@
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
       inputs.jsonl      what the run read: versions of data sets with their sources, other runs
       trials.jsonl, best.jsonl    one trial a line, from a search
-      recommendations.parquet, predictions.parquet, model/, checkpoints/
+      recommendations.parquet, unknown_user.parquet, predictions.parquet, model/, checkpoints/
 
 `millrace etl results` loads new run folders into the warehouse, each exactly once.
 """
@@ -33,6 +33,7 @@ DONE = "run.json"
 INPUTS = "inputs.jsonl"
 PREDICTIONS = "predictions.parquet"  # key, answer, score
 RECOMMENDATIONS = "recommendations.parquet"  # user_id, rank, item_id, score, channels
+UNKNOWN_USER = "unknown_user.parquet"  # item_id, channels by rank: the list of a user who is not in dim_user
 PROMOTED = "promoted"  # runs/promoted/<day>.json: model -> run id of what is served from that day on
 
 

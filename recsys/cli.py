@@ -85,7 +85,10 @@ def recommend_command(
     user: str,
     date: Annotated[str | None, typer.Option("--date", help="the day; default: the newest")] = None,
 ) -> None:
-    """Print the list of one user as JSON."""
+    """Print the list of one user as JSON; an unknown user gets what is hot and new.
+
+    Ranks follow the blend and the re-ranking; `score` is the FM's click probability, so it need not fall with the rank.
+    """
     from recsys.serve.recommend import recommend
 
     print(json.dumps(recommend(settings_of(context), user, parse_day(date) if date else None)))

@@ -15,9 +15,11 @@ from conf.runs import newest_run
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
 from features.dataset.names import WEIGHT, examples_version
+from features.id_ranges import check_finite, check_ids
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
+HOT_ITEMS = "hot.parquet"  # of candidates: item_id, published_at and heat (time-decayed positives) of every item
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,44 @@ def read_rows(folder: Path, keys: Sequence[str] = ()) -> Rows:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Files of a data set, sorted by name: the features job writes them in the order of time."""
-    return sorted(folder.glob("*.parquet"))
+    """Files of a data set, sorted by name: the features job writes them in the order of time.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise UserError(f"no Parquet files in {folder}")
+    return files
 
 
 def read_files(files: Sequence[Path], keys: Sequence[str] = ()) -> Rows:
     """Read some files of a data set into memory, in their order; `keys` as in `read_rows`.
 
     `keys` of the rows have `weight`, too, when the training set was sampled (`features.balance`).
+
+    Raises:
+        UserError: a column is missing, an id is not one of its feature, or a number is not finite.
     """
     dataset = ds.dataset([str(path) for path in files])
     keys = [*keys, *({WEIGHT} & set(dataset.schema.names))]
-    table = dataset.to_table(columns=[*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys])
+    names = [*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys]
+    folder = Path(files[0]).parent
+    if missing := [name for name in names if name not in dataset.schema.names]:
+        raise UserError(
+            f"{folder} has no column {', '.join(missing)}: it was built with other features; build it again"
+        )
+    table = dataset.to_table(columns=names)
+    if missing := [name for name in SPARSE_COLUMNS if table[name].null_count]:
+        raise UserError(f"{folder} has rows without {', '.join(missing)}; ids can't be missing: build it again")
+    sparse = np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1)
+    dense = np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1)
+    place = f"the {len(files)} files of {folder}" if len(files) > 1 else str(files[0])
+    check_ids(sparse, [feature.buckets for feature in SPARSE], SPARSE_COLUMNS, place)
+    check_finite(dense, DENSE_COLUMNS, place)
     return Rows(
-        sparse=np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1),
-        dense=np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1),
+        sparse=sparse,
+        dense=dense,
         label=table["label"].to_numpy(),
         # By pandas: numpy has no strings that may be null, and no lists of different lengths.
         keys={name: table[name].to_pandas() for name in keys},

@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from conf import Config, UserError
+from features.compatibility import OtherFeaturesError, trained_version
 from training import checkpoint, saved, transfer
 from training.diagnose import UpdateRatios, where_not_finite
 from training.evaluate import evaluate, import_metrics
@@ -254,12 +255,22 @@ def build_objective(job: Job) -> Objective:
     if catalog is not None and (job.run_folder / ITEMS_FILE).exists():
         catalog.load(job.run_folder / ITEMS_FILE)
     if job.start_from is not None:
-        transfer.load_body(net, job.start_from)
+        transfer.load_body(net, job.start_from, job.inputs)
     objective = Objective(net, model.task, job.inputs, job.config)
     objective.own_metrics = import_metrics(s.metrics)
     if job.teacher is not None:
-        objective.teacher.append(saved.load_model(job.teacher, job.config).eval())
+        objective.teacher.append(_load_teacher(job, job.teacher))
     return objective
+
+
+def _load_teacher(job: Job, folder: Path) -> nn.Module:
+    """The net of another run's model folder. Raises UserError when it can't read the batches of this one."""
+    if difference := Inputs.load(folder).feature_difference(job.inputs):
+        raise OtherFeaturesError(
+            f"the teacher {folder.parent.name} was trained on features {trained_version(folder.parent)}, the data set "
+            f"has {job.version}: {difference}; choose another"
+        )
+    return saved.load_model(folder, job.config).eval()
 
 
 def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> TrainingState:

@@ -3,14 +3,16 @@
 Weights are a state dict that loads without unpickling code; everything else is JSON.
 """
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from conf import Config, UserError
-from conf.atomic import write_atomically
+from conf.model_files import verify_model_file, write_model_file
 from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings
@@ -30,8 +32,10 @@ def save_model(folder: Path, name: str, weights: dict[str, Tensor], inputs: Inpu
     """
     inputs.save(folder)
     about = {"model": name, "net": config.get(NetSettings).model_dump(mode="json")}
-    write_atomically(folder / NET, json.dumps(about, indent=2))
-    torch.save(weights, folder / weights_name(name))
+    write_model_file(folder / NET, json.dumps(about, indent=2))
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    write_model_file(folder / weights_name(name), buffer.getvalue())
 
 
 def weights_name(model: str) -> str:
@@ -48,11 +52,9 @@ def load_model(folder: Path, config: Config) -> nn.Module:
         config: for all settings but `net.*`, which come from the folder.
 
     Raises:
-        UserError: the folder has no model or no weights.
+        UserError: the folder has no model or no weights, or one of its files is corrupt.
     """
-    if not (folder / NET).exists():
-        raise UserError(f"no model in {folder}")
-    about = json.loads((folder / NET).read_text(encoding="utf-8"))
+    about = read_net(folder)
     # Today's `net.*` may differ, and weights of other shapes would not load.
     trained_config = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
     net = model_named(about["model"]).build(trained_config, Inputs.load(folder))
@@ -60,10 +62,27 @@ def load_model(folder: Path, config: Config) -> nn.Module:
     return net
 
 
+def read_net(folder: Path) -> dict[str, Any]:
+    """The `model` of a run's model folder, by its name, and its `net.*` settings.
+
+    Raises:
+        UserError: the folder has no model, or the file is corrupt.
+    """
+    if not (folder / NET).exists():
+        raise UserError(f"no model in {folder}")
+    verify_model_file(folder / NET)
+    about: dict[str, Any] = json.loads((folder / NET).read_text(encoding="utf-8"))
+    return about
+
+
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """State dict of the net in a run's model folder, on the CPU. Raises UserError when there is none."""
+    """State dict of the net in a run's model folder, on the CPU. Raises UserError when it is missing or corrupt."""
     path = next(folder.glob("*.pt"), None)
     if path is None:
         raise UserError(f"no weights in {folder}")
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    verify_model_file(path)
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any type, for a damaged file without a checksum
+        raise UserError(f"{path} holds no weights ({type(error).__name__}): train again") from error
     return weights

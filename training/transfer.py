@@ -12,20 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, UserError
+from features.compatibility import OtherFeaturesError, names_difference, trained_version
+from training.inputs.schema import Inputs
 from training.saved import load_weights
 from training.settings import TransferSettings
 
 log = logging.getLogger(__name__)
 
 
-def load_body(net: nn.Module, folder: Path) -> list[str]:
+def load_body(net: nn.Module, folder: Path, inputs: Inputs) -> list[str]:
     """Load every weight whose name and shape fit from another run's model folder.
 
-    Returns the names of those that keep their initial values, such as a new last layer.
+    Args:
+        net: gets the weights.
+        folder: the other run's `model/`.
+        inputs: of `net`; its features may be more than those of the other run, but not others in their places.
+
+    Returns:
+        Names of the weights that keep their initial values, such as a new last layer.
 
     Raises:
-        UserError: no matrix fits, so it is another model; or the folder has no weights.
+        UserError: no matrix fits, so it is another model, or it is of other features; or the folder has no weights.
     """
+    trained = Inputs.load(folder)
+    for before, now in ((trained.sized_fields, inputs.sized_fields), (trained.dense, inputs.dense)):
+        shared = min(len(before), len(now))  # features are appended: weights of the first ones keep their meaning
+        if difference := names_difference(before[:shared], now[:shared]):
+            raise OtherFeaturesError(
+                f"run {folder.parent.name} was trained on features {trained_version(folder.parent)}, which stand in "
+                f"other places here: {difference}"
+            )
     source, own = load_weights(folder), net.state_dict()
     fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
     # Vectors alone (biases, norms) fit many a model by chance.

@@ -167,7 +167,7 @@ recommendation = Table(
         ("user_id", "string", "user that the list is for"),
         ("rank", "int", "position in the list, from 1"),
         ("item_id", "string", "item recommended"),
-        ("score", "double", "predicted probability of a click"),
+        ("score", "double", "click probability by the FM; ranks follow the blend and re-ranking, so it needn't fall"),
         ("channels", "string", "recall channels that proposed it, joined by +"),
     ),
     checks=(NotNull(("item_id", "score")), InRange("rank", 1)),

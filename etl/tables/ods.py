@@ -102,10 +102,14 @@ quarantine = Table(
     name="ods_quarantine",
     description="One row per received line that could not be parsed, with its reason and place; no line is dropped",
     columns=columns(
-        ("stage", "string", "stage that refused the line: weblog, events, ingest or covers"),
-        ("reason", "string", "not_combined_format, too_long, invalid_utf8, bad_time, not_json, missing_field …"),
-        ("file", "string", "file that contains the line"),
-        ("line_number", "bigint", "line in that file, from 1"),
+        ("stage", "string", "stage that refused the line: weblog, events, ingest, covers or features"),
+        (
+            "reason",
+            "string",
+            "not_combined_format, too_long, invalid_utf8, bad_time, missing_field, bad_feature …",
+        ),
+        ("file", "string", "file that contains the line, or partition of the row"),
+        ("line_number", "bigint", "line in that file, from 1; 0 for a row of a table"),
         ("line", "string", "the line, cut to its first 4096 characters"),
     ),
     checks=(NotNull(("stage", "reason", "file", "line_number")),),

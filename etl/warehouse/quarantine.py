@@ -27,9 +27,14 @@ def replace(
     Returns:
         The number of quarantined lines of each day.
     """
+    return replace_rows(warehouse, stage, with_line_numbers(lines, refused), days)
+
+
+def replace_rows(warehouse: Warehouse, stage: str, rows: DataFrame, days: Sequence[date]) -> dict[date, int]:
+    """As `replace`, for rows that have their `line_number` already: 0 for a row of a table, which has none."""
     with advisory_lock(warehouse.spark, ods.quarantine.name):  # stages share its partitions
         others = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
-        fresh = with_line_numbers(lines, refused).select(
+        fresh = rows.select(
             F.lit(stage).alias("stage"),
             "reason",
             "file",

@@ -19,6 +19,7 @@ from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
 from features.counts.engagement import with_engagement_labels
 from features.dataset.examples import has_rows, load_examples, window_days
+from features.dataset.logged import quarantine_unreadable
 from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
 from features.dataset.parquet import select_dataset_columns, write_dataset
 from features.dataset.sampling import balance
@@ -47,6 +48,9 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
     with stage_run(warehouse, "features", [day]) as counts:
         # First: a changed feature must stop the stage before anything is computed.
         update_feature_index(warehouse, day)
+        days = window_days(settings, day) if split == "day" else None
+        is_shown = has_rows(warehouse, dwd.impression, days)
+        quarantined = quarantine_unreadable(warehouse, day, days) if is_shown else 0
         # Read several times: counted, for rates, for counts and history, and as the rows themselves.
         examples = split_examples(warehouse, settings, day, split).persist()
         try:
@@ -57,7 +61,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         finally:
             examples.unpersist()
         rows = sum(metadata["rows"].values())
-        counts[day] = RowCounts(rows_in=rows, rows_out=rows)
+        counts[day] = RowCounts(rows_in=rows + quarantined, rows_out=rows, rows_quarantined=quarantined)
     return {**total_counts(counts), **metadata["rows"]}
 
 

@@ -14,6 +14,7 @@ from conf import UserError
 from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
+from features.dataset.logged import unreadable_value
 from features.settings import FeatureSettings
 
 COLUMNS = ["example_id", "user_id", "item_id", "at", "day", "position", "device", "label"]
@@ -48,8 +49,8 @@ def has_rows(warehouse: Warehouse, table: Table, days: Sequence[date] | None) ->
 
 
 def from_impressions(impressions: DataFrame) -> DataFrame:
-    """dwd_impression -> examples."""
-    return impressions.select(
+    """dwd_impression -> examples, without those whose logged features no model can read."""
+    return impressions.where(unreadable_value().isNull()).select(
         F.col("impression_id").alias("example_id"),
         "user_id",
         "item_id",
@@ -67,6 +68,9 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
 
     A rating below `min_rating` is neither: the user chose the item, and did not like it. A sampled item that the user
     also chose is dropped, so there are a few less. The draw is a hash of the positive, so that a rerun repeats it.
+
+    Raises:
+        UserError: when no interaction is a positive.
     """
     # Any act but a rating is a choice; a rating must be high enough.
     is_positive = (F.col("action") != "rating") | (F.col("value") >= settings.min_rating)
@@ -80,10 +84,22 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
         F.lit(None).cast("string").alias("device"),
         F.lit(1).alias("label"),
     )
+    if positives.isEmpty():
+        raise _no_positive_error(interactions, settings)
     negatives = _sampled_negatives(positives, settings)
     chosen = positives.select("user_id", "item_id").distinct()
     return positives.select(*COLUMNS).unionByName(
         negatives.join(chosen, on=["user_id", "item_id"], how="left_anti").select(*COLUMNS)
+    )
+
+
+def _no_positive_error(interactions: DataFrame, settings: FeatureSettings) -> UserError:
+    low, high = interactions.agg(F.min("value"), F.max("value")).collect()[0]
+    if low is None:
+        return UserError("the interactions have no row with a value: nothing was chosen; load other days")
+    return UserError(
+        f"no interaction is a positive: ratings run from {low:g} to {high:g}, and one counts from features.min_rating="
+        f"{settings.min_rating:g} on; set it lower"
     )
 
 

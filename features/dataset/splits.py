@@ -43,11 +43,17 @@ def split_by_method(examples: DataFrame, settings: FeatureSettings, method: str)
 
 
 def _by_time(examples: DataFrame, settings: FeatureSettings) -> DataFrame:
-    """Bounds are exact quantiles of the times of the positives, so that each split has its share of them."""
+    """Bounds are exact quantiles of the times of the positives, so that each split has its share of them.
+
+    Raises UserError when there are no positives.
+    """
     valid_share, test_share = _holdout_shares(examples, settings, settings.test_share)
     # An error of 0 makes approxQuantile exact, and so the same on every run.
     times = examples.where("label = 1").select(F.col("at").cast("double").alias("at"))
-    first_valid, first_test = times.approxQuantile("at", [1 - test_share - valid_share, 1 - test_share], 0.0)
+    bounds = times.approxQuantile("at", [1 - test_share - valid_share, 1 - test_share], 0.0)
+    if not bounds:
+        raise UserError("a split by time needs positives, whose times it follows, and there are none")
+    first_valid, first_test = bounds
     return examples.withColumn("split", _split_from(F.col("at").cast("double"), F.lit(first_valid), F.lit(first_test)))
 
 

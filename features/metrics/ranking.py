@@ -13,6 +13,15 @@ from features.metrics.bootstrap import bootstrap_means, percentile_interval
 RANKING_METRICS = ("precision", "recall", "ndcg", "map", "hit_rate", "mrr")
 
 
+def clip_rounding(share: float) -> float:
+    """At most 1 for a share that a sum of floating-point numbers left a little above it.
+
+    Nine users with a recall of 1/9 each and so on: 1.0000000000000002. A larger excess stays, for it is an error, such
+    as a pair twice among the positives.
+    """
+    return min(share, 1.0) if share < 1 + 1e-9 else share
+
+
 def ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, ks: Sequence[int]) -> dict[tuple[str, int], float]:
     """{(metric, k): mean of `user_ranking_metrics` over the users of `truth`}; 0 without users."""
     by_k = {k: user_ranking_metrics(ranked, truth, k) for k in ks}
@@ -62,7 +71,8 @@ def user_ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, k: int) -> d
     return {
         "precision": sums["hits"] / k,
         "recall": sums["hits"] / num_positives,
-        "ndcg": sums["dcg"] / ideal_dcg[np.minimum(num_positives, k)],
+        # Both are sums of the same numbers, in another order.
+        "ndcg": (sums["dcg"] / ideal_dcg[np.minimum(num_positives, k)]).map(clip_rounding),
         "map": sums["precisions"] / num_positives,
         "hit_rate": (sums["hits"] > 0).astype(float),
         "mrr": sums["reciprocal_rank"],

@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.metrics.classification import CLIP
+from features.metrics.ranking import clip_rounding
 
 
 def click_metrics(scored: DataFrame) -> dict[str, float]:
@@ -131,7 +132,11 @@ def ranking_metrics(ranked: DataFrame, truth: DataFrame, ks: Sequence[int]) -> d
     # All metrics of all lists and lengths in one aggregation.
     columns = [column.alias(f"sum_{i}") for i, column in enumerate(sums.values())]
     rows = hits.groupBy("list").agg(*columns).collect()
-    return {(row["list"], metric, k): row[f"sum_{i}"] / users for row in rows for i, (metric, k) in enumerate(sums)}
+    return {
+        (row["list"], metric, k): clip_rounding(row[f"sum_{i}"] / users)
+        for row in rows
+        for i, (metric, k) in enumerate(sums)
+    }
 
 
 def _ideal_dcg(k: int) -> Column:

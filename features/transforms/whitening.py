@@ -23,7 +23,7 @@ class Whitening:
 
     @classmethod
     def fit(cls, rows: DataFrame, columns: Sequence[str], kind: Literal["pca", "zca"], epsilon: float) -> Self:
-        """From means and products that Spark sums up in one pass.
+        """From means and covariances that Spark sums up in one pass.
 
         Args:
             rows: training rows, without missing values.
@@ -35,14 +35,15 @@ class Whitening:
             ValueError: when there is no row.
         """
         width = len(columns)
-        # E[ab] of every pair: the covariance needs one pass, and nothing but sums comes to the driver.
-        products = [F.avg(F.col(a) * F.col(b)) for i, a in enumerate(columns) for b in columns[i:]]
-        sums = rows.agg(*[F.avg(name) for name in columns], *products).collect()[0]
-        if sums[0] is None:
+        # One pass, of which nothing but numbers of each pair come to the driver. Spark sums up deviations from the
+        # running mean (Welford): E[ab] − E[a]E[b] would lose all digits where means are large against deviations.
+        covariances = [F.covar_pop(a, b) for i, a in enumerate(columns) for b in columns[i:]]
+        moments = rows.agg(*[F.avg(name) for name in columns], *covariances).collect()[0]
+        if moments[0] is None:
             raise ValueError(f"no row has all of {', '.join(columns)}: nothing to whiten by")
-        mean, covariance = np.array(sums[:width]), np.zeros((width, width))
-        covariance[np.triu_indices(width)] = sums[width:]
-        covariance = np.triu(covariance) + np.triu(covariance, 1).T - np.outer(mean, mean)
+        mean, covariance = np.array(moments[:width]), np.zeros((width, width))
+        covariance[np.triu_indices(width)] = moments[width:]
+        covariance = np.triu(covariance) + np.triu(covariance, 1).T
         values, vectors = np.linalg.eigh(covariance)  # ascending
         values, vectors = values[::-1], vectors[:, ::-1]
         # Signs of eigenvectors are free: the largest entry is positive, for the same result on every machine.

@@ -14,14 +14,14 @@ import pandas as pd
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
-from conf.runs import RECOMMENDATIONS, Run, newest_run, start_run
+from conf.runs import RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import weights
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.weights import MERGED, Blend
-from recsys.dataset import candidates_folder, read_rows
+from recsys.dataset import HOT_ITEMS, candidates_folder, read_rows
 from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             candidates, _ = score_candidates(config, day, folder / "serve", "serve")
             lists = served_lists(config, candidates, blend, items, day)
             lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
+            if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
+                hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
+                hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
             report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return report
 
@@ -139,7 +142,8 @@ def served_lists(
         day: the day; freshness counts to its end.
 
     Returns:
-        user_id, rank, item_id, score (the FM's click probability) and channels.
+        user_id, rank, item_id, score (the FM's click probability, which is comparable between users; ranks follow the
+        blend and the re-ranking, so it does not fall with them) and channels.
     """
     settings = config.get(RecommendSettings)
     score = settings.order
@@ -157,6 +161,21 @@ def served_lists(
     lists = rerank(ranked, settings)
     table = lists.assign(score=lists["fine"].astype(float), rank=lists["rank"].astype("int32"))
     return table[["user_id", "rank", "item_id", "score", "channels"]]
+
+
+def unknown_user_list(items: pd.DataFrame, length: int) -> pd.DataFrame:
+    """Make the list of a user of whom nothing is known: what is hot, then what is new.
+
+    Args:
+        items: item_id, published_at and heat.
+        length: of the list, `recommend.length`.
+
+    Returns:
+        item_id and channels (hot or new), by rank.
+    """
+    ordered = items.sort_values(["heat", "published_at", "item_id"], ascending=[False, False, True]).head(length)
+    channels = np.where(ordered["heat"] > 0, "hot", "new")
+    return pd.DataFrame({"item_id": ordered["item_id"].to_numpy(), "channels": channels})
 
 
 def check_order(config: Config) -> None:

@@ -3,6 +3,7 @@
 `millrace recsys coarse --date D` trains on the day's training set and leaves a run folder.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import Config
+from conf.model_files import verify_model_file, write_model_file
 from conf.runs import start_run
 from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
+from features.compatibility import check_features
 from features.dataset.names import WEIGHT
 from recsys import calibration
 from recsys.calibration import Calibrator
+from recsys.coarse.model_text import read_trees
 from recsys.dataset import Rows, examples_folder, read_rows, trained_run
 from recsys.settings import CoarseSettings
 
@@ -27,6 +31,7 @@ KEYS = ["user_id", "at_s"]  # what one user was shown at one moment is a list
 MAX_CATEGORY_SIZE = 256  # ids of users and items are left to the fine ranker: trees would memorise them
 CATEGORIES = [i for i, feature in enumerate(SPARSE) if feature.buckets <= MAX_CATEGORY_SIZE]
 NAMES = [*[feature.name for feature in DENSE], *[SPARSE[i].name for i in CATEGORIES]]
+MODEL_FILE = "model.txt"
 CURVE = "curve.npz"
 
 
@@ -44,7 +49,7 @@ def run(config: Config, day: date) -> dict[str, Any]:
         run.log_dataset(describe_version(folder))
         splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
         booster = train(splits["train"], splits["valid"], config.get(CoarseSettings))
-        booster.save_model(str(run.model_folder / "model.txt"))
+        write_model_file(run.model_folder / MODEL_FILE, booster.model_to_string())
         _save_curve(run.model_folder, booster, splits["valid"])
         ranker = load(run.folder)  # from its files, as it will be used
         report: dict[str, Any] = {"run_id": run.run_id, "trees": booster.best_iteration}
@@ -132,11 +137,20 @@ class CoarseRanker:
 
 
 def load(folder: Path) -> CoarseRanker:
-    """Load the ranker of a run folder."""
-    booster = lgb.Booster(model_file=str(folder / "model/model.txt"))
+    """Load the ranker of a run folder.
+
+    Raises:
+        UserError: its file is corrupt, or it was trained on other features.
+    """
+    path = folder / "model" / MODEL_FILE
+    # Only a text that is surely whole: LightGBM's own parser does not survive a damaged one.
+    text = path.read_text() if verify_model_file(path) else read_trees(path)
+    booster = lgb.Booster(model_str=text)
+    check_features(folder, booster.feature_name(), NAMES)
     path = folder / "model" / CURVE
     if not path.exists():
         return CoarseRanker(booster, None)
+    verify_model_file(path)
     with np.load(path) as curve:
         return CoarseRanker(booster, Calibrator(curve["x"], curve["y"]))
 
@@ -147,4 +161,6 @@ def _save_curve(folder: Path, booster: lgb.Booster, valid_rows: Rows) -> None:
         return
     scores = np.asarray(booster.predict(feature_matrix(valid_rows)))
     calibrator = calibration.fit("platt", valid_rows.label, calibration.sigmoid(scores))
-    np.savez(folder / CURVE, x=calibrator.x, y=calibrator.y)
+    buffer = io.BytesIO()
+    np.savez(buffer, x=calibrator.x, y=calibrator.y)
+    write_model_file(folder / CURVE, buffer.getvalue())

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.runs import newest_run
+from features.catalog import DENSE, SPARSE
+from features.compatibility import check_features
 from recsys.dataset import Rows
 from recsys.settings import RecommendSettings
 from training.inputs.batch import Batch, IdLists
@@ -16,6 +18,7 @@ from training.models import model_named
 from training.saved import load_model, weights_name
 
 BATCH_SIZE = 65_536
+SIZED_FIELDS = [f"{feature.name}[{feature.buckets}]" for feature in SPARSE]
 
 
 def run_model(config: Config) -> str:
@@ -33,12 +36,17 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     """Predict click probabilities (rows,) by the newest finished run of the deep model for the day, in batches.
 
     It learns from training rows only, so it may score every `split`. None when it was not trained for the day.
+
+    Raises:
+        UserError: the model is of other features, or one of its files is corrupt.
     """
     model = config.get(RecommendSettings).deep
     run = newest_run(config, run_model(config), day)
     if run is None or not (run / "model" / weights_name(model)).exists():
         return None
     task, inputs = model_named(model).task, Inputs.load(run / "model")
+    # Rows have the catalog's columns, whatever the net was built for.
+    check_features(run, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(feature.name for feature in DENSE)])
     net = load_model(run / "model", config).eval()
     scores = []
     with torch.no_grad():

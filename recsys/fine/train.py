@@ -21,6 +21,8 @@ from conf import Config
 from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
+from features.catalog import DENSE
+from features.compatibility import OtherFeaturesError, check_features
 from features.dataset.names import WEIGHT
 from features.metrics.classification import click_metrics, row_log_losses
 from recsys import calibration
@@ -38,7 +40,7 @@ from recsys.fine.encode import FIELDS, Encoder, Statistics
 from recsys.fine.fm import OnlineFM
 from recsys.fine.linear_variants import build_variants, log_linear_variants
 from recsys.fine.parallel import partial_fit_threads
-from recsys.fine.sampling import sample_weights
+from recsys.fine.sampling import list_ids, sample_weights
 from recsys.fine.sharded import Examples, sharded
 from recsys.settings import FMSettings, LinearVariantsSettings, RecommendSettings
 from training.launch.ray_session import ray_session
@@ -67,7 +69,7 @@ class FineRanker:
     def save(self, path: Path, statistics: Statistics) -> None:
         """Save to one file, whole or not at all; `statistics` are those of the data set that it was trained on."""
         curve = np.stack([self.calibrator.x, self.calibrator.y])
-        extra = {"edges": self.encoder.raw_edges(statistics), "curve": curve}
+        extra = {"edges": self.encoder.raw_edges(statistics), "curve": curve, "features": np.array(FIELDS)}
         self.model.save(path, {**extra, "learned_until": np.array(self.learned_until)})
 
 
@@ -88,9 +90,12 @@ def load(folder: Path, statistics: Statistics, split: str = "test") -> FineRanke
         split: the rows it will score, valid, test or serve: see MODEL_FILES.
 
     Raises:
-        UserError: the file is corrupt.
+        UserError: the file is corrupt, or of other features.
     """
     model, extra = OnlineFM.load(folder / "model" / MODEL_FILES[split])
+    # Files of older versions have no names; features are appended, so that fewer edges are those of the first ones.
+    trained = extra.get("features", np.array(FIELDS[: len(FIELDS) - len(DENSE) + len(extra["edges"])]))
+    check_features(folder, trained.tolist(), FIELDS)
     encoder = Encoder.from_raw(extra["edges"], model.settings.bits, statistics)
     return FineRanker(model, encoder, Calibrator(*extra["curve"]), float(extra["learned_until"]))
 
@@ -224,7 +229,7 @@ def _row_weights(rows: Rows, settings: FMSettings, learned_until: float) -> NDAr
     weight = np.ones(len(at), np.float32)
     if settings.negative_rate < 1:
         # What one user was shown at one moment is a list.
-        lists = np.unique(np.stack([rows.keys["user_id"].factorize()[0], at]), axis=1, return_inverse=True)[1]
+        lists = list_ids(rows.keys["user_id"].to_numpy(), at)
         weight = sample_weights(rows.label, lists, settings.negative_rate, settings.seed)
     if WEIGHT in rows.keys:
         weight = weight * rows.keys[WEIGHT].to_numpy()
@@ -265,7 +270,11 @@ def _warm_start(config: Config, day: date, statistics: Statistics) -> FineRanker
     settings = config.get(FMSettings)
     for run in reversed(finished_runs(config.get(Paths).runs)):
         if run["model"] == MODEL and date.fromisoformat(run["dt"]) < day:
-            previous = load(run["folder"], statistics, "serve")
+            try:
+                previous = load(run["folder"], statistics, "serve")
+            except OtherFeaturesError as error:  # a new feature must not stop the day
+                log.warning("fine: %s: starting anew", error)
+                return None
             if previous.model.settings == settings:
                 log.info("fine: continuing from %s", run["run_id"])
                 return previous

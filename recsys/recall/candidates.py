@@ -35,6 +35,7 @@ from features.dataset.sampling import hash_uniform
 from features.dataset.splits import TIME_ORDERED
 from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
+from recsys.dataset import HOT_ITEMS
 from recsys.recall.channels import channel_named
 from recsys.recall.history import History
 from recsys.recall.measure import log_channel_metrics
@@ -77,7 +78,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
             weights, fit_set = _fit_set(data, run)
             sets = {"fit": fit_set, "holdout": _holdout_set(data, weights, folder, run)}
             if serve:
-                sets["serve"], num_served = _serve_set(data, weights)
+                sets["serve"], num_served = _serve_set(data, weights, folder)
             _write_sets(data, sets, folder)
             metadata["sources"] = warehouse.sources()
         row_counts[day] = RowCounts(rows_in=num_served, rows_out=num_served)
@@ -205,14 +206,15 @@ def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run
     return candidates.select(*COLUMNS, F.lit(0).alias("label"))
 
 
-def _serve_set(data: _DayData, weights: ChannelWeights) -> tuple[DataFrame, int]:
-    """The set `serve`, which is written to dws_recall_candidate too, and its number of rows."""
+def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[DataFrame, int]:
+    """The set `serve`, which is written to dws_recall_candidate too, and its number of rows; hot items beside it."""
     positives = data.examples.where(F.col("label") == 1).select("user_id", "item_id", "at")
     # Users without a history as well: they get what is hot and new.
     users = data.warehouse.newest_snapshot(dim.user, data.day).select("user_id")
     history, candidates = _propose(data, positives, users, weights, max_candidates=data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
     num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]
+    history.items[["item_id", "published_at"]].assign(heat=history.heat).to_parquet(folder / HOT_ITEMS)
     history.unpersist()
     return candidates.select(*COLUMNS, F.lit(0).alias("label")), num_rows
 

@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.runs import Run
+from features.metrics.ranking import clip_rounding
 from features.metrics.spark import ranking_metrics
 
 
@@ -35,7 +36,7 @@ def log_channel_metrics(
     for (name, metric, k), value in ranking_metrics(ranked.where("rank > 0"), truth, ks).items():
         run.log_metric("recall", "holdout", metric, value, users, k=k, model=name)
     for name, metric, share in _channel_overlap(hits, truth, channels, max(ks)):
-        run.log_metric("recall", "holdout", metric, share / max(users, 1), users, k=max(ks), model=name)
+        run.log_metric("recall", "holdout", metric, clip_rounding(share / max(users, 1)), users, k=max(ks), model=name)
 
 
 def _channel_overlap(

@@ -16,6 +16,7 @@ import numpy as np
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import PROMOTED, newest_run, read_jsonl
+from features.compatibility import OtherFeaturesError
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from features.metrics.classification import log_loss, row_log_losses
 from recsys.blend import rank
@@ -50,13 +51,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
     decision: dict[str, Any] = dict(run_ids)
     champion = champion_run_id(runs, day)
     if champion is not None and not reasons:
-        change, low, high = log_loss_change(config, day, runs / run_ids[fine.MODEL], runs / champion)
-        decision |= {"champion": champion, "loss_change": change, "loss_change_low": low, "loss_change_high": high}
-        if low > config.get(RecommendSettings).max_worse:
-            reasons.append(
-                f"the fine model is significantly worse than the champion {champion}: "
-                f"log loss {change:+.2%} ({low:+.2%} to {high:+.2%})"
-            )
+        comparison, worse = _compare(config, day, runs / run_ids[fine.MODEL], runs / champion)
+        decision |= comparison
+        reasons += worse
     path = runs / PROMOTED / f"{day}.json"
     if reasons:
         log.warning("not promoted: %s; the lists of the champion stay", "; ".join(reasons))
@@ -65,6 +62,23 @@ def run(config: Config, day: date) -> dict[str, Any]:
         return {**decision, "promoted": False, "reasons": reasons}
     write_atomically(path, json.dumps(run_ids, indent=2))
     return {**decision, "promoted": True}
+
+
+def _compare(config: Config, day: date, challenger: Path, champion: Path) -> tuple[dict[str, Any], list[str]]:
+    """What `run` returns of the champion, and reasons against the challenger."""
+    try:
+        change, low, high = log_loss_change(config, day, challenger, champion)
+    except OtherFeaturesError as error:
+        # Appended features would keep every later model from being promoted.
+        log.warning("not compared with the champion: %s", error)
+        return {"champion": champion.name, "not_compared": str(error)}, []
+    comparison = {"champion": champion.name, "loss_change": change, "loss_change_low": low, "loss_change_high": high}
+    if low <= config.get(RecommendSettings).max_worse:
+        return comparison, []
+    return comparison, [
+        f"the fine model is significantly worse than the champion {champion.name}: "
+        f"log loss {change:+.2%} ({low:+.2%} to {high:+.2%})"
+    ]
 
 
 def champion_run_id(runs: Path, day: date) -> str | None:
@@ -102,9 +116,15 @@ def log_loss_change(config: Config, day: date, challenger: Path, champion: Path)
 
 
 def _worse_than_constant(config: Config, day: date, folders: Mapping[str, Path]) -> list[str]:
-    """Reasons against models whose log loss on the validation rows is not below that of the constant click rate."""
+    """Reasons against models whose log loss on the validation rows is not below that of the constant click rate.
+
+    Of rows of one class the constant is always right: its log loss is 0, and no model can be told from another.
+    """
     # The rate of these very rows: a bar slightly higher than the rate that was known before them.
     label = read_rows(examples_folder(config, day) / "valid").label
+    if label.min() == label.max():
+        valid = "every validation row is a click" if label.any() else "no validation row is a click"
+        return [f"{valid}: nothing tells whether the models are better than the constant click rate"]
     constant = log_loss(label, np.full(len(label), label.mean()))
     reasons = []
     for model, folder in folders.items():

@@ -1,31 +1,41 @@
 """The promoted list of one user, from its run folder, without Spark: `millrace recsys recommend u42`."""
 
 import json
+import logging
 from datetime import date
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.runs import PROMOTED, RECOMMENDATIONS
+from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER
+
+log = logging.getLogger(__name__)
 
 
 def recommend(config: Config, user: str, day: date | None = None) -> list[dict[str, Any]]:
     """Look up the list of a user on the newest promoted day, or on `day`.
 
+    A user who was not in dim_user on that day gets what is hot, then what is new, without a score.
+
     Returns:
         Rows of ads_recommendation by rank: user_id, rank, item_id, score and channels.
 
     Raises:
-        UserError: no lists were promoted (for the day), or there is none for the user.
+        UserError: no lists were promoted (for the day), or there is neither a list for the user nor an item.
     """
     folder = config.get(Paths).runs
     promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
         raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
-    run_id = json.loads(promoted[-1].read_text())["recommend"]
+    run = folder / json.loads(promoted[-1].read_text())["recommend"]
     # The filter skips row groups: the file is sorted by user.
-    rows = pq.read_table(folder / run_id / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
-    if not rows:
-        raise UserError(f"no list for user '{user}' on {promoted[-1].stem}: not in dim_user on that day")
-    return sorted(rows, key=lambda row: int(row["rank"]))
+    rows = pq.read_table(run / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
+    if rows:
+        log.info("ranks follow recommend.order, diversity and freshness; score is the FM's click probability alone")
+        return sorted(rows, key=lambda row: int(row["rank"]))
+    log.info("user '%s' was not in dim_user on %s: what is hot, then what is new, unscored", user, promoted[-1].stem)
+    items = pq.read_table(run / UNKNOWN_USER).to_pylist() if (run / UNKNOWN_USER).exists() else []
+    if not items:
+        raise UserError(f"no list for user '{user}' on {promoted[-1].stem}: not in dim_user, and no item is hot or new")
+    return [{"user_id": user, "rank": rank, "score": None, **item} for rank, item in enumerate(items, start=1)]

@@ -36,8 +36,9 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
     code, recommended, _ = run_front_door("recsys", "recommend", "u1", home=home.home)
     assert code == 0
     assert [row["rank"] for row in json.loads(recommended)] == list(range(1, 21))
-    code, _, message = run_front_door("recsys", "recommend", "nobody", home=home.home)
-    assert (code, "no list for user 'nobody'" in message) == (1, True)
+    code, recommended, message = run_front_door("recsys", "recommend", "nobody", home=home.home)
+    assert (code, "user 'nobody' was not in dim_user" in message) == (0, True)
+    assert [row["channels"] for row in json.loads(recommended)] == ["hot"] * 20
     code, listed, _ = run_front_door("runs", "list", home=home.home)
     assert code == 0
     champion = next(row for row in json.loads(listed) if (row["model"], row["part"]) == ("fm", "champion"))

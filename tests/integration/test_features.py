@@ -1,5 +1,6 @@
 """Features on Spark, against answers computed by hand or by another route."""
 
+import math
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UsageError, UserError
 from conf.versions import current_version
+from etl.tables import dwd, ods
 from etl.warehouse.store import Warehouse
 from features import catalog
 from features.catalog import COLUMNS, DENSE, Dense
@@ -198,6 +200,36 @@ def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
         assert train[name].std(ddof=0) == pytest.approx(1, abs=1e-3)
     assert (published / "train/_common_metadata").exists()
     assert Path(config.get(Paths).datasets("examples", days[-1]) / "current.json").exists()
+
+
+def test_an_impression_with_a_logged_id_out_of_range_is_quarantined_by_name(
+    spark: SparkSession, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One such row ended the day's training with an IndexError, or read the embedding of another field."""
+    warehouse = Warehouse(spark, config)
+    days = [date(2026, 8, day) for day in range(1, 6)]
+    write_days(spark, warehouse, days)
+    poisoned = {1: ("category", 1e9), 2: ("user_id", -3.0), 3: ("gender", 8.0), 4: ("hour", 1.5), 5: ("city", math.nan)}
+    logged = F.create_map(*[F.lit(part) for pair in [("category", 255.0), ("gender", 0.0)] for part in pair])
+    for number, (name, value) in poisoned.items():
+        own = F.create_map(F.lit(name), F.lit(value))
+        logged = F.when(F.col("impression_id") == f"{days[1]}-{number}", own).otherwise(logged)
+    rows = warehouse.read(dwd.impression, days[1:2]).withColumn("features", logged)
+    warehouse.write(dwd.impression, rows, days[1:2])
+    counts = build(spark, config, days[-1])
+    assert (counts["rows_in"], counts["rows_out"], counts["rows_quarantined"]) == (300, 295, 5)
+    assert counts["train"] == 175
+    refused = warehouse.read(ods.quarantine, days[-1:]).where("stage = 'features'").orderBy("line").collect()
+    assert {(row["reason"], row["file"]) for row in refused} == {("bad_feature", f"dwd_impression/dt={days[1]}")}
+    assert [row["line"].split("logged ")[1] for row in refused] == [
+        "category 1.0E9", "user_id -3.0", "gender 8.0", "hour 1.5", "city NaN"
+    ]  # fmt: skip
+    assert "5 impressions quarantined for a logged id that its feature does not have: category 1.0E9 of" in caplog.text
+    train = read_rows(current_version(config.get(Paths).datasets("examples", days[-1]), command="")[0] / "train")
+    assert train.sparse.max() < 65536
+    write_days(spark, warehouse, days)  # the log was mended
+    assert build(spark, config, days[-1])["rows_quarantined"] == 0
+    assert not warehouse.read(ods.quarantine, days[-1:]).where("stage = 'features'").count()
 
 
 def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(

@@ -32,6 +32,20 @@ def test_lists_measured_on_spark_and_with_numpy_agree(spark: SparkSession) -> No
         assert value == pytest.approx(with_numpy[metric, k])
 
 
+def test_shares_on_spark_do_not_exceed_1_by_rounding(spark: SparkSession) -> None:
+    """Users whose 9, 11 … items are all listed: a sum of 9 ninths is 1.0000000000000002."""
+    for users, length in ((1, 9), (3, 11)):
+        ranked = pd.DataFrame(
+            [("all", f"u{u}", f"i{i}", i + 1) for u in range(users) for i in range(length)],
+            columns=["list", "user_id", "item_id", "rank"],
+        )
+        frame = spark.createDataFrame(ranked)
+        metrics = spark_metrics.ranking_metrics(frame, frame.select("user_id", "item_id"), [length])
+        assert max(metrics.values()) == 1.0
+        assert metrics["all", "recall", length] == 1.0
+        assert min(metrics.values()) > 1 - 1e-12
+
+
 @pytest.mark.wide  # ranx compiles for most of a minute
 def test_lists_measured_with_numpy_and_by_ranx_agree() -> None:
     """The same definitions, except that its MAP divides by min(k, positives) in no version."""

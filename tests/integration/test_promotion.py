@@ -4,20 +4,23 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from conf import Config, Paths, UserError, load
 from conf.versions import publish_version
-from features.catalog import DENSE, SPARSE
+from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
 from recsys.coarse import train as coarse
-from recsys.dataset import examples_folder, read_rows
+from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
 from recsys.fine import train as fine
 from recsys.registry import promote
+from recsys.serve.recommend import recommend
 
 USERS, ITEMS = 40, 30
 STATISTICS = {
@@ -71,6 +74,8 @@ def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float 
         published = pa.array([1_700_000_000_000_000] * ITEMS, pa.timestamp("us"))
         about = {"item_id": items, "category": ["x", "y"] * (ITEMS // 2), "published_at": published}
         pq.write_table(pa.table(about | {"popularity": [1.0] * ITEMS}), folder / "items.parquet")
+        heat = {"heat": [0.0, *[float(i) for i in range(1, ITEMS)]]}  # nobody chose i1 yet
+        pq.write_table(pa.table({name: about[name] for name in ("item_id", "published_at")} | heat), folder / HOT_ITEMS)
 
 
 @pytest.fixture
@@ -104,6 +109,31 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
     assert told["loss_change_low"] > 0
     assert "significantly worse than the champion" in told["reasons"][0]
     assert not (runs / "promoted" / f"{second}.json").exists()
+
+
+def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    """docs/recommender.md, "Bad input": a user without a history gets what is hot and new."""
+    day = date(2026, 3, 1)
+    publish_day(config, day)
+    trained(config, day)
+    promote.run(config, day)
+    caplog.set_level("INFO")
+    rows = recommend(config, "nobody")
+    assert [row["item_id"] for row in rows] == ["i30", "i29", "i28", "i27", "i26"]  # recommend.length is 5
+    assert {(row["user_id"], row["score"], row["channels"]) for row in rows} == {("nobody", None, "hot")}
+    assert "user 'nobody' was not in dim_user on 2026-03-01" in caplog.text
+    rows = recommend(config, "u1")
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(0 < row["score"] < 1 for row in rows)
+    # The blend and the re-ranking order a list, and the command says so where scores don't fall.
+    assert "score is the FM's click probability alone" in caplog.text
+    hot = rank.unknown_user_list(
+        pd.DataFrame(
+            {"item_id": ["a", "b", "c"], "published_at": [None, "2026-01-02", "2026-01-03"], "heat": [1, 0, 0]}
+        ),
+        9,
+    )
+    assert hot.to_dict("list") == {"item_id": ["a", "c", "b"], "channels": ["hot", "new", "new"]}
 
 
 def test_a_model_no_better_than_the_click_rate_is_kept_out(config: Config) -> None:
@@ -239,6 +269,72 @@ def test_a_warm_start_goes_on_from_yesterday_and_knows_more(config: Config) -> N
     assert again["test_auc"] == pytest.approx(found["test_auc"], abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (
+            "f_category",
+            1_000_000_000,
+            r"f_category is 1000000000 in row 7 of .*part-0\.parquet; its ids lie in \[0, 256\)",
+        ),
+        ("f_user_id", -3, r"f_user_id is -3 in row 7 of .*part-0\.parquet; its ids lie in \[0, 65536\)"),
+        ("f_gender", 8, r"f_gender is 8 in row 7 of .*; its ids lie in \[0, 8\)"),
+        ("f_item_rate", np.nan, r"f_item_rate is nan in row 7 of .*part-0\.parquet"),
+        ("f_item_rate", np.inf, r"f_item_rate is inf in row 7 of "),
+    ],
+)
+def test_a_row_that_no_model_can_read_is_refused_by_name(
+    config: Config, column: str, value: float, message: str
+) -> None:
+    """An id beyond its feature would be an index error, or the embedding of another field."""
+    day = date(2026, 3, 1)
+    with publish_version(config.get(Paths).datasets("examples", day), {"statistics": STATISTICS}) as folder:
+        for number, split in enumerate(("train", "valid", "test")):
+            rows = rows_of(number, 500, day.toordinal())
+            rows[column][7] = value if split == "valid" else rows[column][7]
+            write(folder / split, rows)
+    for stage in (coarse, fine):
+        with pytest.raises(UserError, match=message):
+            stage.run(config, day)
+
+
+def test_models_of_other_features_are_refused_and_a_new_feature_does_not_stop_the_days(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    publish_day(config, first)
+    trained(config, first)
+    promote.run(config, first)
+    for module, name in ((fine, "FIELDS"), (coarse, "NAMES")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, [*getattr(module, name), "newest"])
+            match = rf"run (fm|lightgbm)-\S+ was trained on features of unknown version, this is {index_version()}: new: newest"
+            with pytest.raises(UserError, match=match):
+                rank.run(config, first)
+    runs = config.get(Paths).runs
+    champion = promote.champion_run_id(runs, second)
+    publish_day(config, second)
+    # The champion learned of a feature that is no more, as after one was appended.
+    loaded = fine.load
+
+    def load(folder: Path, *arguments: Any) -> Any:
+        if folder.name != champion:
+            return loaded(folder, *arguments)
+        with monkeypatch.context() as patched:
+            patched.setattr(fine, "FIELDS", [*fine.FIELDS, "newest"])
+            return loaded(folder, *arguments)
+
+    monkeypatch.setattr(fine, "load", load)
+    warm = config.with_values({"fm.warm_start": True})
+    fine.run(warm, second)
+    assert "new: newest; train again: starting anew" in caplog.text
+    coarse.run(config, second)
+    rank.run(config, second)
+    decision = promote.run(config, second)
+    assert decision["promoted"]
+    assert decision["not_compared"].endswith("new: newest; train again")
+
+
 def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
     day = date(2026, 3, 1)
     publish_day(config, day)
@@ -249,3 +345,14 @@ def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:
     model.write_bytes(bytes(raw))
     with pytest.raises(UserError, match="is corrupt: its checksum does not match"):
         rank.run(config, day)
+    fine.run(config, day)
+    model = next(config.get(Paths).runs.glob("lightgbm-*/model/model.txt"))
+    text = model.read_text()
+    model.write_text(text[: len(text) // 2])
+    with pytest.raises(UserError, match=r"model\.txt is corrupt: its checksum does not match"):
+        rank.run(config, day)
+    (model.parent / "SHA256SUMS").unlink()  # as an older version left it
+    with pytest.raises(UserError, match=r"model\.txt is no whole LightGBM model"):
+        rank.run(config, day)
+    model.write_text(text)
+    rank.run(config, day)

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from scipy import sparse
 
 from conf import UserError
-from recsys.recall.channels import CHANNELS, Scorer, channel_named, ease, item_cf
+from recsys.recall.channels import CHANNELS, Scorer, channel_named, ease, item_cf, user_cf
 from recsys.recall.history import History, UserBatch, user_batch
 from recsys.recall.merge import ChannelWeights
 from recsys.recall.propose import RecallPlan, mask_chosen, propose, propose_batch, standardize
@@ -146,13 +146,32 @@ def test_item_cf_agrees_with_matrices(spark: SparkSession, kind: str) -> None:
     settings = RecallSettings(neighbours=100, shrink=2.0, similarity=kind)
     together = (matrix / np.log1p(np.maximum(matrix.sum(1), 1))[:, None]).T @ matrix
     counts = matrix.sum(0)
-    norm = np.sqrt(np.outer(counts, counts)) if kind == "cosine" else counts[:, None] + counts[None] - together
+    damped = together.diagonal()  # the union of Jaccard is weighted as the intersection is
+    norm = np.sqrt(np.outer(counts, counts)) if kind == "cosine" else damped[:, None] + damped[None] - together
     expected = together / (norm + settings.shrink)
     history = history_of(spark, matrix, settings)
     found = item_cf.item_similarity(history, settings).collect()
     assert len(found) == (together > 0).sum() - len(counts)
     for row in found:
         assert row["similarity"] == pytest.approx(expected[row["item"], row["other"]])
+    history.unpersist()
+
+
+def test_jaccard_of_items_with_the_same_users_is_1(spark: SparkSession) -> None:
+    """|A ∩ B| / |A ∪ B| is 1 for equal sets, 1/3 where two users of three by weight have one of both; and so of users."""
+    matrix = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 1]], bool)
+    history = history_of(spark, matrix, RecallSettings())
+    rows = item_cf.item_similarity(history, RecallSettings(shrink=0.0, similarity="jaccard")).collect()
+    similarity = {(row["item"], row["other"]): row["similarity"] for row in rows}
+    one, two = 1 / np.log(2), 1 / np.log(3)  # weights of users with one item and with two
+    assert similarity == pytest.approx(
+        {(0, 1): 1.0, (1, 0): 1.0, (2, 3): two / (two + 2 * one), (3, 2): two / (two + 2 * one)}
+    )
+    # Users 0 and 1 chose the same: common = union, so similarity is common / (common + 1).
+    batch = batch_for(spark, history, ["u0", "u1", "u2"])
+    scores = user_cf.fit(history, RecallSettings(similarity="jaccard")).score(batch)
+    common = 2 / np.log(2 + 2)
+    assert scores[0, :2].max() == pytest.approx(common / (common + 1))  # u1's newest item is not decayed
     history.unpersist()
 
 

@@ -85,6 +85,14 @@ def test_whitening_leaves_no_correlation_and_agrees_with_scikit_learn(spark: Spa
         Whitening.fit(frame.limit(0), ["a"], "pca", 1e-5)
 
 
+def test_whitening_keeps_its_digits_where_means_are_large(spark: SparkSession) -> None:
+    """A deviation of 1 around 1e9, as of seconds since 1970: E[x²] − E[x]² has none of its digits left in float64."""
+    x = np.random.default_rng(2).normal(size=(1000, 2)) @ [[1.0, 0.5], [0.0, 1.0]] + [1e9, -1e8]
+    frame = spark.createDataFrame(pd.DataFrame(x, columns=["a", "b"]))
+    white = Whitening.fit(frame, ["a", "b"], "zca", 1e-5).transform(x)
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(2), atol=1e-3)
+
+
 def test_a_vocabulary_has_the_frequent_values_first(spark: SparkSession) -> None:
     rows = spark.createDataFrame([("b",), ("b",), ("a",), ("c",), (None,)], "v string")
     assert Vocabulary.fit(rows, "v").values == ("b", "a", "c")

@@ -14,6 +14,7 @@ from torch import nn
 
 from conf import Config, UserError
 from conf.cli import one_of
+from conf.model_files import write_model_file
 from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes
 from training.finished.trained import TrainedModel, latency_ms, load_trained_model, stored_mb
@@ -121,7 +122,7 @@ def _low_rank(layer: nn.Linear, share: float) -> nn.Module:
 def _factorised(before: TrainedModel, share: float, folder: Path) -> tuple[TrainedModel, float]:
     """The factorised model and its size; saved as ONNX, for its layers are no longer those of the model's builder."""
     net = factorise(copy.deepcopy(before.net), share)
-    (folder / FILE).write_bytes(_as_onnx(net, before))
+    write_model_file(folder / FILE, _as_onnx(net, before))
     return replace(before, net=net), stored_mb(net.state_dict())
 
 
@@ -136,11 +137,12 @@ def _quantised(before: TrainedModel, folder: Path) -> tuple[TrainedModel, float]
     if before.task.needs_item_catalog:
         raise UserError("int8 is for models of clicks, covers and titles; use float16 for models of items")
     with tempfile.TemporaryDirectory() as scratch:
-        full, ready = Path(scratch) / "full.onnx", Path(scratch) / "ready.onnx"
+        full, ready, small = (Path(scratch) / f"{name}.onnx" for name in ("full", "ready", "small"))
         full.write_bytes(_as_onnx(before.net, before))
         # Folds constants and infers shapes: fewer nodes are left to quantise.
         quant_pre_process(str(full), str(ready), skip_symbolic_shape=True)
-        quantize_dynamic(str(ready), str(folder / FILE), weight_type=QuantType.QUInt8)
+        quantize_dynamic(str(ready), str(small), weight_type=QuantType.QUInt8)
+        write_model_file(folder / FILE, small.read_bytes())
     return replace(before, net=OnnxNet(folder / FILE)), (folder / FILE).stat().st_size / 2**20
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from conf import UserError
-from conf.atomic import write_atomically
+from conf.model_files import verify_model_file, write_model_file
 from training.finished.trained import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def export(trained: TrainedModel) -> Path:
     rows = int((batch.weight > 0).sum())
     batch = batch[: min(rows, 64)]
     model_inputs = trained.task.model_inputs(batch, trained.data.inputs)
-    write_atomically(path, onnx_bytes(trained.net, model_inputs))
+    write_model_file(path, onnx_bytes(trained.net, model_inputs))
     outputs = OnnxNet(path)(*model_inputs).numpy()
     with torch.no_grad():
         expected = trained.net(*model_inputs).numpy()
@@ -68,9 +68,10 @@ def onnx_bytes(net: torch.nn.Module, model_inputs: tuple[torch.Tensor, ...]) -> 
 
 
 def onnx_session(path: Path) -> Any:
-    """ONNX Runtime's session of a file, on the CPU."""
+    """ONNX Runtime's session of a file, on the CPU. Raises UserError when the file is missing or corrupt."""
     import onnxruntime
 
+    verify_model_file(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; it warns of each initialiser that it folds away
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

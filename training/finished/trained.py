@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
 from conf.runs import DONE, newest_run
+from features.compatibility import OtherFeaturesError, trained_version
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.inputs.feed import FeedSpec, read_epoch
+from training.inputs.schema import Inputs
 from training.models import model_named
-from training.saved import NET, load_model
+from training.saved import NET, load_model, read_net
 from training.settings import TrainSettings
 from training.tasks import Task
 from training.tasks.objective import Objective
@@ -66,16 +68,35 @@ def load_trained_model(config: Config, run_id: str) -> TrainedModel:
     """Load the model of a finished run, with the data set of its day.
 
     Raises:
-        UserError: there is no such run, it is not finished or has no deep model; or its day has no data set any more.
+        UserError: there is no such run, it is not finished or has no deep model; its day has no data set any more, or
+            one of other features.
     """
     run = config.get(Paths).runs / run_id
     if not (run / DONE).exists() or not (run / "model" / NET).exists():
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
     about = json.loads((run / DONE).read_text(encoding="utf-8"))
-    model = json.loads((run / "model" / NET).read_text(encoding="utf-8"))["model"]
+    model = read_net(run / "model")["model"]
     task, day = model_named(model).task, date.fromisoformat(about["dt"])
+    data = open_dataset(config, task, day)
+    inputs = load_inputs(run, data)
     net = load_model(run / "model", config).eval()
-    return TrainedModel(run_id, model, day, run / "model", net, task, open_dataset(config, task, day), config)
+    # Its own inputs: `net.list_length` may have another value today.
+    return TrainedModel(run_id, model, day, run / "model", net, task, replace(data, inputs=inputs), config)
+
+
+def load_inputs(run: Path, data: TaskDataset) -> Inputs:
+    """The inputs that the net of a run was built for.
+
+    Raises:
+        OtherFeaturesError: the data set has others, with which the net can't predict.
+    """
+    inputs = Inputs.load(run / "model")
+    if difference := inputs.difference(data.inputs):
+        raise OtherFeaturesError(
+            f"run {run.name} was trained on features {trained_version(run)}, the data set {data.folder} has "
+            f"{data.version}: {difference}; train again"
+        )
+    return inputs
 
 
 def load_newest_model(config: Config, model: str, day: date) -> TrainedModel:

@@ -25,6 +25,10 @@ class Columns:
     """Weight of a row in the loss; 1 when there is no such column."""
     image: str | None = None
     """Encoded images, decoded into `Batch.image`."""
+    sparse_sizes: tuple[int, ...] = ()
+    """Ids of each sparse column are below its size: else the feed refuses the data set."""
+    list_size: int = 0
+    """Ids in lists are below this."""
 
     @property
     def names(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The published data set that a task reads: its folder, its columns, and the inputs that a model has on it."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
+from conf.model_files import write_model_file
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
 from features.dataset import positives
 from features.dataset.names import SPLITS, WEIGHT
+from features.id_ranges import check_ids
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
@@ -94,6 +97,8 @@ def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskD
         lists=task.lists,
         labels=task.labels,
         weight=WEIGHT if _has_weights(folder) else None,
+        sparse_sizes=inputs.buckets,
+        list_size=inputs.list_buckets,
     )
     return TaskDataset(folder, inputs, columns, index_version())
 
@@ -115,7 +120,12 @@ def _topic_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, li
         list_length=list_length,
         image=image,
     )
-    columns = Columns(lists=task.lists, labels=task.labels, image="cover" if image else None)
+    columns = Columns(
+        lists=task.lists,
+        labels=task.labels,
+        image="cover" if image else None,
+        list_size=inputs.list_buckets,
+    )
     # The classes are what a model's outputs mean: with another list, the same number is another topic.
     version = hashlib.sha256(json.dumps(inputs.classes).encode()).hexdigest()[:12]
     return TaskDataset(folder, inputs, columns, version)
@@ -149,13 +159,17 @@ def write_item_catalog(dataset: TaskDataset, folder: Path) -> None:
     for split in SPLITS:
         for file in sorted((dataset.folder / split).glob("*.parquet")):
             table = pq.read_table(file, columns=names)
-            ids = table[names[0]].to_numpy()
+            values = np.stack([table[name].to_numpy() for name in names], axis=1)  # (rows, item fields)
+            check_ids(values, [inputs.buckets[column] for column in inputs.item_columns], names, str(file))
+            ids = values[:, 0]
             is_item[ids] = True
             # Items change: of several rows with one id the last one counts.
-            fields[ids] = np.stack([table[name].to_numpy() for name in names], axis=1)
+            fields[ids] = values
             if split == "train":
                 counts += np.bincount(ids, minlength=inputs.num_items)
-    np.savez(folder / ITEMS_FILE, is_item=is_item, fields=fields, counts=counts)
+    buffer = io.BytesIO()
+    np.savez(buffer, is_item=is_item, fields=fields, counts=counts)
+    write_model_file(folder / ITEMS_FILE, buffer.getvalue())
 
 
 def item_names(folder: Path, split: str = "train") -> dict[int, str]:

@@ -28,6 +28,7 @@ from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
 from conf import UserError
+from features.id_ranges import check_finite, check_ids
 from training.inputs.batch import Batch, Columns, IdLists
 from training.inputs.petastorm_readers import require_patched_build
 
@@ -67,7 +68,8 @@ def read_row_groups(
     """The row groups numbered `groups` (see `row_group_sizes`), one `Batch` each, in the order of `groups`.
 
     Raises:
-        UserError: another build of Petastorm is installed, an id is missing (null), or an image can't be decoded.
+        UserError: another build of Petastorm is installed, an id is missing (null) or out of its range, a number is
+            not finite, or an image can't be decoded.
         RuntimeError: fewer row groups came than were asked for.
     """
     require_patched_build()
@@ -123,6 +125,7 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
         # With the columns: models that read others of the same file have entries of their own.
         key = f"{row_group.path}:{row_group.row_group}:{','.join(self._columns.names)}"
         arrays = self._cache.get(key, lambda: self._load(row_group))
+        self._check(arrays, f"row group {row_group.row_group} of {row_group.path}")
         batch = Batch(
             torch.from_numpy(arrays["sparse"]),
             torch.from_numpy(arrays["dense"]),
@@ -133,6 +136,14 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
             torch.from_numpy(arrays["image"]) if "image" in arrays else None,
         )
         self.publish_func((position, batch))
+
+    def _check(self, arrays: dict[str, Any], place: str) -> None:
+        columns = self._columns
+        if columns.sparse_sizes:
+            check_ids(arrays["sparse"], columns.sparse_sizes, columns.sparse, place)
+        for name, (ids, _) in zip(columns.lists, arrays["lists"], strict=True):
+            check_ids(ids[:, None], [columns.list_size], [name], place)
+        check_finite(arrays["dense"], columns.dense, place)
 
     def _load(self, row_group: Any) -> dict[str, Any]:
         """Arrays, not tensors: they are what the disk cache pickles."""

@@ -1,13 +1,14 @@
 """What a model is built for: names and sizes of its inputs, saved with its weights, so that it can be built again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from conf import UserError
-from conf.atomic import write_atomically
+from conf.model_files import verify_model_file, write_model_file
+from features.compatibility import names_difference
 
 INPUTS_FILE = "inputs.json"
 ITEM_FIELDS = ("item_id", "category", "author")
@@ -63,13 +64,37 @@ class Inputs:
         """Number of ids that an item can have. Raises UserError when the data set has no item ids."""
         return self.buckets[self.column_of("item_id")]
 
+    @property
+    def sized_fields(self) -> tuple[str, ...]:
+        """Each field with its number of ids, as `category[256]`."""
+        return tuple(f"{name}[{size}]" for name, size in zip(self.sparse, self.buckets, strict=True))
+
+    def feature_difference(self, present: "Inputs") -> str:
+        """Which features other inputs have that a net built for these can't read, as text; empty when it can.
+
+        `list_length` is the net's own: it cuts lists of any length.
+        """
+        lists = [(*inputs.lists, f"ids[{inputs.list_buckets}]") for inputs in (self, present)]
+        return _differences(
+            fields=(self.sized_fields, present.sized_fields),
+            numbers=(self.dense, present.dense),
+            lists=(lists[0], lists[1]),
+            image=((str(self.image),), (str(present.image),)),
+        )
+
+    def difference(self, present: "Inputs") -> str:
+        """`feature_difference`, and that of labels and classes: what a net's outputs mean."""
+        outputs = _differences(labels=(self.labels, present.labels), classes=(self.classes, present.classes))
+        return "; ".join(filter(None, (self.feature_difference(present), outputs)))
+
     def save(self, folder: Path) -> None:
         """Write `inputs.json` into a run's model folder."""
-        write_atomically(folder / INPUTS_FILE, json.dumps(asdict(self), indent=2))
+        write_model_file(folder / INPUTS_FILE, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, folder: Path) -> "Inputs":
-        """The inputs that `save` wrote."""
+        """The inputs that `save` wrote. Raises UserError when the file is missing or corrupt."""
+        verify_model_file(folder / INPUTS_FILE)
         values = json.loads((folder / INPUTS_FILE).read_text(encoding="utf-8"))
         return cls.from_dict(values)
 
@@ -80,3 +105,9 @@ class Inputs:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**arguments)
+
+
+def _differences(**pairs: tuple[Sequence[str], Sequence[str]]) -> str:
+    """What each second list of names has differently, after the word for its kind."""
+    texts = {kind: names_difference(trained, present) for kind, (trained, present) in pairs.items()}
+    return "; ".join(f"{kind} {text}" for kind, text in texts.items() if text)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conf.model_files import verify_model_file
+
 
 class ItemCatalog(nn.Module):
     """Which ids are items, their fields, and the log of how often each is sampled.
@@ -24,7 +26,8 @@ class ItemCatalog(nn.Module):
         self.register_buffer("log_q", torch.full((num_items,), -float(np.log(max(num_items, 1)))))
 
     def load(self, path: Path) -> None:
-        """Fill the buffers from the npz file that `write_item_catalog` wrote."""
+        """Fill the buffers from the npz file that `write_item_catalog` wrote. Raises UserError when it is corrupt."""
+        verify_model_file(path)
         with np.load(path, allow_pickle=False) as arrays:
             is_item, fields, counts = (arrays[name] for name in ("is_item", "fields", "counts"))
         # Add-one smoothing: an item that was never chosen can still be sampled as a negative.

@@ -1,7 +1,9 @@
 """Item-based collaborative filtering (Sarwar et al. 2001), heavy users damped as in Breese et al. 1998.
 
-co(i, j) = Σ_u 1/log(1 + n_u) over the users u who chose both. Cosine: co / (sqrt(n_i · n_j) + shrink); Jaccard:
-co / (n_i + n_j − co + shrink). A user's score for j is the sum over their items, old ones counting less.
+co(i, j) = Σ_u 1/log(1 + n_u) over the users u who chose both. Cosine: co(i, j) / (sqrt(n_i · n_j) + shrink). Jaccard:
+co(i, j) / (co(i, i) + co(j, j) − co(i, j) + shrink), the union being weighted as the intersection is, so that items
+chosen by the same users have 1 without shrinkage. A user's score for j is the sum over their items, old ones counting
+less.
 """
 
 from dataclasses import dataclass
@@ -46,14 +48,17 @@ def item_similarity(history: History, settings: RecallSettings) -> DataFrame:
         item, other (numbers) and similarity; an item is no neighbour of itself.
     """
     users = history.histories.select(F.explode("items").alias("item")).groupBy("item").agg(F.count("*").alias("users"))
-    other_users = users.select(F.col("item").alias("other"), F.col("users").alias("other_users"))
+    # The diagonal of the pairs is the damped number of an item's users, co(i, i).
+    totals = history.pairs.where("item = other").select("item", F.col("damped").alias("total"))
+    sizes = users.join(totals, on="item", how="inner")
+    other_sizes = sizes.withColumnsRenamed({"item": "other", "users": "other_users", "total": "other_total"})
     cosine_norm = F.sqrt(F.col("users") * F.col("other_users"))
-    jaccard_norm = F.col("users") + F.col("other_users") - F.col("damped")
+    jaccard_norm = F.col("total") + F.col("other_total") - F.col("damped")
     norm = cosine_norm if settings.similarity == "cosine" else jaccard_norm
     pairs = (
         history.pairs.where("item <> other")
-        .join(F.broadcast(users), on="item", how="inner")
-        .join(F.broadcast(other_users), on="other", how="inner")
+        .join(F.broadcast(sizes), on="item", how="inner")
+        .join(F.broadcast(other_sizes), on="other", how="inner")
         .select("item", "other", (F.col("damped") / (norm + settings.shrink)).alias("similarity"))
     )
     most_similar = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")

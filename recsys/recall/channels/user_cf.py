@@ -1,7 +1,8 @@
 """User-based collaborative filtering: what similar users chose; popular items say little about similarity.
 
-similarity(u, v) = Σ_i 1/log(2 + n_i) over the items both chose / (sqrt(n_u · n_v) + 1), or over Jaccard's union + 1; a
-score is the sum over the most similar users, what they chose long ago counting less.
+common(u, v) = Σ_i 1/log(2 + n_i) over the items i that both chose. Cosine: common(u, v) / (sqrt(n_u · n_v) + 1).
+Jaccard: common(u, v) / (common(u, u) + common(v, v) − common(u, v) + 1), the union being weighted as the intersection
+is. A score is the sum over the most similar users, what they chose long ago counting less.
 """
 
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ class UserCFScorer:
     def score(self, batch: UserBatch) -> NDArray[np.float32]:
         """Summed similarity (users, items) of the nearest users who chose the item."""
         common = (batch.chosen.multiply(self.rarity[None]).tocsr() @ self.others.chosen.T).toarray()  # (users, others)
-        length, other_length = np.diff(batch.chosen.indptr)[:, None], np.diff(self.others.chosen.indptr)[None]
-        norm = np.sqrt(length * other_length) if self.similarity == "cosine" else length + other_length - common
+        if self.similarity == "cosine":
+            norm = np.sqrt(np.diff(batch.chosen.indptr)[:, None] * np.diff(self.others.chosen.indptr)[None])
+        else:
+            norm = (batch.chosen @ self.rarity)[:, None] + (self.others.chosen @ self.rarity)[None] - common
         similarity = common / (norm + 1)
         similarity[batch.users[:, None] == self.others.users[None]] = 0  # nobody is their own neighbour
         k = min(self.num_neighbours, similarity.shape[1])

@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
+from features.metrics.ranking import clip_rounding, diversity_metrics, ranking_intervals, ranking_metrics
 
 
 def test_metrics_of_a_known_list() -> None:
@@ -67,6 +67,19 @@ def test_diversity_is_the_chance_that_two_items_of_a_list_differ() -> None:
     # An item that is not known to be popular counts as the least popular one.
     novelty = diversity_metrics(ranked[ranked["user_id"] == "w"], 1, {"b": 5.0, "c": 1.0}, category)["novelty"]
     assert novelty == pytest.approx(-math.log2(2 / 8))
+
+
+def test_a_list_that_is_right_throughout_scores_1_and_not_a_little_more() -> None:
+    """`etl results` refused a recall of 1.0000000000000004; what exceeds 1 by more than rounding is an error."""
+    for length in range(1, 60):
+        items = [f"i{i}" for i in range(length)]
+        ranked = pd.DataFrame({"user_id": "u", "item_id": items, "rank": range(1, length + 1)})
+        metrics = ranking_metrics(ranked, ranked[["user_id", "item_id"]], [length])
+        assert max(metrics.values()) == 1.0
+        assert min(metrics.values()) == pytest.approx(1.0, abs=1e-12)
+    assert clip_rounding(sum(9 * [1 / 9])) == 1.0 < sum(9 * [1 / 9])
+    assert clip_rounding(0.7) == 0.7
+    assert clip_rounding(1.5) == 1.5
 
 
 def test_coverage_diversity_and_novelty() -> None:

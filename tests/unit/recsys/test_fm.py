@@ -15,7 +15,7 @@ from recsys.fine.fm import OnlineFM
 from recsys.fine.inclusion import Inclusion
 from recsys.fine.linear_variants import LinearVariant, LinearVariants, field_importance
 from recsys.fine.parallel import frequent_features, partial_fit_threads
-from recsys.fine.sampling import sample_weights
+from recsys.fine.sampling import list_ids, sample_weights
 from recsys.settings import FMSettings
 
 SMALL = FMSettings(bits=10, k=3, alpha=0.1, l1=0.05, l2=0.5, alpha_v=0.1, l2_v=0.3, sigma=0.1)
@@ -414,6 +414,21 @@ def test_the_field_that_matters_is_the_important_one() -> None:
     found = field_importance(Csr.one_hot(ids + np.arange(3) * 5), label, 15, 3)
     assert found.argmax() == 1
     assert found[1] > 0.05 > abs(found[[0, 2]]).max() * 10
+
+
+def test_a_list_is_sampled_by_its_user_and_moment_and_not_by_its_place_in_the_file() -> None:
+    """The draw of a list is the same in any order of the rows, and in each of several files."""
+    users, at = np.array([f"u{i % 400}" for i in range(2000)], object), 1.7e9 + np.arange(2000) // 4 * 60.0
+    label = np.zeros(2000, np.float32)
+    weight = sample_weights(label, list_ids(users, at), 0.25, 7)
+    assert weight.mean() == pytest.approx(1, abs=0.15)
+    shuffled = np.random.default_rng(3).permutation(2000)
+    in_other_order = sample_weights(label, list_ids(users[shuffled], at[shuffled]), 0.25, 7)
+    np.testing.assert_array_equal(in_other_order, weight[shuffled])
+    second_file = slice(700, 2000)
+    alone = sample_weights(label[second_file], list_ids(users[second_file], at[second_file]), 0.25, 7)
+    np.testing.assert_array_equal(alone, weight[second_file])
+    assert (sample_weights(label, list_ids(users, at), 0.25, 8) != weight).mean() > 0.2  # another seed, other lists
 
 
 def test_sub_sampling_keeps_clicked_lists_and_stays_calibrated(

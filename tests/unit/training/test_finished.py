@@ -1,5 +1,6 @@
 """What is done with a finished run: predict, export, compress, join, choose, start another from it."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +25,9 @@ from training.finished.compress import factorise, prune
 from training.finished.export import export
 from training.finished.limits import sign_of
 from training.finished.trained import latency_ms, load_trained_model
+from training.inputs.dataset import open_dataset
 from training.inputs.sampling import hash_uniform, is_train_dev
+from training.inputs.schema import Inputs
 from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tasks import TASKS, Task
@@ -104,6 +107,73 @@ def test_models_of_items_answer_with_the_best_items(home: Path) -> None:
     assert (table.groupby("key").size() == 5).all()
     assert set(table["answer"]) <= {f"i{i}" for i in range(1, 20)}
     assert (table.groupby("key")["score"].apply(lambda scores: scores.is_monotonic_decreasing)).all()
+
+
+def test_a_damaged_or_missing_model_file_is_refused_by_name(home: Path, deepfm: str, tmp_path: Path) -> None:
+    config = config_of(home)
+    folder = config.get(Paths).runs / deepfm / "model"
+    assert {"deepfm.pt", "inputs.json", "net.json", "SHA256SUMS"} <= {path.name for path in folder.iterdir()}
+    for name in ("deepfm.pt", "inputs.json", "net.json"):
+        raw = (folder / name).read_bytes()
+        (folder / name).write_bytes(raw[:-40] + b"0" * 40)
+        with pytest.raises(UserError, match=rf"{name} is corrupt: its checksum does not match"):
+            load_trained_model(config, deepfm)
+        (folder / name).write_bytes(raw)
+    shutil.copytree(folder, tmp_path / "old")
+    (tmp_path / "old/SHA256SUMS").unlink()
+    assert load_weights(tmp_path / "old").keys() == load_weights(folder).keys()  # an older version had no checksums
+    (tmp_path / "old/deepfm.pt").write_bytes((folder / "deepfm.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"deepfm\.pt holds no weights"):
+        load_weights(tmp_path / "old")
+
+
+def test_a_model_meets_the_features_that_it_was_trained_on(home: Path, deepfm: str, tmp_path: Path) -> None:
+    """Not "mat1 and mat2 shapes cannot be multiplied", nor the embedding of another field."""
+    config = config_of(home)
+    folder = config.get(Paths).runs / deepfm / "model"
+    inputs = Inputs.load(folder)
+    data = open_dataset(config, TASKS["click"], DAY)
+    others = {
+        "numbers new: user_category_lift": replace(inputs, dense=inputs.dense[:-1]),
+        r"fields gone: shoe_size\[9\]": replace(
+            inputs, sparse=(*inputs.sparse, "shoe_size"), buckets=(*inputs.buckets, 9)
+        ),
+        "numbers in the order item_rate, user_rate": replace(inputs, dense=inputs.dense[::-1]),
+    }
+    for difference, other in others.items():
+        other.save(folder)
+        with pytest.raises(UserError, match=rf"run {deepfm} was trained on features .*, the data set .*: {difference}"):
+            load_trained_model(config, deepfm)
+    for values, teacher in (({"transfer.run": deepfm}, None), ({}, deepfm)):  # the order of the numbers is another
+        with pytest.raises(UserError, match=rf"{deepfm} was trained on features .*in the order item_rate"):
+            run(config.with_values(values), ["deepfm"], DAY, TrainOptions(teacher=teacher))
+    inputs.save(folder)
+    # Its own length of lists, whatever is set today.
+    changed = load_trained_model(config.with_values({"net.list_length": 7}), deepfm)
+    assert changed.data.inputs.list_length == data.inputs.list_length != 7
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("f_category", r"f_category is 1000000000 in row 3 of row group 2 of .*; its ids lie in \[0, 256\)"),
+        ("f_item_rate", r"f_item_rate is inf in row 3 of row group 2 of "),
+        ("history", r"history is 1000000000 in row \d+ of row group 2 of .*; its ids lie in \[0, 16384\)"),
+    ],
+)
+def test_a_poisoned_row_is_refused_where_models_read(tmp_path: Path, column: str, message: str) -> None:
+    config = config_of(tmp_path, "train.epochs=1")
+    with publish_version(config.get(Paths).datasets(EXAMPLES, DAY), {"rows": {}}) as version:
+        for number, split in enumerate(("train", "valid", "test")):
+            rows = dict(rows_of(number))
+            if split == "train":
+                values = rows[column].to_pylist() if column == "history" else list(rows[column])
+                values[603] = {"history": [1, 10**9], "f_item_rate": np.inf}.get(column, 10**9)
+                rows[column] = pa.array(values, rows[column].type if column == "history" else None)
+            (version / split).mkdir()
+            pq.write_table(pa.table(rows), version / split / "part-0.parquet", row_group_size=300)
+    with pytest.raises(UserError, match=message):
+        run(config, ["din"], DAY, TrainOptions())
 
 
 def test_onnx_answers_as_the_model_does(home: Path, deepfm: str) -> None:

@@ -1,0 +1,53 @@
+"""Whether a trained model fits the features that it meets: the same ones in the same order.
+
+A model addresses features by position: with another list it fails on shapes, or takes one feature for another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf import UserError
+from conf.runs import INPUTS, read_jsonl
+from features.catalog import index_version
+
+
+class OtherFeaturesError(UserError):
+    """A model was trained on other features than it meets; the message names run, versions and difference."""
+
+
+def check_features(run: Path, trained: Sequence[str], present: Sequence[str]) -> None:
+    """Refuse a model for the features of this version's catalog.
+
+    Args:
+        run: folder of the run, whose inputs have the version of its features.
+        trained: features of the model, in its order.
+        present: features that it will get, in their order.
+
+    Raises:
+        OtherFeaturesError: they differ.
+    """
+    if difference := names_difference(trained, present):
+        raise OtherFeaturesError(
+            f"run {run.name} was trained on features {trained_version(run)}, this is {index_version()}: {difference}; "
+            "train again"
+        )
+
+
+def trained_version(run: Path) -> str:
+    """Version of the features that a run was trained on; "of unknown version" when its data set did not record it."""
+    return next((row["features"] for row in read_jsonl(run / INPUTS) if row.get("features")), "of unknown version")
+
+
+def names_difference(trained: Sequence[str], present: Sequence[str]) -> str:
+    """What `present` has more, less or elsewhere, as text; empty when the lists are the same."""
+    parts = [
+        f"{word} {', '.join(names)}"
+        for word, names in (
+            ("new:", [name for name in present if name not in trained]),
+            ("gone:", [name for name in trained if name not in present]),
+        )
+        if names
+    ]
+    if not parts and list(trained) != list(present):
+        parts = [f"in the order {', '.join(present)}"]
+    return "; ".join(parts)
