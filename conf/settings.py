@@ -179,7 +179,7 @@ def _explain(model: type[Settings], problem: Any) -> str:
     key = ".".join([model.section, *(str(part) for part in problem["loc"])])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting '{key}' (= {problem['input']!r}); allowed here: {', '.join(model.model_fields)}"
-    return f"setting {key} = {problem['input']!r}: {problem['msg']}"
+    return f"setting {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _profile_values(profile: str) -> dict[str, Any]:

@@ -123,6 +123,23 @@ def require_java() -> None:
         raise UserError(f"Spark needs Java 17 or 21, {java} is {version.splitlines()[0] if version else 'none'}")
 
 
+@contextmanager
+def utf8_locale() -> Iterator[None]:
+    """Let a JVM that starts in the block open files whose names have letters beyond ASCII, under LC_ALL=C as well."""
+    previous = os.environ.get("LC_ALL")
+    locale = previous or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C"
+    # Java encodes names as the locale says, and Python's UTF-8 mode is not its own.
+    if "utf" not in locale.lower():
+        os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        yield
+    finally:
+        if previous is None:
+            os.environ.pop("LC_ALL", None)
+        else:
+            os.environ["LC_ALL"] = previous
+
+
 def _is_submitted() -> bool:
     """Whether `spark-submit` started this process, and so has a JVM whose options are fixed."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
@@ -137,7 +154,7 @@ def _launch_jvm(config: Config) -> Any:
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
     # PYSPARK_SUBMIT_ARGS is PySpark's way to pass options to a JVM that it starts; it reads them once, at the start.
-    with options_file(spark_options(config)) as file, _quiet_stderr():
+    with options_file(spark_options(config)) as file, utf8_locale(), _quiet_stderr():
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
         try:
             return compat.launch_jvm()
