@@ -17,9 +17,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
-from conf.processes import wait_or_kill
+from conf.processes import utf8_locale, wait_or_kill
 from etl import compat
 from etl.metastore import schema
+from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
@@ -93,6 +94,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         jvm = _launch_jvm(config)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
+            open_embedded(jvm, config)
         yield jvm
 
 
@@ -121,23 +123,6 @@ def require_java() -> None:
     version = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
     if not any(f'version "{major}' in version for major in ("17", "21")):
         raise UserError(f"Spark needs Java 17 or 21, {java} is {version.splitlines()[0] if version else 'none'}")
-
-
-@contextmanager
-def utf8_locale() -> Iterator[None]:
-    """Let a JVM that starts in the block open files whose names have letters beyond ASCII, under LC_ALL=C as well."""
-    previous = os.environ.get("LC_ALL")
-    locale = previous or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C"
-    # Java encodes names as the locale says, and Python's UTF-8 mode is not its own.
-    if "utf" not in locale.lower():
-        os.environ["LC_ALL"] = "C.UTF-8"
-    try:
-        yield
-    finally:
-        if previous is None:
-            os.environ.pop("LC_ALL", None)
-        else:
-            os.environ["LC_ALL"] = previous
 
 
 def _is_submitted() -> bool:

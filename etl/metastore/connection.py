@@ -45,6 +45,28 @@ def hive_options(config: Config) -> dict[str, str]:
     return options
 
 
+def open_embedded(jvm: Any, config: Config) -> None:
+    """Open the embedded metastore once, by itself: Hive would try again for three minutes, and then print its stacks.
+
+    Raises:
+        UserError: Derby can't create or open it: a full disk, no permission, a damaged file.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        driver = jvm.org.apache.derby.iapi.jdbc.AutoloadedDriver()
+        driver.connect(hive_options(config)[f"{_JDO}URL"], jvm.java.util.Properties()).close()
+    except Py4JJavaError as error:
+        # The first message only says that there is another one.
+        reason = error.java_exception
+        while (cause := reason.getNextException() if hasattr(reason, "getNextException") else None) is not None:
+            reason = cause
+        while reason.getCause() is not None:
+            reason = reason.getCause()
+        message = str(reason.getMessage() or reason.toString()).splitlines()[0]
+        raise UserError(f"can't open the embedded metastore in {config.get(Paths).metastore}: {message}") from None
+
+
 @contextmanager
 def advisory_lock(spark: "SparkSession", name: str) -> Iterator[None]:
     """Run the block while no other session of the metastore runs one under the same `name`; waits for its turn.
