@@ -165,6 +165,7 @@ def _validated(config: Config) -> Config:
         if name not in SECTIONS:
             raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
         config.get(_model(name))
+    config.get(_model("paths"))  # also where nobody set it: the current folder's name counts
     return config
 
 

@@ -1,13 +1,12 @@
 """The promoted list of one user, from its run folder, without Spark: `millrace recsys recommend u42`."""
 
-import json
 from datetime import date
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.runs import PROMOTED, RECOMMENDATIONS
+from conf.runs import PROMOTED, RECOMMENDATIONS, read_json
 
 
 def recommend(config: Config, user: str, day: date | None = None) -> list[dict[str, Any]]:
@@ -23,7 +22,7 @@ def recommend(config: Config, user: str, day: date | None = None) -> list[dict[s
     promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
         raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
-    run_id = json.loads(promoted[-1].read_text())["recommend"]
+    run_id = read_json(promoted[-1], "recommend")["recommend"]
     # The filter skips row groups: the file is sorted by user.
     rows = pq.read_table(folder / run_id / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
     if not rows:

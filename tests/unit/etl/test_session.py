@@ -8,6 +8,7 @@ import pytest
 from support import ROOT
 
 from conf import UserError
+from etl.metastore import lock
 from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
 
@@ -51,7 +52,10 @@ def holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
 def test_a_second_process_is_told_who_holds_the_metastore(tmp_path: Path) -> None:
     process = holder(tmp_path, 60)
     try:
-        with pytest.raises(UserError, match=f"in use by process {process.pid}"), MetastoreLock(tmp_path).hold(0.3):
+        with (
+            pytest.raises(UserError, match=rf"in use by process {process.pid} \(.*\) since 20.*\+00:00; waited 0.3 s"),
+            MetastoreLock(tmp_path).hold(0.3),
+        ):
             pass
     finally:
         process.kill()
@@ -62,6 +66,23 @@ def test_a_waiting_process_gets_the_metastore_when_it_is_free(tmp_path: Path) ->
     process = holder(tmp_path, 0.5)
     with MetastoreLock(tmp_path).hold(30):
         assert process.wait(timeout=10) == 0
+
+
+def test_who_waits_is_told_again_and_again_for_whom_and_since_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "MESSAGE_S", 0.3)
+    process = holder(tmp_path, 60)
+    try:
+        with caplog.at_level("INFO"), pytest.raises(UserError), MetastoreLock(tmp_path).hold(1):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) >= 3
+    assert all(f"of at most 1 s): in use by process {process.pid} (" in message for message in messages)
+    assert all(") since 20" in message for message in messages)
 
 
 def test_the_lock_of_a_killed_process_is_free_when_its_jvm_is_gone(tmp_path: Path) -> None:
