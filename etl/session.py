@@ -65,6 +65,8 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         try:
             yield spark
         except SPARK_ERRORS as error:
+            if "MetaStoreClient" in str(error) and config.get(MetastoreSettings).is_embedded:
+                open_embedded(jvm, config)  # Hive's message is only that it has no client
             # The exception asks the JVM for its text, and the JVM is about to end.
             raise SparkJobError(str(error)) from None
         finally:

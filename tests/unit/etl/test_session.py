@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, Millrace
 
 from conf import UserError
 from etl.metastore import lock
@@ -107,3 +107,18 @@ def test_a_jvm_that_outlives_its_process_is_waited_for(tmp_path: Path) -> None:
         jvm.wait()
     with MetastoreLock(tmp_path).hold(5):
         pass
+
+
+@pytest.mark.timeout(120)
+def test_a_metastore_that_cannot_be_opened_is_one_line_within_seconds(tmp_path: Path, millrace: Millrace) -> None:
+    """Hive would try for three minutes, and then print its stacks. A folder in the way stands in for a full disk."""
+    (millrace.home / "metastore/db").mkdir(parents=True)
+    (millrace.home / "metastore/db/file").write_text("no database")
+    started = time.monotonic()
+    done = millrace("warehouse", "check", "dim_user")
+    assert time.monotonic() - started < 60
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"millrace: can't open the embedded metastore in {millrace.home}/metastore: Directory ")
+    assert "Caused by" not in done.stderr
