@@ -1,7 +1,7 @@
 """Settings, paths, errors, logs and run folders: what every package builds on. Imports nothing else of Millrace."""
 
 from conf.errors import UsageError, UserError
-from conf.paths import Paths, file_url
+from conf.paths import Paths, file_url, path_of_url
 from conf.settings import Config, Settings, load
 
-__all__ = ["Config", "Paths", "Settings", "UsageError", "UserError", "file_url", "load"]
+__all__ = ["Config", "Paths", "Settings", "UsageError", "UserError", "file_url", "load", "path_of_url"]

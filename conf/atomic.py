@@ -1,7 +1,9 @@
-"""Write a file so that a reader sees the old or the new one, never a half; and notice when one was damaged."""
+"""Replace a file or folder so that a reader sees the old or the new one, never a half; notice when one was damaged."""
 
+import ctypes
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from conf.errors import UserError
@@ -23,6 +25,21 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     finally:
         # Gone already after a successful rename; left over from a failed write, which may have filled the disk.
         staged.unlink(missing_ok=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders have each other's name, in one step; False where the file system can't do that.
+
+    A rename replaces a file, but no folder with content: to move the old one away first leaves readers without any.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "linux" and hasattr(library, "renameat2"):
+        current_folder, exchanged = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        return not library.renameat2(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchanged)
+    if sys.platform == "darwin":
+        swapped = 2  # RENAME_SWAP
+        return not library.renamex_np(os.fsencode(one), os.fsencode(other), swapped)
+    return False
 
 
 def write_with_checksum(path: Path, data: bytes) -> None:

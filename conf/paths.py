@@ -1,10 +1,18 @@
 """Where Millrace reads and writes: everything lies under one home, `MILLRACE_HOME` (default `.millrace/`)."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field, field_validator
+
 from conf.settings import Settings
+
+# Patterns of file names in Spark (* ? [ ] { } and backslash), parts of a URL in Petastorm and Arrow (# ? %), of one in
+# Derby (; :), and what SQL and shells quote with. Control characters would break log lines and Spark's options file.
+_REFUSED = re.compile(r"""[*?\[\]{}\\#%;:'"\x00-\x1f\x7f]""")
+_MAX_BYTES = 2000  # the metastore has 4,000 characters for a folder, Linux 4,096 bytes; run folders lie below the home
 
 
 def file_url(path: Path) -> str:
@@ -12,16 +20,54 @@ def file_url(path: Path) -> str:
     return f"file://{path}"
 
 
+def path_of_url(url: str) -> Path | None:
+    """The local path of a `file:` URL as `file_url` writes it; None for another file system's."""
+    return Path("/" + url.removeprefix("file:").lstrip("/")) if url.startswith("file:/") else None
+
+
+def _refuse_name(text: str) -> None:
+    """Raises ValueError, which becomes a UserError, for a path that a part of Millrace can't work with."""
+    if refused := _REFUSED.search(text):
+        raise ValueError(f"{text!r} has {refused[0]!r} in its name, which Spark or others can't work with")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {text!r} is not UTF-8") from None
+
+
 class Paths(Settings):
     """The folders of one installation. Code asks this object, it never joins folder names by hand."""
 
     section: ClassVar[str] = "paths"
 
-    home: Path = Path(".millrace")
-    """Root of all state on this machine; `MILLRACE_HOME` sets it too."""
+    home: Path = Field(default=Path(".millrace"), validate_default=True)
+    """Root of all state on this machine; `MILLRACE_HOME` sets it too. Its full path may have blanks and any letters,
+    but none of * ? [ ] { } # % ; : ' ", no backslash, and no more than 2,000 bytes."""
 
-    warehouse_root: str | None = None
+    warehouse_root: str | None = Field(default=None, pattern="^[a-z][a-z0-9+.-]*:/")
     """Where tables lie, when not under the home: any Hadoop file system URL (hdfs://…, s3a://…)."""
+
+    @field_validator("home")
+    @classmethod
+    def _is_usable(cls, home: Path) -> Path:
+        # Before anything is written: Spark, Derby and Arrow would fail later, or write to another folder.
+        try:
+            root = home.expanduser().resolve()
+        except RuntimeError as error:  # links in a circle, an unknown ~user
+            raise ValueError(str(error)) from None
+        text = str(root)
+        _refuse_name(text)
+        if (size := len(text.encode())) > _MAX_BYTES:
+            raise ValueError(f"its full path has {size} bytes, more than {_MAX_BYTES}")
+        if root.exists() and not root.is_dir():
+            raise ValueError(f"{text} is not a folder")
+        return home
+
+    @field_validator("warehouse_root")
+    @classmethod
+    def _is_readable(cls, url: str | None) -> str | None:
+        _refuse_name((url or "").partition(":")[2])
+        return url
 
     @property
     def root(self) -> Path:

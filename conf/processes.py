@@ -1,7 +1,10 @@
 """Child processes of a command: a port for one, and its end."""
 
+import os
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from conf.errors import UserError
@@ -27,6 +30,23 @@ def free_port(host: str = "127.0.0.1", port: int = 0, *, setting: str = "") -> i
             advice = f"; choose another: --set {setting}={port + 1}" if setting else ""
             raise UserError(f"can't listen on {host}:{port}: {error.strerror}{advice}") from None
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def utf8_locale() -> Iterator[None]:
+    """Let a JVM that starts in the block open files whose names have letters beyond ASCII, under LC_ALL=C as well."""
+    previous = os.environ.get("LC_ALL")
+    locale = previous or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C"
+    # Java encodes names as the locale says, and Python's UTF-8 mode is not its own.
+    if "utf" not in locale.lower():
+        os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        yield
+    finally:
+        if previous is None:
+            os.environ.pop("LC_ALL", None)
+        else:
+            os.environ["LC_ALL"] = previous
 
 
 def stop_process(process: "subprocess.Popen[bytes]") -> None:

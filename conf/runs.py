@@ -12,8 +12,9 @@
 """
 
 import json
+import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -24,12 +25,16 @@ import yaml
 
 from conf.atomic import write_atomically
 from conf.code import code_version
+from conf.errors import UserError
 from conf.paths import Paths
 from conf.settings import Config
+
+log = logging.getLogger(__name__)
 
 # Two files instead of a status in one: a run that was killed has no chance to change its status.
 STARTED = "started.json"
 DONE = "run.json"
+RUN_KEYS = ("run_id", "model", "dt", "ended_at")  # what every run.json has
 INPUTS = "inputs.jsonl"
 PREDICTIONS = "predictions.parquet"  # key, answer, score
 RECOMMENDATIONS = "recommendations.parquet"  # user_id, rank, item_id, score, channels
@@ -160,7 +165,11 @@ def unfinished_run(config: Config, model: str, day: date) -> Path | None:
     """
     newest = None
     for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):  # run ids sort by time
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            metadata = read_json(path, "model", "dt")
+        except UserError as error:
+            log.warning("%s; the run is left out", error)
+            continue
         # The pattern for `fm` finds runs of `fm-x` too.
         if (metadata["model"], metadata["dt"]) == (model, day.isoformat()):
             newest = path.parent
@@ -170,11 +179,15 @@ def unfinished_run(config: Config, model: str, day: date) -> Path | None:
 def finished_runs(runs: Path) -> list[dict[str, Any]]:
     """The `run.json` of every finished run, oldest first, each with its `folder`.
 
-    Reads one small file per run; run folders are never deleted by Millrace.
+    A damaged one is named in the log and left out. Reads one small file per run; run folders are never deleted by
+    Millrace.
     """
     finished = []
     for path in sorted(runs.glob(f"*/{DONE}")):
-        finished.append({**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent})
+        try:
+            finished.append({**read_json(path, *RUN_KEYS), "folder": path.parent})
+        except UserError as error:
+            log.warning("%s; the run is left out", error)
     return sorted(finished, key=lambda run: str(run["ended_at"]))
 
 
@@ -187,11 +200,55 @@ def newest_run(config: Config, model: str, day: date | None = None) -> Path | No
     return None
 
 
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """The object in a JSON file that Millrace wrote.
+
+    Args:
+        path: the file, which must exist.
+        keys: what it must have.
+
+    Raises:
+        UserError: it is damaged; the message names the file and what is wrong with it.
+    """
+    return _parse_object(path.read_bytes(), str(path), keys)
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file (one object per line); an empty list when there is no such file."""
+    """The rows of a JSON-lines file (one object per line); an empty list when there is no such file.
+
+    Raises:
+        UserError: a line is damaged; the message names the file and the line.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    # By the line feeds that were written: str.splitlines also splits at what JSON leaves as it is, such as U+2028.
+    lines = enumerate(path.read_bytes().split(b"\n"), 1)
+    return [_parse_object(line, f"line {number} of {path}") for number, line in lines if line]
+
+
+def _parse_object(data: bytes, place: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:  # cut off, or no UTF-8
+        raise UserError(f"{place} is damaged ({error}): restore the file from a backup, or move it away") from None
+    missing = [key for key in keys if key not in parsed] if isinstance(parsed, dict) else ["an object"]
+    if missing:
+        raise UserError(
+            f"{place} is damaged (without {', '.join(missing)}): restore the file from a backup, or move it away"
+        )
+    return dict(parsed)
+
+
+def promotions(runs: Path) -> Iterator[tuple[date, dict[str, Any]]]:
+    """Every promotion as (day, content of `runs/promoted/<day>.json`), newest first.
+
+    A damaged one is named in the log and left out.
+    """
+    for path in sorted((runs / PROMOTED).glob("*.json"), reverse=True):
+        try:
+            yield date.fromisoformat(path.stem), read_json(path)
+        except UserError as error:
+            log.warning("%s; the promotion is left out", error)
 
 
 def promoted_runs(promotion: Mapping[str, Any]) -> dict[str, str]:
@@ -206,8 +263,7 @@ def promotion_status(runs: Path) -> dict[str, str]:
     """
     status: dict[str, str] = {}
     # Newest first, and the first entry of a run stays: a champion of today may have been one before.
-    for age, path in enumerate(sorted((runs / PROMOTED).glob("*.json"), reverse=True)):
-        promotion = json.loads(path.read_text(encoding="utf-8"))
+    for age, (_, promotion) in enumerate(promotions(runs)):
         for run_id in promoted_runs(promotion).values():
             status.setdefault(run_id, "was champion" if age else "champion")
         for run_id in promotion.get("rolled_back", ()):

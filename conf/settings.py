@@ -194,6 +194,7 @@ def _validated(config: Config) -> Config:
         if name not in SECTIONS:
             raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
         config.get(model_of(name))
+    config.get(model_of("paths"))  # also where nobody set it: the current folder's name counts
     return config
 
 

@@ -6,6 +6,7 @@ folder/
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from typing import Any
 
 from conf.atomic import write_atomically
 from conf.errors import UserError
-from conf.runs import new_run_id
+from conf.runs import new_run_id, read_json
+
+log = logging.getLogger(__name__)
 
 CURRENT = "current.json"
 # The keys of a version's metadata that say where its rows came from.
@@ -36,7 +39,11 @@ def publish_version(folder: Path, metadata: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(version, ignore_errors=True)
         raise
     # The rename of current.json is the publication: before it readers open the last version, after it this one.
-    last = _read_current(folder)
+    try:
+        last = _read_current(folder)
+    except UserError as error:
+        log.warning("%s; it is replaced", error)
+        last = None
     write_atomically(folder / CURRENT, json.dumps({"version": version.name, **metadata}, indent=2, default=str))
     keep = {version.name, str(last["version"]) if last else ""}
     for old in folder.glob("v-*"):
@@ -73,5 +80,4 @@ def _read_current(folder: Path) -> dict[str, Any] | None:
     path = folder / CURRENT
     if not path.exists():
         return None
-    metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return metadata
+    return read_json(path, "version")

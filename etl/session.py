@@ -18,9 +18,10 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
-from conf.processes import wait_or_kill
+from conf.processes import utf8_locale, wait_or_kill
 from etl import compat
 from etl.metastore import schema
+from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
@@ -69,6 +70,8 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         try:
             yield spark
         except SPARK_ERRORS as error:
+            if "MetaStoreClient" in str(error) and config.get(MetastoreSettings).is_embedded:
+                open_embedded(jvm, config)  # Hive's message is only that it has no client
             # The exception asks the JVM for its text, and the JVM is about to end.
             raise SparkJobError(str(error)) from None
         finally:
@@ -98,6 +101,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         jvm = _launch_jvm(config)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
+            open_embedded(jvm, config)
         yield jvm
 
 
@@ -142,7 +146,7 @@ def _launch_jvm(config: Config) -> Any:
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
     # PYSPARK_SUBMIT_ARGS is PySpark's way to pass options to a JVM that it starts; it reads them once, at the start.
-    with options_file(spark_options(config)) as file, _quiet_stderr():
+    with options_file(spark_options(config)) as file, utf8_locale(), _quiet_stderr():
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
         try:
             return compat.launch_jvm()

@@ -84,13 +84,19 @@ def _driver_java_options(paths: Paths) -> list[str]:
     with as_file(files("etl") / "log4j2.properties") as log4j:
         log4j_url = log4j.as_uri()
     return [
-        f"-XX:SharedArchiveFile={CLASS_ARCHIVE}" if CLASS_ARCHIVE.exists() else "",
+        _quoted(f"-XX:SharedArchiveFile={CLASS_ARCHIVE}") if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_url}",
-        f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}",
+        _quoted(f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}"),
         "-XX:+UseParallelGC",  # for throughput: nobody waits for a pause of a batch job
         # Messages of the JVM itself go to stderr: stdout is for a command's results.
         "-XX:+DisplayVMOutputToStderr -Xlog:disable -Xlog:all=warning:stderr -Xlog:cds*=off:stderr",
     ]
+
+
+def _quoted(option: str) -> str:
+    """One option of Java for Spark's launcher, which splits options at blanks: a home may have one in its name."""
+    escaped = option.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def spark_program(name: str) -> Path:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from conf import path_of_url
 from conf.code import code_version
 from conf.runs import new_run_id
 from etl.metastore.connection import advisory_lock
@@ -118,7 +119,11 @@ def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:
     Returns the partition's folder.
     """
     location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={ops.run.partition_value(day)}"
-    file_system, folder = fs.FileSystem.from_uri(location)
+    # A local path is taken as it is: pyarrow reads a URI by the standard, with # and % as signs of its own.
+    local_path = path_of_url(location)
+    file_system, folder = (
+        fs.FileSystem.from_uri(location) if local_path is None else (fs.LocalFileSystem(), str(local_path))
+    )
     file_system.create_dir(folder, recursive=True)
     name = f"{row['run_id']}.parquet"
     # A leading dot hides a file from Spark until it is whole.

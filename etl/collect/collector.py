@@ -4,20 +4,19 @@ A line lands in the folder of the day and hour that is written in it, so that ol
 """
 
 import logging
-import os
 import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import date
 
 from filelock import FileLock, Timeout
 
 from conf import Config, Paths, UsageError, UserError
 from conf.stopping import stop_signals
 from etl.collect.landing import Landing
+from etl.collect.rotation import SourceFinder, reason_of
 from etl.collect.settings import CollectSettings
-from etl.collect.sources import MovedError, Source, find_sources
+from etl.collect.sources import READ_ERRORS, MovedError, Source
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +35,12 @@ def run(config: Config, patterns: Sequence[str] = (), *, once: bool) -> dict[str
         once: stop when every file has been read to its end.
 
     Returns:
-        Counts of `lines` and `bytes` read and of `files` landed.
+        Counts of `lines` and `bytes` read, of `files` landed, and of matching files that were `skipped`: copies of
+        others, and what can't be read.
 
     Raises:
         UsageError: if there is no pattern and not `once`.
-        UserError: if another collector of this kind is running.
+        UserError: if another collector of this kind is running, its state is damaged, or with `once` no file matches.
     """
     settings, root = config.get(CollectSettings), config.get(Paths).root
     patterns = list(patterns) or settings.patterns
@@ -48,7 +48,7 @@ def run(config: Config, patterns: Sequence[str] = (), *, once: bool) -> dict[str
         if not once:
             raise UsageError("name files to follow, or set collect.patterns")
         log.info("nothing to collect: collect.patterns is empty")
-        return {"lines": 0, "bytes": 0, "files": 0}
+        return {"lines": 0, "bytes": 0, "files": 0, "skipped": 0}
     state_file = root / "collect" / settings.kind / "state.json"
     state_file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -64,25 +64,33 @@ class _Collector:
     """The loop over the sources, with its counts."""
 
     def __init__(self, settings: CollectSettings, patterns: list[str], landing: Landing) -> None:
-        self._settings, self._patterns, self._landing = settings, patterns, landing
-        self._counts = {"lines": 0, "bytes": 0, "files": 0}
+        self._settings, self._landing, self._finder = settings, landing, SourceFinder(patterns)
+        self._counts = {"lines": 0, "bytes": 0, "files": 0, "skipped": 0}
 
     def run(self, signals: list[int], once: bool) -> dict[str, int]:
         while True:
             # Every round, because files come, go and are renamed.
-            sources = find_sources(self._patterns, self._landing.sources)
+            sources = self._finder.find(self._landing.sources)
+            self._require_files(sources, once)
             has_progressed = self._collect_batches(sources, signals)
             if once and not has_progressed:
-                if not sources:
-                    log.warning("no file matches %s", ", ".join(self._patterns))
                 break
             if signals:
                 break
             if not has_progressed:
                 time.sleep(self._settings.poll_s)
         self._counts["files"] += self._landing.commit(sources, roll_all=True)
-        log.info("collected %(lines)d lines, %(bytes)d bytes in %(files)d files", self._counts)
+        self._counts["skipped"] = len(self._finder.skipped)
+        log.info("collected %(lines)d lines, %(bytes)d bytes in %(files)d files, skipped %(skipped)d", self._counts)
         return self._counts
+
+    def _require_files(self, sources: list[Source], once: bool) -> None:
+        if self._finder.num_files or any(not source.gone_at for source in sources):
+            return
+        message = f"no file matches {', '.join(self._finder.patterns)}"
+        if once:
+            raise UserError(message)
+        self._finder.announce(f"{message}; waiting for one")
 
     def _collect_batches(self, sources: list[Source], signals: list[int]) -> bool:
         """Land one batch of every source and commit it; whether there was any line."""
@@ -90,12 +98,11 @@ class _Collector:
         for source in sources:
             if signals:
                 break
-            lines = self._read_batch(source)
+            lines = [] if source.gone_at else self._read_batch(source)
             if lines:
                 has_progressed = True
                 for hour, lines_of_hour in _group_by_hour(lines, source, self._settings.kind).items():
                     self._landing.append(hour, lines_of_hour)
-                source.update_head()
                 self._counts["lines"] += len(lines)
                 self._counts["bytes"] += sum(map(len, lines))
                 self._counts["files"] += self._landing.commit(sources)
@@ -104,38 +111,22 @@ class _Collector:
         return has_progressed
 
     def _read_batch(self, source: Source) -> list[bytes]:
-        """Whole lines from the source's offset, which moves on; an unfinished last line waits for its end."""
         try:
-            with source.open() as file:
-                file.seek(source.offset)
-                data = file.read(self._settings.batch_bytes)
-                is_end = len(data) < self._settings.batch_bytes
-                while data and not is_end and b"\n" not in data:  # a line longer than a batch
-                    more = file.read(self._settings.batch_bytes)
-                    data, is_end = data + more, not more
-                # Whether an unfinished last line will hardly be finished. A .gz is never written to again.
-                is_idle = source.is_gz or time.time() - os.fstat(file.fileno()).st_mtime >= self._settings.idle_s
-        except (EOFError, MovedError):  # a .gz that is still being written; a file renamed a moment ago
+            return source.read_lines(self._settings.batch_bytes, self._settings.idle_s)
+        except MovedError:  # renamed or truncated a moment ago: the next round finds it again
             return []
-        except OSError as error:
-            log.warning("can't read %s: %s", source.path, error)
+        except READ_ERRORS as error:
+            self._finder.skip(source.path, reason_of(error))
             return []
-        end = data.rfind(b"\n") + 1
-        lines = [line + b"\n" for line in data[:end].split(b"\n")[:-1]]
-        source.offset += end
-        if is_end and is_idle and end < len(data):
-            source.offset += len(data) - end
-            lines.append(data[end:] + b"\n")
-        return lines
 
 
 def _group_by_hour(lines: list[bytes], source: Source, kind: str) -> dict[str, list[bytes]]:
-    """Lines by `dt=…/hour=…`; one without a time goes with the line before it, the first with the file's own time."""
+    """Lines by `dt=…/hour=…`; one without a time goes with the line before it, the first with the file's own."""
     hour_of = weblog_hour if kind == "weblog" else json_hour
     groups: dict[str, list[bytes]] = {}
     for line in lines:
-        source.hour = hour_of(line) or source.hour or _modified_hour(source)
-        groups.setdefault(source.hour, []).append(line)
+        source.hour = hour_of(line) or source.hour
+        groups.setdefault(source.hour or source.changed_hour, []).append(line)
     return groups
 
 
@@ -158,8 +149,3 @@ def _hour_folder(year: int, month: int, day: int, hour: bytes) -> str | None:
         return f"dt={date(year, month, day).isoformat()}/hour={hour.decode()}"
     except ValueError:  # 30 February
         return None
-
-
-def _modified_hour(source: Source) -> str:
-    moment = datetime.fromtimestamp(Path(source.path).stat().st_mtime, UTC)
-    return f"dt={moment:%Y-%m-%d}/hour={moment:%H}"

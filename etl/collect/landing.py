@@ -5,6 +5,7 @@ files go to disk together, in one rename. After a kill, files are cut to their c
 from their committed offset.
 """
 
+import glob
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from conf import UserError
 from conf.atomic import write_atomically
 from etl.collect.settings import CollectSettings
 from etl.collect.sources import Source
@@ -97,11 +99,15 @@ class Landing:
         return file.size >= self._settings.roll_bytes or file.records >= self._settings.roll_records or is_old
 
     def _open_file(self, hour: str) -> PartFile:
-        self._sequence += 1
         host = self._settings.host
         folder = self._root / hour / f"host={host}"
         folder.mkdir(parents=True, exist_ok=True)
-        file = PartFile(str(folder), f"{self._settings.kind}-{host}-{self._sequence:08d}.log", time.time())
+        name = ""
+        # Past the files of a state that is gone, which a rename would replace.
+        while not name or (folder / name).exists():
+            self._sequence += 1
+            name = f"{self._settings.kind}-{host}-{self._sequence:08d}.log"
+        file = PartFile(str(folder), name, time.time())
         self._open_files[hour] = file
         return file
 
@@ -126,16 +132,25 @@ class Landing:
 
     def _load(self) -> None:
         if self._state_file.exists():
-            state = json.loads(self._state_file.read_text(encoding="utf-8"))
-            self._sequence = state["sequence"]
-            self.sources = [Source(**source) for source in state["sources"]]
-            self._open_files = {hour: PartFile(**file) for hour, file in state["growing"].items()}
-            self._rolled = [PartFile(**file) for file in state["to_show"]]
+            self._load_state()
             self._publish()
         committed = {file.hidden for file in self._open_files.values()}
-        for path in self._root.rglob(f".{self._settings.kind}-{self._settings.host}-*.open"):
+        for path in self._root.rglob(f".{self._settings.kind}-{glob.escape(self._settings.host)}-*.open"):
             if path not in committed:
                 path.unlink()  # opened, but none of its lines was committed
         for file in self._open_files.values():
             if file.hidden.exists():
                 os.truncate(file.hidden, file.size)
+
+    def _load_state(self) -> None:
+        try:
+            state = json.loads(self._state_file.read_text(encoding="utf-8"))
+            self._sequence = state["sequence"]
+            self.sources = [Source(**source) for source in state["sources"]]
+            self._open_files = {hour: PartFile(**file) for hour, file in state["growing"].items()}
+            self._rolled = [PartFile(**file) for file in state["to_show"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self._state_file} is damaged ({error}): restore it from a backup; without it all files would be "
+                "collected again from their beginnings"
+            ) from None

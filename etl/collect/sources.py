@@ -1,31 +1,32 @@
-"""The followed files, recognised again after rotation: renamed, copied and truncated, or compressed."""
+"""One followed log file: how far it was read, and the bytes that it is recognised by after a rotation."""
 
-import glob
 import gzip
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import time
+import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+HEAD_BYTES = 1024  # also the length of the tail
+BLOCK_BYTES = 1 << 16
 
-HEAD_BYTES = 1024
-MAX_ATTEMPTS = 100
+# What reading a log may raise: no permission, a damaged .gz (zlib's error is no OSError), one still being written.
+READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 class MovedError(OSError):
-    """The file was renamed or deleted after it was listed."""
+    """The file was renamed, deleted or truncated after it was listed."""
 
 
 @dataclass
 class Source:
     """One file and how far it was read, as it is in the state file.
 
-    An inode number is used again after a file was deleted: it is the same file only as long as it also begins with the
-    same bytes.
+    An inode number is used again after a file was deleted, and a truncated file grows again: it is the same file only
+    as long as it begins with the same bytes and has the same bytes before the offset.
     """
 
     path: str
@@ -34,7 +35,17 @@ class Source:
     offset: int = 0  # bytes; of the uncompressed content of a .gz
     head_length: int = 0  # bytes that `head` was computed from
     head: str = ""  # SHA-256 of the first bytes
-    hour: str = ""  # `dt=…/hour=…` of its newest line: where a line without a time goes
+    hour: str = ""  # `dt=…/hour=…` of its newest line with a time: where a line without one goes
+    changed_hour: str = ""  # `dt=…/hour=…` of the file's last change: where a line goes before any has a time
+    tail: str = ""  # SHA-256 of the last bytes before the offset; empty in the state of an older release
+    crc: int | None = None  # CRC-32 of all bytes before the offset, for a copy to agree with; None as for `tail`
+    stamp: str = ""  # size and time of a .gz that was read to its end: to check its bytes it has to be uncompressed
+    gone_at: float = 0.0  # when it was found deleted or truncated; 0 while it is followed
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What the file system knows the file by."""
+        return self.device, self.inode
 
     @property
     def is_gz(self) -> bool:
@@ -53,126 +64,101 @@ class Source:
             raise MovedError(self.path) from None
         # The open file is asked, not the name: that may change between the two.
         status = os.fstat(file.fileno())
-        if (status.st_dev, status.st_ino) != (self.device, self.inode):
+        if (status.st_dev, status.st_ino) != self.key:
             file.close()
             raise MovedError(self.path)
         return gzip.GzipFile(fileobj=file) if self.is_gz else file  # type: ignore[return-value]
 
-    def begins_as(self, other: "Source") -> bool:
-        """Whether this file begins with the bytes that `other` began with when it was last read."""
-        return other.head_length > 0 and _hash_head(self, other.head_length) == other.head
+    def is_continued(self) -> bool:
+        """Whether the file of this path and inode still has what was read of it: not truncated, not a new file.
 
-    def update_head(self) -> None:
-        """Take in more of the first bytes, as long as fewer than `HEAD_BYTES` were read."""
-        length = min(self.offset, HEAD_BYTES)
-        if self.head_length < length:
-            with suppress(MovedError):  # later, under its new name
-                self.head, self.head_length = _hash_head(self, length), length
-
-
-def find_sources(patterns: Sequence[str], sources: Iterable[Source]) -> list[Source]:
-    """List the files that match and those that were followed before, each with its offset.
-
-    Args:
-        patterns: glob patterns.
-        sources: the files followed so far. Their paths are updated.
-
-    Returns:
-        Files to read, followed ones first. `sources` as they are, if files keep being renamed while they are listed.
-    """
-    followed = list(sources)
-    retrying = Retrying(
-        retry=retry_if_exception_type(MovedError),  # rotated while we listed
-        stop=stop_after_attempt(MAX_ATTEMPTS),
-        retry_error_callback=lambda _: followed,
-    )
-    return retrying(_match_files, patterns, followed)
-
-
-def _match_files(patterns: Sequence[str], followed: Iterable[Source]) -> list[Source]:
-    remaining = {(source.device, source.inode): source for source in followed}
-    matched: list[Source] = []
-    unknown: list[Source] = []
-    for path in _matching_paths(patterns):
-        candidate = _source_at(path)
-        previous = remaining.get((candidate.device, candidate.inode))
-        if previous is not None and _is_continued(candidate, previous):
-            previous.path = path
-            matched.append(remaining.pop((candidate.device, candidate.inode)))
-        else:
-            unknown.append(candidate)
-    for key, source in list(remaining.items()):
-        if _follow_rename(source):
-            matched.append(remaining.pop(key))
-    for candidate in unknown:
-        previous = next((source for source in remaining.values() if _is_rotated(candidate, source)), None)
-        if previous is not None:  # a copy of what was truncated or deleted since: its tail is still to be read
-            del remaining[previous.device, previous.inode]
-            candidate.offset, candidate.hour = previous.offset, previous.hour
-            candidate.head, candidate.head_length = previous.head, previous.head_length
-        elif any(_is_rotated(candidate, source) for source in matched):
-            continue  # a copy of a file that is followed
-        elif candidate.is_gz and not _hash_head(candidate, 1):
-            continue  # still being written
-        matched.append(candidate)
-    return matched
-
-
-def _matching_paths(patterns: Sequence[str]) -> list[str]:
-    """Distinct regular files, without links: two names of one file are one source."""
-    paths = {os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)}
-    return sorted(path for path in paths if os.path.isfile(path))
-
-
-def _source_at(path: str) -> Source:
-    try:
-        status = Path(path).stat()
-    except FileNotFoundError:
-        raise MovedError(path) from None
-    return Source(path, status.st_dev, status.st_ino)
-
-
-def _is_continued(candidate: Source, previous: Source) -> bool:
-    """Whether a file is the followed one of its inode: not truncated since, and not a new file with an old number."""
-    if not candidate.is_gz:
-        with candidate.open() as file:
-            if os.fstat(file.fileno()).st_size < previous.offset:
+        Raises:
+            MovedError: if another file has the name by now, or none.
+            OSError: it can't be read, as READ_ERRORS.
+        """
+        with self.open() as file:
+            if self.is_gz and self.crc is not None:
+                return stamp_of(file) == self.stamp or crc_of(file, self.offset) == self.crc
+            if not self.is_gz and os.fstat(file.fileno()).st_size < self.offset:
                 return False
-    return previous.head_length == 0 or candidate.begins_as(previous)
+            if self.head_length and digest_of(file.read(self.head_length)) != self.head:
+                return False
+            if self.tail:
+                file.seek(max(0, self.offset - HEAD_BYTES))
+                return digest_of(file.read(min(self.offset, HEAD_BYTES))) == self.tail
+            return True
+
+    def read_lines(self, batch_bytes: int, idle_s: float) -> list[bytes]:
+        """Whole lines from the offset, which moves on; an unfinished last line waits for its end.
+
+        Args:
+            batch_bytes: how much is read; more, if a line is longer.
+            idle_s: an unfinished last line is returned when the file has not changed for this many seconds.
+
+        Raises:
+            MovedError: the file was moved or truncated since it was listed.
+            OSError: it can't be read, as READ_ERRORS.
+        """
+        with self.open() as file:
+            stamp = stamp_of(file)
+            if self.is_gz and stamp == self.stamp:  # read to its end; to look for more it would have to be uncompressed
+                return []
+            if self.crc is None:
+                self.crc = crc_of(file, self.offset)
+            # The tail comes in one read with what follows it, so that no truncation gets between check and use.
+            tail_length = min(self.offset, HEAD_BYTES)
+            file.seek(self.offset - tail_length)
+            data = file.read(tail_length + batch_bytes)
+            tail, data = data[:tail_length], data[tail_length:]
+            if self.crc is None or (self.tail and digest_of(tail) != self.tail):
+                raise MovedError(self.path)
+            is_end = len(data) < batch_bytes
+            while data and not is_end and b"\n" not in data:  # a line longer than a batch
+                more = file.read(batch_bytes)
+                data, is_end = data + more, not more
+            # Whether an unfinished last line will hardly be finished. A .gz is never written to again.
+            modified_at = os.fstat(file.fileno()).st_mtime
+            is_idle = self.is_gz or time.time() - modified_at >= idle_s
+        end = data.rfind(b"\n") + 1
+        lines = [line + b"\n" for line in data[:end].split(b"\n")[:-1]]
+        if is_end and is_idle and end < len(data):
+            lines.append(data[end:] + b"\n")
+            end = len(data)
+        self.changed_hour = f"{datetime.fromtimestamp(modified_at, UTC):dt=%Y-%m-%d/hour=%H}"
+        self._advance(tail, data[:end])
+        self.stamp = stamp if self.is_gz and is_end else ""
+        return lines
+
+    def _advance(self, tail: bytes, data: bytes) -> None:
+        """Move the offset over `data`, which follows the bytes `tail` of the file."""
+        if self.offset <= HEAD_BYTES:  # then `tail` is all that was read so far
+            head = (tail + data)[:HEAD_BYTES]
+            self.head, self.head_length = digest_of(head), len(head)
+        self.crc = zlib.crc32(data, self.crc or 0)
+        self.offset += len(data)
+        self.tail = digest_of((tail + data)[-HEAD_BYTES:]) if self.offset else ""
 
 
-def _follow_rename(source: Source) -> bool:
-    """Find a followed file under a name that no pattern matches, in its folder: it may still have lines to read."""
-    folder = Path(source.path).parent
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return False
-    for entry in entries:
-        if entry.inode() == source.inode and entry.is_file() and not entry.name.endswith(".gz"):
-            candidate = _source_at(entry.path)
-            is_same_file = (candidate.device, candidate.inode) == (source.device, source.inode)
-            if is_same_file and _is_continued(candidate, source):
-                source.path = entry.path
-                return True
-    return False
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
-def _is_rotated(candidate: Source, source: Source) -> bool:
-    """Whether a file is a rotated copy: access.log.1, access.log-20260107, access.log.2.gz …, with the same head."""
-    path, original = Path(candidate.path), Path(source.path)
-    stem = original.name.removesuffix(".gz").rstrip("0123456789").rstrip(".-_")
-    is_beside = path.parent == original.parent
-    return is_beside and bool(stem) and path.name.startswith(stem) and candidate.begins_as(source)
+def crc_of(file: IO[bytes], length: int) -> int | None:
+    """CRC-32 of the first `length` bytes; None when there are fewer. Raises READ_ERRORS."""
+    # A CRC goes on from where it was, so that it is stored as one number; SHA-256 would have to be computed anew from
+    # the first byte after each start. Collisions don't count: only files with the same head are compared by it.
+    file.seek(0)
+    crc, remaining = 0, length
+    while remaining:
+        block = file.read(min(BLOCK_BYTES, remaining))
+        if not block:
+            return None
+        crc, remaining = zlib.crc32(block, crc), remaining - len(block)
+    return crc
 
 
-def _hash_head(source: Source, length: int) -> str:
-    """SHA-256 of the first `length` bytes; empty when there are fewer, or none can be read."""
-    try:
-        with source.open() as file:
-            data = file.read(length)
-    except MovedError:
-        raise
-    except (OSError, EOFError):  # no permission, or a .gz still being written
-        return ""
-    return hashlib.sha256(data).hexdigest() if len(data) == length else ""
+def stamp_of(file: IO[bytes]) -> str:
+    """Size and time of change: when both are the same, so is the content."""
+    status = os.fstat(file.fileno())
+    return f"{status.st_size}-{status.st_mtime_ns}"

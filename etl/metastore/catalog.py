@@ -3,7 +3,7 @@
 `spark.catalog` takes three times as long, and every stage asks for each of its tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -26,11 +26,22 @@ def column_names(spark: SparkSession, table: str) -> list[str] | None:
     return list(catalog.getTable("default", table).dataSchema().fieldNames())
 
 
-def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield each partition of a table as ({partition column: value}, folder); one call to the metastore for all."""
+def partition_locations(
+    spark: SparkSession, table: str, values: Mapping[str, str] | None = None
+) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield each partition of a table as ({partition column: value}, folder); one call to the metastore for all.
+
+    Args:
+        spark: the session.
+        table: of the default database.
+        values: partition column -> value: only the partitions with these.
+    """
     jvm = compat.jvm_of(spark)
     collections = _collections(spark)
-    partitions = compat.external_catalog(spark).listPartitions("default", table, jvm.scala.Option.empty())
+    spec = jvm.scala.Option.empty()
+    if values is not None:
+        spec = jvm.scala.Option.apply(jvm.org.apache.spark.api.python.PythonUtils.toScalaMap(dict(values)))
+    partitions = compat.external_catalog(spark).listPartitions("default", table, spec)
     for partition in collections.asJava(partitions):
         values = {str(key): str(value) for key, value in collections.asJava(partition.spec()).items()}
         # Through Hadoop's Path, because a URI writes a space as %20.

@@ -23,8 +23,12 @@ def hive_options(config: Config) -> dict[str, str]:
     """
     settings = config.get(MetastoreSettings)
     if settings.url is None:
-        # create=true: Derby and Hive make database and schema at the first use, which one process can do safely.
-        return {f"{_JDO}URL": f"jdbc:derby:;databaseName={config.get(Paths).metastore / 'db'};create=true"}
+        return {
+            # create=true: Derby and Hive make database and schema at the first use, which one process can do safely.
+            f"{_JDO}URL": f"jdbc:derby:;databaseName={config.get(Paths).metastore / 'db'};create=true",
+            # Nobody else is there to wait for: ten attempts on a full disk take minutes.
+            "hive.hmshandler.retry.attempts": "1",
+        }
     if not any("postgresql" in jar for jar in config.get(SparkSettings).installed_jdbc_jars):
         raise UserError(
             "metastore.url is PostgreSQL and its JDBC driver is not installed: install libpostgresql-jdbc-java, "
@@ -43,6 +47,38 @@ def hive_options(config: Config) -> dict[str, str]:
     if settings.password is not None:
         options[f"{_JDO}Password"] = settings.password.get_secret_value()
     return options
+
+
+def open_embedded(jvm: Any, config: Config) -> None:
+    """Open the embedded metastore once, by itself: Hive would try again for three minutes, and then print its stacks.
+
+    Raises:
+        UserError: Derby can't create or open it: a full disk, no permission, a damaged file.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    folder = config.get(Paths).metastore
+    try:
+        driver = jvm.org.apache.derby.iapi.jdbc.AutoloadedDriver()
+        connection = driver.connect(hive_options(config)[f"{_JDO}URL"], jvm.java.util.Properties())
+        is_read_only = connection.isReadOnly()
+        connection.close()
+    except Py4JJavaError as error:
+        raise UserError(
+            f"can't open the embedded metastore in {folder}: {_root_message(error.java_exception)}"
+        ) from None
+    if is_read_only:
+        # What Derby does about a database that it can't write its log to.
+        raise UserError(f"can't write to the embedded metastore in {folder}: its disk is full, or it is read-only")
+
+
+def _root_message(error: Any) -> str:
+    """The innermost message: Derby's first one only says that there is another."""
+    while (following := error.getNextException()) is not None:
+        error = following
+    while error.getCause() is not None:
+        error = error.getCause()
+    return str(error.getMessage() or error.toString()).splitlines()[0]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,13 +21,14 @@ from conf import UserError
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+MESSAGE_S = 30.0  # between two messages while waiting
 
 
 class MetastoreLock:
     """The lock of an embedded metastore's folder.
 
     The kernel frees the file lock when its process ends, however it ends. `lock.json` beside it says who holds it:
-    pid and command for messages, and the JVM's pid, which later processes wait for.
+    pid, command and time for messages, and the JVM's pid, which later processes wait for.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,6 +50,7 @@ class MetastoreLock:
         lock = FileLock(self._folder / "lock")
         self._acquire(lock, wait_s)
         try:
+            self._holder_file.write_text("", encoding="utf-8")  # that of a killed process
             self.record_jvm(None)  # none has started yet
             yield
         finally:
@@ -59,12 +62,14 @@ class MetastoreLock:
     def record_jvm(self, pid: int | None) -> None:
         """Record this process as the holder, and the JVM that has Derby open, for processes that come after a kill."""
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
-        holder = {"pid": os.getpid(), "jvm": pid, "command": command}
+        # UTC: the process that waits may have another zone.
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "jvm": pid, "command": command, "since": self._holder().get("since") or since}
         self._holder_file.write_text(json.dumps(holder), encoding="utf-8")
 
     def _acquire(self, lock: FileLock, wait_s: float) -> None:
-        deadline = time.monotonic() + wait_s
-        is_announced = False
+        started = time.monotonic()
+        deadline, next_message = started + wait_s, started
         # By hand, not by filelock's own timeout: the JVM of the last holder is waited for as well.
         while not self._try_acquire(lock):
             if time.monotonic() >= deadline:
@@ -73,9 +78,15 @@ class MetastoreLock:
                     f"the embedded metastore in {self._folder} is in use by {self._holder_text()}; waited {wait_s:g} s "
                     "(metastore.lock_wait_s). Wait for it, or end it"
                 )
-            if not is_announced:
-                log.info("waiting for the embedded metastore: in use by %s", self._holder_text())
-                is_announced = True
+            if time.monotonic() >= next_message:
+                waited = time.monotonic() - started
+                log.info(
+                    "waiting for the embedded metastore (%.0f of at most %g s): in use by %s",
+                    waited,
+                    wait_s,
+                    self._holder_text(),
+                )
+                next_message += MESSAGE_S
             time.sleep(POLL_S)
 
     def _try_acquire(self, lock: FileLock) -> bool:
@@ -89,7 +100,8 @@ class MetastoreLock:
 
     def _holder_text(self) -> str:
         holder = self._holder()
-        return f"process {holder.get('pid', '?')} ({holder.get('command', 'unknown')})"
+        since = f" since {holder['since']}" if "since" in holder else ""
+        return f"process {holder.get('pid', '?')} ({holder.get('command', 'unknown')}){since}"
 
     def _holder(self) -> dict[str, object]:
         try:

@@ -1,6 +1,7 @@
 """Run folders of training, ranking and tuning -> warehouse tables, each run exactly once: `millrace etl results`."""
 
 import json
+import logging
 from collections.abc import Iterable
 from datetime import date, datetime
 from functools import reduce
@@ -10,15 +11,28 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, file_url
-from conf.runs import INPUTS, PREDICTIONS, PROMOTED, RECOMMENDATIONS, finished_runs, promotion_status, read_jsonl
+from conf import Config, Paths, UserError, file_url
+from conf.runs import (
+    INPUTS,
+    PREDICTIONS,
+    PROMOTED,
+    RECOMMENDATIONS,
+    finished_runs,
+    promotion_status,
+    read_json,
+    read_jsonl,
+)
 from etl.stage import stage_run
 from etl.table import Table
 from etl.tables import ads, dim
 from etl.warehouse.store import Warehouse
 
+log = logging.getLogger(__name__)
+
 # Source tables whose partitions are the days of a model's data.
 FACTS = ("dwd_impression", "dwd_interaction")
+
+ROW_FILES = ("metrics.jsonl", "trials.jsonl", "best.jsonl", INPUTS)
 
 RunRecord = dict[str, Any]  # a run.json, with its `folder`
 
@@ -36,7 +50,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
         How many finished runs there are, and how many rows were written.
     """
     warehouse, runs_folder = Warehouse(spark, config), config.get(Paths).runs
-    records = finished_runs(runs_folder)
+    records = [record for record in finished_runs(runs_folder) if _is_whole(record)]
     statuses = promotion_status(runs_folder)
     total = 0
     for dt in sorted({record["dt"] for record in records}):
@@ -53,6 +67,17 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             counts[day].rows_in = counts[day].rows_out = written
         total += written
     return {"runs": len(records), "rows_out": total}
+
+
+def _is_whole(record: RunRecord) -> bool:
+    """Whether a run's files can be read: a damaged one is named in the log, and does not keep the other runs out."""
+    try:
+        for name in ROW_FILES:
+            read_jsonl(record["folder"] / name)
+    except UserError as error:
+        log.warning("run %s is left out: %s", record["run_id"], error)
+        return False
+    return True
 
 
 def _add_rows(warehouse: Warehouse, table: Table, day: date, rows: list[dict[str, Any]]) -> int:
@@ -177,6 +202,6 @@ def _publish_lists(warehouse: Warehouse, runs_folder: Path, day: date) -> int:
     promotion = runs_folder / PROMOTED / f"{day}.json"
     if not promotion.exists():
         return 0
-    file = runs_folder / json.loads(promotion.read_text())["recommend"] / RECOMMENDATIONS
+    file = runs_folder / read_json(promotion, "recommend")["recommend"] / RECOMMENDATIONS
     lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
     return warehouse.write(ads.recommendation, lists, [day])[day]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyspark
 
 from conf import UserError
+from conf.processes import utf8_locale
 from etl.relational.settings import derby_url
 from etl.session import require_java
 from etl.simulator.world import AGE_GROUPS, CITIES, GENDERS, TOPICS, World
@@ -49,7 +50,8 @@ def fill_database(world: World, folder: Path) -> None:
     script.write_text(
         f"CONNECT '{derby_url(staged)};create=true';\n"
         + SCHEMA.format(users=work / "users.csv", items=work / "items.csv")
-        + "DISCONNECT;\nEXIT;\n"
+        + "DISCONNECT;\nEXIT;\n",
+        encoding="utf-8",
     )
     _run_ij(script, work)
     shutil.rmtree(folder, ignore_errors=True)
@@ -61,8 +63,9 @@ def _run_ij(script: Path, work: Path) -> None:
     jars = (Path(pyspark.__file__).parent / "jars").glob("derby*.jar")
     log_file = f"-Dderby.stream.error.file={work / 'derby.log'}"  # else derby.log lands in the current folder
     class_path = ":".join(str(jar) for jar in jars)
-    command = ["java", log_file, "-cp", class_path, "org.apache.derby.tools.ij", str(script)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=IJ_TIMEOUT_S, check=False)
+    command = ["java", "-Dfile.encoding=UTF-8", log_file, "-cp", class_path, "org.apache.derby.tools.ij", str(script)]
+    with utf8_locale():
+        process = subprocess.run(command, capture_output=True, text=True, timeout=IJ_TIMEOUT_S, check=False)
     # ij ends with 0 even where a statement failed: its output has to be read.
     errors = [line for line in process.stdout.splitlines() if line.startswith("ERROR")]
     if process.returncode or errors:

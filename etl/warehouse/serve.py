@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from conf import Config, Paths, UserError
-from conf.processes import free_port, stop_process
+from conf.processes import free_port, stop_process, utf8_locale
 from conf.stopping import stop_signals
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
@@ -68,7 +68,8 @@ def running_server(config: Config) -> Iterator[tuple[subprocess.Popen[bytes], in
                 schema.require_schema(jvm, config)
         file = stack.enter_context(options_file(options))
         # In a session of its own: Ctrl-C reaches this process alone, which then stops the server in order.
-        process = subprocess.Popen(_command(file, hive), stdout=sys.stderr, start_new_session=True)
+        with utf8_locale():
+            process = subprocess.Popen(_command(file, hive), stdout=sys.stderr, start_new_session=True)
         stack.callback(stop_process, process)
         if lock is not None:
             # spark-submit's shell replaces itself by Java (exec): the pid is the JVM's.

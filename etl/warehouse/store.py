@@ -18,6 +18,8 @@ from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
 
+_REPLACED = ".replaced"
+
 
 class Warehouse:
     """Tables of one installation, through one Spark session."""
@@ -167,9 +169,12 @@ class Warehouse:
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
+        replaced: set[str] = set()
         # One metastore call per table: tables that share files may differ for a moment, each is whole.
         for reader in (table, *sharing_files(table)):
-            self._swap_partitions(reader, folder, list(values))
+            replaced |= self._swap_partitions(reader, folder, list(values))
+        for location in replaced:
+            self.note_replaced(location.rsplit("/", 1)[0])
         return {values[value]: count for value, count in counts.items()}
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
@@ -197,9 +202,28 @@ class Warehouse:
         partitions = self.partitions(table)
         return check_rows(table, self.read(table), partitions, self._select)
 
-    def _swap_partitions(self, table: Table, folder: str, values: list[str]) -> None:
-        """Point the partitions at the folders of a run: readers that have planned already go on with the old files."""
+    def note_replaced(self, folder: str) -> None:
+        """Note the time in a run's folder that was replaced: from then on `vacuum` counts its age."""
+        # A file's time, which every file system has; with a dot, so that no reader takes it for data.
+        self.files.touch(f"{folder}/{_REPLACED}")
+
+    def replaced_at(self, folder: str) -> float | None:
+        """When `note_replaced` was called for a run's folder last, in seconds since the epoch; None when never."""
+        marks = [child.modified_at for child in self.files.list_folder(folder) if child.name == _REPLACED]
+        return marks[0] if marks else None
+
+    def _swap_partitions(self, table: Table, folder: str, values: list[str]) -> set[str]:
+        """Point the partitions at the folders of a run: readers that have planned already go on with the old files.
+
+        Returns the folders of the partitions that were there before.
+        """
         existing = set(self.partitions(table))
+        replaced = {
+            comparable_url(url)
+            for value in values
+            if value in existing
+            for _, url in catalog.partition_locations(self.spark, table.name, {table.partition: value})
+        }
         added = []
         for value in values:
             location = f"{folder}/{table.partition}={value}"
@@ -214,6 +238,7 @@ class Warehouse:
             self.spark.sql(f"ALTER TABLE {table.name} ADD {' '.join(added)}")
         # This session may have the old partitions' files in its cache.
         self.spark.catalog.refreshTable(table.name)
+        return replaced
 
 
 def sharing_files(table: Table) -> list[Table]:

@@ -9,8 +9,8 @@ from etl.warehouse.store import Warehouse, comparable_url, sharing_files
 def vacuum(warehouse: Warehouse, table: Table, *, older_than_s: float) -> int:
     """Delete run folders of a table that no partition points at; returns how many.
 
-    Folders younger than `older_than_s` seconds stay: queries that have planned still read them, and writers have not
-    swapped them in yet.
+    Folders stay for `older_than_s` seconds after they were replaced: queries that have planned still read them. For one
+    that nobody has noted, left by a kill or not swapped in yet, this time begins with the first vacuum that meets it.
     """
     # ops_run has plain partition folders, to which each run adds a file; they are never replaced.
     run_folders = [
@@ -26,9 +26,13 @@ def vacuum(warehouse: Warehouse, table: Table, *, older_than_s: float) -> int:
     }
     num_deleted = 0
     for folder in run_folders:
-        is_in_use = any(location.startswith(comparable_url(folder.url) + "/") for location in locations)
-        is_young = time.time() - folder.modified_at < older_than_s
-        if not is_in_use and not is_young:
+        if any(location.startswith(comparable_url(folder.url) + "/") for location in locations):
+            continue
+        replaced_at = warehouse.replaced_at(folder.url)
+        if replaced_at is None:
+            warehouse.note_replaced(folder.url)
+            replaced_at = time.time()
+        if time.time() - replaced_at >= older_than_s:
             warehouse.files.delete(folder.url)
             num_deleted += 1
     return num_deleted

@@ -6,7 +6,18 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.runs import DONE, INPUTS, PROMOTED, finished_runs, promoted_runs, promotion_status, read_jsonl
+from conf.runs import (
+    DONE,
+    INPUTS,
+    PROMOTED,
+    RUN_KEYS,
+    finished_runs,
+    promoted_runs,
+    promotion_status,
+    promotions,
+    read_json,
+    read_jsonl,
+)
 
 
 def list_runs(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
@@ -48,7 +59,7 @@ def describe_run(config: Config, run_id: str) -> dict[str, Any]:
     metrics = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] in ("valid", "test", "holdout")]
     inputs = [_trace_input(config, row, {run_id}) for row in read_jsonl(folder / INPUTS)]
     return {
-        **json.loads(path.read_text(encoding="utf-8")),
+        **read_json(path, *RUN_KEYS),
         "part": promotion_status(config.get(Paths).runs).get(run_id, ""),
         "settings": str(folder / "settings.yaml"),
         "metrics": [{key: row[key] for key in ("model", "split", "metric", "k", "value")} for row in metrics],
@@ -80,11 +91,10 @@ def rollback(config: Config, day: date) -> dict[str, Any]:
     path = folder / f"{day}.json"
     if not path.exists():
         raise UserError(f"nothing was promoted for {day}")
-    promotion = json.loads(path.read_text(encoding="utf-8"))
-    earlier = [other for other in sorted(folder.glob("*.json")) if other.stem < day.isoformat()]
-    promotions = [json.loads(other.read_text(encoding="utf-8")) for other in reversed(earlier)]
+    promotion = read_json(path)
+    earlier = [other for other_day, other in promotions(folder.parent) if other_day < day]
     # Days may have been promoted with the same runs, by an earlier rollback: these are no way back.
-    previous = next((other for other in promotions if promoted_runs(other) != promoted_runs(promotion)), None)
+    previous = next((other for other in earlier if promoted_runs(other) != promoted_runs(promotion)), None)
     if previous is None:
         raise UserError(f"nothing was promoted before {day}: there is nothing to go back to")
     champions = promoted_runs(previous)

@@ -1,6 +1,5 @@
 """The promoted list of one user, from its run folder, without Spark: `millrace recsys recommend u42`."""
 
-import json
 import logging
 from datetime import date
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER
+from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER, read_json
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def recommend(config: Config, user: str, day: date | None = None) -> list[dict[s
     promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
         raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
-    run = folder / json.loads(promoted[-1].read_text())["recommend"]
+    run = folder / read_json(promoted[-1], "recommend")["recommend"]
     # The filter skips row groups: the file is sorted by user.
     rows = pq.read_table(run / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
     if rows:

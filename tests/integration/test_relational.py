@@ -313,4 +313,4 @@ def test_text_files_are_delimited_and_escaped(
         assert exports.run(spark, config, ["pv"], day)["rows_out"] == 2
     files = (tmp_path / "out/dt=2026-05-05").glob("part-*")
     assert sorted(line for file in files for line in file.read_text().splitlines()) == sorted(lines)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dt=2026-05-05"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["dt=2026-05-05"]

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from conf import Config, UserError
 from etl.stage import RowCounts, stage_run
 from etl.table import InRange, OneOf, Table, columns
 from etl.tables import ops
+from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import QualityError
 from etl.warehouse.query import query, rows_of
 from etl.warehouse.store import Warehouse
@@ -97,6 +100,85 @@ def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark:
     assert vacuum(warehouse, table, older_than_s=0) == 2
     spark.catalog.refreshTable(table.name)
     assert content(warehouse, table) == [(3, "x", "2026-02-01")]
+
+
+def test_vacuum_counts_from_the_replacement_and_not_from_the_writing(warehouse: Warehouse, spark: SparkSession) -> None:
+    """A query that has planned before a folder was replaced reads it for as long as was given to vacuum."""
+    table = table_of("ads_vacuum_age")
+    warehouse.write(table, rows(spark, [(1, "x", "2026-02-01")]), DAYS[:1])
+    (old,) = Path(warehouse.root.removeprefix("file://"), table.name).glob("run-*")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(old, (two_days_ago, two_days_ago))
+    planned = spark.read.parquet(f"file://{old}/dt=2026-02-01")  # lists the files now, and reads them later
+    warehouse.write(table, rows(spark, [(2, "x", "2026-02-01")]), DAYS[:1])
+    os.utime(old, (two_days_ago, two_days_ago))
+    assert vacuum(warehouse, table, older_than_s=86400) == 0
+    assert [row["a"] for row in planned.collect()] == [1]
+    os.utime(old / ".replaced", (two_days_ago, two_days_ago))
+    assert vacuum(warehouse, table, older_than_s=86400) == 1
+    assert not old.exists()
+    assert content(warehouse, table) == [(2, "x", "2026-02-01")]
+
+
+def test_vacuum_gives_a_folder_that_nobody_noted_its_time_from_the_first_look(
+    warehouse: Warehouse, spark: SparkSession
+) -> None:
+    """A kill between swap and note leaves such a folder, and a slow writer's is not swapped in yet."""
+    table = table_of("ads_vacuum_kill")
+    warehouse.write(table, rows(spark, [(1, "x", "2026-02-01")]), DAYS[:1])
+    stray = Path(warehouse.root.removeprefix("file://"), table.name, "run-20200101T000000-aaaaaa")
+    stray.mkdir()
+    os.utime(stray, (0, 0))
+    assert vacuum(warehouse, table, older_than_s=3600) == 0
+    os.utime(stray / ".replaced", (0, 0))
+    assert vacuum(warehouse, table, older_than_s=3600) == 1
+    assert not stray.exists()
+
+
+def test_readers_of_an_exported_folder_always_find_one(spark: SparkSession, tmp_path: Path) -> None:
+    files, folder, looks, is_over = WarehouseFiles(spark), tmp_path / "dt=2026-02-01", [0, 0], threading.Event()
+
+    def write(number: int) -> Callable[[str], object]:
+        def fill(url: str) -> None:
+            fresh = Path(url.removeprefix("file://"))
+            fresh.mkdir()
+            (fresh / "part-0.csv").write_text(str(number))
+
+        return fill
+
+    def look() -> None:
+        while not is_over.is_set():
+            looks[0] += 1
+            looks[1] += not folder.exists() or not list(folder.iterdir())
+
+    files.replace_folder(f"file://{folder}", write(0))
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(1, 60):
+        files.replace_folder(f"file://{folder}", write(number))
+        looked = looks[0]
+        while looks[0] < looked + 2:  # a look is over before the next export, as it takes Spark a second
+            pass
+    is_over.set()
+    reader.join()
+    assert looks[1] == 0
+    assert (folder / "part-0.csv").read_text() == "59"
+    assert (tmp_path / f".{folder.name}.old/part-0.csv").read_text() == "58"  # for who has opened it
+
+
+def test_an_export_that_fails_after_a_kill_leaves_the_last_good_one(spark: SparkSession, tmp_path: Path) -> None:
+    """Where two folders can't be exchanged, a kill between two renames leaves the last good one as `.NAME.old`."""
+    left = tmp_path / ".dt=1.old"
+    left.mkdir()
+    (left / "part-0.csv").write_text("good")
+
+    def fail(url: str) -> None:
+        Path(url.removeprefix("file://")).mkdir()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        WarehouseFiles(spark).replace_folder(f"file://{tmp_path}/dt=1", fail)
+    assert (tmp_path / "dt=1/part-0.csv").read_text() == "good"
 
 
 def test_a_stage_leaves_its_counts_in_ops_run_whether_it_ends_well_or_not(warehouse: Warehouse) -> None:

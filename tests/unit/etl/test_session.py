@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, Millrace
 
 from conf import UserError
+from etl.metastore import lock
 from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
 
@@ -51,7 +52,10 @@ def holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
 def test_a_second_process_is_told_who_holds_the_metastore(tmp_path: Path) -> None:
     process = holder(tmp_path, 60)
     try:
-        with pytest.raises(UserError, match=f"in use by process {process.pid}"), MetastoreLock(tmp_path).hold(0.3):
+        with (
+            pytest.raises(UserError, match=rf"in use by process {process.pid} \(.*\) since 20.*\+00:00; waited 0.3 s"),
+            MetastoreLock(tmp_path).hold(0.3),
+        ):
             pass
     finally:
         process.kill()
@@ -62,6 +66,23 @@ def test_a_waiting_process_gets_the_metastore_when_it_is_free(tmp_path: Path) ->
     process = holder(tmp_path, 0.5)
     with MetastoreLock(tmp_path).hold(30):
         assert process.wait(timeout=10) == 0
+
+
+def test_who_waits_is_told_again_and_again_for_whom_and_since_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "MESSAGE_S", 0.3)
+    process = holder(tmp_path, 60)
+    try:
+        with caplog.at_level("INFO"), pytest.raises(UserError), MetastoreLock(tmp_path).hold(1):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) >= 3
+    assert all(f"of at most 1 s): in use by process {process.pid} (" in message for message in messages)
+    assert all(") since 20" in message for message in messages)
 
 
 def test_the_lock_of_a_killed_process_is_free_when_its_jvm_is_gone(tmp_path: Path) -> None:
@@ -86,3 +107,18 @@ def test_a_jvm_that_outlives_its_process_is_waited_for(tmp_path: Path) -> None:
         jvm.wait()
     with MetastoreLock(tmp_path).hold(5):
         pass
+
+
+@pytest.mark.timeout(120)
+def test_a_metastore_that_cannot_be_opened_is_one_line_within_seconds(tmp_path: Path, millrace: Millrace) -> None:
+    """Hive would try for three minutes, and then print its stacks. A folder in the way stands in for a full disk."""
+    (millrace.home / "metastore/db").mkdir(parents=True)
+    (millrace.home / "metastore/db/file").write_text("no database")
+    started = time.monotonic()
+    done = millrace("warehouse", "check", "dim_user")
+    assert time.monotonic() - started < 60
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"millrace: can't open the embedded metastore in {millrace.home}/metastore: Directory ")
+    assert "Caused by" not in done.stderr
