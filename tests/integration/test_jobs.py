@@ -42,7 +42,7 @@ def land(config: Config, day: date, lines: list[str]) -> None:
 
 def test_events_are_cleaned_joined_and_accounted_for(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
     shown = event(1, "impression", "2026-03-02T10:00:00Z", position=1, impression_id="e1", request_id="r1")
-    late = event(9, "click", "2026-03-02T23:59:59Z", impression_id="e2")
+    late = event(9, "click", "2026-03-02T23:59:59Z", impression_id="e2", item_id="i2")
     land(
         config,
         DAY,
