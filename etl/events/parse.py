@@ -4,7 +4,6 @@ Spark's `from_json` stops reading after the first value, takes the last of two e
 text. The rules are in docs/data-in-and-out.md.
 """
 
-import string
 from collections.abc import Collection
 from datetime import date
 from uuid import uuid4
@@ -13,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.events.settings import EventSettings
-from etl.sources.lines import landing_day
+from etl.sources.lines import NUMBER, WHITESPACE, landing_day, local_day
 
 ACTIONS = ("click", "like", "purchase")
 IDS = ("event_id", "user_id", "item_id", "request_id", "impression_id")
@@ -28,10 +27,8 @@ STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 # RFC 3339, and +0100. Without a zone, a time may be any hour of two days.
 LOCAL_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?"
 TIME = LOCAL_TIME + r"(Z|[+-]\d{2}:?\d{2})$"
-NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"  # Java's own parser reads 1d and 0x1p3 as well
 # What `from_json` makes of a value that is neither text nor an integer; text that looks like it is rare.
 LOOKS_UNTYPED = r"(?s)^(true|false|[{\[\"].*|-?\d+[.eE].*)$"
-WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 
 
 def parse(lines: DataFrame, settings: EventSettings, zone: str, landed_days: Collection[date]) -> DataFrame:
@@ -74,7 +71,7 @@ def parse(lines: DataFrame, settings: EventSettings, zone: str, landed_days: Col
                 "line_hash": F.xxhash64("line"),
             }
         )
-        .withColumn("dt", F.date_format(F.from_utc_timestamp("happened_at", zone), "yyyy-MM-dd"))
+        .withColumn("dt", local_day("happened_at", zone))
     )
     reason = F.coalesce(_line_fault(settings), _field_fault(), _day_fault(settings, landed_days))
     return parsed.withColumn("reason", reason).drop("elements", "keys", "event", "ts", "position_text", "value_text")
