@@ -15,6 +15,7 @@ from etl.events.parse import parse
 from etl.events.settings import EventSettings
 from etl.tables import ads, dwd, ods
 from etl.warehouse.store import Warehouse
+from features.dataset.examples import from_impressions
 
 DAY = timedelta(days=1)
 Event = dict[str, Any]
@@ -321,3 +322,6 @@ def test_days_are_those_of_the_declared_zone(spark: SparkSession, config: Config
         events.run(spark, local, [loaded])
     assert sorted(clicked(warehouse, day)) == ["z1", "z2", "z3", "z4"]
     assert sorted(clicked(warehouse, day - DAY)) == ["z0"]
+    # So do the training rows, and with them every count of the days before.
+    examples = from_impressions(warehouse.read(dwd.impression, [day])).select("day", "example_id").collect()
+    assert {(row["day"], row["example_id"]) for row in examples} == {(day, f"z{n}") for n in (1, 2, 3, 4)}
