@@ -27,6 +27,7 @@ ENV_PREFIX = "MILLRACE__"  # double underscores, because keys contain single one
 # section -> "module:class". By name, so that conf stays below the packages that own the classes.
 SECTIONS = {
     "paths": "conf.paths:Paths",
+    "site": "etl.settings:SiteSettings",
     "spark": "etl.settings:SparkSettings",
     "metastore": "etl.metastore.settings:MetastoreSettings",
     "serve": "etl.warehouse.settings:ServeSettings",

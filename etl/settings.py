@@ -1,11 +1,29 @@
-"""How Spark is started."""
+"""What all of the warehouse's jobs share: the site's clock, and how Spark is started."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
+from zoneinfo import available_timezones
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from conf import Settings
+
+
+class SiteSettings(Settings):
+    """What is true of the site as a whole."""
+
+    section: ClassVar[str] = "site"
+
+    timezone: str | None = None
+    """Time zone of the days, as Europe/Berlin. Without it, days of events are UTC's and days of a web log are those
+    written in it. Load all days again after a change."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
+            raise ValueError(f"no time zone {name!r}: write it as Europe/Berlin")
+        return name
 
 
 class SparkSettings(Settings):

@@ -1,171 +1,171 @@
 """Events of the site: JSON lines -> dwd_impression, dwd_interaction, ads_ctr_daily; bad lines to ods_quarantine.
 
-An event belongs to the day of its own timestamp. Some reach the log only after midnight, so a day is computed from its
-own landing folder and the next one's; loading a day therefore also loads the day before again, when that has landed.
+An event belongs to the day of its own timestamp, whichever folder it has landed in. Loading a folder makes every day
+again that it has events of, so that the tables are the same in whatever order, and however often, days are loaded.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths
+from etl.events import facts
+from etl.events.days import DAY, LoadPlan, isoformat
+from etl.events.parse import parse
 from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
-from etl.sources.lines import corrupt_file_error, landed_files, landing_day, read_lines, require_files
+from etl.settings import SiteSettings
+from etl.sources.lines import corrupt_file_error, landed_files, read_lines, require_files
 from etl.stage import RowCounts, stage_run, total_counts
-from etl.tables import ads, dwd
+from etl.tables import ads, dwd, ops
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 
-FIELDS = (
-    "event_id string, type string, ts string, user_id string, item_id string, request_id string, "
-    "impression_id string, position int, device string, value double, features map<string,double>"
-)
-REQUIRED = ("event_id", "type", "ts", "user_id", "item_id")
-ACTIONS = ("click", "like", "purchase")
-DAY = timedelta(days=1)
+# Day of the folder, day of the event (None for a refused line that has none), reason -> lines.
+LineCounts = dict[tuple[date, date | None, str | None], int]
 
 
 def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, int]:
-    """Load the days' events from the landing zone, and the day before them again, for its late events.
+    """Load the days' events from the landing zone, and other days again that these have events of.
 
     Args:
         spark: the session.
-        config: `events.*`, and the landing zone.
+        config: `events.*`, `site.timezone`, and the landing zone.
         days: days that follow one another.
 
     Returns:
-        Row counts, summed over all days that were loaded.
+        Row counts, summed over all days that were written.
 
     Raises:
         UserError: if nothing has landed for the first day, or a file is corrupt.
     """
-    paths, settings = config.get(Paths), config.get(EventSettings)
-    warehouse = Warehouse(spark, config)
-    folder = paths.landing("events", days[0])
-    day_before = days[0] - DAY
-    loaded = [day_before, *days] if landed_files(paths.landing("events", day_before)) else list(days)
-    with stage_run(warehouse, "events", loaded) as counts:
+    warehouse, folder = Warehouse(spark, config), config.get(Paths).landing("events", days[0])
+    with stage_run(warehouse, "events", days) as counts:
         require_files(landed_files(folder), folder, days)
-        # And the folder after the last day: it has that day's late events.
-        files = [file for day in [*loaded, loaded[-1] + DAY] for file in landed_files(paths.landing("events", day))]
         try:
-            _load(warehouse, read_lines(spark, files), loaded, settings.max_line_bytes, counts)
+            _load(warehouse, config, days, counts)
         except SPARK_ERRORS as error:
             raise corrupt_file_error(error) or error from None
     return total_counts(counts)
 
 
-def _load(
-    warehouse: Warehouse, lines: DataFrame, days: list[date], max_bytes: int, counts: dict[date, RowCounts]
+def _load(warehouse: Warehouse, config: Config, days: Sequence[date], counts: dict[date, RowCounts]) -> None:
+    plan = LoadPlan(warehouse, config, days, config.get(EventSettings).late_days)
+    while True:
+        lines = read_lines(warehouse.spark, plan.files())
+        # Read by the counts, impressions, actions and quarantine.
+        parsed = _parse(lines, config, plan).persist()
+        try:
+            line_counts = _count_lines(parsed)
+            event_days = _other_days(line_counts, days)
+            # Late events are rare: only for those of other days than the day before is anything read twice.
+            if plan.extend(event_days, _clicked_days(parsed, days, event_days)):
+                continue
+            if plan.is_news(event_days):
+                _write_event_days(warehouse, event_days, days)
+            _write(warehouse, lines, parsed, plan, line_counts, counts)
+            return
+        finally:
+            parsed.unpersist()
+
+
+def _parse(lines: DataFrame, config: Config, plan: LoadPlan) -> DataFrame:
+    zone = config.get(SiteSettings).timezone or "UTC"
+    return parse(lines, config.get(EventSettings), zone, plan.landed_days())
+
+
+def _count_lines(parsed: DataFrame) -> LineCounts:
+    rows = parsed.groupBy("folder_dt", "dt", "reason").count().collect()
+    counts: LineCounts = defaultdict(int)
+    for row in rows:
+        # A refused line may have any date, and only `day_not_landed` says that the date is plausible.
+        has_day = row["reason"] in (None, "day_not_landed")
+        day = date.fromisoformat(row["dt"]) if has_day else None
+        counts[date.fromisoformat(row["folder_dt"]), day, row["reason"]] += row["count"]
+    return counts
+
+
+def _other_days(line_counts: LineCounts, days: Sequence[date]) -> dict[date, dict[date, int]]:
+    """For each of the folders, the other days that it has events of, with how many."""
+    others: dict[date, dict[date, int]] = {day: {} for day in days}
+    for (folder, day, _), count in line_counts.items():
+        if folder in others and day is not None and day != folder:
+            others[folder][day] = others[folder].get(day, 0) + count
+    return others
+
+
+def _clicked_days(parsed: DataFrame, days: Sequence[date], event_days: dict[date, dict[date, int]]) -> list[date]:
+    """The days before the late events' own, of whose impressions these are clicks."""
+    if not any(event_days.values()):
+        return []
+    valid = parsed.where("reason is null")
+    is_late_click = F.col("folder_dt").isin(isoformat(days)) & (F.col("dt") < F.col("folder_dt"))
+    clicks = valid.where(is_late_click & (F.col("type") == "click")).select("impression_id", F.col("dt").alias("at"))
+    shown = valid.where("type = 'impression'").select(F.col("event_id").alias("impression_id"), "dt")
+    # Clicks late over midnight are few.
+    clicked = shown.join(F.broadcast(clicks.distinct()), on="impression_id", how="inner")
+    return [date.fromisoformat(row["dt"]) for row in clicked.where("dt < at").select("dt").distinct().collect()]
+
+
+def _write_event_days(warehouse: Warehouse, event_days: dict[date, dict[date, int]], days: Sequence[date]) -> None:
+    # Before the tables: after a kill in between, whichever of the days is loaded next has the events.
+    rows = [
+        (day.isoformat(), count, folder.isoformat())
+        for folder, others in event_days.items()
+        for day, count in others.items()
+    ]
+    frame = warehouse.spark.createDataFrame(rows, "event_day string, events bigint, dt string")
+    warehouse.write(ops.event_day, frame, days, rebalance=False)
+
+
+def _write(
+    warehouse: Warehouse,
+    lines: DataFrame,
+    parsed: DataFrame,
+    plan: LoadPlan,
+    line_counts: LineCounts,
+    counts: dict[date, RowCounts],
 ) -> None:
-    """Write the tables of the days, and account for every line."""
-    dts = [day.isoformat() for day in days]
-    # Five jobs read the parsed lines: counts, impressions, interactions, quarantine and its line numbers.
-    parsed = lines.transform(parse, max_bytes).persist()
+    """Write the tables of the plan's days, and account for every line."""
+    days = sorted(plan.written)
+    is_written = F.col("dt").isin(isoformat(days))
+    valid = parsed.where(F.col("reason").isNull() & F.col("dt").isin(isoformat(plan.near())))
+    # Of the days beside them only what duplicates and clicks are matched by.
+    events = valid.withColumn("features", F.when(is_written, F.col("features"))).transform(facts.drop_duplicates)
+    # Few beside the impressions, and read by all three tables.
+    actions = events.transform(facts.to_actions, valid.where("type = 'impression'")).persist()
     try:
-        valid_counts = _count_valid(parsed, dts)
-        events = parsed.where(F.col("reason").isNull() & F.col("dt").isin(dts)).transform(drop_duplicates)
-        impressions = warehouse.write(dwd.impression, events.transform(to_impressions), days)
-        interactions = warehouse.write(dwd.interaction, events.transform(to_interactions), days)
+        impressions = events.where(is_written).transform(facts.to_impressions, actions)
+        num_impressions = warehouse.write(dwd.impression, impressions, days)
+        interactions = actions.where(is_written).transform(facts.to_interactions)
+        num_interactions = warehouse.write(dwd.interaction, interactions, days)
         # From the table, which is small, and not through the join again.
-        warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(daily_click_rate), days)
-        # A bad line belongs to its landing folder's day; those of the folder after the last are that day's.
-        rejected = (
-            parsed.where(F.col("reason").isNotNull()).withColumn("dt", landing_day()).where(F.col("dt").isin(dts))
-        )
-        quarantined = quarantine.replace(warehouse, "events", lines, rejected, days)
-        for day, count in counts.items():
-            num_valid = valid_counts.get(day.isoformat(), 0)
-            count.rows_out = impressions[day] + interactions[day]
-            count.rows_invalid = num_valid - count.rows_out  # duplicates
-            count.rows_quarantined = quarantined[day]
-            count.rows_in = num_valid + count.rows_quarantined
-            if count.rows_invalid < 0:
-                raise RuntimeError(f"events {day}: {count.rows_out} rows written of {num_valid} read")
-        counts[days[-1]].rows_other_date = valid_counts.get("other", 0)
+        warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(facts.daily_click_rate), days)
+        quarantined = quarantine.replace(warehouse, "events", lines, _refused(parsed, actions, days), days)
     finally:
-        parsed.unpersist()
-
-
-def _count_valid(parsed: DataFrame, dts: list[str]) -> dict[str, int]:
-    """Valid lines of each of the days; those of all other days under `other`."""
-    day = F.when(F.col("dt").isin(dts), F.col("dt")).otherwise("other")
-    rows = parsed.where(F.col("reason").isNull()).groupBy(day.alias("day")).count().collect()
-    return {row["day"]: row["count"] for row in rows}
-
-
-def parse(lines: DataFrame, max_bytes: int) -> DataFrame:
-    """Parse JSON lines.
-
-    Args:
-        lines: `line` and its place, as `read_lines` returns them.
-        max_bytes: a longer line is rejected as too_long, without parsing it.
-
-    Returns:
-        The lines with the event's fields, `happened_at`, its `dt`, and `reason` (null for a valid event).
-    """
-    is_text = (F.octet_length("line") <= max_bytes) & F.is_valid_utf8("line")
-    event = F.from_json(F.when(is_text, F.col("line")), FIELDS, {"mode": "PERMISSIVE"})
-    return (
-        lines.withColumn("event", event)
-        .select("*", "event.*")
-        .withColumn("happened_at", F.try_to_timestamp("ts"))
-        .withColumn("dt", F.date_format("happened_at", "yyyy-MM-dd"))
-        .withColumn("reason", _reject_reason(max_bytes))
-        .drop("event", "ts")
+        actions.unpersist()
+    for day in days:
+        rejected = sum(n for (folder, _, reason), n in line_counts.items() if folder == day and reason)
+        num_valid = sum(n for (_, event_day, reason), n in line_counts.items() if event_day == day and not reason)
+        count = counts.setdefault(day, RowCounts())
+        count.rows_in = num_valid + rejected
+        count.rows_out = num_impressions[day] + num_interactions[day]
+        count.rows_quarantined = quarantined[day]
+        count.rows_invalid = count.rows_in - count.rows_out - count.rows_quarantined  # duplicates
+        if count.rows_invalid < 0 or quarantined[day] < rejected:
+            raise RuntimeError(f"events {day}: {num_valid} valid lines and {rejected} refused ones became {count}")
+    folders = {*plan.days, plan.days[-1] + DAY}
+    counts[plan.days[-1]].rows_other_date = sum(
+        n for (folder, day, reason), n in line_counts.items() if folder in folders and not reason and day not in days
     )
 
 
-def _reject_reason(max_bytes: int) -> Column:
-    # Spark's permissive mode turns what is no JSON into an event without fields.
-    has_no_field, lacks_field = F.coalesce(*REQUIRED).isNull(), F.concat(*REQUIRED).isNull()
-    is_impression = F.col("type") == "impression"
-    return (
-        F.when(F.octet_length("line") > max_bytes, "too_long")
-        .when(~F.is_valid_utf8("line"), "invalid_utf8")
-        .when(F.trim("line") == "", "empty_line")
-        .when(has_no_field, "not_json")
-        .when(lacks_field, "missing_field")
-        .when(~F.col("type").isin("impression", *ACTIONS), "unknown_type")
-        .when(F.col("happened_at").isNull(), "bad_time")
-        .when(is_impression & (F.col("position").isNull() | (F.col("position") < 1)), "bad_position")
-    )
-
-
-def drop_duplicates(events: DataFrame) -> DataFrame:
-    """Keep the first event of each id: a sender that gets no answer sends the event again.
-
-    Ordered by time and place in the files, so that the same one is kept each time: `dropDuplicates` keeps any.
-    """
-    # One shuffle, by event id.
-    order = Window.partitionBy("event_id").orderBy("happened_at", "file", "id")
-    return events.withColumn("n", F.row_number().over(order)).where("n = 1").drop("n")
-
-
-def to_impressions(events: DataFrame) -> DataFrame:
-    """Events -> dwd_impression: the impressions, with whether a click on them followed."""
-    is_click = (F.col("type") == "click") & F.col("impression_id").isNotNull()
-    clicked = events.where(is_click).select("impression_id").distinct().withColumn("is_clicked", F.lit(1))
-    # An impression's own id is what clicks refer to.
-    impressions = events.where(F.col("type") == "impression").withColumn("impression_id", F.col("event_id"))
-    return (
-        impressions.join(clicked, on="impression_id", how="left")
-        .withColumn("is_clicked", F.coalesce("is_clicked", F.lit(0)))
-        .withColumnRenamed("happened_at", "shown_at")
-    )
-
-
-def to_interactions(events: DataFrame) -> DataFrame:
-    """Events -> dwd_interaction: clicks, likes and purchases; an action without a value has 1."""
-    actions = events.where(F.col("type").isin(*ACTIONS)).withColumn("value", F.coalesce("value", F.lit(1.0)))
-    return actions.withColumnsRenamed({"type": "action", "happened_at": "acted_at"})
-
-
-def daily_click_rate(impressions: DataFrame) -> DataFrame:
-    """dwd_impression -> ads_ctr_daily: impressions, clicks, click-through rate and users of each day."""
-    clicks = F.sum("is_clicked")
-    totals = [F.count("*").alias("impressions"), clicks.alias("clicks"), (clicks / F.count("*")).alias("ctr")]
-    return impressions.groupBy("dt").agg(*totals, F.countDistinct("user_id").alias("users"))
+def _refused(parsed: DataFrame, actions: DataFrame, days: Sequence[date]) -> DataFrame:
+    """Lines for the quarantine: bad ones under their folder's day, actions on others' impressions under their own."""
+    dts, columns = isoformat(days), ("line", "file", "block", "id", "reason", "dt")
+    rejected = parsed.where("reason is not null").withColumn("dt", F.col("folder_dt"))
+    of_others = actions.where(facts.is_of_other_impression()).withColumn("reason", F.lit("other_impression"))
+    return rejected.select(*columns).unionByName(of_others.select(*columns)).where(F.col("dt").isin(dts))

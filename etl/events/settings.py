@@ -14,3 +14,6 @@ class EventSettings(Settings):
 
     max_line_bytes: int = Field(default=65536, gt=0)
     """A longer line is quarantined."""
+    late_days: int = Field(default=30, ge=1)
+    """An event may reach the landing zone so many days after its own, which is then loaded again; a later one is
+    quarantined."""

@@ -4,6 +4,7 @@ import gzip
 import logging
 import os
 import re
+import string
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,8 @@ from conf import UserError
 
 log = logging.getLogger(__name__)
 
+WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"  # trimmed from ids: Spark's `trim` knows blanks only
+NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"  # Java's own parser, and so a cast, reads 1d, 0x1p3 and NaN as well
 MAX_QUARANTINED_CHARS = 4096  # enough to see what is wrong; a binary file has "lines" of megabytes
 _FIRST_LINE_BYTES = 4096
 _BLOCK_BYTES = 1 << 20  # compared at once: two of them in memory, however large the files
@@ -154,6 +157,11 @@ def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:
 def landing_day() -> Column:
     """The `dt=` of the landing folder that a row's `file` lies in, as 2026-01-07; empty text for a file elsewhere."""
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
+
+
+def local_day(moment: Column | str, zone: str) -> Column:
+    """The day, as 2026-01-07, that a timestamp (in a session of UTC) is on by the clocks of `zone`."""
+    return F.date_format(F.from_utc_timestamp(moment, zone), "yyyy-MM-dd")
 
 
 def corrupt_file_error(error: Exception) -> UserError | None:

@@ -60,6 +60,8 @@ weblog_request = Table(
         ("page_key", "bigint", "dim_page, same datestr"),
         ("referrer_key", "bigint", "dim_referrer, same datestr"),
         ("agent_key", "bigint", "dim_user_agent, same datestr"),
+        # Gaps and stays are of these: a day's clock is set forward and back.
+        ("requested_at", "timestamp", "time of the request, UTC"),
     ),
     checks=(
         # Both narrow tables' checks, each once: they share this table's files and are never written themselves.

@@ -31,6 +31,7 @@ open_visit = Table(
         ("outTime", "string", "time of the last view until the end of the day"),
         ("outPage", "string", "URL of that view"),
         ("pageVisits", "bigint", "page views until then"),
+        ("out_at", "timestamp", "time of that view, UTC"),
     ),
     checks=(NotNull(("session", "outTime")),),
 )

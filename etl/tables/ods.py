@@ -13,7 +13,7 @@ weblog_origin = Table(
         _VALID,
         ("remote_addr", "string", "address of the client"),
         ("remote_user", "string", "user of HTTP authentication, '-' for none"),
-        ("time_local", "string", "time of the request in the log's own offset, yyyy-MM-dd HH:mm:ss"),
+        ("time_local", "string", "time of the request by the log's own clock or in site.timezone, yyyy-MM-dd HH:mm:ss"),
         ("request", "string", "URL with its query; the raw request text where that has no URL"),
         ("status", "string", "HTTP status"),
         # As received: dwd_weblog_request has it as a number.
@@ -59,7 +59,11 @@ click_stream_pageviews = Table(
     description="One row per page view (valid request) with its position in a visit",
     partition="datestr",
     columns=columns(
-        ("session", "string", "identifies the visit: address and time of its first view"),
+        (
+            "session",
+            "string",
+            "identifies the visit: address and local time of its first view, with its offset unless that is 0",
+        ),
         ("remote_addr", "string", "address of the visitor"),
         ("time_local", "string", "time of the view, yyyy-MM-dd HH:mm:ss"),
         ("visit_step", "int", "position in the visit, from 1; counts on over midnight"),
@@ -71,6 +75,7 @@ click_stream_pageviews = Table(
         ("body_bytes_sent", "string", "bytes of the body, '-' for none"),
         ("status", "string", "HTTP status"),
         ("is_human", "int", "0 for HEAD requests and for crawlers, feed readers and monitors, else 1"),
+        ("requested_at", "timestamp", "time of the view, UTC"),
     ),
     checks=(
         NotNull(("session", "remote_addr", "time_local", "visit_step")),

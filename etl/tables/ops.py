@@ -1,6 +1,6 @@
 """OPS, operations: runs of stages and watermarks of imports."""
 
-from etl.table import NotNull, OneOf, Table, columns
+from etl.table import InRange, NotNull, OneOf, Table, columns
 
 # No checks and no key: rows are added as files by processes side by side, and none may fail another's stage.
 run = Table(
@@ -20,6 +20,18 @@ run = Table(
         ("error", "string", "first line of the error, null when done"),
         ("code_version", "string", "version of Millrace and commit"),
     ),
+)
+
+# So that a day that is loaded after its late events has them, without a look into every later folder.
+event_day = Table(
+    name="ops_event_day",
+    description="One row per day other than its own that a landing folder of events has events of",
+    key=("event_day",),
+    columns=columns(
+        ("event_day", "string", "day of the events, as 2026-01-07; the partition is the folder's day"),
+        ("events", "bigint", "events of that day in the folder"),
+    ),
+    checks=(InRange("events", 1),),
 )
 
 watermark = Table(

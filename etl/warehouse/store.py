@@ -4,7 +4,8 @@ A partition is written to a folder of its own run, checked there, then swapped i
 any moment leaves the old partition; `vacuum.py` removes folders that no partition points at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
@@ -31,6 +32,7 @@ class Warehouse:
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
+        self._pending: list[tuple[Table, str, list[str]]] | None = None  # within `whole_or_nothing`
 
     # --- reading ---
 
@@ -125,6 +127,24 @@ class Warehouse:
 
     # --- writing ---
 
+    @contextmanager
+    def whole_or_nothing(self) -> Iterator[None]:
+        """Tables written in the block change together at its end, or not at all when it raises.
+
+        Until then all of them are read as they were. A kill during the swaps, one per table, leaves some of them old.
+        """
+        pending: list[tuple[Table, str, list[str]]] = []
+        self._pending = pending
+        try:
+            yield
+            while pending:
+                self._publish(*pending[0])
+                pending.pop(0)
+        finally:
+            self._pending = None
+            for _, folder, _ in pending:  # what was not swapped in
+                self.files.delete(folder)
+
     def write(
         self,
         table: Table,
@@ -169,13 +189,19 @@ class Warehouse:
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
+        if self._pending is None:
+            self._publish(table, folder, list(values))
+        else:
+            self._pending.append((table, folder, list(values)))
+        return {values[value]: count for value, count in counts.items()}
+
+    def _publish(self, table: Table, folder: str, values: list[str]) -> None:
         replaced: set[str] = set()
         # One metastore call per table: tables that share files may differ for a moment, each is whole.
         for reader in (table, *sharing_files(table)):
-            replaced |= self._swap_partitions(reader, folder, list(values))
+            replaced |= self._swap_partitions(reader, folder, values)
         for location in replaced:
             self.note_replaced(location.rsplit("/", 1)[0])
-        return {values[value]: count for value, count in counts.items()}
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
         columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from etl.tables import dws, ods
 
 GAP_S = 30 * 60
-OPEN_VISIT_HOUR = ""  # stands for the visit open at the end of the day before; sorts before every real hour
+OPEN_VISIT_HOUR = -1  # stands for the visit open at the end of the day before; sorts before every real hour
 
 
 def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
@@ -34,39 +34,41 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     """
     numbered = views.transform(_number_within_hour)
     hours = numbered.transform(_summarize_hours, open_visits)
-    # A view belongs to the last visit that began in its hour up to it, or to the one that its hour began with.
-    visit_at = F.coalesce("start_at", "head_at")
     step = F.when(F.col("start_n").isNotNull(), F.col("n") - F.col("start_n") + 1).otherwise(
         F.col("num_before") + F.col("n") - F.col("head_number") + 1
     )
-    next_at = F.coalesce("next_at", "next_hour_at")
-    is_same_day = F.to_date(F.timestamp_seconds(next_at)) == F.to_date("time_local")
-    has_next = (next_at - F.col("at") <= GAP_S) & is_same_day
+    next_view = F.coalesce("next_view", "next_hour_view")
+    is_same_day = next_view["datestr"] == F.col("datestr")
+    has_next = (next_view["at"] - F.col("at") <= GAP_S) & is_same_day
     # Inner: every hour of a visitor has its one summary.
     joined = numbered.join(hours, on=["remote_addr", "hour_of"], how="inner").withColumns(
         {
-            "session": F.concat_ws("@", "remote_addr", F.date_format(F.timestamp_seconds(visit_at), "yyyyMMddHHmmss")),
+            # The last visit that began in the view's hour up to it, or the one that its hour began with.
+            "session": F.concat_ws("@", "remote_addr", F.coalesce("start_name", "head_name")),
             "visit_step": step,
             # Null for the last view, and up to midnight: so a day does not wait for the next one.
-            "stay_time": F.when(has_next, next_at - F.col("at")),
+            "stay_time": F.when(has_next, next_view["at"] - F.col("at")),
         }
     )
     return joined.select(*views.columns, "session", "visit_step", "stay_time")
 
 
 def _number_within_hour(views: DataFrame) -> DataFrame:
-    """Number a visitor's views within each hour (`n`), with the newest visit begun there (`start_at`, `start_n`)."""
+    """Number a visitor's views within each hour (`n`), with the newest visit begun there (`start_name`, `start_n`)."""
     # Views of one second are in the order of the log.
     in_hour = Window.partitionBy("remote_addr", "hour_of").orderBy("at", "file", "position")
     so_far = in_hour.rowsBetween(Window.unboundedPreceding, 0)
     # Null for the first view of an hour: whether that begins a visit is decided among the hours.
     is_start = F.col("at") - F.lag("at").over(in_hour) > GAP_S
     return (
-        views.withColumns({"at": _unix_seconds("time_local"), "hour_of": F.substring("time_local", 1, 13)})
-        .withColumns({"n": F.row_number().over(in_hour), "is_start": is_start, "next_at": F.lead("at").over(in_hour)})
+        views.withColumn("at", _unix_seconds("requested_at", "time_local"))
+        .withColumns({"hour_of": F.floor(F.col("at") / 3600), "name": _start_name(), "view": F.struct("at", "datestr")})
+        .withColumns(
+            {"n": F.row_number().over(in_hour), "is_start": is_start, "next_view": F.lead("view").over(in_hour)}
+        )
         .withColumns(
             {
-                "start_at": F.last(F.when(F.col("is_start"), F.col("at")), ignorenulls=True).over(so_far),
+                "start_name": F.last(F.when(F.col("is_start"), F.col("name")), ignorenulls=True).over(so_far),
                 "start_n": F.last(F.when(F.col("is_start"), F.col("n")), ignorenulls=True).over(so_far),
             }
         )
@@ -76,14 +78,16 @@ def _number_within_hour(views: DataFrame) -> DataFrame:
 def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
     """One row per visitor and hour, with the visit that the hour's first view belongs to.
 
-    `head_at` is the time of that visit's first view and `head_number` its number among all views of the visitor;
+    `head_name` is the name of that visit's first view and `head_number` its number among all views of the visitor;
     `num_before` counts the views before the hour.
     """
     hours = numbered.groupBy("remote_addr", "hour_of").agg(
         F.min("at").alias("first_at"),
         F.max("at").alias("last_at"),
         F.count("*").alias("views"),
-        F.max("start_at").alias("last_start_at"),
+        F.min_by("view", "n").alias("first_view"),
+        F.min_by("name", "n").alias("first_name"),
+        F.max_by("start_name", "start_n").alias("last_start_name"),
         F.max("start_n").alias("last_start_n"),
     )
     by_time = Window.partitionBy("remote_addr").orderBy("first_at", "hour_of")
@@ -91,39 +95,42 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
     is_continued = F.coalesce(F.col("first_at") - F.lag("last_at").over(by_time) <= GAP_S, F.lit(False))
     num_before = F.coalesce(F.sum("views").over(earlier), F.lit(0))
     with_neighbours = hours.unionByName(_as_hours(open_visits)).withColumns(
-        {"is_continued": is_continued, "num_before": num_before, "next_hour_at": F.lead("first_at").over(by_time)}
+        {"is_continued": is_continued, "num_before": num_before, "next_hour_view": F.lead("first_view").over(by_time)}
     )
-    begins_here = _visit_start(F.col("first_at"), F.col("num_before") + 1)
-    last_start = _visit_start(F.col("last_start_at"), F.col("num_before") + F.col("last_start_n"))
+    begins_here = _visit_start(F.col("first_name"), F.col("num_before") + 1)
+    last_start = _visit_start(F.col("last_start_name"), F.col("num_before") + F.col("last_start_n"))
     # The visit that is open at the end of the hour, if it began there; null when it came in from the hour before.
-    open_at_end = F.when(F.col("last_start_at").isNotNull(), last_start).when(~F.col("is_continued"), begins_here)
+    open_at_end = F.when(F.col("last_start_name").isNotNull(), last_start).when(~F.col("is_continued"), begins_here)
     newest_before = F.last("open_at_end", ignorenulls=True).over(earlier)
     head = F.when(F.col("is_continued"), newest_before).otherwise(begins_here)
     return (
         with_neighbours.withColumn("open_at_end", open_at_end)
         .withColumn("head", head)
         .where(F.col("hour_of") != OPEN_VISIT_HOUR)
-        .select("remote_addr", "hour_of", "num_before", "next_hour_at", "head.head_at", "head.head_number")
+        .select("remote_addr", "hour_of", "num_before", "next_hour_view", "head.head_name", "head.head_number")
     )
 
 
 def _as_hours(open_visits: DataFrame) -> DataFrame:
     """Visits open since the day before, in the form of an hour's summary: all their views lie before the first hour."""
-    last_view = _unix_seconds("outTime")
+    last_view = _unix_seconds("out_at", "outTime")
     return open_visits.select(
         "remote_addr",
-        F.lit(OPEN_VISIT_HOUR).alias("hour_of"),
+        F.lit(OPEN_VISIT_HOUR).cast("bigint").alias("hour_of"),
         last_view.alias("first_at"),
         last_view.alias("last_at"),
         F.col("pageVisits").alias("views"),
-        _unix_seconds("inTime").alias("last_start_at"),
+        # No hour is before it: nothing asks for its first view.
+        F.struct(last_view.alias("at"), F.lit("").alias("datestr")).alias("first_view"),
+        _visit_name().alias("first_name"),
+        _visit_name().alias("last_start_name"),
         F.lit(1).alias("last_start_n"),
     )
 
 
-def _visit_start(at: Column, number: Column) -> Column:
+def _visit_start(name: Column, number: Column) -> Column:
     # One type for all branches of a `when`.
-    return F.struct(at.cast("bigint").alias("head_at"), number.cast("bigint").alias("head_number"))
+    return F.struct(name.alias("head_name"), number.cast("bigint").alias("head_number"))
 
 
 def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
@@ -138,8 +145,9 @@ def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
         One row per visit, under the day on which it began.
     """
     of_days = views.groupBy("session", "remote_addr").agg(
-        F.min("time_local").alias("inTime"),
-        F.max("time_local").alias("outTime"),
+        # By the step: where clocks are set back, a later view may have an earlier time.
+        F.min_by("time_local", "visit_step").alias("inTime"),
+        F.max_by("time_local", "visit_step").alias("outTime"),
         F.min_by("request", "visit_step").alias("inPage"),
         F.max_by("request", "visit_step").alias("outPage"),
         F.min_by("http_referer", "visit_step").alias("referal"),
@@ -160,7 +168,7 @@ def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
 def extend_visits(visits: DataFrame, later_views: DataFrame) -> DataFrame:
     """Bring visits as of the end of some day up to date by page views of later days: exit page, end and length."""
     later = later_views.groupBy("session").agg(
-        F.max("time_local").alias("later_outTime"),
+        F.max_by("time_local", "visit_step").alias("later_outTime"),
         F.max_by("request", "visit_step").alias("later_outPage"),
         F.max("visit_step").cast("bigint").alias("later_pageVisits"),
     )
@@ -182,22 +190,42 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
         views.where(is_of_days & is_late)
         .groupBy("datestr", "session")
         .agg(
-            F.max("time_local").alias("outTime"),
+            F.max_by("time_local", "visit_step").alias("outTime"),
+            F.max("requested_at").alias("out_at"),
             F.max_by("request", "visit_step").alias("outPage"),
             F.max("visit_step").cast("bigint").alias("pageVisits"),
         )
         .withColumn("remote_addr", F.substring_index("session", "@", 1))
     )
-    # One a visitor: a second visit would have to begin more than 30 minutes later.
+    # Of a visitor's visits only the last can go on.
+    newest = late.groupBy("datestr", "remote_addr").agg(
+        F.max_by("session", F.coalesce("out_at", F.col("outTime").cast("timestamp"))).alias("session")
+    )
     starts = visits.select("session", "inTime", "inPage", "referal")
-    return late.join(starts, on="session", how="inner")
+    return late.join(newest, on=["datestr", "remote_addr", "session"], how="left_semi").join(
+        starts, on="session", how="inner"
+    )
 
 
 def visit_day() -> Column:
     """The day, as `datestr`, on which a row's session began: it is part of the session's name."""
-    started_at = F.substring_index("session", "@", -1)
-    return F.substring(started_at, 1, 8)
+    return F.substring(_visit_name(), 1, 8)
 
 
-def _unix_seconds(name: str) -> Column:
-    return F.unix_timestamp(F.col(name).cast("timestamp"))
+def _visit_name() -> Column:
+    return F.substring_index("session", "@", -1)
+
+
+def _start_name() -> Column:
+    """A view's local time, as 20130918134740, with its offset unless that is 0: else an hour that comes twice has two
+    visits of one name."""
+    offset = F.unix_timestamp(F.col("time_local").cast("timestamp")) - F.col("at")
+    minutes = F.abs(offset) / 60
+    digits = F.lpad((F.floor(minutes / 60) * 100 + minutes % 60).cast("int").cast("string"), 4, "0")
+    zone = F.when(offset > 0, F.concat(F.lit("+"), digits)).when(offset < 0, F.concat(F.lit("-"), digits))
+    return F.concat(F.translate("time_local", "- :", ""), F.coalesce(zone, F.lit("")))
+
+
+def _unix_seconds(at: str, local: str) -> Column:
+    """Seconds since 1970 of a time in UTC; rows from before that column was there have only the local time."""
+    return F.unix_timestamp(F.coalesce(at, F.col(local).cast("timestamp")))

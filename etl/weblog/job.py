@@ -49,15 +49,15 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
     with _explained():
-        days = days or _dates_in(read_lines(spark, find_files(config, days, sources)), settings)
+        days = days or _dates_in(read_lines(spark, find_files(config, days, sources)), config)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
             lines = read_log_lines(spark, config, days, sources)
-            _load_requests(warehouse, lines, settings, days, counts)
+            _load_requests(warehouse, lines, config, days, counts)
         # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
         for consecutive in _consecutive_days(days):
             with _explained():
-                following = _page_views_after(warehouse, lines, settings, consecutive, counts)
+                following = _page_views_after(warehouse, lines, config, consecutive, counts)
             rebuild(warehouse, settings, consecutive, following)
     return total_counts(counts)
 
@@ -70,9 +70,9 @@ def _explained() -> Iterator[None]:
         raise corrupt_file_error(error) or error from None
 
 
-def _dates_in(lines: DataFrame, settings: WeblogSettings) -> list[date]:
+def _dates_in(lines: DataFrame, config: Config) -> list[date]:
     """The dates of all valid lines; today when there is none, so that the rejected lines are accounted for."""
-    valid = parse_lines(lines, settings, [date.today()]).where("reason is null")
+    valid = parse_lines(lines, config, [date.today()]).where("reason is null")
     datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
     return [day_of_datestr(datestr) for datestr in datestrs] or [date.today()]
 
@@ -89,7 +89,7 @@ def _consecutive_days(days: Days) -> list[list[date]]:
 
 
 def _page_views_after(
-    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
     """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
 
@@ -103,21 +103,21 @@ def _page_views_after(
         return None
     datestr = dwd.weblog_request.partition_value(day_after)
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse_lines(lines.following, settings, days).where(is_page_view & (F.col("datestr") == datestr))
+    return parse_lines(lines.following, config, days).where(is_page_view & (F.col("datestr") == datestr))
 
 
 # --- requests and their dimensions ---
 
 
 def _load_requests(
-    warehouse: Warehouse, lines: LogLines, settings: WeblogSettings, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
 ) -> None:
     """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files."""
     datestrs = [dwd.weblog_request.partition_value(day) for day in days]
     all_lines = lines.own.withColumn("is_own", F.lit(True))
     if lines.neighbours is not None:
         all_lines = all_lines.unionByName(lines.neighbours.withColumn("is_own", F.lit(False)))
-    parsed = parse_lines(all_lines, settings, days)
+    parsed = parse_lines(all_lines, config, days)
     is_parsed, is_own = F.col("reason").isNull(), F.col("is_own")
     is_of_days = is_parsed & F.col("datestr").isin(datestrs)
     # The neighbours' folders account for their own lines, except those that belong to these days.
@@ -135,7 +135,7 @@ def _load_requests(
         days,
         rebalance=False,
         # From the rows as they were written: the lines are not parsed again.
-        before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
+        before_checks=lambda rows: _write_dimensions(warehouse, rows, config.get(WeblogSettings), days),
     )
     observed = _observed_counts(observation, parsed, line_counts)
     # A second pass, only when there is something to quarantine.

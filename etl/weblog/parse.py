@@ -15,9 +15,23 @@ from etl.session import PARSE_URL
 # possessive quantifiers, so that a hostile line can't make the match backtrack. \z, because $ accepts some line ends.
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 _BEFORE, _AFTER = r"^(\S++) (\S++) (\S++) \[", rf"\] {_QUOTED} (\d{{3}}) (\d++|-)(?: {_QUOTED} {_QUOTED})?\s*\z"
-LINE = rf"{_BEFORE}(\d\d)/(\w{{3}})/(\d{{4}}):(\d\d:\d\d:\d\d)[^\]]*+{_AFTER}"
+LINE = rf"{_BEFORE}(\d\d)/(\w{{3}})/(\d{{4}}):(\d\d:\d\d:\d\d)([^\]]*+){_AFTER}"
 LINE_OF_ANY_TIME = rf"{_BEFORE}[^\]]*+{_AFTER}"
-GROUPS = ("addr", "ident", "user", "dd", "mon", "yyyy", "time", "request_line", "code", "size", "referer", "agent")
+GROUPS = (
+    "addr",
+    "ident",
+    "user",
+    "dd",
+    "mon",
+    "yyyy",
+    "time",
+    "zone",
+    "request_line",
+    "code",
+    "size",
+    "referer",
+    "agent",
+)
 MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 # Method and URL; HTTP/0.9 has no version, and URLs of broken clients have blanks.
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
@@ -29,7 +43,7 @@ _SEPARATOR = "\x01"
 _ROW_BITS = (1 << 33) - 1
 
 
-def parse(lines: DataFrame, max_bytes: int, first: date, last: date) -> DataFrame:
+def parse(lines: DataFrame, max_bytes: int, first: date, last: date, zone: str | None = None) -> DataFrame:
     """Add the columns of dwd_weblog_request, `datestr`, and `reason` (null for a line that could be parsed).
 
     Args:
@@ -37,6 +51,7 @@ def parse(lines: DataFrame, max_bytes: int, first: date, last: date) -> DataFram
         max_bytes: a longer line is rejected as too_long, without matching it.
         first: first day of dim_date; a line of an earlier day is rejected as bad_time.
         last: last day of dim_date.
+        zone: time zone of `time_local` and so of the days; without it they are as written in the line.
     """
     too_long = F.octet_length("line") > max_bytes
     # The regular expressions see only valid text of bounded length.
@@ -49,20 +64,37 @@ def parse(lines: DataFrame, max_bytes: int, first: date, last: date) -> DataFram
     named = matched.select(
         "*",
         *[cells[name].alias(name) for name in ("addr", "user", "request_line", "code", "size", "referer", "agent")],
-        F.when(F.size("groups") > 1, F.concat_ws(" ", day, cells["time"])).alias("time_local"),
+        F.when(F.size("groups") > 1, F.concat_ws(" ", day, cells["time"])).alias("written"),
+        F.rtrim(cells["zone"]).alias("offset"),
     )
-    # 31 February matches the pattern, but is no timestamp; concat_ws leaves out the month that has no number.
-    is_valid_time = (
-        F.col("time_local").try_cast("timestamp").isNotNull()
-        & (F.length("time_local") == 19)
-        & F.substring("time_local", 1, 10).between(first.isoformat(), last.isoformat())
-    )
+    # 31 February matches the pattern, but is no timestamp; concat_ws leaves out the month that has no number. Nor are
+    # second 60 and 24:00:00, which servers do not write.
+    written = F.when(F.length("written") == 19, F.col("written").try_cast("timestamp"))
+    timed = named.withColumn("requested_at", _to_utc(written, zone))
+    time_local = F.col("written")
+    if zone is not None:
+        time_local = F.date_format(F.from_utc_timestamp("requested_at", zone), "yyyy-MM-dd HH:mm:ss")
+    timed = timed.withColumn("time_local", time_local)
+    is_of_calendar = F.substring("time_local", 1, 10).between(first.isoformat(), last.isoformat())
+    is_valid_time = F.col("requested_at").isNotNull() & is_of_calendar
     return (
-        named.withColumn("request_parts", _match_groups("request_line", REQUEST, 2))
+        timed.withColumn("request_parts", _match_groups("request_line", REQUEST, 2))
         .withColumn("is_valid_time", is_valid_time)
         .transform(_to_request)
-        .drop("groups", "request_parts", "text", "request_line", "too_long", "is_valid_time")
+        .drop("groups", "request_parts", "text", "request_line", "too_long", "is_valid_time", "written", "offset")
     )
+
+
+def _to_utc(written: Column, zone: str | None) -> Column:
+    """The time written in the line, less its offset: null for one that there is not, as +1960."""
+    sign, digits = F.substring("offset", -5, 1), F.substring("offset", -4, 4)
+    hours, minutes = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
+    is_offset, direction = (hours <= 14) & (minutes < 60), F.when(sign == "-", -1).otherwise(1)
+    seconds = F.when(is_offset, direction * (hours * 60 + minutes) * 60)
+    shifted = F.timestamp_seconds(F.unix_timestamp(written) - seconds)
+    # A log without offsets is in the site's zone.
+    without = F.to_utc_timestamp(written, zone) if zone is not None else written
+    return F.when(F.rlike("offset", F.lit(r"[+-]\d{4}\z")), shifted).otherwise(without)
 
 
 def _match_groups(name: str, pattern: str, count: int) -> Column:

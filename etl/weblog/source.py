@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
+from etl.settings import SiteSettings
 from etl.sources.lines import expand_sources, landed_files, landing_day, read_lines, require_files
 from etl.weblog.parse import MONTHS, parse
 from etl.weblog.settings import WeblogSettings
@@ -67,21 +68,23 @@ def read_log_lines(spark: SparkSession, config: Config, days: Sequence[date], so
         UserError: as `find_files`.
     """
     own = read_lines(spark, find_files(config, days, sources))
+    # In a zone of the site's, a day may have another date in the line.
+    margin = DAY if config.get(SiteSettings).timezone is not None else 0 * DAY
     # Days may have holes, and then there is a day after each run of days.
     days_after = sorted({day + DAY for day in days} - set(days))
     if sources:
-        return LogLines(own, None, _with_dates(own, days_after))
+        return LogLines(own, None, _with_dates(own, days_after, margin))
     adjacent = {*days_after, *(day - DAY for day in days)} - set(days)
     landed = {day: _landed(config, day) for day in sorted(adjacent)}
     files = [file for files_of_day in landed.values() for file in files_of_day]
-    neighbours = _with_dates(read_lines(spark, files), days) if files else None
+    neighbours = _with_dates(read_lines(spark, files), days, margin) if files else None
     # Own files, too: the requests after midnight that were logged before the file rolled.
     next_files = [file for day in days_after for file in landed[day]]
     following = own.unionByName(read_lines(spark, next_files)) if next_files else own
-    return LogLines(own, neighbours, _with_dates(following, days_after))
+    return LogLines(own, neighbours, _with_dates(following, days_after, margin))
 
 
-def parse_lines(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]) -> DataFrame:
+def parse_lines(lines: DataFrame, config: Config, days: Sequence[date]) -> DataFrame:
     """Parse lines into requests; adds `dt`, the day under which a rejected line is counted.
 
     That is the day of its landing folder, or the first of `days` for a file elsewhere.
@@ -89,7 +92,8 @@ def parse_lines(lines: DataFrame, settings: WeblogSettings, days: Sequence[date]
     # Such a line has no date of its own that could be trusted.
     folder_day = landing_day()
     counted_under = F.when(folder_day == "", F.lit(days[0].isoformat())).otherwise(folder_day)
-    parsed = parse(lines, settings.max_line_bytes, settings.first_day, settings.last_day)
+    settings, zone = config.get(WeblogSettings), config.get(SiteSettings).timezone
+    parsed = parse(lines, settings.max_line_bytes, settings.first_day, settings.last_day, zone)
     return parsed.withColumn("dt", counted_under)
 
 
@@ -98,9 +102,10 @@ def _landed(config: Config, day: date) -> list[str]:
     return landed_files(folder)
 
 
-def _with_dates(lines: DataFrame, days: Sequence[date]) -> DataFrame:
-    """Lines that contain the text of one of the dates: far cheaper than to parse all of them."""
-    has_date = [F.contains("line", F.lit(_log_date(day))) for day in days]
+def _with_dates(lines: DataFrame, days: Sequence[date], margin: timedelta) -> DataFrame:
+    """Lines that contain the text of one of the dates, or one so close: far cheaper than to parse all of them."""
+    dates = sorted({day + shift for day in days for shift in (-margin, 0 * DAY, margin)})
+    has_date = [F.contains("line", F.lit(_log_date(day))) for day in dates]
     return lines.where(reduce(or_, has_date))
 
 

@@ -55,7 +55,7 @@ def from_impressions(impressions: DataFrame) -> DataFrame:
         "user_id",
         "item_id",
         F.col("shown_at").alias("at"),
-        F.to_date("shown_at").alias("day"),
+        F.to_date("dt").alias("day"),
         "position",
         "device",
         F.col("is_clicked").alias("label"),
@@ -79,7 +79,7 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
         "user_id",
         "item_id",
         F.col("acted_at").alias("at"),
-        F.to_date("acted_at").alias("day"),
+        F.to_date("dt").alias("day"),
         F.lit(None).cast("int").alias("position"),  # nothing was shown in a list
         F.lit(None).cast("string").alias("device"),
         F.lit(1).alias("label"),

@@ -164,14 +164,14 @@ def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: Spa
 
 def test_drawn_negatives_are_items_the_user_did_not_choose(spark: SparkSession) -> None:
     rows = [
-        (f"e{u}{i}", f"u{u}", f"i{i}", "rating", float(rating), None, datetime(2026, 4, 1))
+        (f"e{u}{i}", f"u{u}", f"i{i}", "rating", float(rating), None, datetime(2026, 4, 1), "2026-04-01")
         for u in range(20)
         for i, rating in ((u % 5, 5), (5, 2))
     ]
     interactions = spark.createDataFrame(
         rows,
         "event_id string, user_id string, item_id string, action string, value double, impression_id string, "
-        "acted_at timestamp",
+        "acted_at timestamp, dt string",
     )
     found = from_interactions(interactions, FeatureSettings(negatives=3)).collect()
     positives = {(row["user_id"], row["item_id"]) for row in found if row["label"] == 1}

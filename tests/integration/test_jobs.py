@@ -1,5 +1,6 @@
 """Events, imports, ingest and results on Spark."""
 
+import gzip
 import json
 from datetime import date
 from pathlib import Path
@@ -17,7 +18,7 @@ from etl.results import job as results
 from etl.simulator.business import fill_database
 from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
-from etl.tables import ads, dim, dwd, ods
+from etl.tables import ads, dim, dwd, ods, ops
 from etl.warehouse.store import Warehouse
 
 DAY = date(2026, 3, 2)
@@ -42,7 +43,7 @@ def land(config: Config, day: date, lines: list[str]) -> None:
 
 def test_events_are_cleaned_joined_and_accounted_for(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
     shown = event(1, "impression", "2026-03-02T10:00:00Z", position=1, impression_id="e1", request_id="r1")
-    late = event(9, "click", "2026-03-02T23:59:59Z", impression_id="e2")
+    late = event(9, "click", "2026-03-02T23:59:59Z", impression_id="e2", item_id="i2")
     land(
         config,
         DAY,
@@ -130,11 +131,86 @@ def test_ratings_are_ingested_and_broken_rows_quarantined(
     told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
     day = date(2026, 3, 3)
     assert told["last_day"] == str(day)
-    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (6, 2, 1, 3)
+    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (7, 3, 1, 3)
     refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
     assert {row["line_number"]: row["reason"] for row in refused} == {5: "bad_value", 6: "bad_time", 7: "missing_field"}
     found = {row["item_id"]: row["category"] for row in warehouse.read(dim.item, [day]).collect()}
     assert found == {"10": "Comedy", "11": None}
+
+
+def ingest_files(spark: SparkSession, config: Config, format_name: str, **files: Path) -> dict[str, object]:
+    paths = {"items": None, "users": None, **files}
+    check_files(format_name, files["ratings"], paths["items"], paths["users"])
+    return ingest.run(spark, config, format_name=format_name, **paths)
+
+
+def test_a_command_with_a_bad_users_file_changes_nothing(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    day = date(2026, 3, 31)
+    ratings, users = tmp_path / "r.csv", tmp_path / "users.csv.gz"
+    ratings.write_text("user_id,item_id,value,timestamp\n1,2,3,1775000000\nbroken\n")
+    rows = "user_id,age\n" + "".join(f"{n},{n % 90}\n" for n in range(20_000))
+    whole = gzip.compress(rows.encode())
+    users.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"users.csv.gz: it is corrupt or cut off"):
+        ingest_files(spark, config, "events", ratings=ratings, users=users)
+    assert not warehouse.has_partition(dwd.interaction, day)
+    assert not warehouse.has_partition(dim.user, day)
+    assert warehouse.read(ods.quarantine, [day]).count() == 0
+    runs = warehouse.read(ops.run, [day]).where("stage = 'ingest'").collect()
+    assert [row["status"] for row in runs] == ["failed"]
+
+
+def test_each_rating_is_read_as_a_number_once_and_the_first_of_doubled_ones(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    day, ratings = date(2026, 4, 7), tmp_path / "r.csv"
+    lines = [
+        *(f"1,2,{value},1775600000" for value in (5, 4, 3)),
+        "a-b,c,1,1775600000",
+        "a,b-c,2,1775600000",
+        " 7 ,8,2.5,1775600001\r",
+        "1,3,NaN,1775600000",
+        "1,3,Infinity,1775600000",
+        "1,3,1e999,1775600000",
+        "1,3,1d,1775600000",
+        "1,3,1,1775600000000",  # milliseconds
+        "1,3,1,-1",
+        "1,3,1,NaN",
+        " ,3,1,1775600000",
+    ]
+    ratings.write_text("user_id,item_id,value,timestamp\n" + "\n".join(lines) + "\n")
+    counts = ingest_files(spark, config, "events", ratings=ratings)
+    assert [counts[f"rows_{name}"] for name in ("in", "out", "invalid", "quarantined")] == [14, 4, 2, 8]
+    rows = warehouse.read(dwd.interaction, [day]).collect()
+    assert {(row["user_id"], row["item_id"], row["value"]) for row in rows} == {
+        ("1", "2", 5.0),
+        ("a-b", "c", 1.0),
+        ("a", "b-c", 2.0),
+        ("7", "8", 2.5),
+    }
+    refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
+    reasons = ["bad_value"] * 4 + ["bad_time"] * 3 + ["missing_field"]
+    assert {row["line_number"]: row["reason"] for row in refused} == dict(enumerate(reasons, start=8))
+
+
+def test_files_without_headers_have_their_own_columns(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    day = date(2026, 4, 14)
+    files = {
+        "ratings": "1::10::5::1776200000",
+        "items": "10::Heat::Action|Crime",
+        "users": "1::F::30::7::55117\n1::M::9",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    counts = ingest_files(spark, config, "movielens", **{name: tmp_path / name for name in files})
+    assert [counts[f"rows_{name}"] for name in ("in", "out", "invalid", "quarantined")] == [4, 3, 0, 1]
+    item, user = warehouse.read(dim.item, [day]).collect()[0], warehouse.read(dim.user, [day]).collect()[0]
+    assert (item["item_id"], item["title"], item["category"]) == ("10", "Heat", "Action")
+    assert (user["user_id"], user["gender"], user["age_group"]) == ("1", "F", "25-34")
 
 
 def test_a_file_without_a_needed_column_is_refused_by_name(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from etl.warehouse.store import Warehouse
 from etl.warehouse.vacuum import vacuum
 from etl.weblog import job as weblog
 from etl.weblog.dimensions import describe_agent
+from etl.weblog.source import DAY
 
 STEPS = ["^/$", "^/[^/]+/$", "cf_action=sync_comments"]
 
@@ -244,6 +245,70 @@ def test_visits_cross_midnights_and_belong_to_the_day_they_began(
     for again in reruns:
         weblog.run(spark, config, again)
         assert everything(warehouse, MADE[:3]) == one_by_one
+
+
+def write_log(path: Path, *requests: tuple[str, str, str]) -> list[str]:
+    """A log of (address, time with offset, URL), as the one source of a command."""
+    lines = [f'{address} - - [{at}] "GET {url} HTTP/1.1" 200 10 "-" "-"' for address, at, url in requests]
+    path.write_text("\n".join(lines) + "\n")
+    return [str(path)]
+
+
+def test_visits_are_cut_by_the_time_that_passed_and_not_by_the_clock(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    """Berlin, 2015: no hour from 2 on 29 March; on 25 October that hour comes twice."""
+    spring, autumn = date(2015, 3, 29), date(2015, 10, 25)
+    source = write_log(
+        tmp_path / "spring.log",
+        ("a", "29/Mar/2015:01:50:00 +0100", "/1"),
+        ("a", "29/Mar/2015:03:15:00 +0200", "/2"),  # 25 minutes later
+        ("b", "28/Mar/2015:23:59:00 +0100", "/1"),
+        ("b", "29/Mar/2015:00:20:00 +0100", "/2"),
+        ("c", "29/Mar/2015:02:30:60 +0100", "/leap"),
+        ("c", "29/Mar/2015:24:00:00 +0200", "/end"),
+        ("c", "29/Mar/2015:12:00:00 +1960", "/nowhere"),
+    )
+    counts = weblog.run(spark, config, [spring - DAY, spring], source)
+    assert counts["rows_quarantined"] == 3
+    assert visits_of(warehouse, spring) == [("a", "2015-03-29 01:50:00", "2015-03-29 03:15:00", "/2", 2)]
+    assert visits_of(warehouse, spring - DAY) == [("b", "2015-03-28 23:59:00", "2015-03-29 00:20:00", "/2", 2)]
+    assert set(rows(warehouse, ods.click_stream_pageviews, spring, "request", "stay_time", "visit_step")) == {
+        ("/1", 1500, 1),
+        ("/2", None, 2),
+        ("/2", None, 2),
+    }
+    source = write_log(
+        tmp_path / "autumn.log",
+        ("d", "25/Oct/2015:02:00:00 +0200", "/1"),
+        ("d", "25/Oct/2015:02:00:00 +0100", "/2"),  # an hour later
+        ("d", "25/Oct/2015:02:10:00 +0100", "/3"),
+        ("e", "25/Oct/2015:02:55:00 +0200", "/1"),
+        ("e", "25/Oct/2015:02:05:00 +0100", "/2"),  # ten minutes later
+    )
+    weblog.run(spark, config, [autumn], source)
+    assert set(rows(warehouse, ods.click_stream_visit, autumn, "session", "outTime", "outPage", "pageVisits")) == {
+        ("d@20151025020000+0200", "2015-10-25 02:00:00", "/1", 1),
+        ("d@20151025020000+0100", "2015-10-25 02:10:00", "/3", 2),
+        ("e@20151025025500+0200", "2015-10-25 02:05:00", "/2", 2),
+    }
+    assert rows(warehouse, ads.pv_hourly, autumn, "hour", "pvs") == [("02", 5)]
+
+
+def test_days_of_a_log_are_those_of_the_declared_zone(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    day, local = date(2015, 6, 2), config.with_values({"site.timezone": "Asia/Shanghai"})
+    source = write_log(
+        tmp_path / "utc.log",
+        ("a", "01/Jun/2015:15:59:00 +0000", "/1"),  # 23:59 in Shanghai
+        ("a", "01/Jun/2015:16:10:00 +0000", "/2"),
+        ("b", "02/Jun/2015:00:10:00", "/3"),  # without an offset: in the site's zone
+        ("b", "01/Jun/2015:18:20:00 +0200", "/4"),  # ten minutes after /3
+    )
+    weblog.run(spark, local, [day - DAY, day], source)
+    assert visits_of(warehouse, day - DAY) == [("a", "2015-06-01 23:59:00", "2015-06-02 00:10:00", "/2", 2)]
+    assert visits_of(warehouse, day) == [("b", "2015-06-02 00:10:00", "2015-06-02 00:20:00", "/4", 2)]
 
 
 def test_a_hot_address_is_put_in_order_by_the_hour(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
