@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report"
 SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
 POLL_S = 0.5
 LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
+PREFIX = "millrace: "  # of the line that the front door prints for an error
+ERROR_WITHIN = 200  # last lines of a log, among which that line is
 
 
 def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
@@ -70,6 +73,12 @@ def settings_to_send(config: Config) -> dict[str, str]:
     return variables
 
 
+def error_among(lines: Sequence[str]) -> str:
+    """What a command failed with: the front door's line, which Ray or Spark may log more after; else the last line."""
+    errors = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
+    return (errors or list(lines) or [""])[-1]
+
+
 def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -102,16 +111,17 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if status == JobStatus.STOPPED:
         raise UserError(f"job {job} was stopped")
     if status != JobStatus.SUCCEEDED:
-        raise UserError(f"job {job} failed: {log_follower.last or client.get_job_info(job).message}")
+        raise UserError(f"job {job} failed: {log_follower.error or client.get_job_info(job).message}")
     return {"job": job, **_counts(log_follower.last)}
 
 
 class _RayLog(threading.Thread):
-    """Writes the log of a job to standard error while it runs; `last` is its last line so far."""
+    """Writes the log of a job to standard error while it runs; `last` is its last line so far, `error` its error's."""
 
     def __init__(self, client: Any, job: str) -> None:
         super().__init__(daemon=True)
         self.last = ""
+        self._lines: list[str] = []
         self._client, self._job = client, job
 
     def run(self) -> None:
@@ -123,7 +133,13 @@ class _RayLog(threading.Thread):
     async def _follow(self) -> None:
         async for text in self._client.tail_job_logs(self._job):
             sys.stderr.write(text)
-            self.last = next((line for line in reversed(text.splitlines()) if line.strip()), self.last)
+            lines = [line for line in text.splitlines() if line.strip()]
+            self.last = lines[-1] if lines else self.last
+            self._lines = [*self._lines, *lines][-ERROR_WITHIN:]
+
+    @property
+    def error(self) -> str:
+        return error_among(self._lines)
 
 
 def _first_line(error: Exception) -> str:
@@ -150,20 +166,36 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         ]
         python = settings.python or sys.executable
         environment = {**os.environ, **variables, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         lines: list[str] = []
-        # In a thread: a full pipe would stop the driver, and this loop has to notice a signal.
-        reader = threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip()))
-        reader.start()
+        errors: deque[str] = deque(maxlen=ERROR_WITHIN)
+
+        def pass_on_errors() -> None:
+            for line in process.stderr or ():
+                sys.stderr.write(line)
+                errors.append(line.rstrip())
+
+        # In threads: a full pipe would stop the driver, and this loop has to notice a signal.
+        readers = [
+            threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip())),
+            threading.Thread(target=pass_on_errors),
+        ]
+        for reader in readers:
+            reader.start()
         while process.poll() is None:
             if stopped:
                 os.killpg(process.pid, signal.SIGTERM)
                 wait_or_kill(process, timeout_s=60)
                 raise UserError("stopped")
             time.sleep(POLL_S)
-        reader.join()
+        for reader in readers:
+            reader.join()
     if process.returncode:
-        raise UserError(f"spark-submit ended with {process.returncode}: its log above says why")
+        raise UserError(
+            f"spark-submit ended with {process.returncode}: {error_among(list(errors)) or 'its log says why'}"
+        )
     return _counts(lines[-1] if lines else "")
 
 

@@ -19,7 +19,7 @@ from conf.versions import describe_version
 from training import frozen, tracking
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
-from training.launch.worker_jobs import ERROR, FINAL
+from training.launch.worker_jobs import ERROR, FAILURES, FINAL
 from training.loop import Job
 from training.models import model_named
 from training.settings import TransferSettings
@@ -108,8 +108,8 @@ def make_job(config: Config, model: str, dataset: TaskDataset, run: Run, teacher
 
     Raises UserError when the run to start from, or the teacher's, has no model.
     """
-    for outcome in (FINAL, ERROR):
-        (run.folder / outcome).unlink(missing_ok=True)  # of the attempt that is resumed
+    for outcome in [path for pattern in (FINAL, ERROR, FAILURES) for path in run.folder.glob(pattern)]:
+        outcome.unlink()  # of the attempt that is resumed
     start_from = config.get(TransferSettings).run
     return Job.prepared(
         config,

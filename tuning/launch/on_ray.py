@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config
+from conf.errors import error_line
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import OBJECTIVE, point_of, searcher
@@ -100,7 +101,7 @@ def _row(context: SearchContext, search_round: Round, number: int, result: Any) 
     metrics = dict(reported.get("metrics") or {})
     row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
     if result.error:
-        row["error"] = str(result.error).strip().splitlines()[-1][:300]
+        row["error"] = error_line(result.error)
         log.warning("trial %d failed: %s", row["trial"], row["error"])
     elif metrics:
         row |= {**context.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}
