@@ -45,8 +45,8 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
     """Run all checks of a model on a batch of the day's training rows.
 
     Returns:
-        `initial_loss`, `gradient_error`, `loss_by_heart` (of the overfitted rows), `update_ratio`, and `rows_per_s` of
-        the trial steps.
+        `initial_loss`, `gradient_error`, `loss_by_heart` (of the overfitted rows), `update_ratio`, `rows_per_s` of the
+        trial steps, and the `verdict`: ok.
 
     Raises:
         UserError: checks failed, each named with its number; or there is no such data set.
@@ -58,8 +58,9 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
         batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
         report = check(job, batch)
     if failed := [f"{name} ({reason})" for name, reason in report.pop("failed").items()]:
-        raise UserError(f"{model} is not ready for a long run: {'; '.join(failed)}")
-    return {"model": model, **report}
+        raise UserError(f"verdict: {model} is not ready for a long run: {'; '.join(failed)}")
+    log.info("verdict: ok")
+    return {"model": model, **report, "verdict": "ok"}
 
 
 def check(job: Job, batch: Batch) -> dict[str, Any]:
