@@ -38,7 +38,8 @@ OVERFIT_STEPS = 300
 OVERFIT_RATES = (0.01, 0.002)  # one of them suits any of our models
 TRIAL_STEPS = 20
 NUM_GRADIENTS = 40  # weights whose gradients are compared
-TOLERANCE = 1e-7  # relative error of a gradient, in double precision
+TOLERANCE = 1e-7  # relative error of a difference, in double precision, that a kink of the loss explains
+MAX_GRADIENT_ERROR = 1e-5  # healthy recurrent nets have 1e-7, a wrong derivative 1e-2 or more
 
 
 def run(config: Config, model: str, day: date) -> dict[str, Any]:
@@ -76,8 +77,8 @@ def check(job: Job, batch: Batch) -> dict[str, Any]:
     if not math.isfinite(loss) or not low <= loss <= high:
         failed["initial loss"] = f"{loss:.3g}, plausible is {low:.3g} to {high:.3g}"
     error = gradient_error(build_objective(job), rows)
-    if error > TOLERANCE:
-        failed["gradients"] = f"relative error {error:.1e}, should be below {TOLERANCE:.0e}"
+    if error > MAX_GRADIENT_ERROR:
+        failed["gradients"] = f"relative error {error:.1e}, should be below {MAX_GRADIENT_ERROR:.0e}"
     overfit = min(overfit_loss(build_objective(job), rows, rate) for rate in OVERFIT_RATES)
     if overfit > 0.1 * max(loss, 0.1):
         failed["overfitting"] = (
