@@ -82,6 +82,7 @@ def _run_area(area: str, arguments: list[str]) -> int:
     from typer import TyperException
 
     from conf import UserError
+    from conf.errors import error_line
     from conf.logs import set_up_logging
     from conf.plugins import add_current_folder
 
@@ -94,7 +95,7 @@ def _run_area(area: str, arguments: list[str]) -> int:
     except UserError as error:
         if debug:
             raise
-        return _fail(str(error), error.exit_code)
+        return _fail(error_line(error), error.exit_code)  # Ray adds a stack to the text of a worker's UserError
     except TyperException as error:
         return _fail(error.format_message(), 2)
     except KeyboardInterrupt:
@@ -112,14 +113,12 @@ def _run_area(area: str, arguments: list[str]) -> int:
 
 def _one_line(error: Exception) -> str:
     """The message of an unforeseen error without its stack."""
+    from conf.errors import error_line
+
     text = str(error)
     if any(sign in text for sign in DISK_FULL):
         return "the disk is full: nothing half-written can be seen; free some space and run the command again"
-    lines = [line.strip(" :") for line in text.splitlines() if line.strip()]
-    # py4j's first line only names the Java method; the exception's own line follows it, after a colon.
-    is_java = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
-    message = lines[1] if is_java else (lines or [""])[0]
-    return f"{type(error).__name__}: {message[:300]} (--debug shows the stack)"
+    return f"{error_line(error)} (--debug shows the stack)"
 
 
 def invoke(area: str, arguments: Sequence[str]) -> Any:

@@ -27,6 +27,7 @@ from conf.atomic import write_atomically
 from conf.code import code_version
 from conf.errors import UserError
 from conf.paths import Paths
+from conf.progress import waiting
 from conf.settings import Config
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     (run.folder / INPUTS).unlink(missing_ok=True)
     write_atomically(run.folder / STARTED, json.dumps(metadata, indent=2))
     write_atomically(run.folder / "settings.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
-    yield run
+    with waiting(f"{model} {day}"):
+        yield run
     # Not in a `finally`: after an error the folder stays unfinished, for `--resume` and for a look at its logs.
     write_atomically(run.folder / DONE, json.dumps({**metadata, "ended_at": datetime.now(UTC).isoformat()}, indent=2))
 

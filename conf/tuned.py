@@ -23,7 +23,7 @@ def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Pat
         sections.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
     # `a:b` names a user's own builder (package.module:function), and a colon is no part of a file name on all systems.
     file = home / FOLDER / f"{model.replace(':', '.')}.yaml"
-    text = f"# Found by `millrace tune {model}`; delete this file to go back.\n" + yaml.safe_dump(sections)
+    text = f"# Found by a search of {model}'s settings; delete this file to go back.\n" + yaml.safe_dump(sections)
     write_atomically(file, text)
     return file
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECAS
 POLL_S = 0.5
 MAX_MESSAGE = 300  # characters of another program's error
 LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
+PREFIX = "millrace: "  # of the line that the front door prints for an error
+ERROR_WITHIN = 200  # last lines of a log, among which that line is
 
 
 def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
@@ -74,6 +77,12 @@ def settings_to_send(config: Config) -> dict[str, str]:
     return variables
 
 
+def error_among(lines: Sequence[str]) -> str:
+    """What a command failed with: the front door's line, which Ray or Spark may log more after; else the last line."""
+    errors = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
+    return (errors or list(lines) or [""])[-1]
+
+
 def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -107,17 +116,18 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if status == JobStatus.STOPPED:
         raise UserError(f"job {job} was stopped")
     if status != JobStatus.SUCCEEDED:
-        # The command's last line is its error message; without one, the job did not get as far.
-        raise UserError(f"job {job} failed: {log_follower.last or client.get_job_info(job).message}")
+        # The command's line of its error; without one, the job did not get as far.
+        raise UserError(f"job {job} failed: {log_follower.error or client.get_job_info(job).message}")
     return {"job": job, **_counts(log_follower.last)}
 
 
 class _RayLog(threading.Thread):
-    """Writes the log of a job to standard error while it runs; `last` is its last line so far."""
+    """Writes the log of a job to standard error while it runs; `last` is its last line so far, `error` its error's."""
 
     def __init__(self, client: Any, job: str) -> None:
         super().__init__(daemon=True)  # a lost connection must not keep this process alive
         self.last = ""
+        self._lines: list[str] = []
         self._client, self._job = client, job
 
     def run(self) -> None:
@@ -129,7 +139,13 @@ class _RayLog(threading.Thread):
     async def _follow(self) -> None:
         async for text in self._client.tail_job_logs(self._job):
             sys.stderr.write(text)
-            self.last = next((line for line in reversed(text.splitlines()) if line.strip()), self.last)
+            lines = [line for line in text.splitlines() if line.strip()]
+            self.last = lines[-1] if lines else self.last
+            self._lines = [*self._lines, *lines][-ERROR_WITHIN:]
+
+    @property
+    def error(self) -> str:
+        return error_among(self._lines)
 
 
 def _first_line(error: Exception) -> str:
@@ -158,11 +174,24 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
         python = settings.python or sys.executable
         # Executors have a Python of their own where `spark.python` says so; the driver runs this one.
         environment = {**os.environ, **variables, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": sys.executable}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        lines: list[str] = []  # of standard output; logs go to standard error, past this process
-        # In a thread: a full pipe would stop the driver, and this loop has to notice a signal.
-        reader = threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip()))
-        reader.start()
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        lines: list[str] = []
+        errors: deque[str] = deque(maxlen=ERROR_WITHIN)
+
+        def pass_on_errors() -> None:
+            for line in process.stderr or ():
+                sys.stderr.write(line)
+                errors.append(line.rstrip())
+
+        # In threads: a full pipe would stop the driver, and this loop has to notice a signal.
+        readers = [
+            threading.Thread(target=lambda: lines.extend(line for line in process.stdout or () if line.strip())),
+            threading.Thread(target=pass_on_errors),
+        ]
+        for reader in readers:
+            reader.start()
         while process.poll() is None:
             if stopped:
                 # The group: spark-submit's shell, its JVM and the driver's Python.
@@ -170,9 +199,12 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
                 wait_or_kill(process, timeout_s=60)
                 raise UserError("stopped")
             time.sleep(POLL_S)
-        reader.join()
+        for reader in readers:
+            reader.join()
     if process.returncode:
-        raise UserError(f"spark-submit ended with {process.returncode}: its log above says why")
+        raise UserError(
+            f"spark-submit ended with {process.returncode}: {error_among(list(errors)) or 'its log says why'}"
+        )
     return _counts(lines[-1] if lines else "")
 
 

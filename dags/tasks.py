@@ -120,4 +120,5 @@ def _spark_submit(stage: Stage, conn: str, words: list[str], common: dict[str, A
 def _about(stage: Stage) -> str:
     reads = ", ".join(f"`{name}`" for name in stage.inputs) or "the landing zone"
     writes = ", ".join(f"`{name}`" for name in stage.outputs) or "nothing in the warehouse"
-    return f"**{stage.about}**\n\nBy hand: `millrace {stage.command}`\n\nReads {reads}.\n\nWrites {writes}."
+    by_hand = stage.command.format(date="DAY")
+    return f"**{stage.about}**\n\nBy hand: `millrace {by_hand}`\n\nReads {reads}.\n\nWrites {writes}."

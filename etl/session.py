@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
 from conf.processes import utf8_locale, wait_or_kill
+from conf.progress import waiting
 from etl import compat
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded
@@ -26,6 +27,7 @@ from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options
+from etl.spark_progress import spark_progress
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +68,11 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
     with running_jvm(config) as jvm:
         # Before the session: Hive's client would fail on the missing schema at the first table, with a long stack.
         schema.require_schema(jvm, config)
-        _session = spark = _create_session(config)
+        with waiting("the start of Spark's session"):
+            _session = spark = _create_session(config)
         try:
-            yield spark
+            with waiting("the work on Spark", spark_progress(spark)):
+                yield spark
         except SPARK_ERRORS as error:
             if "MetaStoreClient" in str(error) and config.get(MetastoreSettings).is_embedded:
                 open_embedded(jvm, config)  # Hive's message is only that it has no client
@@ -76,7 +80,8 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
             raise SparkJobError(str(error)) from None
         finally:
             _session = None
-            spark.stop()
+            with waiting("the end of Spark's session"):
+                spark.stop()
 
 
 @contextmanager
@@ -98,7 +103,8 @@ def running_jvm(config: Config) -> Iterator[Any]:
             stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=_is_submitted()))
         # Registered after the lock, so run before it: the lock is free only when Derby is.
         stack.callback(_stop_jvm)
-        jvm = _launch_jvm(config)
+        with waiting(f"the start of Spark on {config.get(SparkSettings).master}"):
+            jvm = _launch_jvm(config)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
             open_embedded(jvm, config)
@@ -176,7 +182,9 @@ def _create_session(config: Config) -> SparkSession:
 def _stop_jvm() -> None:
     """Close the gateway and wait for the JVM to end: only then is the embedded metastore free."""
     process = compat.close_jvm()
-    if process is not None:
+    if process is None:
+        return
+    with waiting("the end of Spark's JVM"):
         wait_or_kill(process, timeout_s=_JVM_STOP_TIMEOUT_S)
 
 
@@ -184,7 +192,8 @@ def _stop_jvm() -> None:
 def _quiet_stderr() -> Iterator[None]:
     """Hide what Spark's launcher prints before log4j is set up; when the block fails, its last line is the reason.
 
-    By descriptor, not `redirect_stderr`: another process writes it. Raises UserError for whatever fails inside.
+    By descriptor, not `redirect_stderr`: another process writes it. Our own log lines go on to where they went.
+    Raises UserError for whatever fails inside.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -192,7 +201,8 @@ def _quiet_stderr() -> Iterator[None]:
     os.set_blocking(read_end, False)  # the JVM keeps the other end open: a blocking read would never see its end
     os.dup2(write_end, 2)
     try:
-        yield
+        with _log_to(saved):
+            yield
     except BaseException:
         os.dup2(saved, 2)
         lines = _available_text(read_end).strip().splitlines()
@@ -201,6 +211,26 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         for descriptor in (saved, write_end, read_end):
             os.close(descriptor)
+
+
+@contextmanager
+def _log_to(descriptor: int) -> Iterator[None]:
+    """Let this process's log lines, and whatever else Python writes to stderr, go to `descriptor` inside the block."""
+    if sys.stderr is not sys.__stderr__:  # not descriptor 2: a test's or a notebook's
+        yield
+        return
+    before = sys.stderr
+    with open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False) as stream:
+        handlers = [h for h in logging.root.handlers if isinstance(h, logging.StreamHandler) and h.stream is before]
+        for handler in handlers:
+            handler.setStream(stream)
+        sys.stderr = stream  # rich's handler looks it up at each line
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            for handler in handlers:
+                handler.setStream(before)
 
 
 def _available_text(descriptor: int) -> str:

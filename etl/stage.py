@@ -12,8 +12,10 @@ from pyarrow import fs
 
 from conf import path_of_url
 from conf.code import code_version
+from conf.progress import waiting
 from conf.runs import new_run_id
 from etl.metastore.connection import advisory_lock
+from etl.spark_progress import spark_progress
 from etl.table import quote
 from etl.tables import ops
 from etl.warehouse.store import Warehouse
@@ -60,7 +62,8 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
         started_at = datetime.now(UTC)
         counts = {day: RowCounts() for day in days}
         try:
-            yield counts
+            with waiting(f"{stage} {span}", spark_progress(warehouse.spark)):
+                yield counts
             for count in counts.values():
                 count.check(stage)
         except Exception as error:  # not KeyboardInterrupt: who stops a stage by hand knows that it did not finish

@@ -38,15 +38,16 @@ OVERFIT_STEPS = 300
 OVERFIT_RATES = (0.01, 0.002)  # one of them suits any of our models
 TRIAL_STEPS = 20
 NUM_GRADIENTS = 40  # weights whose gradients are compared
-TOLERANCE = 1e-7  # relative error of a gradient, in double precision
+TOLERANCE = 1e-7  # relative error of a difference, in double precision, that a kink of the loss explains
+MAX_GRADIENT_ERROR = 1e-5  # healthy recurrent nets have 1e-7, a wrong derivative 1e-2 or more
 
 
 def run(config: Config, model: str, day: date) -> dict[str, Any]:
     """Run all checks of a model on a batch of the day's training rows.
 
     Returns:
-        `initial_loss`, `gradient_error`, `loss_by_heart` (of the overfitted rows), `update_ratio`, and `rows_per_s` of
-        the trial steps.
+        `initial_loss`, `gradient_error`, `loss_by_heart` (of the overfitted rows), `update_ratio`, `rows_per_s` of the
+        trial steps, and the `verdict`: ok.
 
     Raises:
         UserError: checks failed, each named with its number; or there is no such data set.
@@ -58,8 +59,9 @@ def run(config: Config, model: str, day: date) -> dict[str, Any]:
         batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
         report = check(job, batch)
     if failed := [f"{name} ({reason})" for name, reason in report.pop("failed").items()]:
-        raise UserError(f"{model} is not ready for a long run: {'; '.join(failed)}")
-    return {"model": model, **report}
+        raise UserError(f"verdict: {model} is not ready for a long run: {'; '.join(failed)}")
+    log.info("verdict: ok")
+    return {"model": model, **report, "verdict": "ok"}
 
 
 def check(job: Job, batch: Batch) -> dict[str, Any]:
@@ -75,8 +77,8 @@ def check(job: Job, batch: Batch) -> dict[str, Any]:
     if not math.isfinite(loss) or not low <= loss <= high:
         failed["initial loss"] = f"{loss:.3g}, plausible is {low:.3g} to {high:.3g}"
     error = gradient_error(build_objective(job), rows)
-    if error > TOLERANCE:
-        failed["gradients"] = f"relative error {error:.1e}, should be below {TOLERANCE:.0e}"
+    if error > MAX_GRADIENT_ERROR:
+        failed["gradients"] = f"relative error {error:.1e}, should be below {MAX_GRADIENT_ERROR:.0e}"
     overfit = min(overfit_loss(build_objective(job), rows, rate) for rate in OVERFIT_RATES)
     if overfit > 0.1 * max(loss, 0.1):
         failed["overfitting"] = (

@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.cli import one_of
-from conf.runs import Run, start_run, unfinished_run
+from conf.progress import waiting
+from conf.runs import Run, read_jsonl, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
 from training.evaluate import import_metrics
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
-from training.launch.worker_jobs import ERROR, FINAL
-from training.loop import Job
+from training.launch.worker_jobs import ERROR, FAILURES, FINAL
+from training.loop import HISTORY, Job
 from training.models import model_named
 from training.settings import TrainSettings, TransferSettings
 from training.tasks.task import table_metrics
@@ -88,12 +90,22 @@ def run(config: Config, models: Sequence[str], day: date, options: TrainOptions)
 def _train_jobs(config: Config, jobs: list[Job], options: TrainOptions) -> list[dict[str, float]]:
     """Metrics of each job, trained by the backend: whole models, or last layers on precomputed features."""
     launch = BACKENDS[options.backend]
-    if not frozen.is_precomputed(config):
-        return launch(jobs, options.workers)
-    all_metrics = launch([frozen.head_job(job) for job in jobs], options.workers)
+    names = ", ".join(job.model for job in jobs)
+    # From the run folders: on other backends than local, workers don't write to our standard error.
+    with waiting(f"training {names} by {options.backend}", partial(_epochs_done, jobs)):
+        if not frozen.is_precomputed(config):
+            return launch(jobs, options.workers)
+        all_metrics = launch([frozen.head_job(job) for job in jobs], options.workers)
     for job in jobs:
         frozen.save_with_head(job)
     return all_metrics
+
+
+def _epochs_done(jobs: Sequence[Job]) -> str:
+    """How far the first job is that has not ended, by its history of epochs."""
+    job = next((job for job in jobs if not (job.run_folder / FINAL).exists()), jobs[-1])
+    path, epochs = job.run_folder / HISTORY, job.config.get(TrainSettings).epochs
+    return f"{len(read_jsonl(path))} of {epochs} epochs of {job.model}"
 
 
 def _start_or_resume_run(config: Config, model: str, day: date, resume: bool) -> AbstractContextManager[Run]:
@@ -110,8 +122,8 @@ def make_job(config: Config, model: str, dataset: TaskDataset, run: Run, teacher
 
     Raises UserError when the run to start from, or the teacher's, has no model.
     """
-    for outcome in (FINAL, ERROR):
-        (run.folder / outcome).unlink(missing_ok=True)  # of the attempt that is resumed
+    for outcome in [path for pattern in (FINAL, ERROR, FAILURES) for path in run.folder.glob(pattern)]:
+        outcome.unlink()  # of the attempt that is resumed
     start_from = config.get(TransferSettings).run
     return Job.prepared(
         config,

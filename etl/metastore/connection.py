@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
+from conf.progress import waiting
 from etl import compat
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
@@ -97,7 +98,8 @@ def advisory_lock(spark: "SparkSession", name: str) -> Iterator[None]:
         # Of the session, not of a transaction; names become numbers by PostgreSQL's own 64-bit hash.
         statement = connection.prepareStatement("select pg_advisory_lock(hashtextextended(?, 0))")
         statement.setString(1, f"millrace:{name}")
-        statement.execute()
+        with waiting(f"waiting for another session, which has {name}"):
+            statement.execute()
         yield
     finally:
         connection.close()

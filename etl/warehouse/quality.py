@@ -13,6 +13,7 @@ from etl.session import run_concurrently
 from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, check_text
 
 MAX_EXAMPLES = 3
+MAX_CHARS = 40  # of a value in a message, which goes to logs and alerts: rows are of people, and stay in the warehouse
 
 RowCheck = NotNull | InRange | OneOf
 
@@ -38,7 +39,7 @@ def check_rows(
         Partition value -> number of rows.
 
     Raises:
-        QualityError: a check failed; names it with the number of rows and examples.
+        QualityError: a check failed; names it with the number of rows and values of its column, never a whole row.
     """
     row_checks = [check for check in table.all_checks if isinstance(check, RowCheck)]
     keys = [check for check in table.all_checks if isinstance(check, Unique)]
@@ -80,10 +81,9 @@ def _is_violated(check: RowCheck) -> SparkColumn:
 def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
     # Only after the count said so: grouping by the key is a second shuffle of the partition.
     duplicates = rows.groupBy(*key.columns).count().where("count > 1")
-    examples = "; ".join(
-        ", ".join(str(row[name]) for name in key.columns) for row in duplicates.limit(MAX_EXAMPLES).collect()
-    )
-    _refuse(table, key, duplicates.count(), f"e.g. {examples}")
+    # The first column's values alone: all that make a key are nearly the row.
+    examples = _values([row[key.columns[0]] for row in duplicates.limit(MAX_EXAMPLES).collect()])
+    _refuse(table, key, duplicates.count(), f"{key.columns[0]}: {examples}")
 
 
 def _check_reference(
@@ -99,17 +99,27 @@ def _check_reference(
     dangling = used.join(valid, on=list(join_keys), how="left_anti")
     examples = dangling.limit(MAX_EXAMPLES).collect()
     if examples:
-        _refuse(table, check, dangling.count(), "e.g. " + ", ".join(str(row[check.column]) for row in examples))
+        _refuse(table, check, dangling.count(), _values([row[check.column] for row in examples]))
 
 
 def _examples(rows: DataFrame, check: RowCheck) -> str:
-    """Up to three offending values; for a null, which says nothing by itself, one whole row."""
-    violating = rows.where(_is_violated(check)).limit(MAX_EXAMPLES).collect()
+    """Up to three offending values; of nulls, which say nothing, the columns that have them."""
+    violating = rows.where(_is_violated(check))
     if isinstance(check, NotNull):
-        return f"e.g. {str(violating[0].asDict())[:300]}" if violating else ""
-    return "e.g. " + ", ".join(str(row[check.column]) for row in violating)
+        nulls = violating.agg(*[F.count_if(F.col(name).isNull()).alias(name) for name in check.columns]).first()
+        return ", ".join(
+            f"{count} without {name}" for name, count in zip(check.columns, nulls or (), strict=True) if count
+        )
+    return _values([row[check.column] for row in violating.select(check.column).limit(MAX_EXAMPLES).collect()])
+
+
+def _values(values: Sequence[object]) -> str:
+    texts = [str(value) for value in values]
+    return "e.g. " + ", ".join(text if len(text) <= MAX_CHARS else f"{text[: MAX_CHARS - 1]}…" for text in texts)
 
 
 def _refuse(table: Table, check: Check, count: int, examples: str) -> NoReturn:
-    text = check_text(check)
-    raise QualityError(f"{table.name}: check '{text}' failed for {count} rows ({examples}); the old partition stays")
+    key = f"; a row's key: {', '.join(table.key)}" if table.key else ""
+    raise QualityError(
+        f"{table.name}: check '{check_text(check)}' failed for {count} rows ({examples}{key}); the old partition stays"
+    )

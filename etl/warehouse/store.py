@@ -49,11 +49,18 @@ class Warehouse:
         """The rows of the newest partition not after `day`.
 
         Raises:
-            UserError: there is none; the message names the import to run.
+            UserError: there is none; the message says how to get one.
         """
-        values = [value for value in self.partitions(table) if value <= table.partition_value(day)]
+        partitions = self.partitions(table)
+        values = [value for value in partitions if value <= table.partition_value(day)]
         if not values:
-            raise UserError(f"{table.name} has no snapshot up to {day}: import it first (`millrace etl import`)")
+            # An ingested data set has one snapshot, of its last day.
+            first = f"; the first is of {partitions[0]}: choose that day or a later one, or" if partitions else ":"
+            raise UserError(
+                f"{table.name} has no snapshot up to {day}{first} run `millrace etl import --date {day}` for users and "
+                "items of a database, or `millrace ingest interactions --ratings FILE --format FORMAT` for files of "
+                "another system (--users and --items for what is known of them)"
+            )
         self._track_read(table, [max(values)])
         # A filter by a literal, which Spark prunes partitions by; a join with the newest value would read them all.
         return self._select(table).where(F.col(table.partition) == max(values))

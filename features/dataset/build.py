@@ -114,7 +114,8 @@ def _count_splits(examples: DataFrame, day: date) -> dict[str, int]:
     rows = {row["split"]: int(row["count"]) for row in examples.groupBy("split").count().collect()}
     if missing := [name for name in SPLITS if not rows.get(name)]:
         raise UserError(
-            f"no {' and no '.join(missing)} rows for {day}: load more days (`millrace etl events --since …`)"
+            f"no {' and no '.join(missing)} rows for {day}: load more days: "
+            f"`millrace etl events --since DAY --date {day}`"
         )
     return {name: rows[name] for name in SPLITS}
 

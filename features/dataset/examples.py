@@ -33,7 +33,8 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
     if has_rows(warehouse, dwd.interaction, days):
         return from_interactions(warehouse.read(dwd.interaction, days), settings)
     raise UserError(
-        f"no impressions or interactions up to {day or 'now'}: run `millrace etl events` or `millrace ingest`"
+        f"no impressions or interactions up to {day or 'now'}: run `millrace etl events --date DAY` for what the site "
+        "logged, or `millrace ingest interactions --ratings FILE --format FORMAT` for data of another system"
     )
 
 

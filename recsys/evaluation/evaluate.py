@@ -84,5 +84,8 @@ def _holdout_metrics(config: Config, model: str, day: date, k: int) -> dict[str,
 def _last_day(warehouse: Warehouse) -> date:
     days = [*warehouse.partitions(dwd.impression), *warehouse.partitions(dwd.interaction)]
     if not days:
-        raise UserError("the warehouse holds no impressions or interactions: run `millrace ingest` or `millrace run`")
+        raise UserError(
+            "the warehouse holds no impressions or interactions: run `millrace etl events --date DAY` or "
+            "`millrace ingest interactions --ratings FILE --format FORMAT`"
+        )
     return date.fromisoformat(max(days))

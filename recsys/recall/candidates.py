@@ -22,9 +22,11 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
+from conf.progress import waiting
 from conf.runs import Run, start_run
 from conf.versions import publish_version
 from etl.session import run_concurrently
+from etl.spark_progress import spark_progress
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
@@ -75,11 +77,16 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
             publish_version(config.get(Paths).datasets(KIND, day), metadata) as folder,
             start_run(config, "recall", day) as run,
         ):
-            weights, fit_set = _fit_set(data, run)
-            sets = {"fit": fit_set, "holdout": _holdout_set(data, weights, folder, run)}
+            progress = spark_progress(spark)
+            with waiting(f"recall {day}: weights of the channels", progress):
+                weights, fit_set = _fit_set(data, run)
+            with waiting(f"recall {day}: lists to measure", progress):
+                sets = {"fit": fit_set, "holdout": _holdout_set(data, weights, folder, run)}
             if serve:
-                sets["serve"], num_served = _serve_set(data, weights, folder)
-            _write_sets(data, sets, folder)
+                with waiting(f"recall {day}: lists to serve", progress):
+                    sets["serve"], num_served = _serve_set(data, weights, folder)
+            with waiting(f"recall {day}: features of all candidates", progress):
+                _write_sets(data, sets, folder)
             metadata["sources"] = warehouse.sources()
         row_counts[day] = RowCounts(rows_in=num_served, rows_out=num_served)
     return total_counts(row_counts)

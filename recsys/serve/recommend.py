@@ -26,7 +26,11 @@ def recommend(config: Config, user: str, day: date | None = None) -> list[dict[s
     folder = config.get(Paths).runs
     promoted = sorted((folder / PROMOTED).glob(f"{day or '*'}.json"))
     if not promoted:
-        raise UserError(f"no promoted lists{f' for {day}' if day else ''}: run `millrace run --date …` first")
+        raise UserError(
+            f"no promoted lists for {day}: run `millrace run --date {day}`, or leave out --date for the newest"
+            if day
+            else "no promoted lists: run `millrace run --date DAY` first"
+        )
     run = folder / read_json(promoted[-1], "recommend")["recommend"]
     # The filter skips row groups: the file is sorted by user.
     rows = pq.read_table(run / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()

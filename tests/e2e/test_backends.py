@@ -1,5 +1,6 @@
 """One loop on four backends: the same losses from the same seed, on one worker and on two."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +76,16 @@ def test_what_a_user_has_to_mend_is_one_line_and_is_not_tried_again(tmp_path: Pa
     ):
         BACKENDS["ray"]([job], 2)
     assert not (job.run_folder / "final.json").exists()
+
+
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize("backend", ["ray", "horovod", pytest.param("spark", marks=pytest.mark.wide)])
+def test_a_failed_worker_s_own_error_is_named_before_the_way_to_go_on(tmp_path: Path, backend: str) -> None:
+    """A file of the data set is damaged: no mistake of the settings, so that the checkpoints may be of use."""
+    job = make_job(tmp_path, "deepfm", "train.max_failures=0")
+    for path in (tmp_path / "data/train").glob("*.parquet"):
+        path.write_bytes(b"PAR1 no more")
+    with pytest.raises(UserError) as failure:
+        BACKENDS[backend]([job], 2)
+    pattern = r"a worker of run failed: rank [01]: ArrowInvalid: .*[Pp]arquet.* go on with --resume"
+    assert re.fullmatch(pattern, str(failure.value)), str(failure.value)

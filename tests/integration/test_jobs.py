@@ -100,7 +100,9 @@ def test_users_and_items_come_over_jdbc_from_derby(spark: SparkSession, config: 
     assert {row["gender"] for row in users.values()} <= {"F", "M", None}
     assert warehouse.read(dim.item, [DAY]).where("published_at is null or category is null").count() == 0
     assert warehouse.newest_snapshot(dim.user, date(2026, 3, 30)).count() == 50
-    with pytest.raises(UserError, match="no snapshot up to 2020-01-01"):
+    with pytest.raises(
+        UserError, match="no snapshot up to 2020-01-01; the first is of 2026-03-02: choose that day or a later"
+    ):
         warehouse.newest_snapshot(dim.user, date(2020, 1, 1))
 
 

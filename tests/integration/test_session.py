@@ -1,11 +1,16 @@
-"""The session's JVM."""
+"""The session's JVM, and what it tells of its work."""
 
+import logging
+import re
+import time
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from conf.progress import waiting
 from etl.spark_options import CLASS_ARCHIVE
+from etl.spark_progress import spark_progress
 
 
 def test_the_archive_of_spark_classes_fits_and_is_mapped(spark: SparkSession) -> None:
@@ -13,3 +18,19 @@ def test_the_archive_of_spark_classes_fits_and_is_mapped(spark: SparkSession) ->
         pytest.skip("`make setup` with this Java wrote no archive")
     jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]
     assert str(CLASS_ARCHIVE) in Path(f"/proc/{jvm}/maps").read_text()
+
+
+def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "conf.progress")
+
+    def slow(number: int) -> int:
+        time.sleep(0.5)
+        return number
+
+    with waiting("the sum", spark_progress(spark), every_s=0.2):
+        assert spark.sparkContext.parallelize(range(8), 8).map(slow).sum() == 28
+    assert [
+        text
+        for text in caplog.messages
+        if re.fullmatch(r"the sum: still going on after \d+ s, [1-8] of 8 Spark tasks", text)
+    ]

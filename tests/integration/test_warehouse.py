@@ -17,7 +17,7 @@ from support import ROOT
 
 from conf import Config, UserError
 from etl.stage import RowCounts, stage_run
-from etl.table import InRange, OneOf, Table, columns
+from etl.table import InRange, NotNull, OneOf, Table, columns
 from etl.tables import ops
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import QualityError
@@ -73,10 +73,11 @@ def test_a_partition_may_be_made_from_itself(warehouse: Warehouse, spark: SparkS
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ([(None, "x")], "check 'not null: a' failed for 1 rows"),
-        ([(1, "x"), (1, "y")], "check 'unique: a' failed for 1 rows (e.g. 1)"),
+        ([(None, "x")], "check 'not null: a' failed for 1 rows (1 without a; a row's key: a)"),
+        ([(1, "x"), (1, "y")], "check 'unique: a' failed for 1 rows (a: e.g. 1;"),
         ([(1, "x"), (100, "x"), (-1, "x")], "check '0 <= a <= 99' failed for 2 rows (e.g. "),
-        ([(1, "z")], "check 'b in (x, y)' failed for 1 rows (e.g. z)"),
+        ([(1, "z")], "check 'b in (x, y)' failed for 1 rows (e.g. z; a row's key: a)"),
+        ([(1, "z" * 99)], f"failed for 1 rows (e.g. {'z' * 39}…;"),
     ],
 )
 def test_a_failing_check_keeps_the_old_partition_and_says_why(
@@ -90,6 +91,36 @@ def test_a_failing_check_keeps_the_old_partition_and_says_why(
     assert content(warehouse, table) == [(7, "x", "2026-02-01")]
     folders = list(Path(warehouse.root.removeprefix("file://"), "ads_checked").glob("run-*"))
     assert len([folder for folder in folders if folder.exists()]) >= 1
+
+
+def test_a_failing_check_tells_nothing_of_the_person_whose_row_it_is(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = Table(
+        "ads_private",
+        "One row per email and day",
+        columns(("email", "string", "key"), ("seen", "string", "key"), ("name", "string", "of the person")),
+        key=("email", "seen"),
+        checks=(NotNull(("name",)),),
+    )
+    schema = "email string, seen string, name string, dt string"
+    person = ("ada@example.org", "2026-01-31 10:00", "Ada Lovelace", "2026-02-01")
+    for bad, message in (
+        (
+            [person, (*person[:2], None, person[3])],
+            "'unique: email, seen' failed for 1 rows (email: e.g. ada@example.org;",
+        ),
+        (
+            [(*person[:2], None, person[3])],
+            "'not null: name' failed for 1 rows (1 without name; a row's key: email, seen)",
+        ),
+        (
+            [(None, *person[1:])],
+            "'not null: email, seen' failed for 1 rows (1 without email; a row's key: email, seen)",
+        ),
+    ):
+        with pytest.raises(QualityError) as refused:
+            warehouse.write(table, spark.createDataFrame(bad, schema), DAYS[:1])
+        assert message in str(refused.value)
+        assert not [text for text in ("Lovelace", "10:00") if text in str(refused.value)]
 
 
 def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark: SparkSession) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conf import UsageError, UserError
+from conf import UsageError
 from training.launch import job_file
 from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_session import ray_session
@@ -132,8 +132,6 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
     try:
         distribute(run_spark_worker, jobs, num_workers, use_gpu=_has_gpu())
-    except UserError:
-        raise
     except Exception as error:
         raise failure_cause(jobs, error) from error
     return read_metrics(jobs)

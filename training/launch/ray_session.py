@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conf import Config
+from conf.progress import waiting
 from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
@@ -40,22 +41,24 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
         }
     )
-    for attempts_left in reversed(range(_ATTEMPTS)):
-        try:
-            ray.init(
-                address=settings.address or "local",  # with None Ray joins whatever was started on this machine
-                logging_level=logging.ERROR,
-                log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
-                # One thread a worker: as many workers as cores, each with threads for all cores, slow one another down.
-                runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
-                **local_options,
-            )
-            break
-        except Exception as error:  # Ray has no class of its own for it
-            if "timed out during startup" not in str(error) or not attempts_left:
-                raise
-            log.warning("Ray did not start within its 30 s: trying again")
+    with waiting("the start of Ray"):
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            try:
+                ray.init(
+                    address=settings.address or "local",  # with None Ray joins whatever was started on this machine
+                    logging_level=logging.ERROR,
+                    log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
+                    # One thread a worker: with threads for all cores each, workers on all cores slow one another down.
+                    runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
+                    **local_options,
+                )
+                break
+            except Exception as error:  # Ray has no class of its own for it
+                if "timed out during startup" not in str(error) or not attempts_left:
+                    raise
+                log.warning("Ray did not start within its 30 s: trying again")
     try:
         yield
     finally:
-        ray.shutdown()
+        with waiting("the end of Ray"):
+            ray.shutdown()

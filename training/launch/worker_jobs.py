@@ -5,11 +5,16 @@ The run folder is the one place that the launcher of every backend can read, als
 
 import json
 import logging
+import os
+import re
+import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from conf import UserError
 from conf.atomic import write_atomically
+from conf.errors import error_line, root_cause
 from training.loop import Job, fit
 
 log = logging.getLogger(__name__)
@@ -18,13 +23,19 @@ Metrics = dict[str, float]
 
 FINAL = "final.json"  # the metrics of a finished job
 ERROR = "error.json"  # a mistake that the user has to correct
+FAILURES = "failed.*.json"  # of each process of the last attempt that raised something else
+
+# What a rank raises when another one is gone: a consequence, never the cause.
+_LOST_PEER = re.compile(
+    "DistBackendError|DistNetworkError|HorovodInternalError|closed by peer|reset by peer|Broken pipe|Gloo.*[Tt]imed out"
+)
 
 
 def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
     """Train `jobs` in this process; `make_worker` is called once, for the first job.
 
-    Rank 0 writes a job's metrics to `final.json`; any rank writes a mistake of the user's to `error.json`. A job that
-    is done is not trained again when the workers are started anew.
+    Rank 0 writes a job's metrics to `final.json`; any rank writes a mistake of the user's to `error.json`, and any
+    other error to a file of its own. A job that is done is not trained again when the workers are started anew.
 
     Raises:
         UserError: a job can't be trained as it is set up; starting the workers anew would end the same way.
@@ -35,7 +46,9 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             raise failure_cause(jobs, RuntimeError("it failed before the workers were started anew"))
         try:
             # In here: what goes wrong while the group forms is recorded, too.
-            worker = worker or make_worker()
+            if worker is None:
+                worker = make_worker()
+                _forget_failures(jobs if worker.rank == 0 else ())
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
                 continue
@@ -45,6 +58,26 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
         except UserError as error:
             write_atomically(job.run_folder / ERROR, json.dumps({"error": str(error)}))
             raise
+        except Exception as error:
+            _record_failure(job, error, None if worker is None else worker.rank)
+            raise
+
+
+def _forget_failures(jobs: Sequence[Job]) -> None:
+    """Remove what an earlier attempt recorded; every other rank waits in the first broadcast meanwhile."""
+    for path in [path for job in jobs for path in job.run_folder.glob(FAILURES)]:
+        path.unlink()
+
+
+def _record_failure(job: Job, error: Exception, rank: int | None) -> None:
+    """Write an error to the run folder: launchers raise what they noticed of it, which is often nothing."""
+    text = error_line(error)
+    failure = {"at": time.time(), "rank": rank, "error": text, "is_lost_peer": bool(_LOST_PEER.search(text))}
+    path = job.run_folder / FAILURES.replace("*", f"{rank}-{socket.gethostname()}-{os.getpid()}")
+    try:
+        write_atomically(path, json.dumps(failure))
+    except OSError:  # a full disk, perhaps the very error: it goes on to the launcher
+        log.warning("can't record in %s: %s", path, text)
 
 
 def failure_cause(jobs: Sequence[Job], error: Exception) -> UserError:
@@ -52,21 +85,34 @@ def failure_cause(jobs: Sequence[Job], error: Exception) -> UserError:
 
     Args:
         jobs: of which one may have an `error.json`, whose text it then is.
-        error: what the launcher raised; its first line is named otherwise, with how to resume.
+        error: what the launcher raised. Named is what a worker raised first, or else this, then how to resume.
     """
     # First, for what the launcher raises then is a consequence: ranks that waited in vain for the one that stopped.
     for job in jobs:
         path = job.run_folder / ERROR
         if path.exists():
             return UserError(json.loads(path.read_text(encoding="utf-8"))["error"])
+    if isinstance(mistake := root_cause(error), UserError):  # raised where no job is open, as in a worker's imports
+        return UserError(error_line(mistake))
     unfinished = next((job for job in jobs if not (job.run_folder / FINAL).exists()), jobs[0])
-    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
-    message = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
     log.debug("workers failed", exc_info=error)
     return UserError(
-        f"a worker of {unfinished.run_folder.name} ended before its time ({message}); its checkpoints are kept: "
-        "go on with --resume"
+        f"a worker of {unfinished.run_folder.name} failed: {_first_failure(jobs) or error_line(error)}. "
+        "Its checkpoints stay: when that is mended, go on with --resume"
     )
+
+
+def _first_failure(jobs: Sequence[Job]) -> str | None:
+    """Rank and error of the process that failed first by itself; None when no process could record one."""
+    paths = [path for job in jobs for path in job.run_folder.glob(FAILURES)]
+    failures = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    if not failures:
+        return None
+    first = min(failures, key=lambda failure: (failure["is_lost_peer"], failure["at"]))
+    rank = "a rank that had yet to join" if first["rank"] is None else f"rank {first['rank']}"
+    if first["is_lost_peer"]:
+        return f"another rank ended without a word, as when it is killed or out of memory ({rank}: {first['error']})"
+    return f"{rank}: {first['error']}"
 
 
 def read_metrics(jobs: Sequence[Job]) -> list[Metrics]:

@@ -6,10 +6,13 @@ import os
 import sys
 import tempfile
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conf import Config
+from conf.errors import error_line
+from conf.progress import waiting
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import OBJECTIVE, point_of, searcher
@@ -50,7 +53,8 @@ def trials(context: SearchContext, search_round: Round) -> list[Row]:
         tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=False)
     else:
         tuner = _tuner(context, search_round, trainable, steps, folder)
-    with redirect_stdout(sys.stderr):  # Tune prints a banner; standard output belongs to the command
+    # Tune prints a banner; standard output belongs to the command.
+    with redirect_stdout(sys.stderr), waiting(f"{search_round.trials} trials", partial(_trials_begun, state)):
         results = tuner.fit()
     return [_row(context, search_round, number, result) for number, result in enumerate(results)]
 
@@ -99,14 +103,18 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
     )
 
 
+def _trials_begun(state: Path) -> str:
+    # Tune writes this file of a trial with its first report.
+    return f"{len(list(state.glob('*/result.json')))} have reported"
+
+
 def _row(context: SearchContext, search_round: Round, number: int, result: Any) -> Row:
     reported = result.metrics or {}
     row = context.row(search_round, number, point_of(result.config or {}))
     metrics = dict(reported.get("metrics") or {})
     row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
     if result.error:
-        # The last line of the worker's traceback is the exception.
-        row["error"] = str(result.error).strip().splitlines()[-1][:300]
+        row["error"] = error_line(result.error)
         log.warning("trial %d failed: %s", row["trial"], row["error"])
     elif metrics:
         row |= {**context.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}

@@ -1,11 +1,13 @@
 """A round of trials on Spark, one after the other in this process: each uses the whole session."""
 
 import json
+import logging
 import time
 
 import optuna
 
 from conf import UserError
+from conf.errors import error_line
 from conf.runs import read_jsonl
 from etl.session import spark_session
 from tuning.searches.rounds import Round, Row, SearchContext
@@ -13,6 +15,8 @@ from tuning.searches.samplers import new_study
 from tuning.searches.space import Point
 from tuning.targets import Trial
 from tuning.targets.trial import Save
+
+log = logging.getLogger(__name__)
 
 
 def trials(context: SearchContext, search_round: Round) -> list[Row]:
@@ -55,6 +59,7 @@ def _trial(context: SearchContext, search_round: Round, number: int, point: Poin
     except UserError:  # the command line or the settings are wrong, and so they are for all trials
         raise
     except Exception as error:  # whatever these settings broke: the search goes on with others
-        row["error"] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        row["error"] = error_line(error)
+        log.warning("trial %d failed: %s", row["trial"], row["error"])
     row["seconds"] = time.monotonic() - started
     return row

@@ -14,7 +14,7 @@ from data.training_sets import make_job
 from conf import UserError
 from conf.runs import read_jsonl
 from training import checkpoint
-from training.checks import check
+from training.checks import MAX_GRADIENT_ERROR, check, gradient_error
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
@@ -193,6 +193,16 @@ def test_deepfm_pairs_are_the_sum_over_all_pairs(tmp_path: Path) -> None:
     pairs = sum((v[:, i] * v[:, j]).sum(1) for i in range(v.shape[1]) for j in range(i + 1, v.shape[1]))
     expected = pairs + model.linear(batch.sparse, batch.dense)
     assert torch.allclose(model(batch.sparse, batch.dense), expected, atol=1e-5)
+
+
+def test_a_recurrent_net_has_right_gradients_and_a_wrong_derivative_is_noticed(tmp_path: Path) -> None:
+    """GRU4Rec's error is over 1e-7, by rounding alone."""
+    job = make_job(tmp_path, "gru4rec")
+    batch: Batch = next(read_epoch(job.feed("train", LocalWorker()), 0))[:64]
+    assert gradient_error(build_objective(job), batch) < MAX_GRADIENT_ERROR / 10
+    wrong = build_objective(job)
+    next(wrong.net.parameters()).register_hook(lambda gradient: gradient * 1.01)
+    assert gradient_error(wrong, batch) > MAX_GRADIENT_ERROR
 
 
 def test_checks_pass_for_a_good_model_and_name_what_is_wrong_with_a_bad_one(tmp_path: Path) -> None:
