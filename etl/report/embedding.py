@@ -1,4 +1,4 @@
-"""Plotly's JavaScript inside a page: deflated and in base 85 it is 1.8 MB instead of 4.8, and browsers can undo both."""
+"""Plotly's JavaScript inside a page: deflated and in base 85, which browsers undo, 1.8 MB instead of 4.8."""
 
 import base64
 import html

@@ -180,6 +180,6 @@ def _by_day(tables: DayTables, rows: DataFrame) -> DayFigures:
     day_of |= {ads.visitor_daily.partition_value(day): day for day in tables.days(1 + WEEK)}
     by_day: DayFigures = {}
     for row in collect_rows(rows):
-        partition, *_ = row
-        by_day[day_of[row.pop(partition)]] = {name: float(value) for name, value in row.items() if value is not None}
+        partition, *names = row
+        by_day[day_of[row[partition]]] = {name: float(row[name]) for name in names if row[name] is not None}
     return by_day

@@ -1,4 +1,4 @@
-"""How a day went: whether its models were promoted and why, which stages failed or wait, and what became of its rows."""
+"""How a day went: whether and why its models were promoted, what failed or waits, and what became of its rows."""
 
 import json
 from dataclasses import dataclass

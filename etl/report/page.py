@@ -22,8 +22,8 @@ CHART_HEIGHT = 360  # pixels
 def write(spark: SparkSession, config: Config, day: date) -> Path:
     """Write the page of a day, in place of an earlier one: a reader sees the old or the new one.
 
-    Plotly's JavaScript is part of the page, some 1.8 MB, so that it works without a network. Numbers and tables are plain
-    HTML.
+    Plotly's JavaScript is part of the page, some 1.8 MB, so that it works without a network. Numbers and tables are
+    plain HTML.
 
     Args:
         spark: the session.
