@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 def run(config: Config, day: date) -> dict[str, Any]:
     """Promote the day's newest runs, or log why not: then the champion's lists stay.
 
-    A promotion is the file `runs/promoted/<day>.json` (model -> run id), which `etl results` publishes. What was decided
-    and why is in `runs/promoted/decisions/<day>.json`, for the report of the day.
+    A promotion is the file `runs/promoted/<day>.json` (model -> run id), which `etl results` publishes. The decision,
+    promoted or not, is recorded in `runs/promoted/decisions/<day>.json` for the report of the day.
 
     Returns:
         Model -> run id; `promoted`, and if false the `reasons`; with a champion also its run id and the relative change

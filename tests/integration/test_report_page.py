@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 from pyspark.sql import SparkSession
+from support import chromium_dom
 
 from conf import Config, Paths, UserError
 from conf.runs import decision_file
@@ -232,18 +231,6 @@ def test_texts_of_data_are_never_markup(pages: Pages) -> None:
     assert "&lt;script&gt;alert(&#34;x&#34;)" in text
 
 
-def in_chromium(path: Path) -> str:
-    """The page's HTML after its scripts have run in a real browser, which complained of nothing."""
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed (`make test` as root installs it)")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000"]
-    command += ["--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
-    return done.stdout
-
-
 def points_by_chart(dom: str) -> dict[str, int]:
     """Title -> number of points or bars, of the charts that were drawn."""
     panels = re.split(r"<section>", dom.split('id="charts"')[1])[1:]
@@ -268,7 +255,7 @@ def points_by_chart(dom: str) -> dict[str, int]:
     ids=["first", "third"],
 )  # fmt: skip
 def test_chromium_draws_every_point(pages: Pages, choose: Callable[[Pages], Path], points: dict[str, int]) -> None:
-    dom = in_chromium(choose(pages))
+    dom = chromium_dom(choose(pages))
     assert points_by_chart(dom) == points
     assert 'id="charts-state"' not in dom  # goes when all is drawn
 
@@ -278,5 +265,5 @@ def test_a_click_on_a_heading_sorts_by_number(pages: Pages, tmp_path: Path) -> N
     click = "<script>[...document.querySelectorAll('th button')].find(b => b.textContent === 'psi').click()</script>"
     clicked.write_text(pages.third.read_text().replace("</body>", f"{click}</body>"))
     before = [row[0] for row in Sections(pages.third.read_text()).cells["Features"]]
-    after = [row[0] for row in Sections(in_chromium(clicked)).cells["Features"]]
+    after = [row[0] for row in Sections(chromium_dom(clicked)).cells["Features"]]
     assert (before, after) == (["feature", "age", HOSTILE], ["feature", HOSTILE, "age"])
