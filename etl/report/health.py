@@ -48,7 +48,9 @@ def promotion(tables: DayTables) -> Promotion:
 
 def models(tables: DayTables) -> Table | None:
     """The day's runs with their part (champion, challenger …) and metrics; None without a run."""
-    rows = collect_rows(tables.read(dim.model).select("model", "part", "run_id", "trained_at", "metrics"))
+    # By Spark, in the session's zone, UTC: a collected timestamp is in the machine's.
+    trained_at = F.date_format("trained_at", "yyyy-MM-dd HH:mm").alias("trained_at")
+    rows = collect_rows(tables.read(dim.model).select("model", "part", "run_id", trained_at, "metrics"))
     if not rows:
         return None
     # The runs that the decision was about, promoted or not.
@@ -58,7 +60,6 @@ def models(tables: DayTables) -> Table | None:
         metrics = json.loads(row["metrics"])
         row |= {name: metrics.get(name) for name in ("auc", "log_loss", "recall@10")}
         row["part"] = row["part"] or ("challenger" if row["run_id"] in challengers else "")
-        row["trained_at"] = f"{row['trained_at']:%Y-%m-%d %H:%M}"
     header = {"model": "model", "part": "part", "auc": "test AUC", "log_loss": "test log loss"}
     header |= {"recall@10": "recall@10", "trained_at": "trained at (UTC)", "run_id": "run"}
     # Champions first.

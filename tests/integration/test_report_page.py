@@ -175,6 +175,7 @@ def test_the_first_numbers_are_those_computed_by_hand(pages: Pages) -> None:
 def test_a_day_without_a_day_before_has_dashes(pages: Pages) -> None:
     assert "<b>5.00%</b>" in pages.first.read_text()
     assert "<small>day before: – <span>–</span></small>" in pages.first.read_text()
+    assert "<small>mean of the week before (0 of 7 days): – <span>–</span></small>" in pages.first.read_text()
     assert "Impressions of lists" not in pages.first.read_text()
 
 
@@ -188,7 +189,7 @@ def test_the_page_says_what_failed_what_waits_and_why_models_stay_out(pages: Pag
     row = dict(zip(*cells["Rows"], strict=True))
     assert (row["in"], row["out"], row["out %"], row["quarantined %"]) == ("8", "6", "75.00%", "25.00%")
     assert cells["Quarantine"][1:] == [["weblog", HOSTILE, "2", "100.00%"]]
-    assert cells["Runs"][1][:3] == ["fm", "challenger", "0.6200"]
+    assert cells["Runs"][1] == ["fm", "challenger", "0.6200", "", "", "2031-05-09 00:00", "fm-2"]
     assert (
         "The day&#39;s models were not promoted. Log loss of the fine model against the champion fm-1: +2.13%" in text
     )
