@@ -258,6 +258,26 @@ def promoted_runs(promotion: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in promotion.items() if isinstance(value, str) and key != "rolled_back_at"}
 
 
+def decision_file(runs: Path, day: date) -> Path:
+    """What `recsys promote` decided on a day: what it returns, as JSON. A folder of its own: promotions are globbed."""
+    return runs / PROMOTED / "decisions" / f"{day}.json"
+
+
+def promotion_decision(runs: Path, day: date) -> dict[str, Any] | None:
+    """The decision of `recsys promote` on a day, or None: none was made, or by a version that didn't record it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = decision_file(runs, day)
+    if not path.exists():
+        return None
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError) as error:  # no JSON, no UTF-8, or no object
+        raise UserError(f"{path} is damaged ({error}): run `millrace recsys promote --date {day}` again") from None
+
+
 def promotion_status(runs: Path) -> dict[str, str]:
     """Run id -> "champion" (in the newest promotion), "was champion" (in an earlier one) or "rolled back".
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 
 import millrace as front
@@ -87,3 +89,15 @@ def demo(millrace: Millrace) -> FinishedDay:
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(done.stdout.strip().splitlines()) == 1
     return FinishedDay(millrace, "2026-01-04", json.loads(done.stdout))
+
+
+def chromium_dom(path: Path) -> str:
+    """The page's HTML after its scripts have run in a real browser, which complained of nothing."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed (`make test` as root installs it)")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000"]
+    command += ["--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+    return done.stdout

@@ -9,6 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from conf.atomic import write_atomically
 from tuning.searches.samplers import new_study
 from tuning.searches.space import Choice, Depends, Range, Space
 
@@ -68,6 +69,8 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    from etl.report.embedding import figure_json, render
+
     measured = [row for row in rows if row["status"] != "failed"]
     figure = make_subplots(
         rows=3, cols=1, row_heights=[0.3, 0.45, 0.25], vertical_spacing=0.1,
@@ -91,8 +94,7 @@ def _draw(path: Path, rows: list[dict[str, Any]], space: Space, metric: str, imp
     figure.add_trace(go.Parcoords(**_parallel(measured, space, metric)), row=2, col=1)
     figure.add_bar(x=list(importance.values()), y=list(importance), orientation="h", showlegend=False, row=3, col=1)
     figure.update_layout(height=1100, title="Search", template="plotly_white")
-    # With Plotly's JavaScript inside, some megabytes, instead of a link into the network.
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    write_atomically(path, render("figure.html.j2", title="Search", figure=figure_json(figure)))
 
 
 def _parallel(rows: list[dict[str, Any]], space: Space, metric: str) -> dict[str, Any]:

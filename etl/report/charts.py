@@ -1,68 +1,35 @@
 """The charts of the report page: each is a function that reads a day's tables and returns a Plotly figure.
 
-A function returns None where there is nothing to show. To add a chart, write a function and list it in `CHARTS`.
+A function returns None where there is nothing to show, and numbers or a table where a chart would have a lone point. To
+add a chart, write a function and list it in `CHARTS`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
-from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config
-from etl.report.job import BEST_POSSIBLE, format_cell, newest_metrics, newest_stages
-from etl.table import Table
-from etl.tables import ads, ods
-from etl.warehouse.store import Warehouse
+from etl.report.day_tables import DayTables, Rows, collect_rows
+from etl.report.job import BEST_POSSIBLE, format_cell
+from etl.report.parts import Numbers, Table, share
+from etl.tables import ads
 
 DAYS = 30  # of the charts over time
 SEARCHES = 6  # of the chart of trials
-COLOURS = ["#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#c53030", "#319795", "#b7791f", "#4a5568"]
-FAILED_COLOUR = "#c53030"
-BEST_POSSIBLE_LINE = {"dash": "dot", "color": "#1a202c"}
+# All of them are legible on white and on the page's dark background.
+COLOURS = ["#3182ce", "#dd6b20", "#38a169", "#9f7aea", "#e53e3e", "#319795", "#d69e2e", "#718096"]
+FAILED_COLOUR = "#e53e3e"
+BEST_POSSIBLE_LINE = {"dash": "dot", "color": "#718096"}
 
-Rows = list[dict[str, Any]]
 Figure = Any  # plotly has no types
-
-
-@dataclass(frozen=True)
-class DayTables:
-    """The tables of a day, and of the days before it; what several charts need is read once."""
-
-    spark: SparkSession
-    config: Config
-    day: date
-
-    def read(self, table: Table, *, days: int = 1) -> DataFrame:
-        """The partitions of the last `days` days, of which the report's day is the last."""
-        partitions = [self.day - timedelta(days=n) for n in range(days)]
-        return Warehouse(self.spark, self.config).read(table, partitions)
-
-    @cached_property
-    def metrics(self) -> Rows:
-        """The newest metrics of the day's models."""
-        return _collect(newest_metrics(self.spark, self.config, self.day))
-
-    @cached_property
-    def stages(self) -> Rows:
-        """The newest run of each stage of the day."""
-        return _collect(newest_stages(self.spark, self.config, self.day))
-
-
-def _collect(rows: DataFrame) -> Rows:
-    # Aggregates only: some hundred rows.
-    return [row.asDict() for row in rows.collect()]
 
 
 # --- web logs and events ---
 
 
 def _traffic(tables: DayTables) -> Figure:
-    rows = _collect(tables.read(ads.pv_hourly).orderBy("hour"))
+    rows = collect_rows(tables.read(ads.pv_hourly).orderBy("hour"))
     if not rows:
         return None
     hours = [row["hour"] for row in rows]
@@ -77,7 +44,7 @@ def _traffic(tables: DayTables) -> Figure:
 def _referrers(tables: DayTables) -> Figure:
     hosts = tables.read(ads.pv_ref_host_hourly).groupBy("ref_host").agg(F.sum("pvs").alias("pvs"))
     # Horizontal bars are drawn from below: the largest comes last.
-    rows = _collect(hosts.orderBy(F.desc("pvs"), "ref_host").limit(10))[::-1]
+    rows = collect_rows(hosts.orderBy(F.desc("pvs"), "ref_host").limit(10))[::-1]
     if not rows:
         return None
     names = [row["ref_host"] or "(none)" for row in rows]
@@ -85,16 +52,18 @@ def _referrers(tables: DayTables) -> Figure:
 
 
 def _funnel(tables: DayTables) -> Figure:
-    rows = _collect(tables.read(ads.funnel).orderBy("step"))
+    rows = collect_rows(tables.read(ads.funnel).orderBy("step"))
     if not rows:
         return None
     return go.Figure(go.Funnel(y=[row["step"] for row in rows], x=[row["numbs"] for row in rows]))
 
 
 def _click_rate(tables: DayTables) -> Figure:
-    rows = _collect(tables.read(ads.ctr_daily, days=DAYS).orderBy("dt"))
+    rows = collect_rows(tables.read(ads.ctr_daily, days=DAYS).orderBy("dt"))
     if not rows:
         return None
+    if len(rows) == 1:
+        return Numbers([("CTR", share(rows[0]["clicks"], rows[0]["impressions"]).text)])
     line = go.Scatter(x=[row["dt"] for row in rows], y=[row["ctr"] for row in rows], mode="lines+markers", name="CTR")
     return go.Figure(line).update_layout(yaxis_tickformat=".2%", xaxis_type="category")
 
@@ -106,7 +75,7 @@ def _auc(tables: DayTables) -> Figure:
     rows = tables.read(ads.model_metric, days=DAYS).where("metric = 'auc' and split = 'test' and value is not null")
     # A day's models may be trained more than once.
     newest = rows.groupBy("dt", "model").agg(F.max_by("value", "trained_at").alias("value"))
-    return _lines_over_days(_collect(newest.orderBy("dt", "model")), "model", "value")
+    return _lines_over_days(collect_rows(newest.orderBy("dt", "model")), "model", "value")
 
 
 def _recall(tables: DayTables) -> Figure:
@@ -115,7 +84,7 @@ def _recall(tables: DayTables) -> Figure:
     if largest is None or largest[0] is None:
         return None
     at_largest = rows.where(F.col("k") == largest[0]).orderBy("dt", "channel")
-    return _lines_over_days(_collect(at_largest), "channel", "recall")
+    return _lines_over_days(collect_rows(at_largest), "channel", "recall")
 
 
 def _calibration(tables: DayTables) -> Figure:
@@ -154,11 +123,14 @@ def _channels(tables: DayTables) -> Figure:
 
 
 def _trials(tables: DayTables) -> Figure:
-    rows = _collect(
+    rows = collect_rows(
         tables.read(ads.tuning_trial, days=DAYS).where("status != 'failed'").orderBy("dt", "run_id", "trial")
     )
     if not rows:
         return None
+    if len(rows) == 1:
+        trial = rows[0]
+        return Numbers([(f"{trial['model']} {trial['dt']}: {trial['metric']}", format_cell(trial["value"]))])
     figure = go.Figure()
     searches = list(dict.fromkeys((row["run_id"], row["model"], row["dt"], row["metric"]) for row in rows))
     for run_id, model, dt, metric in searches[-SEARCHES:]:
@@ -174,7 +146,7 @@ def _trials(tables: DayTables) -> Figure:
     return figure.update_layout(xaxis_title="trial")
 
 
-def _features(tables: DayTables) -> Figure:
+def _features(tables: DayTables) -> Table | None:
     # The feature report writes its metrics as "psi user_id": metric and feature in one.
     by_feature: dict[str, dict[str, float]] = {}
     for row in tables.metrics:
@@ -185,11 +157,11 @@ def _features(tables: DayTables) -> Figure:
         return None
     names = ["missing", "psi", "information", "vif"]
     ordered = sorted(by_feature, key=lambda feature: -by_feature[feature].get("psi", 0.0))
-    columns = [[format_cell(by_feature[feature].get(name)) for feature in ordered] for name in names]
-    return _table(["feature", *names], [ordered, *columns])
+    rows = [{"feature": feature, **{name: by_feature[feature].get(name) for name in names}} for feature in ordered]
+    return Table.of({name: name for name in ("feature", *names)}, rows)
 
 
-# --- stages and rows ---
+# --- stages ---
 
 
 def _stage_times(tables: DayTables) -> Figure:
@@ -204,49 +176,27 @@ def _stage_times(tables: DayTables) -> Figure:
     return go.Figure(bars).update_layout(xaxis_title="seconds", yaxis_autorange="reversed")
 
 
-def _row_counts(tables: DayTables) -> Figure:
-    if not tables.stages:
-        return None
-    names = ["stage", "status", "rows_in", "rows_out", "rows_invalid", "rows_quarantined", "rows_other_date"]
-    return _table(names, [[row[name] for row in tables.stages] for name in names])
-
-
-def _quarantine(tables: DayTables) -> Figure:
-    counts = tables.read(ods.quarantine).groupBy("stage", "reason").count()
-    rows = _collect(counts.orderBy(F.desc("count"), "stage", "reason"))
-    if not rows:
-        return None
-    labels = [f"{row['stage']}: {row['reason']}" for row in rows]
-    return go.Figure(go.Bar(x=labels, y=[row["count"] for row in rows]))
-
-
 # --- parts of figures ---
 
 
 def _lines_over_days(rows: Rows, name: str, value: str) -> Figure:
-    """A line for each value of column `name` over the days; the best possible dotted."""
+    """A line for each value of column `name` over the days; the best possible dotted. Numbers for a single day."""
     if not rows:
         return None
+    if len({row["dt"] for row in rows}) == 1:
+        return Numbers([(row[name], format_cell(row[value])) for row in rows])
     figure = go.Figure()
     for label in sorted({row[name] for row in rows}):
         points = [row for row in rows if row[name] == label]
         days, values = [row["dt"] for row in points], [row[value] for row in points]
         style = {"line": BEST_POSSIBLE_LINE} if label == BEST_POSSIBLE else {}
         figure.add_trace(go.Scatter(x=days, y=values, mode="lines+markers", name=label, **style))
-    # Days as categories: Plotly would put ticks between them.
-    return figure.update_layout(xaxis_type="category")
-
-
-def _table(header: list[str], columns: list[list[Any]]) -> Figure:
-    table = go.Table(
-        header={"values": header, "align": "left", "fill_color": "#e2e8f0"},
-        cells={"values": columns, "align": "left", "height": 24},
-    )
-    return go.Figure(table)
+    # Days as categories, for Plotly would put ticks between them; sorted, for not every line has the first day.
+    return figure.update_layout(xaxis_type="category", xaxis_categoryorder="category ascending")
 
 
 class Chart(NamedTuple):
-    """A section of the page; `draw` returns a figure, or None where there is nothing to show."""
+    """A section of the page; `draw` returns a figure, numbers, a table, or None where there is nothing to show."""
 
     title: str
     description: str
@@ -270,8 +220,6 @@ CHARTS: Sequence[Chart] = (
     Chart("Channels", "Recall of each channel, and the part of it that no other channel finds.", _channels),
     Chart("Tuning", "Trials of the last searches; crosses were stopped early.", _trials),
     Chart("Stage times", "Newest run of each stage that counts its rows.", _stage_times),
-    Chart("Row accounts", "rows in = out + invalid + quarantined.", _row_counts),
-    Chart("Quarantine", "Rejected lines, by stage and reason.", _quarantine),
     Chart(
         "Features",
         "Share missing, drift (PSI) from training to test rows, information value, variance inflation factor.",

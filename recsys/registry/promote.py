@@ -15,7 +15,7 @@ import numpy as np
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.runs import PROMOTED, newest_run, read_json, read_jsonl
+from conf.runs import PROMOTED, decision_file, newest_run, read_json, read_jsonl
 from features.compatibility import OtherFeaturesError
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from features.metrics.classification import log_loss, row_log_losses
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 def run(config: Config, day: date) -> dict[str, Any]:
     """Promote the day's newest runs, or log why not: then the champion's lists stay.
 
-    A promotion is the file `runs/promoted/<day>.json` (model -> run id), which `etl results` publishes.
+    A promotion is the file `runs/promoted/<day>.json` (model -> run id), which `etl results` publishes. The decision,
+    promoted or not, is recorded in `runs/promoted/decisions/<day>.json` for the report of the day.
 
     Returns:
         Model -> run id; `promoted`, and if false the `reasons`; with a champion also its run id and the relative change
@@ -59,9 +60,12 @@ def run(config: Config, day: date) -> dict[str, Any]:
         log.warning("not promoted: %s; the lists of the champion stay", "; ".join(reasons))
         # A promotion by an earlier run of the day no longer stands either.
         path.unlink(missing_ok=True)
-        return {**decision, "promoted": False, "reasons": reasons}
-    write_atomically(path, json.dumps(run_ids, indent=2))
-    return {**decision, "promoted": True}
+        decision |= {"promoted": False, "reasons": reasons}
+    else:
+        write_atomically(path, json.dumps(run_ids, indent=2))
+        decision |= {"promoted": True}
+    write_atomically(decision_file(runs, day), json.dumps(decision, indent=2))
+    return decision
 
 
 def _compare(config: Config, day: date, challenger: Path, champion: Path) -> tuple[dict[str, Any], list[str]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conf import Config, Paths, UserError, load
+from conf.runs import decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
@@ -109,6 +110,12 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
     assert told["loss_change_low"] > 0
     assert "significantly worse than the champion" in told["reasons"][0]
     assert not (runs / "promoted" / f"{second}.json").exists()
+    # Each day's decision stays, for its page.
+    assert promotion_decision(runs, first) == {**champion, "promoted": True}
+    assert promotion_decision(runs, second) == told
+    decision_file(runs, second).write_text("{")
+    with pytest.raises(UserError, match=f"decisions/{second}.json is damaged"):
+        promotion_decision(runs, second)
 
 
 def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:

@@ -162,6 +162,7 @@ def test_importance_finds_what_matters_and_the_page_stands_alone(tmp_path: Path)
     page = (tmp_path / explain.PAGE).read_text()
     assert '"type":"parcoords"' in page
     assert 'src="http' not in page
+    assert len(page) < 2_000_000
 
 
 def test_what_a_search_found_stands_over_the_profile_and_under_what_is_said(tmp_path: Path) -> None:
