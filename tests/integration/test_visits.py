@@ -161,7 +161,12 @@ def test_the_visits_open_at_the_end_of_each_of_several_days(spark: SparkSession,
     numbered.unpersist()
 
 
-FUNNELS = {"main": ["^/a", "^/b|^/x", "^/c"], "short": ["^/c", "^/b"], "none": ["^/nowhere", "^/a"]}
+FUNNELS = {
+    "main": ["^/a", "^/b|^/x", "^/c"],
+    "short": ["^/c", "^/b"],
+    "none": ["^/nowhere", "^/a"],
+    "twice": ["^/a", "^/a"],
+}
 
 
 def test_a_funnel_counts_the_visitors_who_came_so_far_in_a_visit_begun_on_the_day(spark: SparkSession) -> None:
@@ -183,6 +188,8 @@ def test_a_funnel_counts_the_visitors_who_came_so_far_in_a_visit_begun_on_the_da
         ("20260301", "step1", 3),
         ("20260301", "step2", 2),
         ("20260301", "step3", 2),
+        ("20260301", "twice.step1", 3),
+        ("20260301", "twice.step2", 1),  # one view is never two steps
         ("20260302", "none.step1", 0),
         ("20260302", "none.step2", 0),
         ("20260302", "short.step1", 0),
@@ -190,6 +197,8 @@ def test_a_funnel_counts_the_visitors_who_came_so_far_in_a_visit_begun_on_the_da
         ("20260302", "step1", 1),
         ("20260302", "step2", 0),
         ("20260302", "step3", 0),
+        ("20260302", "twice.step1", 1),
+        ("20260302", "twice.step2", 0),
     ]
     of_a_day = funnel.count_visitors(spark, numbered, {"main": FUNNELS["main"]}, ["20260302"])
     assert sorted_rows(of_a_day, "datestr", "step", "numbs") == [
