@@ -147,17 +147,23 @@ def _without_equivalents(
 
     Raises SystemExit for an entry that is no mutant any more.
     """
-    lines = {entry["line"] for entry in equivalents if entry["module"] == module}
-    new_lines = [_new_line(source, mutant["source"]) for mutant in mutants]
-    if unused := lines - set(new_lines):
-        raise SystemExit(f"tools/mutants.toml: no mutants of {module}: {unused}")
-    return [mutant for mutant, line in zip(mutants, new_lines, strict=True) if line not in lines]
+    entries = [entry for entry in equivalents if entry["module"] == module]
+    changes = [_first_change(source, mutant["source"]) for mutant in mutants]
+    for entry in entries:
+        if not any(entry.get("line") == new or entry.get("original") == old for old, new in changes):
+            raise SystemExit(f"tools/mutants.toml: {module} has no such mutant: {entry}")
+    new_lines, old_lines = ({entry.get(name) for entry in entries} for name in ("line", "original"))
+    return [
+        mutant
+        for mutant, (old, new) in zip(mutants, changes, strict=True)
+        if new not in new_lines and old not in old_lines
+    ]
 
 
-def _new_line(source: str, mutated: str) -> str:
-    """First line of a mutant that differs, as it is listed in tools/mutants.toml."""
+def _first_change(source: str, mutated: str) -> tuple[str, str]:
+    """First line that differs, of the module and of a mutant, without indentation: as in tools/mutants.toml."""
     pairs = zip(source.splitlines(), mutated.splitlines(), strict=False)
-    return next((new.strip() for old, new in pairs if old != new), "")
+    return next(((old.strip(), new.strip()) for old, new in pairs if old != new), ("", ""))
 
 
 def _difference(source: str, mutated: str) -> str:
@@ -228,8 +234,8 @@ def _run_in_child(copy: Path, tests: list[str], config: Any, log: Path) -> None:
         numba_config.CACHE_DIR = str(copy / "numba" / kernels)
         if config is not None:
             _connect_anew()
-        options = ["-x", "-q", "--hypothesis-profile=ci", f"--basetemp={copy / 'tmp'}"]
-        for plugin in ("no:cacheprovider", "no:warnings", *PLUGINS):
+        options = ["-x", "-q", "--disable-warnings", "--hypothesis-profile=ci", f"--basetemp={copy / 'tmp'}"]
+        for plugin in ("no:cacheprovider", *PLUGINS):
             options += ["-p", plugin]
         code = int(pytest.main([*options, *tests], plugins=[SharedSession(config)]))
     finally:

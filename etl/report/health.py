@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from conf import Paths
-from conf.runs import PROMOTED, promotion_decision
+from conf.runs import PROMOTED, promotion_decision, read_json
 from etl.report.day_tables import DayTables, Rows, collect_rows
 from etl.report.parts import Table, share
 from etl.tables import dim, ods, ops
@@ -41,7 +41,7 @@ def promotion(tables: DayTables) -> Promotion:
             f" (95 % interval {decision['loss_change_low']:+.2%} to {decision['loss_change_high']:+.2%})."
         )
     path = runs / PROMOTED / f"{tables.day}.json"
-    if path.exists() and (at := json.loads(path.read_text(encoding="utf-8")).get("rolled_back_at")):
+    if path.exists() and (at := read_json(path).get("rolled_back_at")):
         sentence += f" The promotion was rolled back at {at}."
     return Promotion(sentence, decision.get("reasons", []))
 
