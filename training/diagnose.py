@@ -15,14 +15,12 @@ USUAL_RATIO = (1e-5, 1e-1)
 
 
 def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.device) -> str:
-    """The input, weight or layer in which NaN or infinity first turns up, as the end of an error message.
+    """The weight or layer in which NaN or infinity first turns up, as the end of an error message.
 
     Runs `batches` through `module` once more, so it is for a training that stops anyway. When all outputs are finite,
     it names the gradients.
     """
     for batch in batches:
-        if not torch.isfinite(batch.dense).all():
-            return "in the input: a dense feature is not finite"
         if not torch.isfinite(batch.weight).all():
             return "in the input: a weight of a row is not finite"
     for name, parameter in module.named_parameters():

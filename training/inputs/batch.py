@@ -26,9 +26,9 @@ class Columns:
     image: str | None = None
     """Encoded images, decoded into `Batch.image`."""
     sparse_sizes: tuple[int, ...] = ()
-    """Ids of each sparse column are below its size: else the feed refuses the data set."""
+    """Ids of each sparse column are below its size, else the feed refuses the data set; empty: not checked."""
     list_size: int = 0
-    """Ids in lists are below this."""
+    """Ids in lists are below this; 0: not checked."""
 
     @property
     def names(self) -> list[str]:

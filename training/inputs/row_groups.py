@@ -102,6 +102,8 @@ def _in_order(pool: ThreadPool, num_groups: int) -> Iterator[Batch]:
     for next_position in range(num_groups):
         while next_position not in early:
             position, batch = pool.get_results()
+            if isinstance(batch, UserError):
+                raise batch
             early[position] = batch
         yield early.pop(next_position)
 
@@ -121,12 +123,21 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
         self._columns, self._schema, self._cache = arguments
 
     def process(self, row_group: Any, position: int) -> None:
-        """Publish (position, Batch) of a row group, from the cache or its file."""
+        """Publish (position, Batch) of a row group, from the cache or its file; an error of its data is published, too.
+
+        Petastorm would print the stack of one that is raised here.
+        """
+        try:
+            self.publish_func((position, self._read(row_group)))
+        except UserError as error:
+            self.publish_func((position, error))
+
+    def _read(self, row_group: Any) -> Batch:
         # With the columns: models that read others of the same file have entries of their own.
         key = f"{row_group.path}:{row_group.row_group}:{','.join(self._columns.names)}"
         arrays = self._cache.get(key, lambda: self._load(row_group))
         self._check(arrays, f"row group {row_group.row_group} of {row_group.path}")
-        batch = Batch(
+        return Batch(
             torch.from_numpy(arrays["sparse"]),
             torch.from_numpy(arrays["dense"]),
             torch.from_numpy(arrays["label"]),
@@ -135,13 +146,12 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
             tuple(IdLists(torch.tensor(ids), torch.from_numpy(offsets)) for ids, offsets in arrays["lists"]),
             torch.from_numpy(arrays["image"]) if "image" in arrays else None,
         )
-        self.publish_func((position, batch))
 
     def _check(self, arrays: dict[str, Any], place: str) -> None:
         columns = self._columns
         if columns.sparse_sizes:
             check_ids(arrays["sparse"], columns.sparse_sizes, columns.sparse, place)
-        for name, (ids, _) in zip(columns.lists, arrays["lists"], strict=True):
+        for name, (ids, _) in zip(columns.lists, arrays["lists"], strict=True) if columns.list_size else ():
             check_ids(ids[:, None], [columns.list_size], [name], place)
         check_finite(arrays["dense"], columns.dense, place)
 
