@@ -27,8 +27,8 @@ ENV_PREFIX = "MILLRACE__"  # double underscores, because keys contain single one
 # section -> "module:class". By name, so that conf stays below the packages that own the classes.
 SECTIONS = {
     "paths": "conf.paths:Paths",
-    "site": "etl.settings:SiteSettings",
     "spark": "etl.settings:SparkSettings",
+    "site": "etl.settings:SiteSettings",
     "metastore": "etl.metastore.settings:MetastoreSettings",
     "serve": "etl.warehouse.settings:ServeSettings",
     "simulator": "etl.simulator.settings:SimulatorSettings",
