@@ -222,6 +222,7 @@ def test_unequal_costs_move_a_cost_curve_along_its_axis() -> None:
     assert x == pytest.approx([0, 0.8, 1])
     assert y == pytest.approx([0, 0.1, 0])
     assert len(cost_curve([0, 1], [0.1, 0.4], 4, 1)) == 11
+    assert cost_curve_area([0, 1, 0], [0.1, 0.2, 0.3]) == pytest.approx(1 / 6, abs=1e-4)  # its kink is at 1/3
 
 
 def test_calibration_compares_deciles() -> None:
