@@ -143,7 +143,7 @@ def loaded_tables(warehouse: Warehouse, days: list[date]) -> dict[str, set[tuple
     return {"impressions": set(impressions), "interactions": set(interactions), "others": set(others)}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.wide)])
 def test_days_loaded_in_any_order_and_again_give_the_same_tables(
     spark: SparkSession, config: Config, seed: int
 ) -> None:
