@@ -82,8 +82,8 @@ def _run_area(area: str, arguments: list[str]) -> int:
     from typer import TyperException
 
     from conf import UserError
+    from conf.console.logs import set_up_logging
     from conf.errors import error_line
-    from conf.logs import set_up_logging
     from conf.plugins import add_current_folder
 
     debug = "--debug" in arguments
@@ -184,7 +184,7 @@ def overview() -> str:
 
 def _fail(message: str, code: int) -> int:
     """Print one line to stderr; returns the exit code."""
-    from conf.terminal import one_printable_line
+    from conf.console.terminal import one_printable_line
 
     # A message may quote data, or a file's name.
     print(f"millrace: {one_printable_line(message)}", file=sys.stderr, flush=True)

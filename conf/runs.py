@@ -25,9 +25,9 @@ import yaml
 
 from conf.atomic import write_atomically
 from conf.code import code_version
+from conf.console.progress import waiting
 from conf.errors import UserError
 from conf.paths import Paths
-from conf.progress import waiting
 from conf.settings import Config
 
 log = logging.getLogger(__name__)

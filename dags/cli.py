@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from conf.cli import DayOption, one_of, parse_days, settings_of
+from conf.console.cli import DayOption, one_of, parse_days, settings_of
 from dags.stages import NAMES
 
 run = typer.Typer(add_completion=False)

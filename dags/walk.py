@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conf import Config, UsageError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from dags.stages import NAMES, STAGES, Stage
 
 log = logging.getLogger(__name__)

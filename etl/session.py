@@ -18,8 +18,8 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
+from conf.console.progress import waiting
 from conf.processes import utf8_locale, wait_or_kill
-from conf.progress import waiting
 from etl import compat
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded

@@ -1,4 +1,4 @@
-"""How far Spark is, for `conf.progress.waiting`."""
+"""How far Spark is, for `conf.console.progress.waiting`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

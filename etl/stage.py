@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from conf import path_of_url
 from conf.code import code_version
-from conf.progress import waiting
+from conf.console.progress import waiting
 from conf.runs import new_run_id
 from etl.metastore.connection import advisory_lock
 from etl.spark_progress import spark_progress

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import DayOption, one_of, parse_day, settings_of
+from conf.console.cli import DayOption, one_of, parse_day, settings_of
 
 # Jobs are imported inside their commands: `--help` needs no Spark.
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Features and training sets.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from conf import UsageError
-from conf.cli import DayOption, one_of, parse_day, settings_of
+from conf.console.cli import DayOption, one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
 runs = typer.Typer(no_args_is_help=True, add_completion=False, help="Trained models and the champions among them.")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config, Paths, UserError
-from conf.cli import one_of
-from conf.progress import waiting
+from conf.console.cli import one_of
+from conf.console.progress import waiting
 from conf.runs import Run, read_jsonl, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf.cli import DayOption, parse_day, settings_of
+from conf.console.cli import DayOption, parse_day, settings_of
 
 app = typer.Typer(add_completion=False)
 

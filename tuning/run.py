@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from conf import Config, Paths, UsageError, UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from conf.runs import Run, start_run, unfinished_run
 from conf.tuned import save_tuned_settings
 from conf.versions import describe_version

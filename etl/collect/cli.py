@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import settings_of
+from conf.console.cli import settings_of
 
 app = typer.Typer()
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from conf.cli import DayOption, SinceOption, parse_days, settings_of
+from conf.console.cli import DayOption, SinceOption, parse_days, settings_of
 
 app = typer.Typer()
 

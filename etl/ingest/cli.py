@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import settings_of
+from conf.console.cli import settings_of
 
 ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of other systems into the warehouse.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conf import UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 
 REQUIRED = ("user_id", "item_id", "timestamp")
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
-from conf.progress import waiting
+from conf.console.progress import waiting
 from etl import compat
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import DayOption, one_of, parse_day, settings_of
+from conf.console.cli import DayOption, one_of, parse_day, settings_of
 
 app = typer.Typer()
 

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from etl.relational import statements
 from etl.relational.connection import CatalogColumn, Connection, connect
 from etl.relational.database import Database, explained, find_database, root_message

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import DayOption, OutputFormat, OutputOption, parse_day, settings_of
-from conf.terminal import print_rows
+from conf.console.cli import DayOption, OutputFormat, OutputOption, parse_day, settings_of
+from conf.console.terminal import print_rows
 
 report = typer.Typer(add_completion=False)
 metrics = typer.Typer(add_completion=False)

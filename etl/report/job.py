@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from conf import Config
-from conf.terminal import one_printable_line
+from conf.console.terminal import one_printable_line
 from etl.tables import ads, ops
 from etl.warehouse.store import Warehouse
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from conf.cli import settings_of
+from conf.console.cli import settings_of
 
 app = typer.Typer()
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import one_of, settings_of
+from conf.console.cli import one_of, settings_of
 
 app = typer.Typer()
 

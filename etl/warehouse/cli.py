@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from conf.cli import FormulasOption, OutputFormat, OutputOption, settings_of
-from conf.terminal import print_rows
+from conf.console.cli import FormulasOption, OutputFormat, OutputOption, settings_of
+from conf.console.terminal import print_rows
 
 warehouse = typer.Typer(no_args_is_help=True, add_completion=False, help="Tables, metastore, files.")
 sql = typer.Typer(add_completion=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from conf import UsageError
-from conf.cli import SinceOption, parse_days, settings_of
+from conf.console.cli import SinceOption, parse_days, settings_of
 
 app = typer.Typer()
 

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from conf import UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from features.dataset.sampling import hash_uniform
 from features.settings import FeatureSettings
 

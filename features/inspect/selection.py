@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import Config
-from conf.cli import one_of
+from conf.console.cli import one_of
 from features.catalog import DENSE
 from features.dataset.names import examples_version
 from features.inspect.column_statistics import correlated_pairs

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, file_url
-from conf.progress import waiting
+from conf.console.progress import waiting
 from conf.runs import Run, start_run
 from conf.versions import publish_version
 from etl.session import run_concurrently

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from conf.progress import waiting
+from conf.console.progress import waiting
 from etl.spark_options import CLASS_ARCHIVE
 from etl.spark_progress import spark_progress
 
@@ -21,7 +21,7 @@ def test_the_archive_of_spark_classes_fits_and_is_mapped(spark: SparkSession) ->
 
 
 def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "conf.progress")
+    caplog.set_level(logging.INFO, "conf.console.progress")
 
     def slow(number: int) -> int:
         time.sleep(0.5)

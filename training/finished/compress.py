@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from conf import Config, UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from conf.model_files import write_model_file
 from conf.runs import start_run
 from training.finished.export import FILE, OnnxNet, onnx_bytes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conf import Config, UserError
-from conf.cli import one_of
+from conf.console.cli import one_of
 from conf.runs import start_run
 from training.evaluate import Floats
 from training.finished.trained import TrainedModel, load_trained_model

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conf import Config
-from conf.progress import waiting
+from conf.console.progress import waiting
 from training.settings import RaySettings
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config
+from conf.console.progress import waiting
 from conf.errors import error_line
-from conf.progress import waiting
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.samplers import OBJECTIVE, point_of, searcher

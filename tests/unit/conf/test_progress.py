@@ -6,7 +6,7 @@ import time
 import pytest
 from support import ROOT
 
-from conf.progress import waiting
+from conf.console.progress import waiting
 
 
 def wait_for_lines(caplog: pytest.LogCaptureFixture, number: int) -> list[str]:
@@ -22,7 +22,7 @@ def test_long_work_says_what_it_is_and_how_far(caplog: pytest.LogCaptureFixture)
     with waiting("recall", lambda: "3 of 7 tasks", every_s=0.05):
         lines = wait_for_lines(caplog, 2)
     assert lines == ["recall: still going on after 0 s, 3 of 7 tasks"] * 2
-    assert {record.name for record in caplog.records} == {"conf.progress"}
+    assert {record.name for record in caplog.records} == {"conf.console.progress"}
 
 
 def test_short_work_says_nothing_and_a_finished_one_no_more(caplog: pytest.LogCaptureFixture) -> None:
@@ -53,7 +53,7 @@ def test_progress_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> 
 
 QUIET = """
 import logging, subprocess, sys
-from conf.logs import set_up_logging
+from conf.console.logs import set_up_logging
 from etl.session import _quiet_stderr
 set_up_logging()
 with _quiet_stderr():

@@ -9,8 +9,8 @@ import math
 import pytest
 
 from conf import UserError
-from conf.logs import set_up_logging
-from conf.terminal import print_rows, write_csv, write_json
+from conf.console.logs import set_up_logging
+from conf.console.terminal import print_rows, write_csv, write_json
 
 # Colour, window title, the one-byte CSI, a carriage return over what was printed, text that reads backwards.
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J\rgone \u202edcba"

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from conf.code import PACKAGES
-from conf.terminal import PrintableFormatter
+from conf.console.terminal import PrintableFormatter
 
 # The root loggers of our modules; `millrace.py` itself logs nothing.
 LOGGERS = (*PACKAGES, "benchmarks")
