@@ -103,9 +103,11 @@ def test_what_is_too_small_for_a_training_set_is_refused_in_one_line(spark: Spar
     write_site(spark, warehouse, [(day, "u", "i", 0) for day in range(1, 6)])
     with pytest.raises(UserError, match="a split by time needs positives"):
         split_by_method(load_examples(warehouse, FeatureSettings(), DAYS[-1]), FeatureSettings(), "time")
-    schema = "event_id string, user_id string, item_id string, action string, value double, acted_at timestamp"
+    schema = (
+        "event_id string, user_id string, item_id string, action string, value double, acted_at timestamp, dt string"
+    )
     ratings = spark.createDataFrame(
-        [(f"e{n}", "u", f"i{n}", "rating", float(n % 2), datetime(2026, 9, 1)) for n in range(3)], schema
+        [(f"e{n}", "u", f"i{n}", "rating", float(n % 2), datetime(2026, 9, 1), "2026-09-01") for n in range(3)], schema
     )
     with pytest.raises(UserError, match=r"ratings run from 0 to 1, and one counts from features\.min_rating=4 on"):
         from_interactions(ratings, FeatureSettings())
