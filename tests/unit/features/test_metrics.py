@@ -68,6 +68,7 @@ def test_metrics_of_scores_agree_with_scikit_learn(rows: list[tuple[bool, int]])
 
 def test_log_losses_of_rows_are_what_each_row_adds_to_the_mean() -> None:
     assert row_log_losses([1, 0, 1], [0.25, 0.25, 0.0]) == pytest.approx(-np.log([0.25, 0.75, 1e-7]))
+    assert row_log_losses([True, False], [0.25, 0.25]) == pytest.approx(-np.log([0.25, 0.75]))
     assert log_loss([1, 0], [0.25, 0.25]) == pytest.approx(-(np.log(0.25) + np.log(0.75)) / 2)
 
 
@@ -173,8 +174,10 @@ def test_bins_of_calibration_have_equally_many_rows_in_the_order_of_the_predicti
     assert calibration_curve(labels, p, bins=2) == pytest.approx(np.array([[0.7 / 3, 1 / 3, 3], [0.75, 0.5, 2]]))
     assert calibration_error(labels, p, bins=2) == pytest.approx((3 * 0.1 + 2 * 0.25) / 5)
     assert calibration_curve(labels, p)[:, 2].tolist() == [1] * 5  # fewer rows than bins: none is empty
+    # Ties stay in order: of each of two predictions the later half is positive.
+    ties, later = np.tile([0.5, 0.25], 2000), np.arange(4000) >= 2000
+    assert calibration_curve(later, ties, bins=4).tolist() == [[q, n, 1000] for q in (0.25, 0.5) for n in (0, 1)]
     rows = np.arange(200)
-    assert calibration_curve(rows >= 100, np.full(200, 0.5), bins=2)[:, 1].tolist() == [0, 1]  # ties stay in order
     assert calibration_error(rows >= 95, rows / 400) == pytest.approx(
         np.mean([abs(n / 20 + 9.5 / 400 - share) for n, share in enumerate([0] * 4 + [0.25] + [1] * 5)])
     )
