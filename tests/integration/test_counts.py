@@ -55,8 +55,9 @@ def random_impressions(rows: int) -> list[Impression]:
         category = TOPICS[item]
         position = 4 if category == "z" else (None, 1, 2, 3, 5)[rng.integers(5)]
         day = FIRST + timedelta(days=int(rng.choice([0, 1, 3, 4])))
-        label = int(rng.random() < 0.4)
-        impressions.append(Impression(f"u{rng.integers(5)}", f"i{item}", category, position, day, label))
+        user = int(rng.integers(5))
+        label = int(rng.random() < (0.1 if user == 4 else 0.4))  # one has days with a single click
+        impressions.append(Impression(f"u{user}", f"i{item}", category, position, day, label))
     return impressions
 
 
