@@ -65,14 +65,15 @@ def main(modules: list[str], is_verbose: bool) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without removing the copy
     settings = tomllib.loads((ROOT / "tools/mutants.toml").read_text())
     rows = []
-    with tempfile.TemporaryDirectory(prefix="millrace-mutants-") as folder:
-        copy = _copy_tree(Path(folder) / "tree")
-        # Spark last: without its threads, a fork is cheap.
-        for module in sorted(settings["module"], key=lambda module: "spark" in module):
-            if not modules or module["path"] in modules:
-                count, caught = _measure(copy, module, settings["equivalent"], is_verbose)
-                print(f"{module['path']}: {caught} of {count} mutants caught", flush=True)
-                rows.append((module["group"], module["path"], count, caught))
+    # Removed last: the Spark session, which is opened after it, writes there when it ends.
+    folder = _AT_END.enter_context(tempfile.TemporaryDirectory(prefix="millrace-mutants-"))
+    copy = _copy_tree(Path(folder) / "tree")
+    # Spark last: without its threads, a fork is cheap.
+    for module in sorted(settings["module"], key=lambda module: "spark" in module):
+        if not modules or module["path"] in modules:
+            count, caught = _measure(copy, module, settings["equivalent"], is_verbose)
+            print(f"{module['path']}: {caught} of {count} mutants caught", flush=True)
+            rows.append((module["group"], module["path"], count, caught))
     return _report(rows)
 
 
