@@ -130,7 +130,7 @@ def _measure(
 def _require_success(copy: Path, module: dict[str, Any], config: Any) -> None:
     code, output = _run_tests(copy, module["tests"], config, 1200)
     if code:
-        raise SystemExit(f"the tests of {module['path']} fail without a mutant:\n{output}")
+        raise SystemExit(f"the tests of {module['path']} fail without a mutant, with code {code}:\n{output}")
 
 
 def _mutants_of(module: str) -> list[dict[str, Any]]:

@@ -41,8 +41,7 @@ def test_shares_on_spark_do_not_exceed_1_by_rounding(spark: SparkSession) -> Non
         )
         frame = spark.createDataFrame(ranked)
         metrics = spark_metrics.ranking_metrics(frame, frame.select("user_id", "item_id"), [length])
-        assert max(metrics.values()) == 1.0
-        assert metrics["all", "recall", length] == 1.0
+        assert max(metrics.values()) <= 1.0  # below by rounding where Spark adds in another order
         assert min(metrics.values()) > 1 - 1e-12
 
 
