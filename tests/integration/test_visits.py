@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from etl.tables import dws, ods
 from etl.weblog import clickstream, funnel
@@ -15,7 +17,7 @@ from etl.weblog import clickstream, funnel
 DAYS = [date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3)]
 VIEWS = (
     "remote_addr string, time_local string, file string, position int, request string, http_referer string, "
-    "datestr string"
+    "datestr string, requested_at string"
 )
 VISITS = [*ods.click_stream_visit.column_names, "datestr"]
 
@@ -86,20 +88,27 @@ def open_row(visit: Sequence[View], day: date) -> tuple[Any, ...] | None:
         return None
     first, last = views[0], views[-1]
     start = (session_of(visit), first.addr, str(first.at), first.request, first.referer)
-    return *start, str(last.at), last.request, len(views)
+    return *start, str(last.at), last.request, len(views), str(last.at)  # the log's clock is UTC
 
 
 def frame_of(spark: SparkSession, views: Sequence[View]) -> DataFrame:
-    rows = [(v.addr, str(v.at), v.file, v.position, v.request, v.referer, f"{v.at:%Y%m%d}") for v in views]
-    return spark.createDataFrame(rows, VIEWS).coalesce(1)
+    rows = [(v.addr, str(v.at), v.file, v.position, v.request, v.referer, f"{v.at:%Y%m%d}", str(v.at)) for v in views]
+    # Cast by Spark, in the session's zone, UTC: Python's times would be of the machine's.
+    return (
+        spark.createDataFrame(rows, VIEWS)
+        .withColumn("requested_at", F.col("requested_at").cast("timestamp"))
+        .coalesce(1)
+    )
 
 
 def open_frame(spark: SparkSession, rows: Sequence[tuple[Any, ...]]) -> DataFrame:
-    return spark.createDataFrame(list(rows), dws.open_visit.schema_text).coalesce(1)
+    schema = dws.open_visit.schema_text.replace("timestamp", "string")
+    return spark.createDataFrame(list(rows), schema).withColumn("out_at", F.col("out_at").cast("timestamp")).coalesce(1)
 
 
 def sorted_rows(frame: DataFrame, *names: str) -> list[tuple[Any, ...]]:
-    return sorted((tuple(row) for row in frame.select(*names).collect()), key=str)
+    columns = [F.col(name).cast("string") if name == "out_at" else F.col(name) for name in names]
+    return sorted((tuple(row) for row in frame.select(*columns).collect()), key=str)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +215,7 @@ def test_a_funnel_counts_the_visitors_who_came_so_far_in_a_visit_begun_on_the_da
         ("20260302", "step2", 0),
         ("20260302", "step3", 0),
     ]
-    matching = numbered.where(funnel.matches_any_step(FUNNELS)).select("request").distinct()
+    matching = numbered.where(funnel.matches_any(chain.from_iterable(FUNNELS.values()))).select("request").distinct()
     assert {row[0] for row in matching.collect()} == {"/a", "/b", "/c", "/x"}
     numbered.unpersist()
 
