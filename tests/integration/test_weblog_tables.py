@@ -397,7 +397,7 @@ def test_keys_are_in_their_dimensions_and_search_words_are_read(
     human = {tuple(row) for row in warehouse.read(ads.pv_daily, [day]).select("pvs", "pvs_human").collect()}
     assert human == {(3, 1)}
     strange = fact.withColumn("page_key", F.lit(1))
-    with pytest.raises(QualityError, match=r"page_key is a dim_page.page_key' failed for 1 rows \(e\.g\. 1; a row"):
+    with pytest.raises(QualityError, match=r"page_key is a dim_page.page_key' failed for 1 rows \(e\.g\. 1\); the old"):
         warehouse.write(dwd.weblog_request, strange, [day])
     assert warehouse.check(dwd.weblog_request)[dwd.weblog_request.partition_value(day)] == 4
     vacuum(warehouse, dwd.weblog_request, older_than_s=0)  # what earlier tests left
