@@ -1,4 +1,4 @@
-"""Settings, paths, errors, terminals and run folders: what every package builds on. Imports nothing else of Millrace."""
+"""Settings, paths, errors, output and run folders: what every package builds on. Imports nothing else of Millrace."""
 
 from conf.errors import UsageError, UserError
 from conf.paths import Paths, file_url, path_of_url
