@@ -145,8 +145,8 @@ class Warehouse:
         try:
             yield
             while pending:
-                self._publish(*pending[0])
-                pending.pop(0)
+                # Taken off first: a swap that fails half-way may have left partitions that point at the folder.
+                self._publish(*pending.pop(0))
         finally:
             self._pending = None
             for _, folder, _ in pending:  # what was not swapped in
