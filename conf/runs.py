@@ -270,12 +270,7 @@ def promotion_decision(runs: Path, day: date) -> dict[str, Any] | None:
         UserError: the file is damaged.
     """
     path = decision_file(runs, day)
-    if not path.exists():
-        return None
-    try:
-        return {**json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError) as error:  # no JSON, no UTF-8, or no object
-        raise UserError(f"{path} is damaged ({error}): run `millrace recsys promote --date {day}` again") from None
+    return read_json(path) if path.exists() else None
 
 
 def promotion_status(runs: Path) -> dict[str, str]:

@@ -60,9 +60,12 @@ SECTIONS = {
 
 def secret_keys(section: str) -> set[str]:
     """Keys of a section whose values are passwords and the like: never printed, saved or sent to a cluster."""
+    return _own_secrets(model_of(section))
+
+
+def _own_secrets(model: type[BaseModel]) -> set[str]:
     # By the annotation's text: a field may be SecretStr, SecretStr | None or hold it deeper.
-    fields = model_of(section).model_fields.items()
-    return {name for name, field in fields if "SecretStr" in str(field.annotation)}
+    return {name for name, field in model.model_fields.items() if "SecretStr" in str(field.annotation)}
 
 
 class SettingsEntry(BaseModel):
@@ -226,10 +229,8 @@ def _explain(model: type[Settings], problem: Any) -> str:
 def _secret_names(annotation: Any) -> set[str]:
     """Names of the fields of a model, and of the models in its fields, that hold passwords and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields.items()
-        return {name for name, field in fields if "SecretStr" in str(field.annotation)}.union(
-            *(_secret_names(field.annotation) for _, field in fields)
-        )
+        nested = (_secret_names(field.annotation) for field in annotation.model_fields.values())
+        return _own_secrets(annotation).union(*nested)
     return set().union(*(_secret_names(part) for part in get_args(annotation)))
 
 

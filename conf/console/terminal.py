@@ -15,8 +15,8 @@ from conf.errors import UserError
 # ("Trojan Source", Boucher and Anderson 2021). Tabs and line ends are for the caller to keep.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 LINE_ENDS_AND_TABS = str.maketrans({"\n": r"\n", "\t": r"\t"})
-# What a spreadsheet takes for a formula (OWASP, "CSV injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for a formula (OWASP, "CSV injection"); a carriage return is escaped before.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 
 
 def printable(text: str) -> str:
