@@ -1,7 +1,10 @@
 """Hive's options of the configured metastore, connections to it, and locks between sessions that share it."""
 
+import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
@@ -13,7 +16,12 @@ from etl.settings import SparkSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+log = logging.getLogger(__name__)
+
 _JDO = "javax.jdo.option.Connection"
+_IS_SHUT_DOWN = "08006"  # the SQL state by which Derby says that a database was shut down
+# What Derby makes before service.properties, which a database without is not one.
+_UNFINISHED = {"db.lck", "dbex.lck", "log", "seg0", "tmp", "README_DO_NOT_TOUCH_FILES.txt"}
 
 
 def hive_options(config: Config) -> dict[str, str]:
@@ -53,6 +61,8 @@ def hive_options(config: Config) -> dict[str, str]:
 def open_embedded(jvm: Any, config: Config) -> None:
     """Open the embedded metastore once, by itself: Hive would try again for three minutes, and then print its stacks.
 
+    Created here, too, whole or not at all; the caller holds the lock of the metastore.
+
     Raises:
         UserError: Derby can't create or open it: a full disk, no permission, a damaged file.
     """
@@ -61,6 +71,8 @@ def open_embedded(jvm: Any, config: Config) -> None:
     folder = config.get(Paths).metastore
     try:
         driver = jvm.org.apache.derby.iapi.jdbc.AutoloadedDriver()
+        if _is_missing(folder / "db"):
+            _create_database(driver, jvm.java.util.Properties(), folder / "db")
         connection = driver.connect(hive_options(config)[f"{_JDO}URL"], jvm.java.util.Properties())
         is_read_only = connection.isReadOnly()
         connection.close()
@@ -71,6 +83,33 @@ def open_embedded(jvm: Any, config: Config) -> None:
     if is_read_only:
         # What Derby does about a database that it can't write its log to.
         raise UserError(f"can't write to the embedded metastore in {folder}: its disk is full, or it is read-only")
+
+
+def _is_missing(database: Path) -> bool:
+    """Whether there is no database, or one that a kill left unfinished: Derby refuses it, and so every later start."""
+    if not database.exists():
+        return True
+    names = {path.name for path in database.iterdir()}
+    return "service.properties" not in names and names <= _UNFINISHED
+
+
+def _create_database(driver: Any, properties: Any, database: Path) -> None:
+    """Create a database aside and then give it its name: a kill in between leaves nothing that is taken for one."""
+    from py4j.protocol import Py4JJavaError
+
+    staged = database.with_name(f"{database.name}.new")
+    for unfinished in (staged, database):
+        if unfinished.exists():
+            log.warning("removing %s, which was left unfinished", unfinished)
+            shutil.rmtree(unfinished)
+    url = f"jdbc:derby:;databaseName={staged}"
+    driver.connect(f"{url};create=true", properties).close()
+    try:
+        driver.connect(f"{url};shutdown=true", properties)
+    except Py4JJavaError as error:
+        if error.java_exception.getSQLState() != _IS_SHUT_DOWN:
+            raise
+    staged.rename(database)
 
 
 def _root_message(error: Any) -> str:

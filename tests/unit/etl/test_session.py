@@ -110,6 +110,18 @@ def test_a_jvm_that_outlives_its_process_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+def test_a_kill_while_the_metastore_is_created_stops_no_later_command(millrace: Millrace) -> None:
+    """Derby refuses a database that it has not finished, for ever."""
+    for name in ("db", "db.new"):
+        (millrace.home / f"metastore/{name}/seg0").mkdir(parents=True)
+        (millrace.home / f"metastore/{name}/log").mkdir()
+        (millrace.home / f"metastore/{name}/db.lck").write_text("")
+    done = millrace("sql", "select 1 as one", "--format", "csv")
+    assert (done.returncode, done.stdout.split()) == (0, ["one", "1"]), done.stderr
+    assert (millrace.home / "metastore/db/service.properties").exists()
+    assert not (millrace.home / "metastore/db.new").exists()
+
+
 def test_a_metastore_that_cannot_be_opened_is_one_line_within_seconds(tmp_path: Path, millrace: Millrace) -> None:
     """Hive would try for three minutes, and then print its stacks. A folder in the way stands in for a full disk."""
     (millrace.home / "metastore/db").mkdir(parents=True)
