@@ -8,13 +8,15 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.harness import scale_option
 from conf import load
-from tuning.searches.samplers import OBJECTIVE, point_of, searcher
+from tuning.searches.samplers import sampler
 from tuning.searches.space import Choice, Numbers, Point, Space
+from tuning.searches.study import SavedStudy
 
 SPACE = Space(
     {
@@ -49,12 +51,14 @@ def trials_needed(suggest: Callable[[int], list[Point]]) -> list[int]:
 
 def suggested(search: str, space: Space, seed: int, trials: int) -> list[Point]:
     """Points in the order in which a search suggests them; it is told the loss of each before the next."""
-    sampler = searcher(space, search, seed, trials)
+    grid = space.grid(trials) if search == "grid" else []
     points = []
-    for number in range(len(space.grid(trials)) if search == "grid" else trials):
-        point = point_of(sampler.suggest(str(number)))
-        sampler.on_trial_complete(str(number), {OBJECTIVE: surface(point), "training_iteration": 1})
-        points.append(point)
+    with tempfile.TemporaryDirectory() as folder:
+        study = SavedStudy(Path(folder) / "all.jsonl", space, sampler(search, seed), grid)
+        for _ in range(len(grid) or trials):
+            number, point = study.ask()
+            study.tell(number, {"status": "done", "objective": surface(point)})
+            points.append(point)
     return points
 
 

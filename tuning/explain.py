@@ -27,16 +27,17 @@ def write(folder: Path, rows: list[dict[str, Any]], space: Space, metric: str) -
 
 def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
     """The measured trials as an Optuna study: population-based training has no study of its own."""
-    study = new_study("random")
+    study = new_study()
     measured = [row for row in rows if row["status"] != "failed" and math.isfinite(row["objective"])]
     distributions = {
         name: _distribution(bounds, [row["point"][name] for row in measured]) for name, bounds in space.ranges.items()
     }
     # A setting that is not in every trial would be left out of the importances: `rate[adam]` is `rate` here.
     for row in measured:
+        parameters = {name: Choice.parameter(value) for name, value in row["point"].items()}
         study.add_trial(
             create_trial(
-                params=row["point"], distributions=distributions, value=row["objective"], state=TrialState.COMPLETE
+                params=parameters, distributions=distributions, value=row["objective"], state=TrialState.COMPLETE
             )
         )
     return study
@@ -45,7 +46,7 @@ def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
 def _distribution(bounds: Range, values: list[Any]) -> BaseDistribution:
     """The range, or as far as the trials went: population based training leaves it."""
     if isinstance(bounds, Choice):
-        return CategoricalDistribution(bounds.values)
+        return CategoricalDistribution(bounds.parameters)
     at = bounds.widest() if isinstance(bounds, Depends) else bounds
     low, high = min([at.low, *values]), max([at.high, *values])
     if at.whole:

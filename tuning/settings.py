@@ -40,7 +40,7 @@ class TuneSettings(Settings):
     zoom_best: float = Field(default=0.25, gt=0, le=1)
     """With --zoom: share of those trials, the best, around which the others look."""
     seconds: float | None = Field(default=None, gt=0)
-    """Time after which no trial is started and running ones are stopped; --trials is the most, then."""
+    """Time after which no trial is started and running ones on Ray are stopped; --trials is the most, then."""
     parallel: int = Field(default=2, gt=0)
     """Trials at a time."""
     seed: int = 7

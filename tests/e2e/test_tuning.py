@@ -108,18 +108,11 @@ def test_recall_is_searched_on_spark(home: Millrace) -> None:
 
 
 def finished(runs: Path, earlier: set[Path]) -> dict[str, dict[str, float]]:
-    """Trials of the new search that Tune has noted as ended: parameters -> metrics."""
-    found = {}
-    new = set(runs.glob("tune-fm-*")) - earlier
-    for path in (path for run in new for path in run.glob("tune/all/*/result.json")):
-        lines = read_whole_lines(path)
-        if lines and lines[-1].get("is_last"):
-            point = lines[-1]["config"]["point"]
-            found[json.dumps(dict(sorted(point.items())))] = lines[-1]["metrics"]
-    return found
-
-
-def read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of a file that is being written."""
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """Trials of the new search that have ended: parameters -> metrics."""
+    metrics = {}
+    for path in (run / "all.jsonl" for run in set(runs.glob("tune-fm-*")) - earlier):
+        text = path.read_text() if path.exists() else ""
+        for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):  # the last one may be in the writing
+            if "row" in line:
+                metrics[json.dumps(line["row"]["point"], sort_keys=True)] = line["row"]["metrics"]
+    return metrics

@@ -1,10 +1,10 @@
-"""A round of trials side by side on Ray Tune, which saves what it needs to resume after a kill."""
+"""A round of trials side by side on Ray Tune."""
 
 import json
-import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -12,63 +12,65 @@ from typing import Any
 
 from conf import Config
 from conf.console.progress import waiting
-from conf.errors import error_line
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
-from tuning.searches.samplers import OBJECTIVE, point_of, searcher
+from tuning.searches.study import SavedStudy, open_study
 from tuning.targets import Target, Trial
 from tuning.targets.trial import Save
 
-log = logging.getLogger(__name__)
-
+OBJECTIVE = "objective"
 STEPS_DONE = "steps_done.json"  # steps, in a trial's checkpoint
 
 
 def trials(context: SearchContext, search_round: Round) -> list[Row]:
-    """Rows of all trials; a round that was interrupted resumes from Tune's own state."""
+    """Rows of all trials; of a round that was interrupted only those are run that had not ended."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # only the old reporter can be silenced
     # Else each trial would write its results as CSV and for TensorBoard, too.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    from ray import tune
+    return _population(context, search_round) if context.search == "pbt" else _study(context, search_round)
 
-    settings, target = context.settings, context.target
-    steps = target.steps(context.config, search_round.budget)
-    # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            run_trial,
-            config=context.config,
-            target=target,
-            data=target.newest(context.data, settings.share * search_round.budget),
-            judge=context.judge,
-            steps=steps,
-            keeps_state=context.search == "pbt",
-        ),
-        {"cpu": 1},  # Ray starts no more trials at a time than it has cores
-    )
-    folder = context.run.folder / "tune"
-    state = folder / search_round.name
-    if (state / "tuner.pkl").exists():
+
+def _study(context: SearchContext, search_round: Round) -> list[Row]:
+    from ray.tune.schedulers import ASHAScheduler
+
+    from tuning.launch.tune_study import NoteResults, StudySearcher
+
+    settings, steps = context.settings, context.target.steps(context.config, search_round.budget)
+    scheduler = None
+    if settings.early_stopping and steps > 1:
+        # Asynchronous successive halving (Li et al. 2020): a trial stops when it is not among the best at a rung. The
+        # rungs of a resumed round hold the trials that it still runs.
+        scheduler = ASHAScheduler(max_t=steps, grace_period=1, reduction_factor=settings.keep_share)
+    study, total = open_study(context, search_round)
+    if total > len(study.rows):
+        folder = _new_folder(context, search_round)
+        tuner = _tuner(
+            context,
+            search_round,
+            folder,
+            [NoteResults(context, search_round, study)],
+            num_samples=total - len(study.rows),
+            search_alg=StudySearcher(study),
+            scheduler=scheduler,
+        )
+        _fit(tuner, total, partial(_trials_ended, study, total))
+    return study.ordered_rows()
+
+
+def _population(context: SearchContext, search_round: Round) -> list[Row]:
+    """Population-based training resumes from Tune's own state, for that has the checkpoints of the population."""
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    steps = context.target.steps(context.config, search_round.budget)
+    folder = context.run.folder / "tune" / search_round.name
+    if (folder / "tuner.pkl").exists():
         # Failed trials are not tried again: the same settings would fail again.
-        tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=False)
+        tuner = tune.Tuner.restore(
+            str(folder), _trainable(context, search_round), resume_unfinished=True, restart_errored=False
+        )
     else:
-        tuner = _tuner(context, search_round, trainable, steps, folder)
-    # Tune prints a banner; standard output belongs to the command.
-    with redirect_stdout(sys.stderr), waiting(f"{search_round.trials} trials", partial(_trials_begun, state)):
-        results = tuner.fit()
-    return [_row(context, search_round, number, result) for number, result in enumerate(results)]
-
-
-def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: int, folder: Path) -> Any:
-    from ray import tune
-    from ray.tune.logger import JsonLoggerCallback
-    from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
-
-    settings, kind, space = context.settings, context.search, search_round.space
-    scheduler, search, param_space = None, None, None
-    if kind == "pbt":
-        points, changing = space.tune_param_space()
-        param_space = {"point": points}
+        points, changing = search_round.space.tune_param_space()
         scheduler = PopulationBasedTraining(
             time_attr="training_iteration",
             perturbation_interval=max(steps // 4, 1),  # about three chances to take over a better trial's weights
@@ -77,48 +79,90 @@ def _tuner(context: SearchContext, search_round: Round, trainable: Any, steps: i
             quantile_fraction=0.25,
             resample_probability=0.25,
         )
-    else:
-        search = searcher(space, kind, settings.seed, search_round.trials, settings.parallel)
-        if settings.early_stopping and steps > 1:
-            # Asynchronous successive halving (Li et al. 2020): a trial stops when it is not among the best at a rung.
-            scheduler = ASHAScheduler(max_t=steps, grace_period=1, reduction_factor=settings.keep_share)
+        tuner = _tuner(
+            context,
+            search_round,
+            folder,
+            [],
+            {"point": points},
+            num_samples=search_round.trials,
+            scheduler=scheduler,
+        )
+    results = _fit(tuner, search_round.trials, partial(_trials_begun, folder))
+    return [
+        context.reported_row(search_round, number, result.config["point"], result.metrics or {}, result.error)
+        for number, result in enumerate(results)
+    ]
+
+
+def _tuner(
+    context: SearchContext,
+    search_round: Round,
+    folder: Path,
+    callbacks: list[Any],
+    param_space: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    from ray import tune
+    from ray.tune.logger import JsonLoggerCallback
+
     return tune.Tuner(
-        trainable,
+        _trainable(context, search_round),
         param_space=param_space,
         tune_config=tune.TuneConfig(
             metric=OBJECTIVE,
             mode="min",
-            # A grid may have fewer points than trials were asked for; drawn ones would follow.
-            num_samples=len(space.grid(search_round.trials)) if kind == "grid" else search_round.trials,
-            max_concurrent_trials=settings.parallel,
-            search_alg=search,
-            scheduler=scheduler,
+            max_concurrent_trials=context.settings.parallel,
             reuse_actors=True,  # a worker's start costs seconds of imports
-            time_budget_s=settings.seconds,
+            time_budget_s=context.settings.seconds,
+            **options,
         ),
         # result.json of each trial grows while it trains: what there is to look at in a search of hours.
         run_config=tune.RunConfig(
-            name=search_round.name, storage_path=str(folder), verbose=0, callbacks=[JsonLoggerCallback()]
+            name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[JsonLoggerCallback(), *callbacks]
         ),
     )
+
+
+def _trainable(context: SearchContext, search_round: Round) -> Any:
+    from ray import tune
+
+    target = context.target
+    # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
+    return tune.with_resources(
+        tune.with_parameters(
+            run_trial,
+            config=context.config,
+            target=target,
+            data=target.newest(context.data, context.settings.share * search_round.budget),
+            judge=context.judge,
+            steps=target.steps(context.config, search_round.budget),
+            keeps_state=context.search == "pbt",
+        ),
+        {"cpu": 1},  # Ray starts no more trials at a time than it has cores
+    )
+
+
+def _fit(tuner: Any, total: int, progress: Callable[[], str]) -> Any:
+    # Tune prints a banner; standard output belongs to the command.
+    with redirect_stdout(sys.stderr), waiting(f"{total} trials", progress):
+        return tuner.fit()
+
+
+def _new_folder(context: SearchContext, search_round: Round) -> Path:
+    """Where Tune writes: `all`, and `all-2` of the process that resumes."""
+    folder = context.run.folder / "tune"
+    earlier = len(list(folder.glob(f"{search_round.name}*")))
+    return folder / (f"{search_round.name}-{earlier + 1}" if earlier else search_round.name)
+
+
+def _trials_ended(study: SavedStudy, total: int) -> str:
+    return f"{len(study.rows)} of {total} have ended"
 
 
 def _trials_begun(state: Path) -> str:
     # Tune writes this file of a trial with its first report.
     return f"{len(list(state.glob('*/result.json')))} have reported"
-
-
-def _row(context: SearchContext, search_round: Round, number: int, result: Any) -> Row:
-    reported = result.metrics or {}
-    row = context.row(search_round, number, point_of(result.config or {}))
-    metrics = dict(reported.get("metrics") or {})
-    row |= {"metrics": metrics, "seconds": reported.get("time_total_s"), "steps": reported.get("training_iteration", 0)}
-    if result.error:
-        row["error"] = error_line(result.error)
-        log.warning("trial %d failed: %s", row["trial"], row["error"])
-    elif metrics:
-        row |= {**context.measured(metrics), "status": "done" if reported.get("is_last") else "stopped"}
-    return row
 
 
 def run_trial(
@@ -157,5 +201,5 @@ def run_trial(
                 tune.report(reported)
 
         state = Path(restored) if restored else None
-        point = config.with_values(point_of(parameters))
+        point = config.with_values(parameters["point"])
         target.run(point, data, Trial(steps, Path(folder), report, state, keeps_state))

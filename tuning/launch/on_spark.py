@@ -1,18 +1,15 @@
 """A round of trials on Spark, one after the other in this process: each uses the whole session."""
 
-import json
 import logging
+import math
 import time
-
-import optuna
 
 from conf import UserError
 from conf.errors import error_line
-from conf.runs import read_jsonl
 from etl.session import spark_session
 from tuning.searches.rounds import Round, Row, SearchContext
-from tuning.searches.samplers import new_study
 from tuning.searches.space import Point
+from tuning.searches.study import open_study
 from tuning.targets import Trial
 from tuning.targets.trial import Save
 
@@ -20,28 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def trials(context: SearchContext, search_round: Round) -> list[Row]:
-    """Rows of all trials; finished ones are read back from the run folder and not run again."""
-    study = new_study(context.search, context.settings.seed)
-    if context.search == "grid":
-        for point in search_round.space.grid(search_round.trials):
-            study.enqueue_trial(point)  # `ask` gives these first
-    finished = context.run.folder / f"{search_round.name}.jsonl"
-    rows = read_jsonl(finished)
+    """Rows of all trials; of a round that was interrupted only those are run that had not ended."""
+    study, total = open_study(context, search_round)
+    seconds = context.settings.seconds or math.inf
+    started = time.monotonic()
     with spark_session(context.config):
-        for number in range(search_round.trials):
-            # Also for finished trials: the sampler's draws follow from what it has been told.
-            trial = study.ask()
-            point = search_round.space.suggest(trial)
-            if number >= len(rows):
-                rows.append(_trial(context, search_round, number, point))
-                # At once: a kill costs the running trial only.
-                with finished.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(rows[number]) + "\n")
-            if rows[number]["status"] == "done":
-                study.tell(trial, rows[number]["objective"])
-            else:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return rows
+        # A trial is not stopped half-way: each is one job of Spark's.
+        while len(study.rows) < total and time.monotonic() - started < seconds:
+            number, point = study.ask()
+            study.tell(number, _trial(context, search_round, number, point))
+    return study.ordered_rows()
 
 
 def _trial(context: SearchContext, search_round: Round, number: int, point: Point) -> Row:

@@ -1,17 +1,11 @@
-"""The searches, as Optuna's samplers behind Ray Tune's interface; each minimises the objective."""
+"""The searches, as Optuna's samplers; each minimises the objective."""
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.samplers.nsgaii import BLXAlphaCrossover
-from optuna.trial import Trial
 
-from tuning.searches.space import Space
-
-OBJECTIVE = "objective"
 # pbt is a scheduler of Ray Tune's; all others ask Optuna for points.
 SEARCHES = ("grid", "random", "bayes", "evolution", "pbt")
 POPULATION = 10  # of the evolutionary search: small, so that 40 trials are four generations
@@ -21,6 +15,8 @@ def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
     """Optuna's sampler of a search. For `grid` it only draws what the list of points does not give; `pbt` starts from
     random points and changes them while they train.
     """
+    # Optuna marks multivariate TPE and BLX-α as experimental.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     if search == "bayes":
         # Multivariate TPE (Falkner et al. 2018). Running trials count as bad ones ("constant liar"), so that two at a
         # time are not given nearly the same point. Eight random trials before the first model of the objective.
@@ -31,53 +27,7 @@ def sampler(search: str, seed: int, parallel: int = 1) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def searcher(space: Space, search: str, seed: int, trials: int, parallel: int = 1) -> Any:
-    """Ray Tune's searcher over a space; Tune saves its state with each trial, so a killed search resumes as it was.
-
-    Optuna's own GridSampler wants every parameter to exist in every trial; ranges here may depend on a choice, so the
-    points of a grid are enqueued.
-    """
-    # Imported here: a search on Spark does without Ray, whose import takes seconds.
-    from ray.tune.search.optuna import OptunaSearch
-
-    _quiet()
-    return OptunaSearch(
-        space=Suggest(space),
-        metric=OBJECTIVE,
-        mode="min",
-        sampler=sampler(search, seed, parallel),
-        # Run first and in this order, before the sampler draws any.
-        points_to_evaluate=space.grid(trials) if search == "grid" else None,
-    )
-
-
-def new_study(search: str, seed: int = 0) -> optuna.Study:
-    """An empty study that minimises, for trials in this process."""
-    _quiet()
-    return optuna.create_study(direction="minimize", sampler=sampler(search, seed))
-
-
-def _quiet() -> None:
-    # Multivariate TPE is marked experimental, and Optuna logs a line for every trial.
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+def new_study(sampler: BaseSampler | None = None) -> optuna.Study:
+    """An empty study that minimises, without Optuna's line for every trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass(frozen=True)
-class Suggest:
-    """Optuna's define-by-run function of a space: the settings go under `point`, beside Optuna's own parameters.
-
-    A class and no closure, for Ray Tune pickles it with the state of the search.
-    """
-
-    space: Space
-
-    def __call__(self, trial: Trial) -> dict[str, Any]:
-        point = self.space.suggest(trial)
-        # Ray Tune reads the slash as a level of the trial's parameters: see `point_of`.
-        return {f"point/{name}": value for name, value in point.items()}
-
-
-def point_of(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The settings among what the searcher hands to a trial."""
-    return dict(parameters["point"])
+    return optuna.create_study(direction="minimize", sampler=sampler)

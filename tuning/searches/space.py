@@ -7,6 +7,7 @@ train.learning_rate: {by: optimizer.name, adam: {…}, sgd: {…}}      ranges t
 """
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,11 +72,22 @@ class Choice:
 
     values: tuple[Any, ...]
 
+    @property
+    def parameters(self) -> tuple[Any, ...]:
+        """The values as Optuna takes them: its samplers compute with arrays of them, in which a list can't be one."""
+        return tuple(self.parameter(value) for value in self.values)
+
+    @staticmethod
+    def parameter(value: Any) -> Any:
+        """One value as Optuna takes it: a list as its JSON text."""
+        return json.dumps(value) if isinstance(value, tuple | list) else value
+
     def suggest(self, trial: Trial, name: str) -> Any:
-        return trial.suggest_categorical(name, self.values)
+        parameter = trial.suggest_categorical(name, self.parameters)
+        return self.values[self.parameters.index(parameter)]
 
     def grid(self, count: int) -> list[Any]:
-        return list(self.values)
+        return list(self.parameters)
 
     def around(self, points: Sequence[Any]) -> "Choice":
         good_values = tuple(value for value in self.values if value in points)

@@ -12,8 +12,9 @@ from conf.tuned import save_tuned_settings
 from training.finished.limits import Limit
 from tuning import explain
 from tuning.searches.judge import Judge
-from tuning.searches.samplers import OBJECTIVE, point_of, searcher
+from tuning.searches.samplers import sampler
 from tuning.searches.space import Choice, Depends, Numbers, Space, read_range, space_of
+from tuning.searches.study import SavedStudy
 from tuning.targets import TARGETS, target_of
 
 SPACE = Space(
@@ -93,25 +94,54 @@ def test_only_settings_with_ranges_can_be_searched() -> None:
         target_of("nonsense")
 
 
+def result_of(point: dict[str, Any]) -> dict[str, Any]:
+    """Of a trial; one with a large y fails."""
+    value = (point["x"] - 0.3) ** 2 + math.log10(point["y"] / 0.1) ** 2
+    return {"status": "failed", "objective": math.inf} if point["y"] > 0.9 else {"status": "done", "objective": value}
+
+
+PLANE = Space({"x": Numbers(0, 1), "y": Numbers(0.01, 1, log=True), "z": Choice(((1, 2), (3,)))})
+
+
+def points_of_search(search: str, file: Path, trials: int = 25, seed: int = 3) -> list[dict[str, Any]]:
+    """Two trials at a time, of which the second ends first; goes on with what the file holds."""
+    study = SavedStudy(file, PLANE, sampler(search, seed, 2), PLANE.grid(trials) if search == "grid" else [])
+    while len(study.rows) < trials:
+        trials_at_once = [study.ask() for _ in range(min(2, trials - len(study.rows)))]
+        for number, point in reversed(trials_at_once):
+            study.tell(number, {"point": point, **result_of(point)})
+    return [row["point"] for row in study.ordered_rows()]
+
+
 @pytest.mark.parametrize("search", ["grid", "random", "bayes", "evolution"])
-def test_searches_draw_within_the_space_and_the_same_for_the_same_seed(search: str) -> None:
-    space = Space({"x": Numbers(0, 1), "y": Numbers(0.01, 1, log=True)})
-
-    def drawn() -> list[dict[str, float]]:
-        found = searcher(space, search, 3, 25)
-        points = []
-        for number in range(25):
-            point = point_of(found.suggest(str(number)))
-            value = (point["x"] - 0.3) ** 2 + math.log10(point["y"] / 0.1) ** 2
-            found.on_trial_complete(str(number), {OBJECTIVE: value, "training_iteration": 1})
-            points.append(point)
-        return points
-
-    points = drawn()
-    assert points == drawn()
+def test_searches_draw_within_the_space_and_the_same_for_the_same_seed(search: str, tmp_path: Path) -> None:
+    points = points_of_search(search, tmp_path / "all.jsonl")
+    assert points == points_of_search(search, tmp_path / "again.jsonl")
     # Children of the same parents may be the same.
     assert len({tuple(point.values()) for point in points}) > (15 if search == "evolution" else 24)
     assert all(0 <= point["x"] <= 1 and 0.01 <= point["y"] <= 1.000001 for point in points)
+    assert {point["z"] for point in points} == {(1, 2), (3,)}
+
+
+@pytest.mark.parametrize("search", ["random", "bayes", "evolution"])
+def test_a_search_killed_after_any_byte_goes_on_as_if_it_had_not_been(search: str, tmp_path: Path) -> None:
+    points = points_of_search(search, tmp_path / "all.jsonl")
+    content = (tmp_path / "all.jsonl").read_bytes()
+    for cut in range(0, len(content), 397):
+        (tmp_path / "killed.jsonl").write_bytes(content[:cut])
+        resumed = points_of_search(search, tmp_path / "killed.jsonl")
+        assert len(resumed) == 25
+        # Up to the kill the points are the same; later ones depend on the order in which interrupted trials end.
+        drawn = content[:cut].count(b'"drawn"')
+        assert resumed[:drawn] == points[:drawn]
+        if search == "random":
+            assert resumed == points
+
+
+def test_a_study_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
+    points_of_search("random", tmp_path / "all.jsonl")
+    with pytest.raises(UserError, match=r"all\.jsonl was written with another seed"):
+        points_of_search("random", tmp_path / "all.jsonl", seed=4)
 
 
 def rows() -> list[dict[str, Any]]:
