@@ -21,8 +21,8 @@ class SavedStudy:
     """Optuna's ask and tell over a space, saved line by line.
 
     Replaying draws and results in their order brings the sampler to the state that it had, its random numbers included.
-    Ray Tune's own state won't do for that: it is copied file by file every ten seconds, so that a kill leaves trials
-    and sampler of different moments, and the search then waits for ever for a trial that nobody runs.
+    Ray Tune's own state won't do for that: it is copied file by file in the background, so that a kill may leave trials
+    and sampler of different moments; a search that resumed from it was seen to wait for ever.
     """
 
     def __init__(self, file: Path, space: Space, sampler: BaseSampler, grid: Sequence[dict[str, Any]] = ()) -> None:
