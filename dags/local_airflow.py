@@ -163,6 +163,8 @@ def environment_of(config: Config) -> dict[str, str]:
         # DAG files import the package that they lie in.
         "PYTHONPATH": os.pathsep.join([str(dags.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "MILLRACE_HOME": root,
+        # Not PYTHONPATH: a file there that is named like a library would take its place in all of Airflow.
+        "MILLRACE_FOLDER": str(Path.cwd()),
         "MILLRACE_PROFILE": config.profile,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

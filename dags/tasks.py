@@ -2,6 +2,7 @@
 
 Where a task runs is said by the environment of Airflow, for it is read when the DAG is parsed:
   MILLRACE_SPARK_CONN    id of an Airflow connection of type spark: Spark stages go there by spark-submit
+  MILLRACE_FOLDER        folder in which tasks run on this machine: modules of the user's own are found there
   MILLRACE_DAILY_STAGES  names with commas between: what a scheduled run takes when it is not the whole day
   MILLRACE__RAY__JOBS    http://head:8265: Ray stages are sent there as jobs; logs stream back, cancelling stops the job
 """
@@ -23,6 +24,7 @@ from dags.stages import POOL, Stage, upstream
 ROOT = Path(__file__).resolve().parent.parent
 SPARK_CONN = "MILLRACE_SPARK_CONN"
 RAY_JOBS = "MILLRACE__RAY__JOBS"
+FOLDER = "MILLRACE_FOLDER"
 DAILY_STAGES = "MILLRACE_DAILY_STAGES"
 # The day that was asked for, or the run's partition, or the day of a run that was started by hand.
 DAY = "{{ params.date or partition_key or (ds if ds is defined else dag_run.run_after | ds) }}"
@@ -82,7 +84,11 @@ def task(stage: Stage, day: str) -> BaseOperator:
     sent = "submit --on ray " if stage.engine == "ray" and os.environ.get(RAY_JOBS) else ""
     # `exec`: the command is the process that Airflow ends. The last line, the stage's counts, becomes its XCom.
     return BashOperator(
-        bash_command=f"exec millrace {sent}{' '.join(words)}", append_env=True, do_xcom_push=True, **common
+        bash_command=f"exec millrace {sent}{' '.join(words)}",
+        cwd=os.environ.get(FOLDER),
+        append_env=True,
+        do_xcom_push=True,
+        **common,
     )
 
 

@@ -32,6 +32,7 @@ for name in ("daily", "weekly_tune", "hourly_hot_topics", "predictions"):
             "timeout": task.execution_timeout.total_seconds(), "assets": [a.name for a in task.outlets],
             "backoff": bool(task.retry_exponential_backoff), "after": sorted(task.upstream_task_ids),
             "command": getattr(task, "bash_command", None) or getattr(task, "application_args", None),
+            "folder": getattr(task, "cwd", None),
         }
         for task in dag.tasks
     }
@@ -128,6 +129,14 @@ def test_alerts_reach_the_webhook_and_a_dead_one_stops_nothing(monkeypatch: pyte
     assert got[0]["text"] == "millrace_daily, run r1: weblog failed after 3 tries. ['no logs']"
     assert got[1]["text"] == "millrace_daily, run r1: not done 6 hours after it was due"
     alerts.send("nobody listens now")
+
+
+def test_tasks_run_in_the_folder_where_airflow_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `my_package.net:build` is found there, as on the command line."""
+    monkeypatch.chdir(tmp_path)
+    environment = environment_of(load(overrides=[f"paths.home={tmp_path}"], environment={}))
+    folders = {task["folder"] for task in tasks_of(loaded(tmp_path, MILLRACE_FOLDER=environment["MILLRACE_FOLDER"]))}
+    assert folders == {str(tmp_path)}
 
 
 def test_tasks_have_the_settings_that_airflow_was_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
