@@ -183,23 +183,28 @@ def test_drawn_negatives_are_items_the_user_did_not_choose(spark: SparkSession) 
     assert sorted(map(str, again)) == sorted(map(str, found))
 
 
+@pytest.fixture(scope="module")
+def training_set(spark: SparkSession, config: Config) -> tuple[date, dict[str, int]]:
+    """Day and row counts of a training set of five days."""
+    days = [date(2026, 5, day) for day in range(1, 6)]
+    write_days(spark, Warehouse(spark, config), days)
+    return days[-1], build(spark, config, days[-1])
+
+
 def test_a_training_set_is_published_with_statistics_of_its_training_rows_only(
-    spark: SparkSession, config: Config
+    config: Config, training_set: tuple[date, dict[str, int]]
 ) -> None:
     """F4, F13: standardised on training rows; Petastorm's metadata beside them; NaN that was logged counts as missing."""
-    warehouse = Warehouse(spark, config)
-    days = [date(2026, 5, day) for day in range(1, 6)]
-    write_days(spark, warehouse, days)
-    told = build(spark, config, days[-1])
-    assert (told["train"], told["valid"], told["test"]) == (180, 60, 60)
-    published = sorted(config.get(Paths).datasets("examples", days[-1]).glob("v-*"))[-1]
+    day, row_counts = training_set
+    assert (row_counts["train"], row_counts["valid"], row_counts["test"]) == (180, 60, 60)
+    published = sorted(config.get(Paths).datasets("examples", day).glob("v-*"))[0]
     train = pq.read_table(published / "train").to_pandas()
     assert np.isfinite(train[[f"f_{feature.name}" for feature in DENSE]].to_numpy()).all()
     for name in ("f_item_shown", "f_user_rate"):
         assert abs(train[name].mean()) < 1e-3
         assert train[name].std(ddof=0) == pytest.approx(1, abs=1e-3)
     assert (published / "train/_common_metadata").exists()
-    assert Path(config.get(Paths).datasets("examples", days[-1]) / "current.json").exists()
+    assert Path(config.get(Paths).datasets("examples", day) / "current.json").exists()
 
 
 def test_an_impression_with_a_logged_id_out_of_range_is_quarantined_by_name(
@@ -227,16 +232,27 @@ def test_an_impression_with_a_logged_id_out_of_range_is_quarantined_by_name(
     assert "5 impressions quarantined for a logged id that its feature does not have: category 1.0E9 of" in caplog.text
     train = read_rows(current_version(config.get(Paths).datasets("examples", days[-1]), command="")[0] / "train")
     assert train.sparse.max() < 65536
-    write_days(spark, warehouse, days)  # the log was mended
-    assert build(spark, config, days[-1])["rows_quarantined"] == 0
-    assert not warehouse.read(ods.quarantine, days[-1:]).where("stage = 'features'").count()
+
+
+@pytest.mark.wide
+def test_a_mended_log_takes_its_rows_out_of_the_quarantine(spark: SparkSession, config: Config) -> None:
+    warehouse = Warehouse(spark, config)
+    days = [date(2026, 8, day) for day in range(11, 16)]
+    write_days(spark, warehouse, days)
+    poisoned = F.create_map(F.lit("user_id"), F.lit(-3.0))
+    rows = warehouse.read(dwd.impression, days[1:2]).withColumn("features", poisoned)
+    warehouse.write(dwd.impression, rows, days[1:2])
+    for quarantined in (60, 0):
+        assert build(spark, config, days[-1])["rows_quarantined"] == quarantined
+        assert warehouse.read(ods.quarantine, days[-1:]).where("stage = 'features'").count() == quarantined
+        write_days(spark, warehouse, days)
 
 
 def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
     spark: SparkSession, config: Config
 ) -> None:
     """F2, F8, F9: weights undo the sampling, and every reader of the training set finds them."""
-    days = [date(2026, 5, day) for day in range(1, 6)]
+    days = [date(2026, 6, day) for day in range(1, 6)]
     write_days(spark, Warehouse(spark, config), days)
     values = {"balance": "under_sample", "negative_rate": 0.5, "whiten": "zca", "prior_strength": "moments"}
     config = config.with_values({f"features.{name}": value for name, value in values.items()})
@@ -256,27 +272,34 @@ def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
     assert open_dataset(config, Click(), days[-1]).columns.weight == "weight"
 
 
-def test_an_audit_passes_the_catalog_and_names_a_feature_that_knows_the_future(
+AUDITED = [date(2026, 3, day) for day in range(1, 4)]
+
+
+@pytest.mark.wide
+def test_an_audit_passes_the_catalog(spark: SparkSession, config: Config) -> None:
+    write_days(spark, Warehouse(spark, config), AUDITED)
+    assert audit.run(spark, config, AUDITED[-1]) == {"rows": 180, "requests": 60}
+
+
+def test_an_audit_names_the_features_that_know_the_future_and_no_other(
     spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    days = [date(2026, 5, day) for day in range(1, 4)]
-    write_days(spark, Warehouse(spark, config), days)
-    assert audit.run(spark, config, days[-1]) == {"rows": 180, "requests": 60}
+    write_days(spark, Warehouse(spark, config), AUDITED)
     leaks = (Dense("clicked", "label", "the label itself"), Dense("drawn", "rand()", "another one each time"))
     monkeypatch.setattr(catalog, "FEATURES", (*catalog.FEATURES, *leaks))
     monkeypatch.setattr(catalog, "COLUMNS", (*COLUMNS, *leaks))
     with pytest.raises(UserError, match=r"know the future: f_clicked, f_drawn$"):
-        audit.run(spark, config, days[-1])
+        audit.run(spark, config, AUDITED[-1])
 
 
-def test_features_are_selected_from_a_training_set_by_each_method(spark: SparkSession, config: Config) -> None:
-    days = [date(2026, 5, day) for day in range(1, 6)]
-    write_days(spark, Warehouse(spark, config), days)
-    build(spark, config, days[-1])
+def test_features_are_selected_from_a_training_set_by_each_method(
+    config: Config, training_set: tuple[date, dict[str, int]]
+) -> None:
+    day, _ = training_set
     for method in selection.METHODS:
-        choice = selection.run(config, days[-1], method, 3)
+        choice = selection.run(config, day, method, 3)
         assert choice["method"] == method
         assert 0 < len(choice["selected"]) <= 3
         assert sorted([*choice["selected"], *choice["dropped"]]) == sorted(feature.name for feature in DENSE)
     with pytest.raises(UsageError, match="choose from filter, wrapper, embedded"):
-        selection.run(config, days[-1], "magic", 3)
+        selection.run(config, day, "magic", 3)

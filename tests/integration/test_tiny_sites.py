@@ -58,7 +58,13 @@ def write_site(spark: SparkSession, warehouse: Warehouse, rows: Sequence[Shown])
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("site", [*list(SITES)[:2], pytest.param("three rows", marks=pytest.mark.wide)])
+@pytest.mark.parametrize(
+    "site",
+    [
+        "nothing but clicks",
+        *[pytest.param(site, marks=pytest.mark.wide) for site in SITES if site != "nothing but clicks"],
+    ],
+)
 def test_the_smallest_sites_go_through_all_stages(spark: SparkSession, config: Config, site: str) -> None:
     config, rows = config.with_values(SMALL), SITES[site]
     warehouse, day = Warehouse(spark, config), DAYS[-1]
