@@ -1,26 +1,32 @@
 """Recall and ranking of small days written by hand, from the warehouse to lists."""
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from data.impressions import write_days
 from pyspark.sql import SparkSession
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl, start_run
 from conf.versions import current_version
 from etl.tables import dws
 from etl.warehouse.store import Warehouse
+from features.catalog import FEATURES, index_version
 from features.dataset.build import run as build
+from features.transforms.hashing import hash_bucket
 from recsys.blend import rank
 from recsys.coarse import train as coarse
+from recsys.dataset import candidates_folder
 from recsys.evaluation import evaluate
 from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.recall.measure import log_channel_metrics
 from recsys.registry import promote
+from training.inputs.dataset import open_dataset
+from training.tasks.click import Click
 
 DAYS = [date(2026, 7, day) for day in range(1, 7)]
 SMALL = {
@@ -57,6 +63,36 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
     ]
     folder = current_version(config.get(Paths).datasets("candidates", day), command="")[0]
     assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
+
+
+def test_hours_days_and_the_end_of_the_day_are_those_of_the_sites_zone(spark: SparkSession, config: Config) -> None:
+    """New York's 2026-11-01 has 25 hours: it ends at 05:00 UTC. Its impressions are at its whole hours."""
+    days, zone = [date(2026, 10, day) for day in range(28, 32)] + [date(2026, 11, 1)], "America/New_York"
+    write_days(spark, Warehouse(spark, config), days, each_day=48, zone=zone)
+    few = config.with_values({**SMALL, "recall.quota": {"hot": 8}})
+    with pytest.raises(UserError, match=r"examples up to 2026-11-01 are on other days than in UTC: site.timezone was"):
+        build(spark, few, days[-1])
+    local = few.with_values({"site.timezone": zone})
+    build(spark, local, days[-1])
+    folder, metadata = current_version(config.get(Paths).datasets("examples", days[-1]), command="")
+    assert metadata["timezone"] == metadata["statistics"]["timezone"] == zone
+    assert metadata["features"] == index_version(zone) != index_version()
+    assert open_dataset(local, Click(), days[-1]).timezone == zone
+    index = [feature.name for feature in FEATURES].index("hour")
+    ids = sorted(hash_bucket(index, n % 24, 32) for n in range(48))
+    assert sorted(pq.read_table(folder / "test").to_pandas()["f_hour"]) == ids
+    with pytest.raises(
+        UserError, match=r"has hours and days of America/New_York, site.timezone is UTC: build it again"
+    ):
+        candidates.run(spark, few, days[-1])
+    candidates.run(spark, local, days[-1])
+    folder = candidates_folder(local, days[-1])
+    serve, holdout = (pq.read_table(folder / name).to_pandas() for name in ("serve", "holdout"))
+    assert set(serve["at_s"]) == {datetime(2026, 11, 2, 5, tzinfo=UTC).timestamp()}
+    assert set(holdout["at_s"]) == {datetime(2026, 11, 1, 4, tzinfo=UTC).timestamp()}
+    assert set(serve["f_hour"]) == set(holdout["f_hour"]) == {hash_bucket(index, 0, 32)}
+    # What was counted before them is of whole days of New York's: serving counts the test rows, too.
+    assert serve["f_item_shown"].max() > holdout["f_item_shown"].max()
 
 
 @pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2), marks=pytest.mark.wide)], ids=["one", "two"])
