@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SPARK_CONN = "MILLRACE_SPARK_CONN"
 RAY_JOBS = "MILLRACE__RAY__JOBS"
 DAILY_STAGES = "MILLRACE_DAILY_STAGES"
-ZONE = os.environ.get("MILLRACE__SITE__TIMEZONE") or "UTC"
+# As settings are written in the environment: with or without quotes, `null` for none.
+ZONE = os.environ.get("MILLRACE__SITE__TIMEZONE", "").strip("\"'").replace("null", "") or "UTC"
 _RUN_AFTER = "dag_run.run_after"
 if ZONE != "UTC":
     _RUN_AFTER += f".astimezone(macros.dateutil.tz.gettz('{ZONE}'))"

@@ -18,7 +18,7 @@ from data.training_sets import small_config
 from conf import Config, Paths, UserError
 from conf.runs import newest_run, read_jsonl
 from conf.versions import publish_version
-from features.catalog import DENSE, SPARSE
+from features.catalog import DENSE, SPARSE, index_version
 from features.dataset.names import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a training set of the catalog's features; clicks follow from topic, and from a number."""
     folder = tmp_path_factory.mktemp("home")
     paths = config_of(folder).get(Paths)
-    with publish_version(paths.datasets(EXAMPLES, DAY), {"rows": {}}) as version:
+    with publish_version(paths.datasets(EXAMPLES, DAY), {"rows": {}, "features": index_version()}) as version:
         for number, split in enumerate(("train", "valid", "test")):
             (version / split).mkdir()
             pq.write_table(pa.table(rows_of(number)), version / split / "part-0.parquet", row_group_size=300)
