@@ -1,7 +1,7 @@
 """Recall and ranking of small days written by hand, from the warehouse to lists."""
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,7 +19,6 @@ from features.dataset.build import run as build
 from features.transforms.hashing import hash_bucket
 from recsys.blend import rank
 from recsys.coarse import train as coarse
-from recsys.dataset import candidates_folder
 from recsys.evaluation import evaluate
 from recsys.fine import train as fine
 from recsys.recall import candidates
@@ -28,7 +27,10 @@ from recsys.registry import promote
 from training.inputs.dataset import open_dataset
 from training.tasks.click import Click
 
-DAYS = [date(2026, 7, day) for day in range(1, 7)]
+# The last one has 25 hours in New York: it ends at 05:00 UTC.
+DAYS = [date(2026, 11, 1) - timedelta(days=n) for n in range(5, -1, -1)]
+ZONE = "America/New_York"
+HOUR = [feature.name for feature in FEATURES].index("hour")
 SMALL = {
     "recall.als_rank": 4, "recall.als_iterations": 2, "recall.tower_dim": 4, "recall.tower_epochs": 1, "recall.keep": 8,
     "coarse.rounds": 5, "coarse.min_rows_in_leaf": 5, "fm.bits": 12,
@@ -43,11 +45,19 @@ SMALL = {
     ],
 )
 def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
-    config = config.with_values(SMALL)
+    """By the clock of a zone with summer time, whose hours and whose end of the day features and lists have."""
+    elsewhere, day = config.with_values(SMALL), DAYS[-1]
+    config = elsewhere.with_values({"site.timezone": ZONE})
     warehouse = Warehouse(spark, config)
-    write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4)
-    day = DAYS[-1]
+    write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4, zone=ZONE)
+    with pytest.raises(UserError, match=r"examples up to 2026-11-01 are on other days than in UTC: site.timezone was"):
+        build(spark, elsewhere, day)
     build(spark, config, day)
+    assert_hours_are_those_of_the_zone(config, day)
+    with pytest.raises(
+        UserError, match=r"has hours and days of America/New_York, site.timezone is UTC: build it again"
+    ):
+        candidates.run(spark, elsewhere, day)
     told = candidates.run(spark, config, day)
     assert told["rows_out"] == warehouse.read(dws.recall_candidate, [day]).count()
     coarse.run(config, day)
@@ -63,36 +73,21 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
     ]
     folder = current_version(config.get(Paths).datasets("candidates", day), command="")[0]
     assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
+    serve = pq.read_table(folder / "serve").to_pandas()
+    if silent != DAYS:
+        # The first hour of the day after.
+        assert set(serve["at_s"]) == {datetime(2026, 11, 2, 5, tzinfo=UTC).timestamp()}
+        assert set(serve["f_hour"]) == {hash_bucket(HOUR, 0, 32)}
 
 
-def test_hours_days_and_the_end_of_the_day_are_those_of_the_sites_zone(spark: SparkSession, config: Config) -> None:
-    """New York's 2026-11-01 has 25 hours: it ends at 05:00 UTC. Its impressions are at its whole hours."""
-    days, zone = [date(2026, 10, day) for day in range(28, 32)] + [date(2026, 11, 1)], "America/New_York"
-    write_days(spark, Warehouse(spark, config), days, each_day=48, zone=zone)
-    few = config.with_values({**SMALL, "recall.quota": {"hot": 8}})
-    with pytest.raises(UserError, match=r"examples up to 2026-11-01 are on other days than in UTC: site.timezone was"):
-        build(spark, few, days[-1])
-    local = few.with_values({"site.timezone": zone})
-    build(spark, local, days[-1])
-    folder, metadata = current_version(config.get(Paths).datasets("examples", days[-1]), command="")
-    assert metadata["timezone"] == metadata["statistics"]["timezone"] == zone
-    assert metadata["features"] == index_version(zone) != index_version()
-    assert open_dataset(local, Click(), days[-1]).timezone == zone
-    index = [feature.name for feature in FEATURES].index("hour")
-    ids = sorted(hash_bucket(index, n % 24, 32) for n in range(48))
+def assert_hours_are_those_of_the_zone(config: Config, day: date) -> None:
+    folder, metadata = current_version(config.get(Paths).datasets("examples", day), command="")
+    assert metadata["timezone"] == metadata["statistics"]["timezone"] == ZONE
+    assert metadata["features"] == index_version(ZONE) != index_version()
+    assert open_dataset(config, Click(), day).timezone == ZONE
+    # Impressions are at the hours from 0 on, as the clock shows them.
+    ids = sorted(hash_bucket(HOUR, n % 24, 32) for n in range(60))
     assert sorted(pq.read_table(folder / "test").to_pandas()["f_hour"]) == ids
-    with pytest.raises(
-        UserError, match=r"has hours and days of America/New_York, site.timezone is UTC: build it again"
-    ):
-        candidates.run(spark, few, days[-1])
-    candidates.run(spark, local, days[-1])
-    folder = candidates_folder(local, days[-1])
-    serve, holdout = (pq.read_table(folder / name).to_pandas() for name in ("serve", "holdout"))
-    assert set(serve["at_s"]) == {datetime(2026, 11, 2, 5, tzinfo=UTC).timestamp()}
-    assert set(holdout["at_s"]) == {datetime(2026, 11, 1, 4, tzinfo=UTC).timestamp()}
-    assert set(serve["f_hour"]) == set(holdout["f_hour"]) == {hash_bucket(index, 0, 32)}
-    # What was counted before them is of whole days of New York's: serving counts the test rows, too.
-    assert serve["f_item_shown"].max() > holdout["f_item_shown"].max()
 
 
 @pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2), marks=pytest.mark.wide)], ids=["one", "two"])
