@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CURRENT = "current.json"
 # The keys of a version's metadata that say where its rows came from.
-ORIGIN = ("day", "split", "rows", "features", "examples", "sources")
+ORIGIN = ("day", "split", "rows", "features", "timezone", "examples", "sources")
 
 
 @contextmanager

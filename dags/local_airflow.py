@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,10 +20,12 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
+from conf.clock import day_start
 from conf.processes import free_port
 from conf.settings import ENV_PREFIX, environment_variable
 from dags.stages import POOL
 from etl.metastore.settings import MetastoreSettings
+from etl.settings import SiteSettings
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +130,11 @@ def backfill(
         again: also days that have a run already.
         at_once: days at a time.
     """
-    words = ["backfill", "create", "--dag-id", "millrace_daily", "--from-date", str(days[0])]
-    # A partition's run is at 02:15, so the last day ends at its last second and not at midnight.
-    words += ["--to-date", f"{days[-1]}T23:59:59", "--max-active-runs", str(at_once)]
+    zone = config.get(SiteSettings).zone
+    # A partition's run is at 02:15 by the site's clock, so the last day ends at its last second and not at midnight.
+    first, last = day_start(days[0], zone), day_start(days[-1] + timedelta(days=1), zone) - timedelta(seconds=1)
+    words = ["backfill", "create", "--dag-id", "millrace_daily", "--from-date", first.isoformat()]
+    words += ["--to-date", last.isoformat(), "--max-active-runs", str(at_once)]
     words += ["--dag-run-conf", json.dumps({"stages": list(stages)})] if stages else []
     words += ["--run-backwards"] if backwards else []
     words += ["--reprocess-behavior", "completed"] if again else []

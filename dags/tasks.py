@@ -4,6 +4,7 @@ Where a task runs is said by the environment of Airflow, for it is read when the
   MILLRACE_SPARK_CONN    id of an Airflow connection of type spark: Spark stages go there by spark-submit
   MILLRACE_FOLDER        folder in which tasks run on this machine: modules of the user's own are found there
   MILLRACE_DAILY_STAGES  names with commas between: what a scheduled run takes when it is not the whole day
+  MILLRACE__SITE__TIMEZONE  time zone by whose clocks the DAGs start, and days are over; UTC without it
   MILLRACE__RAY__JOBS    http://head:8265: Ray stages are sent there as jobs; logs stream back, cancelling stops the job
 """
 
@@ -26,9 +27,14 @@ SPARK_CONN = "MILLRACE_SPARK_CONN"
 RAY_JOBS = "MILLRACE__RAY__JOBS"
 FOLDER = "MILLRACE_FOLDER"
 DAILY_STAGES = "MILLRACE_DAILY_STAGES"
+# As settings are written in the environment: with or without quotes, `null` for none.
+ZONE = os.environ.get("MILLRACE__SITE__TIMEZONE", "").strip("\"'").replace("null", "") or "UTC"
+_RUN_AFTER = "dag_run.run_after"
+if ZONE != "UTC":
+    _RUN_AFTER += f".astimezone(macros.dateutil.tz.gettz('{ZONE}'))"
 # The day that was asked for, or the run's partition, or the day of a run that was started by hand.
-DAY = "{{ params.date or partition_key or (ds if ds is defined else dag_run.run_after | ds) }}"
-DAY_BEFORE = "{{ params.date or macros.ds_add(dag_run.run_after | ds, -1) }}"
+DAY = f"{{{{ params.date or partition_key or (ds if ds is defined else {_RUN_AFTER} | ds) }}}}"
+DAY_BEFORE = f"{{{{ params.date or macros.ds_add({_RUN_AFTER} | ds, -1) }}}}"
 TABLES = ("ods_", "dwd_", "dim_", "dws_", "ads_")
 
 DEFAULTS: dict[str, Any] = {

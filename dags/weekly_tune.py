@@ -5,7 +5,7 @@ from datetime import datetime
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from dags.stages import WEEKLY
-from dags.tasks import DAY_BEFORE, DEFAULTS, chain, late_after, params
+from dags.tasks import DAY_BEFORE, DEFAULTS, ZONE, chain, late_after, params
 
 DAG_ID = "millrace_weekly_tune"
 
@@ -13,7 +13,7 @@ dag = DAG(
     dag_id=DAG_ID,
     description="Searches over the rankers' settings",
     # Sundays at 06:30: the run of the day before, which it searches on, started at 02:15.
-    schedule=CronTriggerTimetable("30 6 * * 0", timezone="UTC"),
+    schedule=CronTriggerTimetable("30 6 * * 0", timezone=ZONE),
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,  # each search takes the machine's cores

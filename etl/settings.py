@@ -1,5 +1,6 @@
 """What all of the warehouse's jobs share: the site's clock, and how Spark is started."""
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 from zoneinfo import available_timezones
@@ -7,6 +8,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, field_validator
 
 from conf import Settings
+from conf.clock import local_time
 
 
 class SiteSettings(Settings):
@@ -15,8 +17,8 @@ class SiteSettings(Settings):
     section: ClassVar[str] = "site"
 
     timezone: str | None = None
-    """Time zone of the days, as Europe/Berlin. Without it, days of events are UTC's and days of a web log are those
-    written in it. Load all days again after a change."""
+    """Time zone of days and hours, as Europe/Berlin. Without it they are UTC's, a web log's those written in it. After
+    a change, load all days and build their training sets again; values logged with impressions stay."""
 
     @field_validator("timezone")
     @classmethod
@@ -24,6 +26,15 @@ class SiteSettings(Settings):
         if name is not None and name not in available_timezones():
             raise ValueError(f"no time zone {name!r}: write it as Europe/Berlin")
         return name
+
+    @property
+    def zone(self) -> str:
+        """Time zone of the days of everything but web logs: `timezone`, or UTC."""
+        return self.timezone or "UTC"
+
+    def today(self) -> date:
+        """The day that it is by the site's clock, whatever the machine's."""
+        return local_time(datetime.now(UTC), self.zone).date()
 
 
 class SparkSettings(Settings):

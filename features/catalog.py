@@ -3,7 +3,8 @@
 `source` is an expression over a row that has the example (user_id, item_id, position, device, at), the columns of
 dim_user and dim_item, and what was counted before the example's day (`features/counts/counts_before.py`). It is written
 in what Spark SQL and Python's grammar have in common: Spark computes it for training sets,
-`features/transforms/expressions.py`, which lists the functions, for one request.
+`features/transforms/expressions.py`, which lists the functions, for one request. Moments have their hour and day by the
+clocks of the site (`site.timezone`).
 
 To add a feature, append it to FEATURES.
 """
@@ -89,7 +90,7 @@ FEATURES: tuple[Feature, ...] = (
     Sparse("age_group", "age_group", 16, "age group of the user"),
     Sparse("city", "city", 256, "city of the user"),
     Sparse("device", "device", 8, "phone, tablet or desktop"),
-    Sparse("hour", "hour(at)", 32, "hour of the day, UTC"),
+    Sparse("hour", "hour(at)", 32, "hour of the day"),
     Sparse("position", "position", 64, "position in the list, from 1"),
     Sparse("user_category", "concat(user_id, '|', category)", 65536, "user crossed with the item's topic"),
     # Click rates before the day. They carry the position bias of the old lists.
@@ -141,8 +142,10 @@ DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(f
 COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 
-def index_version() -> str:
-    """12 hex digits of a hash of all definitions: a model's weights fit these definitions and no others."""
+def index_version(timezone: str = "UTC") -> str:
+    """12 hex digits of a hash of all definitions, by the clocks of `timezone`: a model's weights fit these alone."""
     # Descriptions may be reworded; they change no value.
     definitions = json.dumps([(feature.name, feature.definition) for feature in FEATURES])
+    if timezone != "UTC":
+        definitions += timezone
     return hashlib.sha256(definitions.encode()).hexdigest()[:12]

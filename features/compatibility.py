@@ -10,6 +10,8 @@ from conf import UserError
 from conf.runs import INPUTS, read_jsonl
 from features.catalog import index_version
 
+TIMEZONE = "timezone"  # of a data set's hours and days, in its metadata and in the inputs of a run
+
 
 class OtherFeaturesError(UserError):
     """A model was trained on other features than it meets; the message names run, versions and difference."""
@@ -29,6 +31,27 @@ def check_features(run: Path, trained: Sequence[str], present: Sequence[str]) ->
     if difference := names_difference(trained, present):
         raise OtherFeaturesError(
             f"run {run.name} was trained on features {trained_version(run)}, this is {index_version()}: {difference}; "
+            "train again"
+        )
+
+
+def check_timezone(run: Path, present: str) -> None:
+    """Refuse a model whose hours and days are those of other clocks than a data set's.
+
+    A run that did not record the features that it read is not judged.
+
+    Args:
+        run: folder of the run.
+        present: time zone of the data set's hours and days.
+
+    Raises:
+        OtherFeaturesError: they differ.
+    """
+    # Data sets of older versions recorded no time zone: they have UTC's hours.
+    zones = (row.get(TIMEZONE, "UTC") for row in read_jsonl(run / INPUTS) if row.get("features"))
+    if (trained := next(zones, present)) != present:
+        raise OtherFeaturesError(
+            f"run {run.name} was trained on hours and days of {trained}, the data set has those of {present}; "
             "train again"
         )
 

@@ -14,6 +14,7 @@ from conf import Config, Paths, UserError
 from conf.runs import newest_run
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE
+from features.compatibility import TIMEZONE
 from features.dataset.names import WEIGHT, examples_version
 from features.id_ranges import check_finite, check_ids
 
@@ -108,14 +109,31 @@ def feature_statistics(config: Config, day: date) -> Mapping[str, Any]:
     return statistics
 
 
+def dataset_timezone(config: Config, day: date) -> str:
+    """Time zone of the hours and days of a day's training set, by which its models were trained.
+
+    Raises:
+        UserError: there is no training set; the message names the command that builds it.
+    """
+    _, metadata = examples_version(config, day)
+    return str(metadata.get(TIMEZONE, "UTC"))  # those of older versions have UTC's and don't say so
+
+
 def candidates_folder(config: Config, day: date) -> Path:
     """Folder of a day's published candidates, with a subfolder for each of fit, holdout and serve.
 
     Raises:
-        UserError: there are none; the message names the command that proposes them.
+        UserError: there are none, or their hours and days are of another time zone than those of the training set; the
+            message names the command that proposes them.
     """
-    folder = config.get(Paths).datasets("candidates", day)
-    return current_version(folder, command=f"millrace recsys recall --date {day}")[0]
+    folder, command = config.get(Paths).datasets("candidates", day), f"millrace recsys recall --date {day}"
+    version, metadata = current_version(folder, command=command)
+    zone, trained = metadata.get(TIMEZONE, "UTC"), dataset_timezone(config, day)
+    if zone != trained:
+        raise UserError(
+            f"the candidates of {day} have hours and days of {zone}, its training set of {trained}: run `{command}`"
+        )
+    return version
 
 
 def trained_run(config: Config, model: str, day: date) -> Path:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from conf import Config, UserError
-from features.compatibility import OtherFeaturesError, trained_version
+from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training import checkpoint, saved, transfer
 from training.diagnose import UpdateRatios, where_not_finite
 from training.evaluate import evaluate, import_metrics
@@ -77,8 +77,11 @@ class Job:
     ) -> "Job":
         """A job on a data set, in a run folder with all that workers expect there; they may run on other machines.
 
-        Raises UsageError for an unknown model.
+        Raises UsageError for an unknown model, UserError for another run's model that learned other hours and days.
         """
+        for other in (start_from, teacher):
+            if other is not None:
+                check_timezone(other.parent, dataset.timezone)
         for name in ("model", "checkpoints"):
             (run_folder / name).mkdir(parents=True, exist_ok=True)
         if model_named(model).task.needs_item_catalog:

@@ -73,7 +73,7 @@ def _load(warehouse: Warehouse, config: Config, days: Sequence[date], counts: di
 
 
 def _parse(lines: DataFrame, config: Config, plan: LoadPlan) -> DataFrame:
-    zone = config.get(SiteSettings).timezone or "UTC"
+    zone = config.get(SiteSettings).zone
     return parse(lines, config.get(EventSettings), zone, plan.landed_days())
 
 

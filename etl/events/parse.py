@@ -11,8 +11,9 @@ from uuid import uuid4
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.clock import local_day
 from etl.events.settings import EventSettings
-from etl.sources.lines import NUMBER, WHITESPACE, landing_day, local_day
+from etl.sources.lines import NUMBER, WHITESPACE, landing_day
 
 ACTIONS = ("click", "like", "purchase")
 IDS = ("event_id", "user_id", "item_id", "request_id", "impression_id")

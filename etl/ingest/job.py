@@ -4,7 +4,7 @@ Formats: `recbole` (tab-separated, header `name:type`), `movielens` (`::` withou
 (a CSV with user_id, item_id, action, value, timestamp). Each rating becomes an interaction of the day of its timestamp.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -14,10 +14,11 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Config, UserError
+from etl.clock import local_day
 from etl.ingest.formats import FORMATS, REQUIRED, FileFormat
 from etl.session import SPARK_ERRORS
 from etl.settings import SiteSettings
-from etl.sources.lines import NUMBER, WHITESPACE, corrupt_file_error, local_day, read_lines
+from etl.sources.lines import NUMBER, WHITESPACE, corrupt_file_error, read_lines
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.table import Table
 from etl.tables import dim, dwd, ods
@@ -55,7 +56,7 @@ def run(
     Raises:
         UserError: if no row of `ratings` is valid, or a file is corrupt.
     """
-    layout, zone = FORMATS[format_name], config.get(SiteSettings).timezone or "UTC"
+    layout, zone = FORMATS[format_name], config.get(SiteSettings).zone
     warehouse = Warehouse(spark, config)
     lines = read_lines(spark, [str(ratings.resolve())])
     # Persisted: the days, the counts, the table, the quarantine and both dimensions read it.
@@ -76,7 +77,8 @@ def run(
                 for day, count in counts.items():
                     count.rows_out, count.rows_invalid = written[day], num_valid[day] - written[day]
                 for file in attributes:
-                    _write_dimension(warehouse, days[-1], file, valid.select(file.key).distinct(), counts[days[-1]])
+                    ids = valid.select(file.key).distinct()
+                    _write_dimension(warehouse, days[-1], file, ids, counts[days[-1]], zone)
             # After the swaps: until then other stages may add to the quarantine's partition.
             refused = [_Lines(lines, parsed.where("reason is not null"))]
             refused += [file.refused for file in attributes if file.refused is not None]
@@ -202,7 +204,9 @@ def _read_attributes(spark: SparkSession, table: Table, key: str, path: Path | N
     return _Attributes(table, key, rows.where("reason is null"), _Lines(lines, rows.where("reason is not null")))
 
 
-def _write_dimension(warehouse: Warehouse, day: date, file: _Attributes, ids: DataFrame, count: RowCounts) -> None:
+def _write_dimension(
+    warehouse: Warehouse, day: date, file: _Attributes, ids: DataFrame, count: RowCounts, zone: str
+) -> None:
     """Write dim_user or dim_item: the attributes of the file, and a row without attributes for every other id."""
     rows = ids
     if file.valid is not None:
@@ -212,8 +216,8 @@ def _write_dimension(warehouse: Warehouse, day: date, file: _Attributes, ids: Da
         count.rows_invalid += num_rows - num_distinct
         # Full: rated items without attributes, and items that nobody rated yet.
         rows = ids.join(distinct, on=file.key, how="full")
-    select: Callable[[DataFrame], DataFrame] = _select_users if file.table is dim.user else _select_items
-    warehouse.write(file.table, file.table.with_partition(rows.transform(select), day), [day])
+    attributes = _select_users(rows) if file.table is dim.user else _select_items(rows, zone)
+    warehouse.write(file.table, file.table.with_partition(attributes, day), [day])
 
 
 def _select_users(rows: DataFrame) -> DataFrame:
@@ -230,17 +234,17 @@ def _select_users(rows: DataFrame) -> DataFrame:
     )
 
 
-def _select_items(rows: DataFrame) -> DataFrame:
+def _select_items(rows: DataFrame, zone: str) -> DataFrame:
     # The first genre is the category: MovieLens separates genres by |, RecBole by blanks.
     category = F.substring_index(F.regexp_replace(_text_column(rows, "category"), r"\|", " "), " ", 1)
-    # Only the year is known.
-    published = F.try_to_timestamp(F.concat(_text_column(rows, "release_year"), F.lit("-01-01")), F.lit("yyyy-MM-dd"))
+    # Only the year is known: the first moment of it by the site's clock.
+    new_year = F.try_to_timestamp(F.concat(_text_column(rows, "release_year"), F.lit("-01-01")), F.lit("yyyy-MM-dd"))
     return rows.select(
         "item_id",
         _text_column(rows, "title").alias("title"),
         category.alias("category"),
         F.lit(None).cast("string").alias("author"),
-        published.alias("published_at"),
+        F.to_utc_timestamp(new_year, zone).alias("published_at"),
     )
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from etl.report.day_tables import DayTables, Rows, collect_rows
 from etl.report.job import BEST_POSSIBLE, format_cell
 from etl.report.parts import Numbers, Table, share
+from etl.settings import SiteSettings
 from etl.tables import ads
 
 DAYS = 30  # of the charts over time
@@ -37,8 +38,9 @@ def _traffic(tables: DayTables) -> Figure:
         go.Bar(x=hours, y=[row["pvs"] for row in rows], name="page views"),
         go.Bar(x=hours, y=[row["pvs_human"] for row in rows], name="of people"),
     ]
+    zone = tables.config.get(SiteSettings).timezone
     # Overlaid: people's views are a part of all views.
-    return go.Figure(bars).update_layout(barmode="overlay", xaxis_title="hour (UTC)")
+    return go.Figure(bars).update_layout(barmode="overlay", xaxis_title=f"hour ({zone or 'of the log'})")
 
 
 def _referrers(tables: DayTables) -> Figure:

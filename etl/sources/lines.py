@@ -159,11 +159,6 @@ def landing_day() -> Column:
     return F.regexp_extract("file", r"/dt=(\d{4}-\d{2}-\d{2})/", 1)
 
 
-def local_day(moment: Column | str, zone: str) -> Column:
-    """The day, as 2026-01-07, that a timestamp (in a session of UTC) is on by the clocks of `zone`."""
-    return F.date_format(F.from_utc_timestamp(moment, zone), "yyyy-MM-dd")
-
-
 def corrupt_file_error(error: Exception) -> UserError | None:
     """A one-line error that names the corrupt file when Spark's `error` is about one; None otherwise."""
     # Spark wraps Java's exceptions differently by where a task fails; only their texts have the file in all cases.

@@ -18,7 +18,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 from conf import Config, Paths, UserError
 from conf.paths import file_url
 from conf.stopping import stop_signals
+from etl.clock import local_day
 from etl.session import SPARK_ERRORS
+from etl.settings import SiteSettings
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.streams.settings import StreamSettings
 from etl.table import Table
@@ -78,7 +80,7 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
 
     Args:
         spark: the session.
-        config: `stream.*`, and the landing zone.
+        config: `stream.*`, `site.timezone`, and the landing zone.
         name: one of `STREAMS`.
         once: stop after the events that have landed by now.
 
@@ -90,7 +92,7 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
         UserError: if Kafka is set but Spark lacks its package, or the stream fails.
     """
     stream, warehouse = STREAMS[name], Warehouse(spark, config)
-    today = date.today()
+    today = config.get(SiteSettings).today()
     with stage_run(warehouse, name, [today]) as counts, stop_signals() as signals:
         query = _start(spark, config, warehouse, name, once)
         # Polled, because a signal does not end the wait in the JVM.
@@ -119,7 +121,7 @@ def running(spark: SparkSession, config: Config, name: str) -> Iterator[Streamin
 
 
 def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str, once: bool) -> StreamingQuery:
-    stream, settings = STREAMS[name], config.get(StreamSettings)
+    stream, settings, zone = STREAMS[name], config.get(StreamSettings), config.get(SiteSettings).zone
     warehouse.ensure(stream.target)
     events = _read_events(spark, config, stream)
     counted = events.transform(count_keys, stream, settings)
@@ -127,7 +129,7 @@ def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str,
     writer: Any = counted.writeStream.queryName(name).outputMode("append")
     # Ranked per batch: windows over a stream can only be by time.
     writer = writer.foreachBatch(
-        lambda batch, _: replace_windows(warehouse, stream, rank_keys(batch, stream.key_column, settings.top))
+        lambda batch, _: replace_windows(warehouse, stream, rank_keys(batch, stream.key_column, settings.top, zone))
     )
     # Offsets and window states are here: without the checkpoint everything would be read again.
     writer = writer.option("checkpointLocation", file_url(config.get(Paths).root / "streams" / name))
@@ -180,7 +182,7 @@ def count_keys(events: DataFrame, stream: Stream, settings: StreamSettings) -> D
     return distinct.transform(stream.explode_keys).groupBy(window, "key").agg(F.count("*").alias("count"))
 
 
-def rank_keys(counted: DataFrame, key_column: str, top: int) -> DataFrame:
+def rank_keys(counted: DataFrame, key_column: str, top: int, zone: str) -> DataFrame:
     """The `top` keys of each window by count, ties by key.
 
     Ranked within shards of the keys first, then over all: one task never sorts all keys of a window.
@@ -189,6 +191,7 @@ def rank_keys(counted: DataFrame, key_column: str, top: int) -> DataFrame:
         counted: window, key, count.
         key_column: name of the key in the result.
         top: the last rank.
+        zone: by whose clocks a window's start has its day.
 
     Returns:
         Rows of the target table, with `dt` of the window's start.
@@ -212,7 +215,7 @@ def rank_keys(counted: DataFrame, key_column: str, top: int) -> DataFrame:
             "rank",
             F.col("key").alias(key_column),
             "count",
-            F.date_format("window.start", "yyyy-MM-dd").alias("dt"),
+            local_day("window.start", zone).alias("dt"),
         )
     )
 

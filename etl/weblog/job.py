@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from conf import Config
 from etl.session import SPARK_ERRORS, run_concurrently
+from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error, read_lines
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd, ods
@@ -72,9 +73,10 @@ def _explained() -> Iterator[None]:
 
 def _dates_in(lines: DataFrame, config: Config) -> list[date]:
     """The dates of all valid lines; today when there is none, so that the rejected lines are accounted for."""
-    valid = parse_lines(lines, config, [date.today()]).where("reason is null")
+    today = config.get(SiteSettings).today()
+    valid = parse_lines(lines, config, [today]).where("reason is null")
     datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
-    return [day_of_datestr(datestr) for datestr in datestrs] or [date.today()]
+    return [day_of_datestr(datestr) for datestr in datestrs] or [today]
 
 
 def _consecutive_days(days: Days) -> list[list[date]]:

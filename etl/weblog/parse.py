@@ -9,6 +9,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.clock import local_time
 from etl.session import PARSE_URL
 
 # nginx/Apache combined format; common format has neither referrer nor agent. Quoted parts may contain \" and the like;
@@ -73,7 +74,7 @@ def parse(lines: DataFrame, max_bytes: int, first: date, last: date, zone: str |
     timed = named.withColumn("requested_at", _to_utc(written, zone))
     time_local = F.col("written")
     if zone is not None:
-        time_local = F.date_format(F.from_utc_timestamp("requested_at", zone), "yyyy-MM-dd HH:mm:ss")
+        time_local = F.date_format(local_time("requested_at", zone), "yyyy-MM-dd HH:mm:ss")
     timed = timed.withColumn("time_local", time_local)
     is_of_calendar = F.substring("time_local", 1, 10).between(first.isoformat(), last.isoformat())
     is_valid_time = F.col("requested_at").isNotNull() & is_of_calendar

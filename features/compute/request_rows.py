@@ -54,7 +54,8 @@ class RequestFeatures:
         """Every feature by name, dense ones before scaling, values of vocabularies as text.
 
         Args:
-            request: user_id, item_id, at (datetime, UTC), position and device; users and items may be new.
+            request: user_id, item_id, at (datetime; without a time zone it is UTC), position and device; users
+                and items may be new.
         """
         user, item = self._users.get(request["user_id"], {}), self._items.get(request["item_id"], {})
         row = {name: user.get(name) for name in ("gender", "age_group", "city")}
@@ -62,7 +63,8 @@ class RequestFeatures:
         # The category of the item is known before any count is looked up.
         row |= self._counts.columns(request["user_id"], request["item_id"], row["category"])
         row |= request
-        return {feature.name: _unscaled(feature, row) for feature in catalog.COLUMNS}
+        zone = self._statistics.timezone  # not the site's of today: models know the hours that they learned
+        return {feature.name: _unscaled(feature, row, zone) for feature in catalog.COLUMNS}
 
     def scaled(self, request: Mapping[str, Any]) -> dict[str, float | int]:
         """Every feature by name as models read it: ids, and scaled numbers."""
@@ -89,11 +91,11 @@ class RequestFeatures:
         return int(value or 0)
 
 
-def _unscaled(feature: Feature, row: Mapping[str, Any]) -> float | int | str | None:
+def _unscaled(feature: Feature, row: Mapping[str, Any], zone: str) -> float | int | str | None:
     if isinstance(feature, Dense):
-        value = evaluate(transformed_source(feature.name, feature.transform, feature.source), row)
+        value = evaluate(transformed_source(feature.name, feature.transform, feature.source), row, zone)
         return None if value is None else float(np.float32(value))  # as the training set's float column
-    value = evaluate(feature.source, row)
+    value = evaluate(feature.source, row, zone)
     if feature.at_least:
         return None if value is None else str(value)
     # Bucket 0 is for missing values, as on Spark.

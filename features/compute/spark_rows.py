@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]
 from pyspark.sql.types import ArrayType, DoubleType
 
+from etl.clock import local_time
 from features import catalog
 from features.catalog import Dense, Feature, Sparse
 from features.compute.training_statistics import TrainingStatistics
@@ -25,6 +26,7 @@ from features.transforms.vocabulary import Vocabulary
 from features.transforms.whitening import Whitening
 
 ITEM = next(feature for feature in catalog.SPARSE if feature.name == "item_id")
+MOMENTS = ("at", "published_at")  # columns that sources take hours and days of
 LOGGED = "features"  # column of an impression with the values that were computed when it was shown
 NUM_RESERVED_IDS = 2  # of a vocabulary: missing and unknown
 
@@ -36,6 +38,7 @@ def unscaled_features(
     impressions: DataFrame,
     rates: ClickRates,
     settings: FeatureSettings,
+    zone: str = "UTC",
 ) -> DataFrame:
     """Add every feature under its name with a leading `f_`, before scaling, and `history`.
 
@@ -48,6 +51,7 @@ def unscaled_features(
         impressions: the labelled examples that may be counted.
         rates: of the training rows.
         settings: of the features.
+        zone: by whose clocks features have hours and days.
     """
     # Named, so that a new column of a dimension never shadows one of the examples.
     user_columns = users.select("user_id", "gender", "age_group", "city")
@@ -61,13 +65,19 @@ def unscaled_features(
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
     keys = [*(name for name in examples.columns if name != LOGGED), "history"]
     values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]
-    return counted.select(*keys, *values)
+    # What the site's clock shows, for the sources alone: rows keep their moments.
+    clocks = {name: local_time(name, zone) for name in MOMENTS}
+    shown = counted.withColumn("_at", F.col("at")).withColumns(clocks)
+    return shown.select(*[F.col("_at").alias("at") if name == "at" else name for name in keys], *values)
 
 
-def fit_statistics(train: DataFrame, rates: ClickRates, settings: FeatureSettings) -> TrainingStatistics:
-    """Statistics of `unscaled_features` of the training split, and of no other row."""
+def fit_statistics(
+    train: DataFrame, rates: ClickRates, settings: FeatureSettings, zone: str = "UTC"
+) -> TrainingStatistics:
+    """Statistics of `unscaled_features` of the training split, and of no other row; `zone` is that of the features."""
     statistics = replace(
         TrainingStatistics.from_rates(rates),
+        timezone=zone,
         transforms={
             feature.name: dict(vars(FITTED[feature.transform].fit(train, f"f_{feature.name}")))
             for feature in catalog.DENSE

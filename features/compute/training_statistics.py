@@ -29,6 +29,8 @@ class TrainingStatistics:
     """By dense feature with a fitted transform, the transform's fields."""
     whitening: dict[str, Any] | None = None
     """Fields of the whitening of the dense features, None without."""
+    timezone: str = "UTC"
+    """Time zone of the hours and days that features have. Data sets of older versions have none, and UTC's."""
 
     @classmethod
     def from_rates(cls, rates: ClickRates) -> Self:

@@ -10,10 +10,13 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from conf.versions import publish_version
+from etl.clock import local_day
+from etl.settings import SiteSettings
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import index_version
+from features.compatibility import TIMEZONE
 from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
@@ -33,7 +36,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
 
     Args:
         spark: the session.
-        config: sections features and paths are read.
+        config: sections features and paths are read, and `site.timezone`.
         day: whose training set it is.
         split: day, or one of SPLIT_METHODS over all data of the warehouse.
 
@@ -41,9 +44,10 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         The stage's counts, and the rows of each split.
 
     Raises:
-        UserError: when a split has no rows, or a feature of the index was changed.
+        UserError: when a split has no rows, a feature of the index was changed, or the warehouse's days are those of
+            another `site.timezone`.
     """
-    settings, paths = config.get(FeatureSettings), config.get(Paths)
+    settings, paths, zone = config.get(FeatureSettings), config.get(Paths), config.get(SiteSettings).zone
     warehouse = Warehouse(spark, config)
     with stage_run(warehouse, "features", [day]) as counts:
         # First: a changed feature must stop the stage before anything is computed.
@@ -54,10 +58,11 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         # Read several times: counted, for rates, for counts and history, and as the rows themselves.
         examples = split_examples(warehouse, settings, day, split).persist()
         try:
-            metadata: dict[str, Any] = {"day": day.isoformat(), "split": split, "rows": _count_splits(examples, day)}
+            metadata: dict[str, Any] = {"day": day.isoformat(), "split": split, TIMEZONE: zone}
+            metadata["rows"] = _count_splits(examples, day, zone)
             with publish_version(paths.datasets(EXAMPLES, day), metadata) as folder:
                 _write_splits(warehouse, settings, day, examples, folder, metadata)
-                metadata |= {"features": index_version(), "sources": warehouse.sources()}
+                metadata |= {"features": index_version(zone), "sources": warehouse.sources()}
         finally:
             examples.unpersist()
         rows = sum(metadata["rows"].values())
@@ -101,17 +106,29 @@ def candidate_features(
         day: of the snapshots.
         pairs: user_id, item_id and at, the moment that the pair is scored for.
         impressions: labelled examples; those of days before that of `at` are counted.
-        statistics: of the training set that the rankers learn from.
+        statistics: of the training set that the rankers learn from; hours and days are those of its time zone.
     """
-    # Position 1 for all: candidates are compared with one another, not by where they were shown.
-    shown = pairs.withColumns({"day": F.to_date("at"), "position": F.lit(1), "device": F.lit(None).cast("string")})
-    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     fitted = TrainingStatistics(**statistics)
-    return scale_features(unscaled_features(shown, users, items, impressions, fitted.rates, settings), fitted)
+    # Position 1 for all: candidates are compared with one another, not by where they were shown.
+    day_shown = F.to_date(local_day("at", fitted.timezone))
+    shown = pairs.withColumns({"day": day_shown, "position": F.lit(1), "device": F.lit(None).cast("string")})
+    users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
+    unscaled = unscaled_features(shown, users, items, impressions, fitted.rates, settings, fitted.timezone)
+    return scale_features(unscaled, fitted)
 
 
-def _count_splits(examples: DataFrame, day: date) -> dict[str, int]:
-    rows = {row["split"]: int(row["count"]) for row in examples.groupBy("split").count().collect()}
+def _count_splits(examples: DataFrame, day: date, zone: str) -> dict[str, int]:
+    """Rows of each split; refuses rows of other days than the clocks of `zone` say."""
+    is_of_other_day = local_day("at", zone) != F.col("day").cast("string")
+    counts = [F.count("*").alias("rows"), F.count_if(is_of_other_day).alias("other_days")]
+    by_split = examples.groupBy("split").agg(*counts).collect()
+    if other_days := sum(row["other_days"] for row in by_split):
+        # Counts, splits and days since would be those of other clocks than the hours.
+        raise UserError(
+            f"{other_days} examples up to {day} are on other days than in {zone}: site.timezone was another one when "
+            "they were loaded; load their days again, or set it back"
+        )
+    rows = {row["split"]: int(row["rows"]) for row in by_split}
     if missing := [name for name in SPLITS if not rows.get(name)]:
         raise UserError(
             f"no {' and no '.join(missing)} rows for {day}: load more days: "
@@ -129,15 +146,15 @@ def _write_splits(
     metadata: dict[str, Any],
 ) -> None:
     """Compute the features with statistics of the training split and write one folder a split."""
-    split = str(metadata["split"])
+    split, zone = str(metadata["split"]), str(metadata[TIMEZONE])
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     rates = fit_click_rates(examples.where(F.col("split") == "train"), settings.prior_strength)
     labelled = with_engagement_labels(examples, _interactions(warehouse, settings, day, split))
     impressions = countable_rows(examples, split)
     # Counting and joining is the expensive part: once, not once for each split.
-    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings).persist()
+    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone).persist()
     try:
-        statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings)
+        statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings, zone)
         scaled = scale_features(unscaled, statistics)
         for name in SPLITS:
             rows = scaled.where(F.col("split") == name)

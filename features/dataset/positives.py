@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
 from conf.versions import CURRENT, current_version, publish_version
+from features.compatibility import TIMEZONE
 from features.dataset.names import POSITIVES, SPLITS, examples_version
 
 ROW_GROUP_ROWS = 8192
@@ -26,14 +27,15 @@ def run(config: Config, day: date) -> dict[str, Any]:
     Raises:
         UserError: when there is no training set of `day`, or a split of it has no positives.
     """
-    examples, _ = examples_version(config, day)
+    examples, about = examples_version(config, day)
     folder = config.get(Paths).datasets(POSITIVES, day)
     if (folder / CURRENT).exists():
         _, published = current_version(folder, command="")
         if published["examples"] == examples.name:  # made from this very version
             return dict(published["rows"])
     row_counts: dict[str, int] = {}
-    with publish_version(folder, {"examples": examples.name, "rows": row_counts}) as version:
+    origin = {name: about[name] for name in ("features", TIMEZONE) if name in about}
+    with publish_version(folder, {"examples": examples.name, "rows": row_counts, **origin}) as version:
         for split in SPLITS:
             row_counts[split] = _copy_positives(examples / split, version / split)
         if missing := [split for split in SPLITS if not row_counts[split]]:

@@ -6,6 +6,7 @@ a training set, and once by `RequestFeatures`, as for a request; both must be eq
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,13 +14,14 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, UserError
+from etl.settings import SiteSettings
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
 from features import catalog
 from features.compute.request_rows import RequestFeatures
 from features.compute.spark_rows import LOGGED, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
-from features.counts.counts_before import ClickRates, fit_click_rates
+from features.counts.counts_before import fit_click_rates
 from features.counts.running_counts import load_running_counts
 from features.dataset.examples import load_examples
 from features.dataset.sampling import hash_uniform
@@ -36,7 +38,7 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
 
     Args:
         spark: the session.
-        config: section features is read.
+        config: section features is read, and `site.timezone`.
         day: the last one.
         share: of the users whose impressions are used; leaks of a count show in a sample, too, at less cost.
 
@@ -46,7 +48,7 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
     Raises:
         UserError: that names every feature that leaks or differs, or says that there are no examples.
     """
-    warehouse, settings = Warehouse(spark, config), config.get(FeatureSettings)
+    warehouse, settings, zone = Warehouse(spark, config), config.get(FeatureSettings), config.get(SiteSettings).zone
     # Without logged values: they would hide what a feature computes.
     examples = load_examples(warehouse, settings, day).where(F.col("day") <= F.lit(day)).drop(LOGGED)
     examples = examples.where(hash_uniform("user_id") < share).persist()
@@ -55,7 +57,7 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
         users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
 
         def compute(rows: DataFrame) -> DataFrame:
-            return unscaled_features(rows, users, items, rows, rates, settings)
+            return unscaled_features(rows, users, items, rows, rates, settings, zone)
 
         rows, days = examples.count(), sorted(r["day"] for r in examples.select("day").distinct().collect())
         if len(days) < 2:
@@ -64,7 +66,8 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
             raise UserError(f"features of {day} change with later days, so they know the future: {', '.join(leaks)}")
         offline = compute(examples).where(F.col("day") == F.lit(days[-1])).orderBy("example_id").limit(NUM_REQUESTS)
         requests = offline.withColumn("at", F.col("at").cast("double")).collect()
-        skew = _skew(_request_features(examples, users, items, days[-1], rates, requests), requests)
+        statistics = replace(TrainingStatistics.from_rates(rates), timezone=zone)
+        skew = _skew(_request_features(examples, users, items, days[-1], statistics, requests), requests)
     finally:
         examples.unpersist()
     if skew:
@@ -74,7 +77,12 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
 
 
 def _request_features(
-    examples: DataFrame, users: DataFrame, items: DataFrame, day: date, rates: ClickRates, requests: Sequence[Row]
+    examples: DataFrame,
+    users: DataFrame,
+    items: DataFrame,
+    day: date,
+    statistics: TrainingStatistics,
+    requests: Sequence[Row],
 ) -> RequestFeatures:
     """What a server of `day` would have in memory for these requests."""
     pairs = examples.sparkSession.createDataFrame(
@@ -90,8 +98,8 @@ def _request_features(
     )
     impressions = examples.join(F.broadcast(items.select("item_id", "category")), on="item_id", how="left")
     return RequestFeatures(
-        TrainingStatistics.from_rates(rates),
-        load_running_counts(impressions, rates, day, pairs),
+        statistics,
+        load_running_counts(impressions, statistics.rates, day, pairs),
         {row["user_id"]: row.asDict() for row in user_rows},
         {row["item_id"]: row.asDict() | {"published_at": _utc(row["published_at"])} for row in item_rows},
     )

@@ -7,31 +7,31 @@ of this module. Spark evaluates the same text for training sets.
 import ast
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
 from conf import UserError
+from conf.clock import local_time
 
 
-def evaluate(expression: str, row: Mapping[str, Any]) -> Any:
+def evaluate(expression: str, row: Mapping[str, Any], zone: str = "UTC") -> Any:
     """The value of an expression over a row, None standing for SQL's null.
 
     Args:
         expression: as in the catalog.
-        row: value of every column that the expression names.
+        row: value of every column that the expression names; a moment without a time zone is UTC.
+        zone: by whose clocks a moment has its hour and its day.
 
     Raises:
         UserError: when the expression has another operator, function or column.
     """
     tree = _parse(expression)
-    return _evaluate(tree, row, expression)  # the text, too, for error messages
+    return _evaluate(tree, row, zone, expression)  # the text, too, for error messages
 
 
-def _utc_day(moment: date) -> date:
-    if isinstance(moment, datetime):
-        return moment.astimezone(UTC).date() if moment.tzinfo else moment.date()  # without a zone it is UTC
-    return moment
+def _day(at: date) -> date:
+    return at.date() if isinstance(at, datetime) else at
 
 
 def _exp(x: float) -> float:
@@ -49,8 +49,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "sign": lambda x: float((x > 0) - (x < 0)),
     "concat": lambda *texts: "".join(str(text) for text in texts),
-    "hour": lambda at: (at.astimezone(UTC) if at.tzinfo else at).hour,
-    "datediff": lambda end, start: (_utc_day(end) - _utc_day(start)).days,
+    # Of what the clocks show: `_evaluate` has converted the moments.
+    "hour": lambda at: at.hour,
+    "datediff": lambda end, start: (_day(end) - _day(start)).days,
 }
 # Functions that see only their arguments that are not null.
 NULL_SKIPPING: dict[str, Callable[..., Any]] = {
@@ -73,23 +74,24 @@ def _parse(expression: str) -> ast.expr:
     return ast.parse(expression, mode="eval").body
 
 
-def _evaluate(node: ast.expr, row: Mapping[str, Any], expression: str) -> Any:
+def _evaluate(node: ast.expr, row: Mapping[str, Any], zone: str, expression: str) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name) if name in row:
-            return row[name]
+            value = row[name]
+            return local_time(value, zone) if isinstance(value, datetime) else value
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value = _evaluate(operand, row, expression)
+            value = _evaluate(operand, row, zone, expression)
             return None if value is None else -value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            a, b = _evaluate(left, row, expression), _evaluate(right, row, expression)
+            a, b = _evaluate(left, row, zone, expression), _evaluate(right, row, zone, expression)
             return None if a is None or b is None else OPERATORS[type(op)](a, b)
         case ast.Call(func=ast.Name(id=name), args=arguments) if name in NULL_SKIPPING:
-            values = [_evaluate(argument, row, expression) for argument in arguments]
+            values = [_evaluate(argument, row, zone, expression) for argument in arguments]
             return NULL_SKIPPING[name](*[value for value in values if value is not None])
         case ast.Call(func=ast.Name(id=name), args=arguments) if name in FUNCTIONS:
-            values = [_evaluate(argument, row, expression) for argument in arguments]
+            values = [_evaluate(argument, row, zone, expression) for argument in arguments]
             return None if None in values else FUNCTIONS[name](*values)
     raise UserError(
         f"'{ast.unparse(node)}' (in {expression!r}) is no column or function of the catalog; "

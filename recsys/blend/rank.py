@@ -5,7 +5,7 @@
 
 import json
 import logging
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
+from conf.clock import day_start
 from conf.runs import RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
@@ -21,7 +22,7 @@ from recsys.blend import weights
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.weights import MERGED, Blend
-from recsys.dataset import HOT_ITEMS, candidates_folder, read_rows
+from recsys.dataset import HOT_ITEMS, candidates_folder, dataset_timezone, read_rows
 from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def served_lists(
         candidates: of `score_candidates`, for the set `serve`.
         blend: weights of the scores.
         items: category and published_at (UTC), by item_id.
-        day: the day; freshness counts to its end.
+        day: the day; freshness counts to its end by the clocks of its training set.
 
     Returns:
         user_id, rank, item_id, score (the FM's click probability, which is comparable between users; ranks follow the
@@ -151,8 +152,8 @@ def served_lists(
         log.warning("recommend.order=%s: no such model was trained for %s: lists follow the blend", score, day)
         score = BLEND
     ranked = order_candidates(candidates, score, blend, config.get(CoarseSettings).keep)
-    # Parquet's timestamps come without a time zone.
-    end_of_day = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC).replace(tzinfo=None)
+    # Parquet's timestamps come without a time zone, in UTC.
+    end_of_day = day_start(day + timedelta(days=1), dataset_timezone(config, day)).replace(tzinfo=None)
     age = end_of_day - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
     ranked = ranked.assign(
         category=ranked["item_id"].map(items["category"]),

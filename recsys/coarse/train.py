@@ -18,12 +18,12 @@ from conf.model_files import verify_model_file, write_model_file
 from conf.runs import start_run
 from conf.versions import describe_version
 from features.catalog import DENSE, SPARSE
-from features.compatibility import check_features
+from features.compatibility import check_features, check_timezone
 from features.dataset.names import WEIGHT
 from recsys import calibration
 from recsys.calibration import Calibrator
 from recsys.coarse.model_text import read_trees
-from recsys.dataset import Rows, examples_folder, read_rows, trained_run
+from recsys.dataset import Rows, dataset_timezone, examples_folder, read_rows, trained_run
 from recsys.settings import CoarseSettings
 
 MODEL = "lightgbm"
@@ -67,9 +67,11 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     It learns from training rows only, so it may score every `split`.
 
     Raises:
-        UserError: it was not trained for the day.
+        UserError: it was not trained for the day, or by another time zone's hours.
     """
-    return load(trained_run(config, MODEL, day)).predict(rows)
+    folder = trained_run(config, MODEL, day)
+    check_timezone(folder, dataset_timezone(config, day))
+    return load(folder).predict(rows)
 
 
 def train(

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from conf import Config
 from conf.runs import newest_run
 from features.catalog import DENSE, SPARSE
-from features.compatibility import check_features
-from recsys.dataset import Rows
+from features.compatibility import check_features, check_timezone
+from recsys.dataset import Rows, dataset_timezone
 from recsys.settings import RecommendSettings
 from training.inputs.batch import Batch, IdLists
 from training.inputs.schema import Inputs
@@ -47,6 +47,7 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     task, inputs = model_named(model).task, Inputs.load(run / "model")
     # Rows have the catalog's columns, whatever the net was built for.
     check_features(run, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(feature.name for feature in DENSE)])
+    check_timezone(run, dataset_timezone(config, day))
     net = load_model(run / "model", config).eval()
     scores = []
     with torch.no_grad():

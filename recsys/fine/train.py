@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf import Config
+from conf.clock import local_time
 from conf.paths import Paths
 from conf.runs import Run, finished_runs, start_run
 from conf.versions import describe_version
 from features.catalog import DENSE
-from features.compatibility import OtherFeaturesError, check_features
+from features.compatibility import TIMEZONE, OtherFeaturesError, check_features, check_timezone
 from features.dataset.names import WEIGHT
 from features.metrics.classification import click_metrics, row_log_losses
 from recsys import calibration
@@ -96,6 +97,7 @@ def load(folder: Path, statistics: Statistics, split: str = "test") -> FineRanke
     # Files of older versions have no names; features are appended, so that fewer edges are those of the first ones.
     trained = extra.get("features", np.array(FIELDS[: len(FIELDS) - len(DENSE) + len(extra["edges"])]))
     check_features(folder, trained.tolist(), FIELDS)
+    check_timezone(folder, str(statistics.get(TIMEZONE, "UTC")))
     encoder = Encoder.from_raw(extra["edges"], model.settings.bits, statistics)
     return FineRanker(model, encoder, Calibrator(*extra["curve"]), float(extra["learned_until"]))
 
@@ -128,7 +130,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
         shards = ShardFolders(folder, run.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
         ranker, progressive = train(splits["train"], settings, start, shards)
-        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, splits["train"], progressive)}
+        zone = str(statistics.get(TIMEZONE, "UTC"))
+        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, splits["train"], progressive, zone)}
         if variants or linear.field_importance:
             encoded = ranker.encoder.encode(splits["train"])
             log_linear_variants(run, encoded, splits["train"].label, 1 << settings.bits, variants, linear)
@@ -241,8 +244,8 @@ def evaluate(ranker: FineRanker, rows: Rows) -> dict[str, float]:
     return click_metrics(rows.label, ranker.predict(rows), rows.keys["user_id"])
 
 
-def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32]) -> dict[str, float]:
-    """Log progressive log loss and click rate of each hour (as the split), and the loss of all rows.
+def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32], zone: str) -> dict[str, float]:
+    """Log progressive log loss and click rate of each hour by the clocks of `zone` (as the split), and of all rows.
 
     Rows of a sampled training set count by their weights, which undo the sampling.
     """
@@ -254,15 +257,25 @@ def _log_progress(run: Run, rows: Rows, progressive: NDArray[np.float32]) -> dic
     weight = np.ones(len(label))
     if WEIGHT in rows.keys:
         weight = rows.keys[WEIGHT].to_numpy(np.float64)[is_learned]
-    hours, code = np.unique(rows.keys["at_s"].to_numpy()[is_learned] // 3600, return_inverse=True)
+    hours, code = np.unique(clock_hours(rows.keys["at_s"].to_numpy()[is_learned], zone), return_inverse=True)
     sums = (np.bincount(code, values * weight) for values in (losses, label, 1.0))
-    for hour, loss, clicks, weights, count in zip(hours, *sums, np.bincount(code), strict=True):
-        split = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
+    for split, loss, clicks, weights, count in zip(hours.tolist(), *sums, np.bincount(code), strict=True):
         run.log_metric("fine", split, "progressive_log_loss", loss / weights, int(count))
         run.log_metric("fine", split, "ctr", clicks / weights, int(count))
     overall = float(np.average(losses, weights=weight))
     run.log_metric("fine", "train", "progressive_log_loss", overall, int(is_learned.sum()))
     return {"progressive_log_loss": overall}
+
+
+def clock_hours(at: NDArray[np.float64], zone: str) -> NDArray[np.str_]:
+    """(rows,) the hour by the clocks of `zone`, as 2026-01-07T13, of moments in seconds since 1970.
+
+    The hour that comes twice when clocks are set back is one: it has the rows of both.
+    """
+    # A conversion for each quarter of an hour and not for each row: all offsets of today's zones are multiples of it.
+    quarters, code = np.unique(at // 900, return_inverse=True)
+    moments = [datetime.fromtimestamp(quarter * 900, UTC) for quarter in quarters.tolist()]
+    return np.array([local_time(moment, zone).strftime("%Y-%m-%dT%H") for moment in moments], dtype=np.str_)[code]
 
 
 def _warm_start(config: Config, day: date, statistics: Statistics) -> FineRanker | None:

@@ -11,7 +11,7 @@ Three sets are published under `datasets/candidates/dt=…/`:
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -21,15 +21,18 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import Config, Paths, file_url
+from conf import Config, Paths, UserError, file_url
+from conf.clock import day_start
 from conf.console.progress import waiting
 from conf.runs import Run, start_run
 from conf.versions import publish_version
 from etl.session import run_concurrently
+from etl.settings import SiteSettings
 from etl.spark_progress import spark_progress
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
+from features.compatibility import TIMEZONE
 from features.dataset.build import candidate_features, countable_rows, split_examples
 from features.dataset.names import examples_version
 from features.dataset.parquet import select_dataset_columns, write_candidates
@@ -64,7 +67,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
         Row counts of the stage.
 
     Raises:
-        UserError: an unknown channel, or no training set for the day.
+        UserError: an unknown channel, no training set for the day, or one of another `site.timezone`.
     """
     for name in config.get(RecallSettings).quota:
         channel_named(name)  # an unknown one is refused now, not after minutes on Spark
@@ -72,7 +75,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
     warehouse = Warehouse(spark, config)
     num_served = 0
     with stage_run(warehouse, "recall", [day]) as row_counts, _day_data(warehouse, config, day, examples) as data:
-        metadata: dict[str, Any] = {"split": examples["split"], "examples": examples["version"]}
+        metadata: dict[str, Any] = {"split": examples["split"], "examples": examples["version"], TIMEZONE: data.zone}
         with (
             publish_version(config.get(Paths).datasets(KIND, day), metadata) as folder,
             start_run(config, "recall", day) as run,
@@ -107,7 +110,7 @@ def measure(spark: SparkSession, config: Config, day: date, split: str) -> dict[
         `recall@50` -> value, for the metrics of `ranking_metrics` and every k of `recommend.ks`.
 
     Raises:
-        UserError: no training set for the day.
+        UserError: no training set for the day, or one of another `site.timezone`.
     """
     _, examples = examples_version(config, day)
     with _day_data(Warehouse(spark, config), config, day, examples) as data:
@@ -136,6 +139,7 @@ class _DayData:
     examples: DataFrame  # of the training set, with `split`; persisted
     split: str  # name of the split: day, time, random …
     statistics: dict[str, Any]  # of the training rows
+    zone: str  # time zone of the training set's days and hours
     persisted: list[DataFrame]  # until all sets are written
 
     @property
@@ -160,9 +164,15 @@ class _DayData:
 @contextmanager
 def _day_data(warehouse: Warehouse, config: Config, day: date, metadata: Mapping[str, Any]) -> Iterator[_DayData]:
     persisted: list[DataFrame] = []
+    zone, declared = metadata.get(TIMEZONE, "UTC"), config.get(SiteSettings).zone
+    if zone != declared:  # the examples of the warehouse would be on other days than those of the training set
+        raise UserError(
+            f"the training set of {day} has hours and days of {zone}, site.timezone is {declared}: build it again by "
+            f"`millrace features build --date {day}`"
+        )
     examples = split_examples(warehouse, config.get(FeatureSettings), day, metadata["split"]).persist()
     try:
-        yield _DayData(warehouse, config, day, examples, metadata["split"], metadata["statistics"], persisted)
+        yield _DayData(warehouse, config, day, examples, metadata["split"], metadata["statistics"], zone, persisted)
     finally:
         for frame in (examples, *persisted):
             frame.unpersist()
@@ -270,7 +280,7 @@ def _shown_at(data: _DayData, set_name: str) -> float:
     if split and data.split in TIME_ORDERED:
         rows = data.examples.where(F.col("split") == split)
         return float(rows.agg(F.min(F.col("at").cast("double"))).collect()[0][0])
-    return datetime.combine(data.day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
+    return day_start(data.day + timedelta(days=1), data.zone).timestamp()
 
 
 def label_candidates(candidates: DataFrame, truth: DataFrame, positives: DataFrame) -> DataFrame:

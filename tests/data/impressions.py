@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from pyspark.sql import SparkSession
@@ -25,14 +26,15 @@ def write_days(
     items: int = 8,
     each_day: int = 60,
     click_rate: Callable[[date], float] = lambda _: 0.3,
+    zone: str = "UTC",
 ) -> None:
-    """Impressions at random; the first of each day has a logged value that is no number."""
+    """Impressions at random, at whole hours by the clocks of `zone`; the first of each day has a logged NaN."""
     rng = np.random.default_rng(3)
     rows = []
     for day in days:
         for n in range(each_day):
             user, item = f"u{rng.integers(users)}", f"i{rng.integers(items)}"
-            at = datetime(day.year, day.month, day.day, n % 24)
+            at = datetime(day.year, day.month, day.day, n % 24, tzinfo=ZoneInfo(zone))
             logged = {"user_idle_days": math.nan} if n == 0 else None
             clicked = int(rng.random() < click_rate(day))
             rows.append((f"{day}-{n}", "r", user, item, 1 + n % 10, "phone", at, clicked, logged, str(day)))

@@ -1,19 +1,22 @@
 """Recall and ranking of small days written by hand, from the warehouse to lists."""
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from data.impressions import write_days
 from pyspark.sql import SparkSession
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl, start_run
 from conf.versions import current_version
 from etl.tables import dws
 from etl.warehouse.store import Warehouse
+from features.catalog import FEATURES, index_version
 from features.dataset.build import run as build
+from features.transforms.hashing import hash_bucket
 from recsys.blend import rank
 from recsys.coarse import train as coarse
 from recsys.evaluation import evaluate
@@ -21,8 +24,13 @@ from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.recall.measure import log_channel_metrics
 from recsys.registry import promote
+from training.inputs.dataset import open_dataset
+from training.tasks.click import Click
 
-DAYS = [date(2026, 7, day) for day in range(1, 7)]
+# The last one has 25 hours in New York: it ends at 05:00 UTC.
+DAYS = [date(2026, 11, 1) - timedelta(days=n) for n in range(5, -1, -1)]
+ZONE = "America/New_York"
+HOUR = [feature.name for feature in FEATURES].index("hour")
 SMALL = {
     "recall.als_rank": 4, "recall.als_iterations": 2, "recall.tower_dim": 4, "recall.tower_epochs": 1, "recall.keep": 8,
     "coarse.rounds": 5, "coarse.min_rows_in_leaf": 5, "fm.bits": 12,
@@ -37,11 +45,19 @@ SMALL = {
     ],
 )
 def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: Config, silent: list[date]) -> None:
-    config = config.with_values(SMALL)
+    """By the clock of a zone with summer time, whose hours and whose end of the day features and lists have."""
+    elsewhere, day = config.with_values(SMALL), DAYS[-1]
+    config = elsewhere.with_values({"site.timezone": ZONE})
     warehouse = Warehouse(spark, config)
-    write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4)
-    day = DAYS[-1]
+    write_days(spark, warehouse, DAYS, items=20, click_rate=lambda day: 0.0 if day in silent else 0.4, zone=ZONE)
+    with pytest.raises(UserError, match=r"examples up to 2026-11-01 are on other days than in UTC: site.timezone was"):
+        build(spark, elsewhere, day)
     build(spark, config, day)
+    assert_hours_are_those_of_the_zone(config, day)
+    with pytest.raises(
+        UserError, match=r"has hours and days of America/New_York, site.timezone is UTC: build it again"
+    ):
+        candidates.run(spark, elsewhere, day)
     told = candidates.run(spark, config, day)
     assert told["rows_out"] == warehouse.read(dws.recall_candidate, [day]).count()
     coarse.run(config, day)
@@ -57,6 +73,21 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
     ]
     folder = current_version(config.get(Paths).datasets("candidates", day), command="")[0]
     assert {path.name for path in folder.iterdir()} >= {"fit", "holdout", "serve"}
+    serve = pq.read_table(folder / "serve").to_pandas()
+    if silent != DAYS:
+        # The first hour of the day after.
+        assert set(serve["at_s"]) == {datetime(2026, 11, 2, 5, tzinfo=UTC).timestamp()}
+        assert set(serve["f_hour"]) == {hash_bucket(HOUR, 0, 32)}
+
+
+def assert_hours_are_those_of_the_zone(config: Config, day: date) -> None:
+    folder, metadata = current_version(config.get(Paths).datasets("examples", day), command="")
+    assert metadata["timezone"] == metadata["statistics"]["timezone"] == ZONE
+    assert metadata["features"] == index_version(ZONE) != index_version()
+    assert open_dataset(config, Click(), day).timezone == ZONE
+    # Impressions are at the hours from 0 on, as the clock shows them.
+    ids = sorted(hash_bucket(HOUR, n % 24, 32) for n in range(60))
+    assert sorted(pq.read_table(folder / "test").to_pandas()["f_hour"]) == ids
 
 
 @pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2), marks=pytest.mark.wide)], ids=["one", "two"])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from features import catalog
 from features.catalog import COLUMNS, DENSE, Dense
 from features.compute.request_rows import RequestFeatures
 from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
+from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
 from features.counts.running_counts import RunningCounts
 from features.dataset.build import run as build
@@ -28,6 +29,7 @@ from features.dataset.examples import from_interactions
 from features.inspect import audit, selection
 from features.inspect.leaks import find_leaks
 from features.settings import FeatureSettings
+from features.transforms.hashing import hash_bucket
 from recsys.dataset import read_rows
 from training.inputs.dataset import open_dataset
 from training.tasks.click import Click
@@ -133,6 +135,41 @@ def test_a_feature_row_online_equals_that_of_the_training_set(spark: SparkSessio
     assert logged["f_user_rate"] == pytest.approx((0.125 - mean) / deviation, rel=1e-5)
     shown.unpersist()
     raw.unpersist()
+
+
+def test_hours_and_days_are_the_same_for_training_and_for_a_request_in_a_zone_with_summer_time(
+    spark: SparkSession,
+) -> None:
+    """New York: clocks skip the hour from 2 on 2026-03-08 (07:00 UTC), and repeat that from 1 on 2026-11-01."""
+    zone, published = "America/New_York", datetime(2026, 3, 8, 4, 30, tzinfo=UTC)  # 23:30 on the 7th
+    expected = {  # (hour, days since `published`)
+        "2026-03-08T04:59:59": (23, 0),
+        "2026-03-08T05:00:00": (0, 1),
+        "2026-03-08T06:59:59": (1, 1),
+        "2026-03-08T07:00:00": (3, 1),
+        "2026-03-09T03:59:59": (23, 1),
+        "2026-03-09T04:00:00": (0, 2),
+        "2026-11-01T03:59:59": (23, 238),
+        "2026-11-01T05:30:00": (1, 239),
+        "2026-11-01T06:30:00": (1, 239),
+        "2026-11-02T04:59:59": (23, 239),
+        "2026-11-02T05:00:00": (0, 240),
+    }
+    moments = {text: datetime.fromisoformat(text).replace(tzinfo=UTC) for text in expected}
+    rows = [(text, "u0", "i0", at, at.date(), 1, "phone", 0, None) for text, at in moments.items()]
+    items = spark.createDataFrame([("i0", "topic", "a", published)], ITEMS)
+    shown, users = spark.createDataFrame(rows, SHOWN), spark.createDataFrame([("u0", "F", "1", "c")], USERS)
+    rates = ClickRates(0.3)
+    offline = unscaled_features(shown, users, items, shown.limit(0), rates, SETTINGS, zone)
+    statistics, known_items = TrainingStatistics(timezone=zone), {"i0": {"published_at": published}}
+    online = RequestFeatures(statistics, RunningCounts(rates), {}, known_items)
+    index = [feature.name for feature in catalog.FEATURES].index("hour")
+    for row in offline.withColumn("at", F.col("at").cast("double")).collect():
+        at, (hour, days) = moments[row["example_id"]], expected[row["example_id"]]
+        assert row["at"] == at.timestamp()  # the row's moment is no other
+        request = online.unscaled({"user_id": "u0", "item_id": "i0", "at": at, "position": 1, "device": "phone"})
+        assert request["hour"] == row["f_hour"] == hash_bucket(index, hour, 32), row["example_id"]
+        assert request["item_age_days"] == row["f_item_age_days"] == np.float32(math.log1p(days)), row["example_id"]
 
 
 def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:
@@ -277,7 +314,9 @@ AUDITED = [date(2026, 3, day) for day in range(1, 4)]
 
 @pytest.mark.wide
 def test_an_audit_passes_the_catalog(spark: SparkSession, config: Config) -> None:
-    write_days(spark, Warehouse(spark, config), AUDITED)
+    # Two of the hours from 0 on of a day in Berlin are on the day before by UTC.
+    write_days(spark, Warehouse(spark, config), AUDITED, zone="Europe/Berlin")
+    config = config.with_values({"site.timezone": "Europe/Berlin"})
     assert audit.run(spark, config, AUDITED[-1]) == {"rows": 180, "requests": 60}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, load
 from conf.runs import start_run
@@ -130,14 +131,17 @@ def test_ratings_are_ingested_and_broken_rows_quarantined(
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n"
     )
     check_files("recbole", ratings, items, None)
+    config = config.with_values({"site.timezone": "Europe/Berlin"})
     told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
     day = date(2026, 3, 3)
     assert told["last_day"] == str(day)
     assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (7, 3, 1, 3)
     refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
     assert {row["line_number"]: row["reason"] for row in refused} == {5: "bad_value", 6: "bad_time", 7: "missing_field"}
-    found = {row["item_id"]: row["category"] for row in warehouse.read(dim.item, [day]).collect()}
-    assert found == {"10": "Comedy", "11": None}
+    seconds = F.col("published_at").cast("double").alias("seconds")
+    found = warehouse.read(dim.item, [day]).select("item_id", "category", seconds).collect()
+    # The year begins by the site's clock, an hour before UTC's.
+    assert {tuple(row) for row in found} == {("10", "Comedy", 788_918_400.0 - 3600), ("11", None, None)}
 
 
 def ingest_files(spark: SparkSession, config: Config, format_name: str, **files: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from conf.runs import decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
+from recsys.blend.weights import Blend
 from recsys.coarse import train as coarse
 from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
 from recsys.fine import train as fine
@@ -52,17 +53,19 @@ def write(folder: Path, columns: dict[str, np.ndarray]) -> None:
     pq.write_table(pa.table(columns), folder / "part-0.parquet")
 
 
-def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float = 2.0) -> None:
-    """Examples that teach `signal` and are tested by `truth`, and candidates."""
+def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float = 2.0, zone: str | None = None) -> None:
+    """Examples that teach `signal` and are tested by `truth`, and candidates; without `zone` as of an older version."""
     paths, n = config.get(Paths), day.toordinal()
-    with publish_version(paths.datasets("examples", day), {"split": "day", "statistics": STATISTICS}) as folder:
+    clock = {"timezone": zone, "features": index_version(zone)} if zone else {}
+    examples = {"split": "day", "statistics": STATISTICS | clock, **clock}
+    with publish_version(paths.datasets("examples", day), examples) as folder:
         for split, seed, number, strength in (
             ("train", 1, 6000, signal),
             ("valid", 2, 1500, signal),
             ("test", 3, 2000, truth),
         ):
             write(folder / split, rows_of(seed + n, number, n, signal=strength))
-    with publish_version(paths.datasets("candidates", day), {"split": "day"}) as folder:
+    with publish_version(paths.datasets("candidates", day), {"split": "day", **clock}) as folder:
         for name in ("fit", "holdout", "serve"):
             columns = rows_of(4 + n, 1500, n)
             channels = np.array(["ease+hot"] * 1500)
@@ -340,6 +343,69 @@ def test_models_of_other_features_are_refused_and_a_new_feature_does_not_stop_th
     decision = promote.run(config, second)
     assert decision["promoted"]
     assert decision["not_compared"].endswith("new: newest; train again")
+
+
+def test_models_that_learned_the_hours_of_another_zone_are_not_used(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hour 8 of a model that learned UTC's hours is the morning of London, and not that of New York."""
+    first, second = date(2026, 3, 1), date(2026, 3, 2)
+    publish_day(config, first, zone="UTC")
+    trained(config, first)
+    promote.run(config, first)
+    publish_day(config, second, zone="America/New_York")
+    fine.run(config.with_values({"fm.warm_start": True}), second)
+    hours = "was trained on hours and days of UTC, the data set has those of America/New_York; train again"
+    assert f"{hours}: starting anew" in caplog.text
+    coarse.run(config, second)
+    rank.run(config, second)
+    decision = promote.run(config, second)
+    assert decision["promoted"]
+    assert decision["not_compared"].endswith(hours)
+    # A day that was built again after the zone was declared needs its candidates and models anew.
+    examples = config.get(Paths).datasets("examples", first) / "current.json"
+    local = {"timezone": "America/New_York", "statistics": STATISTICS | {"timezone": "America/New_York"}}
+    examples.write_text(json.dumps(json.loads(examples.read_text()) | local))
+    with pytest.raises(
+        UserError, match=r"the candidates of 2026-03-01 have hours and days of UTC, its training set of"
+    ):
+        rank.run(config, first)
+    with pytest.raises(UserError, match=hours):
+        coarse.predict(config, first, read_rows(examples_folder(config, first) / "test"), "test")
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"), [("America/New_York", ["i1", "i3"]), ("UTC", ["i1", "i2"]), (None, ["i1", "i2"])]
+)
+def test_freshness_counts_to_the_end_of_the_local_day(config: Config, zone: str | None, expected: list[str]) -> None:
+    """2026-11-01 ends at 05:00 UTC in New York: what came out a week before that is still fresh, a minute more is not."""
+    day = date(2026, 11, 1)
+    metadata = {"statistics": STATISTICS, **({"timezone": zone} if zone else {})}
+    with publish_version(config.get(Paths).datasets("examples", day), metadata):
+        pass
+    published = ["2026-01-01T00:00", "2026-10-26T04:59", "2026-10-26T05:00"]
+    items = pd.DataFrame({"category": None, "published_at": pd.to_datetime(published)}, index=["i1", "i2", "i3"])
+    scores = [0.9, 0.5, 0.1]
+    candidates = pd.DataFrame({"user_id": "u", "item_id": items.index, "channels": "hot", "label": 0.0})
+    candidates = candidates.assign(merged=scores, coarse=scores, fine=scores)
+    settings = {"length": 2, "diversity": 0, "fresh_share": 0.5, "fresh_days": 7}
+    config = config.with_values({f"recommend.{name}": value for name, value in settings.items()})
+    lists = rank.served_lists(config, candidates, Blend({"fine": 1.0}), items, day)
+    assert lists["item_id"].tolist() == expected
+
+
+def test_hourly_metrics_are_of_the_hours_that_the_clock_shows() -> None:
+    """Berlin's clocks go back on 2026-10-25 at 01:00 UTC; India is half an hour off; UTC is as it was."""
+    night = np.array([datetime(2026, 10, 25, *at, tzinfo=UTC).timestamp() for at in ((0, 5), (0, 59), (1, 5), (2, 0))])
+    assert fine.clock_hours(night, "Europe/Berlin").tolist() == ["2026-10-25T02"] * 3 + ["2026-10-25T03"]
+    assert fine.clock_hours(night, "Asia/Kolkata").tolist() == [
+        "2026-10-25T05",
+        *["2026-10-25T06"] * 2,
+        "2026-10-25T07",
+    ]
+    utc = [datetime.fromtimestamp(at // 3600 * 3600, UTC).strftime("%Y-%m-%dT%H") for at in night]
+    assert fine.clock_hours(night, "UTC").tolist() == utc
+    assert fine.clock_hours(night[:0], "UTC").tolist() == []
 
 
 def test_a_damaged_model_is_refused_in_one_line(config: Config) -> None:

@@ -97,6 +97,17 @@ def test_windows_are_counted_ranked_and_written_once(spark: SparkSession, stream
     assert sorted(stored(warehouse)) == sorted(found)
 
 
+def test_a_window_is_of_the_day_on_which_it_starts_by_the_sites_clock(spark: SparkSession) -> None:
+    """Berlin's 2026-04-02 begins at 22:00 UTC of the day before."""
+    rows = [(datetime(2026, 4, 1, 21, minute, tzinfo=UTC), "food", 1) for minute in (50, 59)]
+    rows.append((datetime(2026, 4, 1, 22, tzinfo=UTC), "food", 1))
+    starts = spark.createDataFrame(rows, "start timestamp, key string, count bigint")
+    counted = starts.selectExpr("struct(start, start + interval 20 minutes as end) as window", "key", "count")
+    for zone, days in (("UTC", ["2026-04-01"] * 3), ("Europe/Berlin", ["2026-04-01", "2026-04-01", "2026-04-02"])):
+        ranked = hot.rank_keys(counted, "topic", 3, zone).orderBy("window_start").collect()
+        assert [row["dt"] for row in ranked] == days
+
+
 def test_hot_products_come_from_acts(spark: SparkSession, streaming: Config, tmp_path: Path) -> None:
     rows = [
         {"event_id": f"e{n}", "type": kind, "ts": (START + timedelta(seconds=n)).isoformat(), "item_id": item}

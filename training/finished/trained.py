@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
 from conf.runs import DONE, newest_run
-from features.compatibility import OtherFeaturesError, trained_version
+from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
 from training.inputs.dataset import TaskDataset, open_dataset
@@ -96,6 +96,7 @@ def load_inputs(run: Path, data: TaskDataset) -> Inputs:
             f"run {run.name} was trained on features {trained_version(run)}, the data set {data.folder} has "
             f"{data.version}: {difference}; train again"
         )
+    check_timezone(run, data.timezone)
     return inputs
 
 

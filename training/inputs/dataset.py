@@ -16,6 +16,7 @@ from conf import Config, Paths, UserError
 from conf.model_files import write_model_file
 from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
+from features.compatibility import TIMEZONE
 from features.dataset import positives
 from features.dataset.names import SPLITS, WEIGHT
 from features.id_ranges import check_ids
@@ -56,6 +57,8 @@ class TaskDataset:
     columns: Columns
     version: str
     """Of the features (or classes): a model's weights fit these and no others."""
+    timezone: str = "UTC"
+    """Of the hours and days of the features."""
 
 
 def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
@@ -71,15 +74,15 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
     folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=command)
     list_length = config.get(NetSettings).list_length
     if task.kind in ("examples", "positives"):
-        dataset = _feature_dataset(folder, task, list_length)
+        dataset = _feature_dataset(folder, about, task, list_length)
     else:
         dataset = _topic_dataset(folder, about, task, list_length)
     _require_columns(dataset, command)
     return dataset
 
 
-def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskDataset:
-    """Examples or positives: the features of the catalog."""
+def _feature_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, list_length: int) -> TaskDataset:
+    """Examples or positives: the features of the catalog; `about` is what the builder wrote of them."""
     # In the order of the catalog's index, which is the order of the columns of a model's tensors.
     buckets = {feature.name: feature.buckets for feature in SPARSE}
     inputs = Inputs(
@@ -100,7 +103,8 @@ def _feature_dataset(folder: Path, task: DatasetTask, list_length: int) -> TaskD
         sparse_sizes=inputs.buckets,
         list_size=inputs.list_buckets,
     )
-    return TaskDataset(folder, inputs, columns, index_version())
+    zone = about.get(TIMEZONE, "UTC")  # older versions have UTC's hours and don't say so
+    return TaskDataset(folder, inputs, columns, index_version(zone), zone)
 
 
 def _has_weights(folder: Path) -> bool:

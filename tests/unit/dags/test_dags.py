@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from support import ROOT, parse_command
 
 from conf import load
+from dags import local_airflow
 from dags.local_airflow import environment_of
 from etl.relational.settings import BusinessSettings
 from etl.tables import ALL
@@ -97,6 +99,48 @@ def test_stages_go_to_the_clusters_that_are_configured(plain: dict[str, Any], tm
     assert daily["train"]["command"].startswith("exec millrace submit --on ray train deepfm ")
     assert daily["coarse"]["kind"] == "BashOperator"
     assert there["heavy"] == []
+
+
+def test_days_are_over_by_the_sites_clock(tmp_path: Path) -> None:
+    """At 02:15 UTC, New York's day has two hours to go: the run of that day would be of a part of it."""
+    code = """
+import datetime, jinja2, pendulum, sys
+from airflow.sdk.execution_time import macros
+from dags import daily, tasks, weekly_tune
+from airflow.serialization.encoders import coerce_to_core_timetable
+timetable = coerce_to_core_timetable(daily.dag.timetable)
+print(timetable._get_partition_info(pendulum.parse(sys.argv[1]))[1], timetable._timezone.name)
+ds = jinja2.Environment(); ds.filters["ds"] = lambda at: at.strftime("%Y-%m-%d")
+run = type("Run", (), {"run_after": datetime.datetime(2026, 11, 2, 2, 30, tzinfo=datetime.UTC)})
+for template in (tasks.DAY, tasks.DAY_BEFORE):
+    print(ds.from_string(template).render(params={}, dag_run=run, macros=macros))
+"""
+    zones, shown = ("", '"America/New_York"'), []
+    for zone, starts_at in zip(zones, ("2026-11-02T02:15Z", "2026-11-02T07:15Z"), strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", code, starts_at], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+            env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "MILLRACE__SITE__TIMEZONE": zone},
+        )  # fmt: skip
+        shown.append(done.stdout.splitlines()[-3:])
+    assert shown[0] == ["2026-11-01 UTC", "2026-11-02", "2026-11-01"]
+    assert shown[1] == ["2026-11-01 America/New_York", "2026-11-01", "2026-10-31"]
+    config = load(overrides=["site.timezone=America/New_York", f"paths.home={tmp_path}"], environment={})
+    assert environment_of(config)["MILLRACE__SITE__TIMEZONE"] == zones[-1]
+
+
+def test_a_backfill_is_of_the_days_of_the_sites_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """02:15 in Tokyo is 17:15 UTC of the day before: the first day would be missing, and one more at the end."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(local_airflow, "_run", lambda words, environment: commands.append(words))
+    for zone, bounds in (
+        (None, ["2026-01-03T00:00:00+00:00", "2026-01-05T23:59:59+00:00"]),
+        ("Asia/Tokyo", ["2026-01-02T15:00:00+00:00", "2026-01-05T14:59:59+00:00"]),
+    ):
+        config = load(overrides=[f"paths.home={tmp_path}"], environment={}).with_values({"site.timezone": zone})
+        days = [date(2026, 1, day) for day in (3, 4, 5)]
+        local_airflow.backfill(config, days, stages=[], backwards=False, again=False, at_once=1)
+        words = commands[-2]
+        assert [words[words.index(option) + 1] for option in ("--from-date", "--to-date")] == bounds
 
 
 def test_alerts_reach_the_webhook_and_a_dead_one_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

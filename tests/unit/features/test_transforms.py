@@ -59,6 +59,26 @@ def test_expressions_treat_null_as_sql_does() -> None:
         evaluate("unknown + 1", row)
 
 
+def test_hours_and_days_of_an_expression_are_those_of_the_zone() -> None:
+    """New York's clocks go back on 2026-11-01 at 06:00 UTC, and skip the hour from 2 on 2026-03-08 at 07:00 UTC."""
+    for at, hour, days in (
+        ("2026-11-01T03:59:59+00:00", 23, 0),
+        ("2026-11-01T04:00:00+00:00", 0, 1),
+        ("2026-11-01T05:30:00+00:00", 1, 1),
+        ("2026-11-01T06:30:00+00:00", 1, 1),
+        ("2026-11-02T04:59:59+00:00", 23, 1),
+        ("2026-11-02T05:00:00", 0, 2),  # without a zone it is UTC
+        ("2026-11-01T22:00:00-05:00", 22, 1),
+    ):
+        row = {"at": datetime.fromisoformat(at), "born": date(2026, 10, 31)}
+        assert evaluate("hour(at)", row, "America/New_York") == hour, at
+        assert evaluate("datediff(at, born)", row, "America/New_York") == days, at
+        born = {**row, "born": datetime(2026, 11, 1, 3, 59)}  # the same day, by the clock
+        assert evaluate("datediff(at, born)", born, "America/New_York") == days, at
+    spring = [datetime(2026, 3, 8, hour, 59, 59) for hour in (6, 7)]
+    assert [evaluate("hour(at)", {"at": at}, "America/New_York") for at in spring] == [1, 3]
+
+
 def test_the_arctan_of_the_scale_is_one_half() -> None:
     np.testing.assert_allclose(Arctan(2).transform([0, 2, -2, NAN, None]), [0, 0.5, -0.5, NAN, NAN])
 

@@ -18,16 +18,17 @@ from data.training_sets import small_config
 from conf import Config, Paths, UserError
 from conf.runs import newest_run, read_jsonl
 from conf.versions import publish_version
-from features.catalog import DENSE, SPARSE
+from features.catalog import DENSE, SPARSE, index_version
 from features.dataset.names import EXAMPLES
 from training.finished import compare, compress, ensemble, predict
 from training.finished.compress import factorise, prune
 from training.finished.export import export
 from training.finished.limits import sign_of
-from training.finished.trained import latency_ms, load_trained_model
+from training.finished.trained import latency_ms, load_inputs, load_trained_model
 from training.inputs.dataset import open_dataset
 from training.inputs.sampling import hash_uniform, is_train_dev
 from training.inputs.schema import Inputs
+from training.loop import Job
 from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tasks import TASKS, Task
@@ -44,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a training set of the catalog's features; clicks follow from topic, and from a number."""
     folder = tmp_path_factory.mktemp("home")
     paths = config_of(folder).get(Paths)
-    with publish_version(paths.datasets(EXAMPLES, DAY), {"rows": {}}) as version:
+    with publish_version(paths.datasets(EXAMPLES, DAY), {"rows": {}, "features": index_version()}) as version:
         for number, split in enumerate(("train", "valid", "test")):
             (version / split).mkdir()
             pq.write_table(pa.table(rows_of(number)), version / split / "part-0.parquet", row_group_size=300)
@@ -148,6 +149,14 @@ def test_a_model_meets_the_features_that_it_was_trained_on(home: Path, deepfm: s
         with pytest.raises(UserError, match=rf"{deepfm} was trained on features .*in the order item_rate"):
             run(config.with_values(values), ["deepfm"], DAY, TrainOptions(teacher=teacher))
     inputs.save(folder)
+    # Its hours and days were UTC's, as were those of the other runs that training may start from.
+    local = replace(data, timezone="Asia/Tokyo")
+    hours = rf"run {deepfm} was trained on hours and days of UTC, the data set has those of Asia/Tokyo; train again"
+    with pytest.raises(UserError, match=hours):
+        load_inputs(folder.parent, local)
+    for other in ({"start_from": folder}, {"teacher": folder}):
+        with pytest.raises(UserError, match=hours):
+            Job.prepared(config, "deepfm", local, tmp_path, **other)
     # Its own length of lists, whatever is set today.
     changed = load_trained_model(config.with_values({"net.list_length": 7}), deepfm)
     assert changed.data.inputs.list_length == data.inputs.list_length != 7
