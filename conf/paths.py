@@ -88,6 +88,11 @@ class Paths(Settings):
         return self.root / "metastore"
 
     @property
+    def swaps(self) -> Path:
+        """The partitions that are changing together, as JSON; after a kill, what the next command takes back."""
+        return self.root / "swaps.json"
+
+    @property
     def runs(self) -> Path:
         """Parent of the run folders, `runs/<run_id>/` (see `conf.runs`), and of the promotions, `runs/promoted/`."""
         return self.root / "runs"

@@ -18,7 +18,7 @@ from etl.events.parse import parse
 from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
 from etl.settings import SiteSettings
-from etl.sources.lines import corrupt_file_error, landed_files, read_lines, require_files
+from etl.sources.lines import corrupt_file_error, landed_days, landed_files, read_lines, require_files
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import ads, dwd, ops
 from etl.warehouse import quarantine
@@ -31,18 +31,22 @@ LineCounts = dict[tuple[date, date | None, str | None], int]
 def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, int]:
     """Load the days' events from the landing zone, and other days again that these have events of.
 
+    A day without files there keeps what it has; a warning names it.
+
     Args:
         spark: the session.
         config: `events.*`, `site.timezone`, and the landing zone.
-        days: days that follow one another.
+        days: the days to load, in order.
 
     Returns:
         Row counts, summed over all days that were written.
 
     Raises:
-        UserError: if nothing has landed for the first day, or a file is corrupt.
+        UserError: if nothing has landed for any of the days, or a file is corrupt.
     """
-    warehouse, folder = Warehouse(spark, config), config.get(Paths).landing("events", days[0])
+    warehouse, paths = Warehouse(spark, config), config.get(Paths)
+    days = landed_days(paths, "events", days) or days  # none: recorded as a failed run
+    folder = paths.landing("events", days[0])
     with stage_run(warehouse, "events", days) as counts:
         require_files(landed_files(folder), folder, days)
         try:

@@ -48,6 +48,11 @@ def partition_locations(
         yield values, str(jvm.org.apache.hadoop.fs.Path(partition.storage().locationUri().get()).toString())
 
 
+def comparable_url(url: str) -> str:
+    """`file:///a` and `file:/a` as one text: Hadoop writes either."""
+    return url.replace(":///", ":/")
+
+
 def _collections(spark: SparkSession) -> Any:
     """Converts Scala's collections to Java's, which py4j can iterate over."""
     return compat.jvm_of(spark).scala.jdk.javaapi.CollectionConverters

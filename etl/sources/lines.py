@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,7 @@ from typing import IO
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import UserError
+from conf import Paths, UserError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,25 @@ def landed_files(folder: Path) -> list[str]:
         and not any(part[0] in "._" for part in path.relative_to(folder).parts)
         and path.stat().st_size
     )
+
+
+def landed_days(paths: Paths, kind: str, days: Sequence[date]) -> list[date]:
+    """Those of `days` that have files in the landing zone; the others are named in the log.
+
+    To load one without files would replace what it has by nothing.
+    """
+    landed = [day for day in days if landed_files(paths.landing(kind, day))]
+    if landed:
+        warn_of_days_left_out(days, landed, "no files in the landing zone")
+    return landed
+
+
+def warn_of_days_left_out(days: Sequence[date], loaded: Collection[date], reason: str) -> None:
+    """Name those of `days` that are not `loaded` in one line of the log."""
+    names = [day.isoformat() for day in days if day not in loaded]
+    if names:
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        log.warning("%s%s: %s; what was loaded before stays", ", ".join(names[:10]), more, reason)
 
 
 def require_files(files: Sequence[str], folder: Path, days: Sequence[date]) -> None:

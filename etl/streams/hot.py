@@ -2,9 +2,11 @@
 
 A window is written once it is final: when the events' time has passed its end by the watermark. Each batch replaces
 its windows in their day's partition, and Spark repeats an unfinished batch after a kill: every window is there exactly
-once.
+once. A line is valid by the rules of the daily load (`etl/sources/json_lines.py`); others are counted by reason.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,16 +21,30 @@ from conf import Config, Paths, UserError
 from conf.paths import file_url
 from conf.stopping import stop_signals
 from etl.clock import local_day
+from etl.events.parse import EVENT_REASONS, parse_events
+from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
 from etl.settings import SiteSettings
+from etl.sources.json_lines import (
+    REASONS,
+    LineFormat,
+    field_fault,
+    future_fault,
+    line_fault,
+    read_objects,
+    time_fault,
+)
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.streams.settings import StreamSettings
 from etl.table import Table
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
+log = logging.getLogger(__name__)
+
 POLL_S = 1
 SHARDS = 8
+_REFUSED = "refused"  # Spark's name of the counts of refused lines
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,9 @@ class Stream:
 
     source: str
     """Folder of the landing zone, and default name of the Kafka topic."""
-    schema: str
+    parse: Callable[[DataFrame, EventSettings, str], DataFrame]
+    """Lines -> events and, with their `reason`, refused lines; settings and the time zone of the days."""
+    reasons: tuple[str, ...]
     event_id: str
     """The column by which duplicates of an event are recognised."""
     explode_keys: Callable[[DataFrame], DataFrame]
@@ -45,6 +63,18 @@ class Stream:
     target: Table
     key_column: str
     """The target's column for the key."""
+
+
+TEXT = LineFormat(
+    "text_id: string, ts: string, text: string", ids=("text_id",), texts=("text",), required=("text_id", "ts", "text")
+)
+
+
+def parse_texts(lines: DataFrame, settings: EventSettings, zone: str) -> DataFrame:
+    """Parse lines of texts as `etl.events.parse.parse_events` does those of events."""
+    limit = settings.max_line_bytes
+    reason = F.coalesce(line_fault(limit), field_fault(TEXT), time_fault(), future_fault())
+    return read_objects(lines, TEXT, limit, zone).withColumn("reason", reason)
 
 
 def explode_topics(texts: DataFrame) -> DataFrame:
@@ -61,16 +91,9 @@ def select_actions(events: DataFrame) -> DataFrame:
 
 
 STREAMS: dict[str, Stream] = {
-    "hot-topics": Stream(
-        "texts", "text_id string, ts string, text string", "text_id", explode_topics, ads.hot_topic, "topic"
-    ),
+    "hot-topics": Stream("texts", parse_texts, REASONS, "text_id", explode_topics, ads.hot_topic, "topic"),
     "hot-products": Stream(
-        "events",
-        "event_id string, type string, ts string, item_id string",
-        "event_id",
-        select_actions,
-        ads.hot_product,
-        "item_id",
+        "events", parse_events, EVENT_REASONS, "event_id", select_actions, ads.hot_product, "item_id"
     ),
 }
 
@@ -85,8 +108,8 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
         once: stop after the events that have landed by now.
 
     Returns:
-        The row of `ops_run`: rows in are events read, out those counted, invalid those too late, without a readable
-        time or duplicated; with `rows_late`, and the number of `windows` in the table.
+        The row of `ops_run`: rows in are lines read, out events counted, invalid those refused, too late or duplicated;
+        with `rows_refused` and `rows_late` among these, and the number of `windows` in the table.
 
     Raises:
         UserError: if Kafka is set but Spark lacks its package, or the stream fails.
@@ -96,7 +119,7 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
     with stage_run(warehouse, name, [today]) as counts, stop_signals() as signals:
         query = _start(spark, config, warehouse, name, once)
         # Polled, because a signal does not end the wait in the JVM.
-        progress = _Progress()
+        progress = _Progress(stream.reasons)
         while not query.awaitTermination(POLL_S):
             progress.update(query)
             if signals:
@@ -105,9 +128,17 @@ def run(spark: SparkSession, config: Config, name: str, *, once: bool) -> dict[s
         if error := query.exception():
             raise UserError(f"{name} stopped: {str(error).strip().splitlines()[0]}")
         counts[today], rows_late = progress.totals()
+    refused = progress.refused()
+    if refused:
+        log.warning("%s: refused lines: %s", name, ", ".join(f"{count} {reason}" for reason, count in refused.items()))
     # All windows of the table, those of earlier runs included.
     windows = warehouse.read(stream.target).select("window_start").distinct().count()
-    return {**total_counts(counts), "rows_late": rows_late, "windows": windows}
+    return {
+        **total_counts(counts),
+        "rows_refused": sum(refused.values()),
+        "rows_late": rows_late,
+        "windows": windows,
+    }
 
 
 @contextmanager
@@ -123,8 +154,10 @@ def running(spark: SparkSession, config: Config, name: str) -> Iterator[Streamin
 def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str, once: bool) -> StreamingQuery:
     stream, settings, zone = STREAMS[name], config.get(StreamSettings), config.get(SiteSettings).zone
     warehouse.ensure(stream.target)
-    events = _read_events(spark, config, stream)
-    counted = events.transform(count_keys, stream, settings)
+    parsed = stream.parse(_read_lines(spark, config, stream), config.get(EventSettings), zone)
+    num_refused = [F.count_if(F.col("reason") == reason).alias(reason) for reason in stream.reasons]
+    valid = parsed.observe(_REFUSED, *num_refused).where("reason is null")
+    counted = valid.transform(count_keys, stream, settings)
     # Append: a window reaches the writer once, when the watermark has passed its end.
     writer: Any = counted.writeStream.queryName(name).outputMode("append")
     # Ranked per batch: windows over a stream can only be by time.
@@ -138,18 +171,17 @@ def _start(spark: SparkSession, config: Config, warehouse: Warehouse, name: str,
     return query
 
 
-def _read_events(spark: SparkSession, config: Config, stream: Stream) -> DataFrame:
-    """The stream's events: files of the landing zone, which appear whole, or a Kafka topic."""
+def _read_lines(spark: SparkSession, config: Config, stream: Stream) -> DataFrame:
+    """The stream's `line` and `file`: from files of the landing zone, which appear whole, or a Kafka topic."""
     settings = config.get(StreamSettings)
     if settings.kafka_servers:
-        lines = _read_kafka(spark, settings.kafka_servers, settings.kafka_topic or stream.source)
-    else:
-        folder = config.get(Paths).root / "landing" / stream.source
-        folder.mkdir(parents=True, exist_ok=True)
-        reader = spark.readStream.format("text").option("maxFilesPerTrigger", settings.files_per_batch)
-        # Folders of days, and below them, where collected, of hours and hosts.
-        lines = reader.option("recursiveFileLookup", "true").load(file_url(folder))
-    return lines.select(F.from_json("value", stream.schema).alias("event")).select("event.*")
+        return _read_kafka(spark, settings.kafka_servers, settings.kafka_topic or stream.source)
+    folder = config.get(Paths).root / "landing" / stream.source
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = spark.readStream.format("text").option("maxFilesPerTrigger", settings.files_per_batch)
+    # Folders of days, and below them, where collected, of hours and hosts. As in `read_lines`, only \n ends a line.
+    lines = reader.option("recursiveFileLookup", "true").option("lineSep", "\n").load(file_url(folder))
+    return lines.select(F.col("value").alias("line"), F.col("_metadata.file_path").alias("file"))
 
 
 def _read_kafka(spark: SparkSession, servers: str, topic: str) -> DataFrame:
@@ -161,21 +193,21 @@ def _read_kafka(spark: SparkSession, servers: str, topic: str) -> DataFrame:
             "Spark has no Kafka source: name its package, org.apache.spark:spark-sql-kafka-0-10_2.13, in "
             f"spark.extra as spark.jars.packages: {str(error).strip().splitlines()[0]}"
         ) from None
-    return messages.select(F.col("value").cast("string").alias("value"))
+    return messages.select(F.col("value").cast("string").alias("line"), F.lit("").alias("file"))
 
 
 def count_keys(events: DataFrame, stream: Stream, settings: StreamSettings) -> DataFrame:
     """Count events per window and key; duplicates count once, events later than the watermark are dropped.
 
     Args:
-        events: a stream of rows with `ts` and the columns of `stream`.
+        events: a stream of valid rows, as `stream.parse` returns them.
         stream: what is counted.
         settings: window, slide and watermark.
 
     Returns:
         window, key, count: one row when a window is final.
     """
-    timed = events.withColumn("at", F.try_to_timestamp("ts")).where(F.col("at").isNotNull())
+    timed = events.withColumnRenamed("happened_at", "at")
     # State grows with the watermark, not with the stream: ids are forgotten after it.
     distinct = timed.withWatermark("at", settings.watermark).dropDuplicatesWithinWatermark([stream.event_id])
     window = F.window("at", settings.window, settings.slide).alias("window")
@@ -201,8 +233,7 @@ def rank_keys(counted: DataFrame, key_column: str, top: int, zone: str) -> DataF
     in_shard = Window.partitionBy("window", "shard").orderBy(*order)
     in_window = Window.partitionBy("window").orderBy(*order)
     return (
-        # An action without an item is not ranked (`etl events` quarantines it). It is dropped only here, because the
-        # state of a running stream may already have counted one.
+        # The state of a stream that runs since before such lines were refused may have counted an action without item.
         counted.where(F.col("key").isNotNull())
         .withColumn("shard", shard)
         .withColumn("shard_rank", F.row_number().over(in_shard))
@@ -245,12 +276,14 @@ class _BatchCounts(NamedTuple):
     rows_read: int
     rows_distinct: int
     rows_late: int
+    refused: tuple[int, ...] = ()  # by reason
 
 
 @dataclass
 class _Progress:
     """Row counts of a query's batches. Spark keeps only the newest reports, so they are gathered while it runs."""
 
+    reasons: tuple[str, ...]
     batches: dict[int, _BatchCounts] = field(default_factory=dict)  # by Spark's number of the batch
 
     def update(self, query: StreamingQuery) -> None:
@@ -260,6 +293,7 @@ class _Progress:
                 rows_read=report["numInputRows"],
                 rows_distinct=sum(operator["numRowsUpdated"] for operator in dedupe),
                 rows_late=sum(operator["numRowsDroppedByWatermark"] for operator in dedupe),
+                refused=tuple(report["observedMetrics"].get(_REFUSED, ())),
             )
             # Deduplication sees every event: rows that it updates are new, rows that it drops are late.
             # A batch is reported again with zeros while the query waits for events.
@@ -271,3 +305,10 @@ class _Progress:
         rows_distinct = sum(batch.rows_distinct for batch in self.batches.values())
         counts = RowCounts(rows_in=rows_read, rows_out=rows_distinct, rows_invalid=rows_read - rows_distinct)
         return counts, sum(batch.rows_late for batch in self.batches.values())
+
+    def refused(self) -> dict[str, int]:
+        """Reason -> lines of all batches, without those that no line was refused for."""
+        counts = Counter[str]()
+        for batch in self.batches.values():
+            counts.update(dict(zip(self.reasons, batch.refused, strict=False)))
+        return {reason: count for reason, count in counts.items() if count}

@@ -1,7 +1,8 @@
 """The warehouse: reads tables, and replaces whole partitions so that a reader sees the old or the new one.
 
 A partition is written to a folder of its own run, checked there, then swapped in by one metastore operation. A kill at
-any moment leaves the old partition; `vacuum.py` removes folders that no partition points at.
+any moment leaves the old partition, also where one write has several; `vacuum.py` removes folders that no partition
+points at.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
+from etl.metastore.swaps import Swap, swap_partitions
 from etl.table import Table, quote
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
@@ -21,18 +23,21 @@ from etl.warehouse.quality import check_rows
 
 _REPLACED = ".replaced"
 
+_Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
+
 
 class Warehouse:
     """Tables of one installation, through one Spark session."""
 
     def __init__(self, spark: SparkSession, config: Config) -> None:
         self.spark = spark
+        self.config = config
         self.root = config.get(Paths).warehouse
         self.files = WarehouseFiles(spark)
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
-        self._pending: list[tuple[Table, str, list[str]]] | None = None  # within `whole_or_nothing`
+        self._pending: list[_Written] | None = None  # within `whole_or_nothing`
 
     # --- reading ---
 
@@ -80,7 +85,7 @@ class Warehouse:
         """Partition value -> URL of the folder that readers open, without a slash at its end."""
         self.ensure(table)
         partitions = catalog.partition_locations(self.spark, table.name)
-        return {values[table.partition]: comparable_url(url) for values, url in partitions}
+        return {values[table.partition]: catalog.comparable_url(url) for values, url in partitions}
 
     def sources(self) -> list[dict[str, str]]:
         """Every partition that was read through this object, with its folder: what a result was computed from.
@@ -136,21 +141,22 @@ class Warehouse:
 
     @contextmanager
     def whole_or_nothing(self) -> Iterator[None]:
-        """Tables written in the block change together at its end, or not at all when it raises.
+        """Tables written in the block change together at its end, or not at all when it raises or is killed.
 
-        Until then all of them are read as they were. A kill during the swaps, one per table, leaves some of them old.
+        Until then all of them are read as they were. Readers see some old and some new only during the swaps, one or
+        more for each table; after a kill there, until the next command takes them back.
         """
-        pending: list[tuple[Table, str, list[str]]] = []
+        pending: list[_Written] = []
         self._pending = pending
         try:
             yield
-            while pending:
-                # Taken off first: a swap that fails half-way may have left partitions that point at the folder.
-                self._publish(*pending.pop(0))
+        except BaseException:
+            for _, folder, _ in pending:
+                self.files.delete(folder)
+            raise
         finally:
             self._pending = None
-            for _, folder, _ in pending:  # what was not swapped in
-                self.files.delete(folder)
+        self._publish(pending)
 
     def write(
         self,
@@ -197,18 +203,38 @@ class Warehouse:
             self.files.delete(folder)
             raise
         if self._pending is None:
-            self._publish(table, folder, list(values))
+            self._publish([(table, folder, list(values))])
         else:
             self._pending.append((table, folder, list(values)))
         return {values[value]: count for value, count in counts.items()}
 
-    def _publish(self, table: Table, folder: str, values: list[str]) -> None:
-        replaced: set[str] = set()
-        # One metastore call per table: tables that share files may differ for a moment, each is whole.
-        for reader in (table, *sharing_files(table)):
-            replaced |= self._swap_partitions(reader, folder, values)
-        for location in replaced:
+    def _publish(self, writes: Sequence[_Written]) -> None:
+        # All that takes time comes before the first swap or after the last. When a swap fails, the folders stay for
+        # vacuum: a metastore that is out of reach may still point at them.
+        swaps = [
+            swap
+            for table, folder, values in writes
+            for reader in (table, *sharing_files(table))
+            for swap in self._swaps(reader, folder, values)
+        ]
+        swap_partitions(self.spark, self.config, swaps)
+        for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
             self.note_replaced(location.rsplit("/", 1)[0])
+
+    def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
+        """What points a table's partitions at the folder of a run: readers that have planned go on with the old files.
+
+        Their folders are created: a day without rows has none yet.
+        """
+        existing = set(self.partitions(table))
+        for value in values:
+            location = f"{folder}/{table.partition}={value}"
+            self.files.make_folder(location)
+            old = None
+            if value in existing:
+                of_value = {table.partition: value}
+                old = next(url for _, url in catalog.partition_locations(self.spark, table.name, of_value))
+            yield Swap(table.name, table.partition, value, old, location)
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
         columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]
@@ -245,40 +271,7 @@ class Warehouse:
         marks = [child.modified_at for child in self.files.list_folder(folder) if child.name == _REPLACED]
         return marks[0] if marks else None
 
-    def _swap_partitions(self, table: Table, folder: str, values: list[str]) -> set[str]:
-        """Point the partitions at the folders of a run: readers that have planned already go on with the old files.
-
-        Returns the folders of the partitions that were there before.
-        """
-        existing = set(self.partitions(table))
-        replaced = {
-            comparable_url(url)
-            for value in values
-            if value in existing
-            for _, url in catalog.partition_locations(self.spark, table.name, {table.partition: value})
-        }
-        added = []
-        for value in values:
-            location = f"{folder}/{table.partition}={value}"
-            self.files.make_folder(location)  # a day without rows has no folder yet
-            partition = f"PARTITION (`{table.partition}` = {quote(value)})"
-            if value in existing:
-                self.spark.sql(f"ALTER TABLE {table.name} {partition} SET LOCATION {quote(location)}")
-            else:
-                added.append(f"{partition} LOCATION {quote(location)}")
-        # All new partitions in one statement: each statement is a call to the metastore.
-        if added:
-            self.spark.sql(f"ALTER TABLE {table.name} ADD {' '.join(added)}")
-        # This session may have the old partitions' files in its cache.
-        self.spark.catalog.refreshTable(table.name)
-        return replaced
-
 
 def sharing_files(table: Table) -> list[Table]:
     """The tables that read the files of `table`, with fewer columns."""
     return [other for other in ALL.values() if other.files_of == table.name]
-
-
-def comparable_url(url: str) -> str:
-    """`file:///a` and `file:/a` as one text: Hadoop writes either."""
-    return url.replace(":///", ":/")

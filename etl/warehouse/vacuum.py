@@ -2,8 +2,9 @@
 
 import time
 
+from etl.metastore.catalog import comparable_url
 from etl.table import Table
-from etl.warehouse.store import Warehouse, comparable_url, sharing_files
+from etl.warehouse.store import Warehouse, sharing_files
 
 
 def vacuum(warehouse: Warehouse, table: Table, *, older_than_s: float) -> int:

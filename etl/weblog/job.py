@@ -13,10 +13,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config
+from conf import Config, Paths, UserError
 from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
-from etl.sources.lines import corrupt_file_error, read_lines
+from etl.sources.lines import corrupt_file_error, landed_days, read_lines, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
@@ -34,6 +34,8 @@ Days = Sequence[date]
 def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] = ()) -> dict[str, int]:
     """Load the days' logs and rebuild the tables that follow from them.
 
+    A day of several that has no files, or no line in `sources`, keeps what it has; a warning names it.
+
     Args:
         spark: the session.
         config: `weblog.*`, and the paths of landing zone and warehouse.
@@ -44,13 +46,13 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         Row counts over the days. Lines of other days are counted (`rows_other_date`) and not loaded.
 
     Raises:
-        UserError: if there are no files, a file is corrupt, or the table of areas is bad.
+        UserError: if there are no files or no lines of the days, a file is corrupt, or the table of areas is bad.
     """
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
     with _explained():
-        days = days or _dates_in(read_lines(spark, find_files(config, days, sources)), config)
+        days = _days_to_load(spark, config, days, sources)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
             lines = read_log_lines(spark, config, days, sources)
@@ -71,12 +73,27 @@ def _explained() -> Iterator[None]:
         raise corrupt_file_error(error) or error from None
 
 
+def _days_to_load(spark: SparkSession, config: Config, days: Days, sources: Sequence[str]) -> Days:
+    """Those of `days` that there are lines for; all days of the sources when it is empty."""
+    if days and not sources:
+        return landed_days(config.get(Paths), "weblog", days) or days  # none: recorded as a failed run
+    if len(days) == 1:
+        return days  # named by itself: no pass over the files to find that out
+    dates = _dates_in(read_lines(spark, find_files(config, days, sources)), config)
+    present = [day for day in days if day in dates] if days else dates
+    if not present:
+        span = f" of {days[0]}..{days[-1]}" if days else ""
+        raise UserError(f"{', '.join(sources)}: no line that can be read{span}; nothing was changed")
+    warn_of_days_left_out(days, present, "no line in the files")
+    return present
+
+
 def _dates_in(lines: DataFrame, config: Config) -> list[date]:
-    """The dates of all valid lines; today when there is none, so that the rejected lines are accounted for."""
+    """The dates of all valid lines."""
     today = config.get(SiteSettings).today()
-    valid = parse_lines(lines, config, [today]).where("reason is null")
+    valid = parse_lines(lines, config, [today]).where("reason is null")  # the day is for rejected lines
     datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
-    return [day_of_datestr(datestr) for datestr in datestrs] or [today]
+    return [day_of_datestr(datestr) for datestr in datestrs]
 
 
 def _consecutive_days(days: Days) -> list[list[date]]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
 from etl.events import job as events
 from etl.events.parse import parse
 from etl.events.settings import EventSettings
@@ -58,6 +59,26 @@ def test_a_click_after_midnight_stays_when_its_impressions_day_is_loaded_again(
     for loaded in (day, day + DAY, day):
         events.run(spark, config, [loaded])
         assert clicked(warehouse, day) == {"m1": 1}
+
+
+def test_a_day_of_a_range_without_its_folder_keeps_its_rows_and_is_named(
+    spark: SparkSession, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse, days = Warehouse(spark, config), [date(2027, 3, 1) + n * DAY for n in range(3)]
+    for day in days:
+        land(
+            config, day, [impression(f"k-{day}", f"{day}T12:00:00Z"), click(f"c-{day}", f"{day}T12:01:00Z", f"k-{day}")]
+        )
+    assert events.run(spark, config, days)["rows_out"] == 6
+    shutil.rmtree(config.get(Paths).landing("events", days[1]))
+    for several in (days, days[1:], days[:2]):
+        caplog.clear()
+        events.run(spark, config, several)
+        assert "2027-03-02: no files in the landing zone; what was loaded before stays" in caplog.text
+        assert [clicked(warehouse, day) for day in days] == [{f"k-{day}": 1} for day in days]
+    with pytest.raises(UserError, match="nothing has landed for 2027-03-02"):
+        events.run(spark, config, [days[1]])
+    assert clicked(warehouse, days[1]) == {"k-2027-03-02": 1}
 
 
 def random_events(rng: random.Random, first: date) -> tuple[dict[date, list[str]], list[Event]]:

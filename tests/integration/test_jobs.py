@@ -248,3 +248,46 @@ def test_a_run_folder_is_loaded_exactly_once(spark: SparkSession, config: Config
     assert found == {(first.run_id, 0.71), (second.run_id, 0.72)}
     assert warehouse.read(ads.model_metric, [day]).count() == 2
     assert warehouse.read(ads.tuning_trial, [day]).count() == warehouse.read(ads.tuning_best, [day]).count() == 1
+
+
+def test_runs_with_damaged_files_are_left_out_by_name_and_the_others_are_loaded(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut off, as a full disk leaves a file, or all zeros, as a power cut does; restored, the runs are loaded, too."""
+    day = date(2026, 3, 26)
+    of_test = config.with_values({"paths.home": str(tmp_path), "paths.warehouse_root": config.get(Paths).warehouse})
+    run_ids = []
+    for auc in (0.71, 0.72, 0.73, 0.74, 0.75):
+        with start_run(of_test, "fm", day) as run:
+            run.log_metric("fine", "valid", "auc", auc, 100)
+            run.log_trial(
+                model="fm", trial=0, parameters="{}", metric="auc", value=auc, seed=7, seconds=0.1, status="done"
+            )
+        run_ids.append(run.run_id)
+    names = ["metrics.jsonl", "run.json", "trials.jsonl"]  # of the second run to the fourth
+    files = [of_test.get(Paths).runs / run_id / name for run_id, name in zip(run_ids[1:4], names, strict=True)]
+    contents = [file.read_bytes() for file in files]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(bytes(len(content)) if file.name == "trials.jsonl" else content[: len(content) * 2 // 3])
+
+    assert results.run(spark, of_test)["runs"] == 2
+    assert loaded_runs(warehouse, day, run_ids) == [run_ids[0], run_ids[4]]
+    messages = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+    assert len(messages) == len(files)
+    for file in files:
+        assert sum(f"{file} is damaged (" in message for message in messages) == 1
+
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    assert results.run(spark, of_test)["runs"] == 5
+    assert loaded_runs(warehouse, day, run_ids) == run_ids
+
+
+def loaded_runs(warehouse: Warehouse, day: date, run_ids: list[str]) -> list[str]:
+    """Those of the runs that have rows in both tables."""
+    metrics, trials = (
+        {row["run_id"] for row in warehouse.read(table, [day]).select("run_id").collect()}
+        for table in (ads.model_metric, ads.tuning_trial)
+    )
+    assert metrics == trials
+    return [run_id for run_id in run_ids if run_id in metrics]

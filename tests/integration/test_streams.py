@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.errors import StreamingQueryException
@@ -78,10 +79,11 @@ def test_windows_are_counted_ranked_and_written_once(spark: SparkSession, stream
     folder = tmp_path / "landing/texts/dt=2026-04-01"
     land(folder, "a.jsonl", texts[:300], "{broken\n", json.dumps({"text_id": "x", "ts": "never", "text": "#y#"}) + "\n")
     told = hot.run(spark, streaming, "hot-topics", once=True)
-    assert (told["rows_in"], told["rows_out"], told["rows_late"]) == (302, 300, 0)
+    assert (told["rows_in"], told["rows_out"], told["rows_late"], told["rows_refused"]) == (302, 300, 0, 2)
     land(folder, "b.jsonl", [text(-1, START, "far too late"), *texts[290:]])
     told = hot.run(spark, streaming, "hot-topics", once=True)
     assert (told["rows_in"], told["rows_out"], told["rows_invalid"]) == (111, 100, 11)
+    assert told["rows_refused"] == 0
     watermark = datetime.fromisoformat(texts[299]["ts"]) - timedelta(seconds=5)
     assert told["rows_late"] == 1 + sum(datetime.fromisoformat(row["ts"]) < watermark for row in texts[290:300])
     warehouse = Warehouse(spark, streaming)
@@ -108,21 +110,34 @@ def test_a_window_is_of_the_day_on_which_it_starts_by_the_sites_clock(spark: Spa
         assert [row["dt"] for row in ranked] == days
 
 
-def test_hot_products_come_from_acts(spark: SparkSession, streaming: Config, tmp_path: Path) -> None:
-    rows = [
-        {"event_id": f"e{n}", "type": kind, "ts": (START + timedelta(seconds=n)).isoformat(), "item_id": item}
-        for n, (kind, item) in enumerate(
-            [("impression", "a"), ("click", "b"), ("like", "b"), ("purchase", "c"), ("x", "c")]
-        )
+def act(number: int, kind: str, item: str, **more: object) -> dict[str, Any]:
+    at = (START + timedelta(seconds=number)).isoformat()
+    return {"event_id": f"e{number}", "type": kind, "ts": at, "user_id": "u", "item_id": item, "position": 1, **more}
+
+
+def test_hot_products_come_from_actions_that_the_daily_load_accepts(
+    spark: SparkSession, streaming: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event of the year 9999 would make all others late; a zoneless one may be of any hour."""
+    zoneless = START.replace(tzinfo=None).isoformat()
+    valid = [act(0, "impression", "a"), act(1, "click", " b "), act(2, "like", "b"), act(3, "purchase", "c")]
+    refused = [
+        act(4, "x", "c"),
+        act(5, "click", " "),
+        act(6, "click", "c", item_id=["c"]),
+        act(7, "click", "c", ts=zoneless),
+        act(8, "click", "c", ts="9999-12-31T00:00:00Z"),
+        act(9, "impression", "c", position=0),
     ]
-    rows.append(
-        {"event_id": "later", "type": "click", "ts": (START + timedelta(minutes=5)).isoformat(), "item_id": "z"}
-    )
-    rows.append({"event_id": "of nothing", "type": "click", "ts": START.isoformat()})
-    land(tmp_path / "landing/events/dt=2026-04-01", "a.jsonl", rows)
-    hot.run(spark, streaming, "hot-products", once=True)
+    lines = [json.dumps(act(1, "click", "b")), "{'event_id': 'e'}", json.dumps(act(2, "like", "b")) + " {}"]
+    land(tmp_path / "landing/events/dt=2026-04-01", "a.jsonl", [*valid, *refused], "\n".join(lines) + "\n")
+    land(tmp_path / "landing/events/dt=2026-04-02", "b.jsonl", [act(300, "click", "z")])
+    counts = hot.run(spark, streaming, "hot-products", once=True)
     whole = Warehouse(spark, streaming).read(ads.hot_product).where("window_start = '2026-04-01 23:55:00'")
     assert sorted((r["rank"], r["item_id"], r["count"]) for r in whole.collect()) == [(1, "b", 2), (2, "c", 1)]
+    assert [counts[f"rows_{name}"] for name in ("in", "out", "invalid", "refused")] == [14, 5, 9, 8]
+    reasons = ["missing_field", "bad_type", "no_time_zone", "in_future", "unknown_type", "bad_position"]
+    assert "hot-products: refused lines: 2 not_json, " + ", ".join(f"1 {name}" for name in reasons) in caplog.text
 
 
 def test_kafka_without_its_package_is_one_line(spark: SparkSession, streaming: Config) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
-from conf import Config, UserError
+from conf import Config, Paths, UserError
 from etl.sources.lines import read_lines
 from etl.tables import ods, ops
 from etl.warehouse.store import Warehouse
@@ -163,6 +164,36 @@ def test_nothing_landed_is_said_in_one_line(spark: SparkSession, config: Config)
         weblog.run(spark, config, [])
     with pytest.raises(UserError, match="no such file: /no/such"):
         weblog.run(spark, config, [date(2031, 1, 1)], ["/no/such"])
+
+
+@pytest.mark.usefixtures("loading_alone")
+def test_a_day_of_a_range_without_its_lines_keeps_its_rows_and_is_named(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The folder of the day in the middle was removed after it was loaded."""
+    days = [date(2026, 2, 16), date(2026, 2, 17), date(2026, 2, 18)]
+    lines = [GOOD.replace("05/Feb", f"{day.day}/Feb") for day in days]
+    for day, line in zip(days, lines, strict=True):
+        folder = config.get(Paths).landing("weblog", day)
+        folder.mkdir(parents=True)
+        (folder / "access.log").write_text(line + "\n")
+    assert weblog.run(spark, config, days)["rows_out"] == 3
+    shutil.rmtree(config.get(Paths).landing("weblog", days[1]))
+    assert weblog.run(spark, config, days)["rows_out"] == 2
+    assert "2026-02-17: no files in the landing zone; what was loaded before stays" in caplog.text
+    assert [warehouse.read(ods.weblog_origin, [day]).count() for day in days] == [1, 1, 1]
+    named = tmp_path / "access.log"
+    named.write_text(f"{lines[0]}\n{lines[2]}\n")
+    caplog.clear()
+    assert weblog.run(spark, config, days, [str(named)])["rows_out"] == 2
+    assert "2026-02-17: no line in the files; what was loaded before stays" in caplog.text
+    assert [warehouse.read(ods.weblog_origin, [day]).count() for day in days] == [1, 1, 1]
+    named.write_text("no request\n")
+    for several in ([], days):
+        with pytest.raises(UserError, match=r"no line that can be read.*; nothing was changed"):
+            weblog.run(spark, config, several, [str(named)])
+    assert [warehouse.read(ods.weblog_origin, [day]).count() for day in days] == [1, 1, 1]
+    assert not warehouse.has_partition(ods.weblog_origin, date.today())
 
 
 def test_scanner_logs_lose_no_line(spark: SparkSession, config: Config, real_data: Path) -> None:
