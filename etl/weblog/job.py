@@ -4,7 +4,7 @@ millrace etl weblog --date 2013-09-18 --source access.log
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -15,12 +15,14 @@ from pyspark.sql import functions as F
 
 from conf import Config
 from etl.session import SPARK_ERRORS, run_concurrently
-from etl.sources.lines import corrupt_file_error, read_lines
+from etl.sources.lines import corrupt_file_error
 from etl.stage import RowCounts, stage_run, total_counts
+from etl.table import Table
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, dimensions
+from etl.weblog.detection import LogReader
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
@@ -28,6 +30,7 @@ from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_l
 log = logging.getLogger(__name__)
 
 Days = Sequence[date]
+Parse = Callable[[DataFrame], DataFrame]
 
 
 def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] = ()) -> dict[str, int]:
@@ -43,21 +46,23 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         Row counts over the days. Lines of other days are counted (`rows_other_date`) and not loaded.
 
     Raises:
-        UserError: if there are no files, a file is corrupt, or the table of areas is bad.
+        UserError: if there are no files, a file is corrupt or has no readable line, or the table of areas is bad.
     """
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
+    reader = LogReader(spark, settings)
     with _explained():
-        days = days or _dates_in(read_lines(spark, find_files(config, days, sources)), config)
+        days = days or _dates_in(reader, config, sources)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
-            lines = read_log_lines(spark, config, days, sources)
-            _load_requests(warehouse, lines, config, days, counts)
+            lines = read_log_lines(reader, config, days, sources)
+            parse = partial(parse_lines, format_sets=reader.format_sets, config=config, days=days)
+            _load_requests(warehouse, lines, parse, config.get(WeblogSettings), days, counts)
         # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
         for consecutive in _consecutive_days(days):
             with _explained():
-                following = _page_views_after(warehouse, lines, config, consecutive, counts)
+                following = _page_views_after(warehouse, lines, parse, consecutive, counts)
             rebuild(warehouse, settings, consecutive, following)
     return total_counts(counts)
 
@@ -70,9 +75,10 @@ def _explained() -> Iterator[None]:
         raise corrupt_file_error(error) or error from None
 
 
-def _dates_in(lines: DataFrame, config: Config) -> list[date]:
+def _dates_in(reader: LogReader, config: Config, sources: Sequence[str]) -> list[date]:
     """The dates of all valid lines; today when there is none, so that the rejected lines are accounted for."""
-    valid = parse_lines(lines, config, [date.today()]).where("reason is null")
+    lines = reader.read(find_files(config, [], sources))
+    valid = parse_lines(lines, reader.format_sets, config, [date.today()]).where("reason is null")
     datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
     return [day_of_datestr(datestr) for datestr in datestrs] or [date.today()]
 
@@ -89,7 +95,7 @@ def _consecutive_days(days: Days) -> list[list[date]]:
 
 
 def _page_views_after(
-    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse, lines: LogLines, parse: Parse, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
     """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
 
@@ -103,21 +109,26 @@ def _page_views_after(
         return None
     datestr = dwd.weblog_request.partition_value(day_after)
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse_lines(lines.following, config, days).where(is_page_view & (F.col("datestr") == datestr))
+    return parse(lines.following).where(is_page_view & (F.col("datestr") == datestr))
 
 
 # --- requests and their dimensions ---
 
 
 def _load_requests(
-    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse,
+    lines: LogLines,
+    parse: Parse,
+    settings: WeblogSettings,
+    days: Days,
+    counts: dict[date, RowCounts],
 ) -> None:
     """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files."""
     datestrs = [dwd.weblog_request.partition_value(day) for day in days]
     all_lines = lines.own.withColumn("is_own", F.lit(True))
     if lines.neighbours is not None:
         all_lines = all_lines.unionByName(lines.neighbours.withColumn("is_own", F.lit(False)))
-    parsed = parse_lines(all_lines, config, days)
+    parsed = parse(all_lines)
     is_parsed, is_own = F.col("reason").isNull(), F.col("is_own")
     is_of_days = is_parsed & F.col("datestr").isin(datestrs)
     # The neighbours' folders account for their own lines, except those that belong to these days.
@@ -135,7 +146,7 @@ def _load_requests(
         days,
         rebalance=False,
         # From the rows as they were written: the lines are not parsed again.
-        before_checks=lambda rows: _write_dimensions(warehouse, rows, config.get(WeblogSettings), days),
+        before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
     )
     observed = _observed_counts(observation, parsed, line_counts)
     # A second pass, only when there is something to quarantine.
@@ -198,7 +209,12 @@ def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: Weblo
     # Written again when the settings' span has changed.
     if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != dates.count():
         warehouse.write(dim.date, dim.date.with_partition(dates, days[0]), days[:1])
-    by_table = {dim.page: dimensions.pages, dim.referrer: dimensions.referrers, dim.user_agent: dimensions.user_agents}
+    pages = partial(dimensions.pages, static_suffixes=settings.static_suffixes)
+    by_table: dict[Table, Callable[[DataFrame], DataFrame]] = {
+        dim.page: pages,
+        dim.referrer: dimensions.referrers,
+        dim.user_agent: dimensions.user_agents,
+    }
     run_concurrently(
         *[partial(warehouse.write, table, build(requests), days, rebalance=False) for table, build in by_table.items()]
     )
