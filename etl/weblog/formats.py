@@ -146,7 +146,8 @@ FORMATS: dict[str, Format] = {
         # Both read each other's lines: a server's format changes with its settings.
         _line_format("combined", *_CLF, _CLIENT_IF_ANY),
         _line_format("common", *_CLF, _CLIENT_IF_ANY),
-        _line_format("quoted_combined", Piece('"', (), "a quote"), *_CLF, _CLIENT, Piece('"', (), "a quote")),
+        # The quotes around the line are missing from some lines of such logs.
+        _line_format("quoted_combined", Piece('"?+', (), "a quote"), *_CLF, _CLIENT, Piece('"?+', (), "a quote")),
     )
 }
 COMBINED: Formats = (FORMATS["combined"],)
