@@ -51,7 +51,11 @@ weblog_request = Table(
         *[(column.name, column.type, column.comment) for column in ods.weblog_detail.columns],
         ("method", "string", "GET, HEAD, POST …, null where the request has none"),
         ("bytes", "bigint", "bytes of the body, null for none"),
-        ("host", "string", "web server that wrote the line, null when its folder does not name one"),
+        (
+            "host",
+            "string",
+            "site asked for where the format has it, else the server named by the landing folder; null for none",
+        ),
         ("file", "string", "file that the line was read from"),
         ("position", "bigint", "order of the line in its file; not its line number"),
         ("date_key", "int", "dim_date"),

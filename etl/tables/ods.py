@@ -111,7 +111,7 @@ quarantine = Table(
         (
             "reason",
             "string",
-            "not_combined_format, too_long, invalid_utf8, bad_time, missing_field, bad_feature …",
+            "not_combined_format (or another one), too_long, invalid_utf8, bad_time, missing_field, bad_feature …",
         ),
         ("file", "string", "file that contains the line, or partition of the row"),
         ("line_number", "bigint", "line in that file, from 1; 0 for a row of a table"),

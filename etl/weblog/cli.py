@@ -16,18 +16,30 @@ def weblog_command(
     date: Annotated[str | None, typer.Option("--date", help="the day, as 2026-01-07")] = None,
     since: SinceOption = None,
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="log files, plain or gz; default: the landing zone")
+        list[str] | None, typer.Option("--source", help="log files, plain, gz or bz2; default: the landing zone")
+    ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            "--log-format",
+            help="a name, nginx log_format, Apache LogFormat, W3C #Fields line or JSON mapping; else detected",
+        ),
     ] = None,
     all_dates: Annotated[bool, typer.Option("--all-dates", help="every day found in the files of --source")] = False,
 ) -> dict[str, int]:
-    """Web logs of nginx or Apache -> requests, dimensions, visits, and the page views, visitors and funnels of days."""
+    """Web logs -> requests with their dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.session import spark_session
     from etl.weblog import job as weblog
+    from etl.weblog.detection import detect_formats
+    from etl.weblog.settings import WeblogSettings
     from etl.weblog.source import find_files
 
     if (date is None) != all_dates:
         raise UsageError("name one day (--date), or take --all-dates" if date is None else "--all-dates names no day")
     days, config = parse_days(date, since) if date else [], settings_of(context)
-    find_files(config, days, source or ())  # a missing file fails here, before Spark starts
+    if log_format is not None:
+        config = config.with_values({"weblog.log_format": log_format})
+    # A missing file, or one that can't be read, fails here, before Spark starts.
+    detect_formats(find_files(config, days, source or ()), config.get(WeblogSettings))
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

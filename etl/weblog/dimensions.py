@@ -1,12 +1,13 @@
 """Dimensions of the web log's star schema: a calendar; pages, referrers and user agents of each day's requests."""
 
+from collections.abc import Sequence
 from datetime import date
 from functools import cache
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.weblog.parse import STATIC
+from etl.weblog.parse import static_pattern
 
 # Search engines: name, pattern of the host, and the query parameter that has the search words.
 ENGINES = (
@@ -51,8 +52,13 @@ def minutes(spark: SparkSession) -> DataFrame:
     )
 
 
-def pages(requests: DataFrame) -> DataFrame:
-    """dim_page: one row per day and page (URL without its query), with its section: the first folder of the path."""
+def pages(requests: DataFrame, static_suffixes: Sequence[str] = ()) -> DataFrame:
+    """dim_page: one row per day and page (URL without its query), with its section: the first folder of the path.
+
+    Args:
+        requests: of dwd_weblog_request.
+        static_suffixes: as of `etl.weblog.parse.parse`.
+    """
     page = F.substring_index("request", "?", 1)
     # Keys are hashes of the text: all rows of a key have the same, and any will do.
     distinct = requests.groupBy("datestr", "page_key").agg(F.first(page).alias("page"))
@@ -61,7 +67,7 @@ def pages(requests: DataFrame) -> DataFrame:
         {
             # A request that is no path, such as a proxy's full URL, has no section.
             "section": F.when(section != "", section).otherwise("/"),
-            "is_static": F.rlike(F.lower("page"), F.lit(STATIC)).cast("int"),
+            "is_static": F.rlike(F.lower("page"), F.lit(static_pattern(static_suffixes))).cast("int"),
         }
     )
 

@@ -4,7 +4,7 @@ millrace etl weblog --date 2013-09-18 --source access.log
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -16,12 +16,14 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
-from etl.sources.lines import corrupt_file_error, landed_days, read_lines, warn_of_days_left_out
+from etl.sources.lines import corrupt_file_error, landed_days, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
+from etl.table import Table
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, dimensions
+from etl.weblog.detection import LogReader
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
@@ -29,6 +31,7 @@ from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_l
 log = logging.getLogger(__name__)
 
 Days = Sequence[date]
+Parse = Callable[[DataFrame], DataFrame]
 
 
 def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] = ()) -> dict[str, int]:
@@ -46,21 +49,24 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         Row counts over the days. Lines of other days are counted (`rows_other_date`) and not loaded.
 
     Raises:
-        UserError: if there are no files or no lines of the days, a file is corrupt, or the table of areas is bad.
+        UserError: there are no files or no lines of the days, a file is corrupt or has no readable line, or the table of
+            areas is bad.
     """
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
+    reader = LogReader(spark, settings)
     with _explained():
-        days = _days_to_load(spark, config, days, sources)
+        days = _days_to_load(reader, config, days, sources)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
-            lines = read_log_lines(spark, config, days, sources)
-            _load_requests(warehouse, lines, config, days, counts)
+            lines = read_log_lines(reader, config, days, sources)
+            parse = partial(parse_lines, format_sets=reader.format_sets, config=config, days=days)
+            _load_requests(warehouse, lines, parse, config.get(WeblogSettings), days, counts)
         # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
         for consecutive in _consecutive_days(days):
             with _explained():
-                following = _page_views_after(warehouse, lines, config, consecutive, counts)
+                following = _page_views_after(warehouse, lines, parse, consecutive, counts)
             rebuild(warehouse, settings, consecutive, following)
     return total_counts(counts)
 
@@ -73,13 +79,13 @@ def _explained() -> Iterator[None]:
         raise corrupt_file_error(error) or error from None
 
 
-def _days_to_load(spark: SparkSession, config: Config, days: Days, sources: Sequence[str]) -> Days:
+def _days_to_load(reader: LogReader, config: Config, days: Days, sources: Sequence[str]) -> Days:
     """Those of `days` that there are lines for; all days of the sources when it is empty."""
     if days and not sources:
         return landed_days(config.get(Paths), "weblog", days) or days  # none: recorded as a failed run
     if len(days) == 1:
         return days  # named by itself: no pass over the files to find that out
-    dates = _dates_in(read_lines(spark, find_files(config, days, sources)), config)
+    dates = _dates_in(reader, config, sources)
     present = [day for day in days if day in dates] if days else dates
     if not present:
         span = f" of {days[0]}..{days[-1]}" if days else ""
@@ -88,10 +94,11 @@ def _days_to_load(spark: SparkSession, config: Config, days: Days, sources: Sequ
     return present
 
 
-def _dates_in(lines: DataFrame, config: Config) -> list[date]:
+def _dates_in(reader: LogReader, config: Config, sources: Sequence[str]) -> list[date]:
     """The dates of all valid lines."""
-    today = config.get(SiteSettings).today()
-    valid = parse_lines(lines, config, [today]).where("reason is null")  # the day is for rejected lines
+    lines = reader.read(find_files(config, [], sources))
+    today = config.get(SiteSettings).today()  # for rejected lines
+    valid = parse_lines(lines, reader.format_sets, config, [today]).where("reason is null")
     datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
     return [day_of_datestr(datestr) for datestr in datestrs]
 
@@ -108,7 +115,7 @@ def _consecutive_days(days: Days) -> list[list[date]]:
 
 
 def _page_views_after(
-    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse, lines: LogLines, parse: Parse, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
     """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
 
@@ -122,21 +129,26 @@ def _page_views_after(
         return None
     datestr = dwd.weblog_request.partition_value(day_after)
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse_lines(lines.following, config, days).where(is_page_view & (F.col("datestr") == datestr))
+    return parse(lines.following).where(is_page_view & (F.col("datestr") == datestr))
 
 
 # --- requests and their dimensions ---
 
 
 def _load_requests(
-    warehouse: Warehouse, lines: LogLines, config: Config, days: Days, counts: dict[date, RowCounts]
+    warehouse: Warehouse,
+    lines: LogLines,
+    parse: Parse,
+    settings: WeblogSettings,
+    days: Days,
+    counts: dict[date, RowCounts],
 ) -> None:
     """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files."""
     datestrs = [dwd.weblog_request.partition_value(day) for day in days]
     all_lines = lines.own.withColumn("is_own", F.lit(True))
     if lines.neighbours is not None:
         all_lines = all_lines.unionByName(lines.neighbours.withColumn("is_own", F.lit(False)))
-    parsed = parse_lines(all_lines, config, days)
+    parsed = parse(all_lines)
     is_parsed, is_own = F.col("reason").isNull(), F.col("is_own")
     is_of_days = is_parsed & F.col("datestr").isin(datestrs)
     # The neighbours' folders account for their own lines, except those that belong to these days.
@@ -154,7 +166,7 @@ def _load_requests(
         days,
         rebalance=False,
         # From the rows as they were written: the lines are not parsed again.
-        before_checks=lambda rows: _write_dimensions(warehouse, rows, config.get(WeblogSettings), days),
+        before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
     )
     observed = _observed_counts(observation, parsed, line_counts)
     # A second pass, only when there is something to quarantine.
@@ -217,7 +229,12 @@ def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: Weblo
     # Written again when the settings' span has changed.
     if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != dates.count():
         warehouse.write(dim.date, dim.date.with_partition(dates, days[0]), days[:1])
-    by_table = {dim.page: dimensions.pages, dim.referrer: dimensions.referrers, dim.user_agent: dimensions.user_agents}
+    pages = partial(dimensions.pages, static_suffixes=settings.static_suffixes)
+    by_table: dict[Table, Callable[[DataFrame], DataFrame]] = {
+        dim.page: pages,
+        dim.referrer: dimensions.referrers,
+        dim.user_agent: dimensions.user_agents,
+    }
     run_concurrently(
         *[partial(warehouse.write, table, build(requests), days, rebalance=False) for table, build in by_table.items()]
     )

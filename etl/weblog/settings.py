@@ -1,5 +1,6 @@
 """Settings of the web logs: limits of lines and days, areas, funnels."""
 
+import ipaddress
 import re
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from conf import Settings
+from etl.weblog.formats import declared_formats
 
 
 class WeblogSettings(Settings):
@@ -23,8 +25,40 @@ class WeblogSettings(Settings):
     """The calendar ends here."""
     area_table: Path | None = None
     """CSV file with columns network (CIDR) and area: then visitors have areas (dim_area)."""
+    log_format: str | dict[str, str] | None = None
+    """Format of the lines: a name of docs/weblog.md, an nginx log_format, an Apache LogFormat, a W3C #Fields line or a
+    JSON mapping of fields to paths; detected for each file when not given."""
+    static_suffixes: list[str] = Field(default_factory=list)
+    """Suffixes of files that are no page views, such as pdf, beside those of scripts, styles, fonts and media."""
+    trusted_proxies: list[str] = Field(default_factory=list)
+    """Networks (CIDR) of own proxies: a visitor's address is then the right-most one of X-Forwarded-For that is in none
+    of them."""
     funnels: dict[str, list[str]] = Field(default_factory=dict)
     """Name -> regular expressions of URLs, in order; `main` names its steps step1, step2 …, others NAME.step1 …"""
+
+    @field_validator("log_format")
+    @classmethod
+    def _is_format(cls, declaration: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        declared_formats(declaration)
+        return declaration
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{error}; write a network as 10.0.0.0/8") from None
+        return networks
+
+    @field_validator("static_suffixes")
+    @classmethod
+    def _are_suffixes(cls, suffixes: list[str]) -> list[str]:
+        for suffix in suffixes:
+            if not re.fullmatch(r"\.?[\w-]+", suffix):
+                raise ValueError(f"{suffix!r} is no suffix: write it as pdf")
+        return suffixes
 
     @field_validator("funnels")
     @classmethod

@@ -6,14 +6,16 @@ from datetime import date, timedelta
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from etl.settings import SiteSettings
-from etl.sources.lines import expand_sources, landed_files, landing_day, read_lines, require_files
-from etl.weblog.parse import MONTHS, parse
+from etl.sources.lines import expand_sources, landed_files, landing_day, require_files
+from etl.weblog.detection import LogReader
+from etl.weblog.parse import parse
 from etl.weblog.settings import WeblogSettings
+from etl.weblog.templates import MONTHS, Formats
 
 DAY = timedelta(days=1)
 
@@ -52,39 +54,40 @@ class LogLines:
     """Lines with the date after a day that is not among them: visits may go on there."""
 
 
-def read_log_lines(spark: SparkSession, config: Config, days: Sequence[date], sources: Sequence[str]) -> LogLines:
+def read_log_lines(reader: LogReader, config: Config, days: Sequence[date], sources: Sequence[str]) -> LogLines:
     """Lines of `days` from the landing zone, or of the files in `sources`.
 
     A web server logs a request when it is done, and perhaps in a time zone of its own: a request near midnight may be
     in the file of the day before or after.
 
     Args:
-        spark: the session.
+        reader: knows the files' formats then.
         config: where the landing zone is.
         days: the days to load, in order.
         sources: files that the user named, instead of the landing zone.
 
     Raises:
-        UserError: as `find_files`.
+        UserError: as `find_files`, or a file of the days has no readable line.
     """
-    own = read_lines(spark, find_files(config, days, sources))
+    own = reader.read(find_files(config, days, sources))
+    sets = reader.format_sets
     # In a zone of the site's, a day may have another date in the line.
     margin = DAY if config.get(SiteSettings).timezone is not None else 0 * DAY
     # Days may have holes, and then there is a day after each run of days.
     days_after = sorted({day + DAY for day in days} - set(days))
     if sources:
-        return LogLines(own, None, _with_dates(own, days_after, margin))
+        return LogLines(own, None, _with_dates(own, days_after, margin, sets))
     adjacent = {*days_after, *(day - DAY for day in days)} - set(days)
     landed = {day: _landed(config, day) for day in sorted(adjacent)}
     files = [file for files_of_day in landed.values() for file in files_of_day]
-    neighbours = _with_dates(read_lines(spark, files), days, margin) if files else None
+    neighbours = _with_dates(reader.read(files, is_strict=False), days, margin, sets) if files else None
     # Own files, too: the requests after midnight that were logged before the file rolled.
     next_files = [file for day in days_after for file in landed[day]]
-    following = own.unionByName(read_lines(spark, next_files)) if next_files else own
-    return LogLines(own, neighbours, _with_dates(following, days_after, margin))
+    following = own.unionByName(reader.read(next_files, is_strict=False)) if next_files else own
+    return LogLines(own, neighbours, _with_dates(following, days_after, margin, sets))
 
 
-def parse_lines(lines: DataFrame, config: Config, days: Sequence[date]) -> DataFrame:
+def parse_lines(lines: DataFrame, format_sets: Sequence[Formats], config: Config, days: Sequence[date]) -> DataFrame:
     """Parse lines into requests; adds `dt`, the day under which a rejected line is counted.
 
     That is the day of its landing folder, or the first of `days` for a file elsewhere.
@@ -93,7 +96,16 @@ def parse_lines(lines: DataFrame, config: Config, days: Sequence[date]) -> DataF
     folder_day = landing_day()
     counted_under = F.when(folder_day == "", F.lit(days[0].isoformat())).otherwise(folder_day)
     settings, zone = config.get(WeblogSettings), config.get(SiteSettings).timezone
-    parsed = parse(lines, settings.max_line_bytes, settings.first_day, settings.last_day, zone)
+    parsed = parse(
+        lines,
+        settings.max_line_bytes,
+        settings.first_day,
+        settings.last_day,
+        zone,
+        format_sets=format_sets,
+        static_suffixes=settings.static_suffixes,
+        proxies=settings.trusted_proxies,
+    )
     return parsed.withColumn("dt", counted_under)
 
 
@@ -102,14 +114,17 @@ def _landed(config: Config, day: date) -> list[str]:
     return landed_files(folder)
 
 
-def _with_dates(lines: DataFrame, days: Sequence[date], margin: timedelta) -> DataFrame:
+def _with_dates(lines: DataFrame, days: Sequence[date], margin: timedelta, format_sets: Sequence[Formats]) -> DataFrame:
     """Lines that contain the text of one of the dates, or one so close: far cheaper than to parse all of them."""
+    ways = {format.writes_dates_as for formats in format_sets for format in formats}
+    if "epoch" in ways:  # a number of seconds is no text to search for
+        return lines
     dates = sorted({day + shift for day in days for shift in (-margin, 0 * DAY, margin)})
-    has_date = [F.contains("line", F.lit(_log_date(day))) for day in dates]
-    return lines.where(reduce(or_, has_date))
+    has_date = [F.contains("line", F.lit(_written_date(day, way))) for day in dates for way in sorted(ways)]
+    return lines.where(reduce(or_, has_date, F.lit(False)))
 
 
-def _log_date(day: date) -> str:
-    """`[07/Jan/2026:`, in English whatever the locale."""
+def _written_date(day: date, way: str) -> str:
+    """`07/Jan/2026:`, in English whatever the locale, or `2026-01-07`."""
     month = MONTHS[3 * (day.month - 1) : 3 * day.month]
-    return f"[{day.day:02d}/{month}/{day.year:04d}:"
+    return day.isoformat() if way == "iso" else f"{day.day:02d}/{month}/{day.year:04d}:"

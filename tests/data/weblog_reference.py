@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from urllib.parse import urlsplit
 
-STATIC = re.compile(r"\.(js|css|map|png|jpe?g|gif|ico|svg|webp|bmp|woff2?|ttf|eot|otf|mp3|mp4|swf)$", re.IGNORECASE)
+STATIC = re.compile(
+    r"\.(m?js|css|map|wasm|woff2?|ttf|eot|otf|a?png|jpe?g|jfif|gif|ico|cur|svgz?|webp|avif|jxl|heic|bmp|tiff?|mp3|mp4|m4[av]|"
+    r"webm|og[gav]|opus|wav|flac|aac|mov|avi|m3u8|vtt|swf|webmanifest)$",
+    re.IGNORECASE,
+)
 COMBINED = re.compile(
-    rb'^(\S+) (\S+) (\S+) \[([^\]]*)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?\s*$'
+    rb'^(\S+) (\S+) (\S+(?: +[^\s\[]+)*|) \[([^\]]*)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?\s*$'
 )
 # strptime alone is too kind: it reads "6/feb/2026:0:0:0", too.
 TIME = re.compile(r"\d\d/(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/\d{4}:\d\d:\d\d:\d\d", re.ASCII)
@@ -46,10 +50,11 @@ def parse(line: bytes) -> Request | None:
         return None
     try:
         addr, _, _, moment, said, status, _, referer, agent = ((part or b"-").decode() for part in found.groups())
-        at = datetime.strptime(moment[:20], "%d/%b/%Y:%H:%M:%S")
+        moment = moment[:20].replace(":59:60", ":59:59")  # a leap second
+        at = datetime.strptime(moment, "%d/%b/%Y:%H:%M:%S")
     except ValueError:
         return None
-    if not TIME.fullmatch(moment[:20]) or not CALENDAR[0] <= at.date() <= CALENDAR[1]:
+    if not TIME.fullmatch(moment) or not CALENDAR[0] <= at.date() <= CALENDAR[1]:
         return None
     asked = REQUEST.match(said)
     return Request(addr, at, asked and asked[1], asked[2] if asked else said, int(status), referer or "-", agent or "-")

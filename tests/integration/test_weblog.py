@@ -2,15 +2,20 @@
 
 import gzip
 import random
+import re
 import shutil
-from datetime import date
+from collections.abc import Iterable
+from datetime import UTC, date
+from functools import reduce
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from data import weblog_reference
+from data.weblog_writers import DECLARED, REQUESTS, WRITERS, Sent, Writer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.testing import assertDataFrameEqual
 
 from conf import Config, Paths, UserError
@@ -18,7 +23,10 @@ from etl.sources.lines import read_lines
 from etl.tables import ods, ops
 from etl.warehouse.store import Warehouse
 from etl.weblog import job as weblog
+from etl.weblog.detection import LogReader, detect_formats
 from etl.weblog.parse import parse
+from etl.weblog.settings import WeblogSettings
+from etl.weblog.source import parse_lines
 
 GOOD = '1.2.3.4 - bob [05/Feb/2026:07:08:09 +0800] "GET /a?b=1 HTTP/1.1" 200 12 "http://x.org/p/q?id=7&z=1" "Mozilla/5.0 (A B)"'
 
@@ -197,13 +205,14 @@ def test_a_day_of_a_range_without_its_lines_keeps_its_rows_and_is_named(
 
 
 def test_scanner_logs_lose_no_line(spark: SparkSession, config: Config, real_data: Path) -> None:
-    """Their lines are wrapped in quotes and full of attacks: read or quarantined, never lost."""
+    """Their lines are full of attacks, and nearly all of them wrapped in quotes."""
     logs = sorted((real_data / "weblog-attacks").glob("*.txt"))
     counts = weblog.run(spark, config, [date(2026, 2, 9)], [str(log) for log in logs])
     data = [log.read_bytes() for log in logs]
     lines = sum(text.count(b"\n") + (not text.endswith(b"\n")) for text in data)
     assert len(logs) == 3
     assert counts["rows_in"] + counts["rows_other_date"] == lines
+    assert counts["rows_quarantined"] == 0
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -280,3 +289,211 @@ def test_a_file_that_grew_adds_nothing_twice(spark: SparkSession, config: Config
     day, line = date(2026, 2, 13), GOOD.replace("05/Feb", "13/Feb").encode()
     for grown in (20, 30):
         assert load_lines(spark, config, tmp_path, day, [line] * grown)["rows_in"] == grown
+
+
+# --- formats ---
+
+COMPARED = (
+    *("remote_addr", "remote_user", "time_local", "requested_at", "method", "request", "status", "bytes"),
+    *("http_referer", "http_user_agent", "host", "valid"),
+)
+
+
+def parse_files(spark: SparkSession, config: Config, files: Iterable[Path]) -> DataFrame:
+    reader = LogReader(spark, config.get(WeblogSettings))
+    lines = reader.read([str(path) for path in files])
+    return parse_lines(lines, reader.format_sets, config, [date(2026, 2, 5)])
+
+
+def rows_by_file(parsed: DataFrame) -> dict[str, list[Row]]:
+    """Name of each file -> its rows in the order of the lines."""
+    by_file: dict[str, list[Row]] = {}
+    for row in parsed.select("file", "position", "reason", *COMPARED).orderBy("file", "position").collect():
+        by_file.setdefault(Path(unquote(row["file"])).name, []).append(row)
+    return by_file
+
+
+def expected_row(sent: Sent, writer: Writer) -> tuple[object, ...]:
+    """What the columns of COMPARED hold of a request that `writer` wrote."""
+
+    def text(part: str, value: str | None) -> str:
+        return "-" if value is None or part in writer.lacks else value
+
+    size = 0 if sent.size is None and writer.writes_no_bytes_as_0 else sent.size
+    local = sent.at.astimezone(UTC) if writer.is_utc else sent.at
+    return (
+        sent.addr,
+        text("user", sent.user),
+        f"{local:%Y-%m-%d %H:%M:%S}",
+        sent.at.astimezone(UTC).replace(tzinfo=None),
+        sent.method,
+        sent.url,
+        str(sent.status),
+        None if "size" in writer.lacks else size,
+        text("referer", sent.referer),
+        text("agent", sent.agent),
+        None if "host" in writer.lacks else sent.host,
+        "false" if sent.status >= 400 or re.search(r"\.(AVIF|woff2)\b", sent.url) else "true",
+    )
+
+
+def check_requests(name: str, rows: list[Row], writer: Writer) -> None:
+    assert [(name, row["reason"]) for row in rows] == [(name, None)] * len(REQUESTS)
+    for row, sent in zip(rows, REQUESTS, strict=True):
+        assert (name, *(row[column] for column in COMPARED)) == (name, *expected_row(sent, writer))
+
+
+def test_requests_come_back_equal_from_every_format(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    """24 of them in each; the format of each file is detected, and files of all formats are one pass."""
+    files = {name: tmp_path / f"{name} é 100%.log" for name in WRITERS}
+    for name, path in files.items():
+        path.write_text(WRITERS[name].text(REQUESTS))
+    detected = detect_formats([str(path) for path in files.values()], config.get(WeblogSettings))
+    assert {name: detected[str(path)][0].name for name, path in files.items()} == {name: name for name in files}
+    by_file = rows_by_file(parse_files(spark, config, files.values()))
+    for name, path in files.items():
+        check_requests(name, by_file[path.name], WRITERS[name])
+
+
+def test_requests_come_back_equal_from_a_format_of_ones_own(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    """As an nginx `log_format`, an Apache `LogFormat`, a JSON mapping and a W3C `#Fields` line."""
+    parsed = []
+    for name, writer in DECLARED.items():
+        (tmp_path / f"{name}.log").write_text(writer.text(REQUESTS))
+        declared = config.with_values({"weblog.log_format": writer.log_format})
+        parsed.append(parse_files(spark, declared, [tmp_path / f"{name}.log"]))
+    by_file = rows_by_file(reduce(DataFrame.unionByName, parsed))
+    for name, writer in DECLARED.items():
+        check_requests(name, by_file[f"{name}.log"], writer)
+
+
+def test_a_w3c_header_counts_for_the_lines_below_it(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    """Also where another server's log, lines of another format or a directory of files are in between."""
+    requests, other = REQUESTS[:5], WRITERS["cloudfront"]
+    text = WRITERS["iis"].text(requests) + other.text(requests) + WRITERS["iis"].text(requests)
+    changed = "#Fields: sc-status c-ip cs-method cs-uri-stem date time\n404 1.2.3.4 GET /a.b 2026-02-05 10:11:12\n"
+    (tmp_path / "joined.log").write_text(
+        text + WRITERS["nginx_main"].text(requests) + changed + "\n# a remark\ncut off\n"
+    )
+    (tmp_path / "plain.log").write_text(WRITERS["combined"].text(requests))
+    by_file = rows_by_file(parse_files(spark, config, sorted(tmp_path.iterdir())))
+    writers = [WRITERS[name] for name in ("iis", "cloudfront", "iis", "nginx_main") for _ in requests]
+    joined = by_file["joined.log"]
+    for row, sent, writer in zip(joined, requests * 4, writers, strict=False):
+        assert tuple(row[column] for column in COMPARED) == expected_row(sent, writer)
+    assert (joined[20]["status"], joined[20]["remote_addr"], joined[20]["request"]) == ("404", "1.2.3.4", "/a.b")
+    assert [row["reason"] for row in joined[20:]] == [None, "empty_line", "not_w3c_format"]
+    assert [row["reason"] for row in by_file["plain.log"]] == [None] * 5
+
+
+REAL_LOGS = {
+    # file: (lines that are no header, of them read)
+    "log-formats/alb.log": (1, 1),
+    "log-formats/amazon_cloudfront_web.log": (1, 1),
+    "log-formats/caddy_json.log": (3, 3),
+    "log-formats/common.log": (1, 1),
+    "log-formats/common.log.bz2": (1, 1),
+    "log-formats/common_complete.log": (1, 1),
+    "log-formats/common_vhost.log": (1, 1),
+    "log-formats/iis.log": (1, 1),
+    "log-formats/iis_custom.log": (6, 3),  # three blank lines
+    "log-formats/incapsula_w3c.log": (2, 1),  # one without a status
+    "log-formats/logs_to_tests.log": (6, 4),  # a blank line and a remark
+    "log-formats/ncsa_extended.log": (1, 1),
+    "log-formats/netscaler.log": (1, 1),
+    "log-formats/nginx_json.log": (2, 2),
+    "log-formats/ovh.log": (1, 1),
+    "log-formats/shoutcast.log": (1, 1),
+    "log-formats/splitted_date_and_time.log": (1, 1),
+    "log-formats/static_ignores.log": (4, 4),
+    "log-formats/traefik_json.log": (1, 1),
+    "cloud-logs/alb_logs.log.gz": (666, 666),
+    "cloud-logs/cloudfront_logs.log": (36, 34),  # two blank lines
+    "cloud-logs/nginx_access.log.gz": (996, 996),
+    "cloud-logs/u_ex171118-sample.log": (142, 142),
+}
+
+
+def test_real_logs_of_many_servers_are_read(spark: SparkSession, config: Config, real_data: Path) -> None:
+    by_file = rows_by_file(parse_files(spark, config, [real_data / name for name in REAL_LOGS]))
+    counts = {}
+    for name in REAL_LOGS:
+        rows = by_file[Path(name).name]
+        counts[name] = (len(rows), sum(row["reason"] is None for row in rows))
+    assert counts == REAL_LOGS
+
+
+NO_FORMAT = {
+    "log-formats/haproxy.log": r"Line 1 differs from .* at column \d+ \('06:05:27 hostname",
+    "log-formats/s3.log": r"Line 1 differs from .* at column 82 \('\[10/Feb/2012",
+    "log-formats/elb.log": r"Line 1 differs from .* at column \d+ ",
+    "log-formats/icecast2.log": r"Line 1 differs from combined at column 182 \(' 1807', expected: the end of the line\), from",
+    "log-formats/amazon_cloudfront_rtmp.log": "",
+}
+
+
+@pytest.mark.parametrize("name", NO_FORMAT)
+def test_a_log_of_no_known_format_is_an_error_that_says_where_it_differs(
+    config: Config, real_data: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match=rf"{name}: no known format.* give --log-format.*{NO_FORMAT[name]}"):
+        detect_formats([str(real_data / name)], config.get(WeblogSettings))
+
+
+@pytest.mark.parametrize(
+    ("log_format", "message"),
+    [
+        ("combinde", "no such format; give .* one of .*combined"),
+        ("$remote_addr [$time_local] $status", r"the format has no \$request"),
+        ("%h %{%d.%m.%Y}t %r %s", r"can't read times written as %\{%d.%m.%Y\}t"),
+        ("#Fields: date time cs-uri-stem sc-status", "has no c-ip"),
+        ('{"remote_addr": "ip", "when": "t"}', "unknown field 'when'; fields are remote_addr"),
+        ({"remote_addr": "ip"}, "the format has no status, time, request"),
+    ],
+)
+def test_a_format_that_cant_be_read_is_refused(config: Config, log_format: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config.with_values({"weblog.log_format": log_format})
+
+
+def test_a_named_format_that_no_line_has_is_an_error(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(GOOD + "\n")
+    for name, message in (
+        ("alb", "in the format given.*Line 1 differs from alb at column 1"),
+        ("iis", "no #Fields line"),
+    ):
+        settings = config.with_values({"weblog.log_format": name}).get(WeblogSettings)
+        with pytest.raises(UserError, match=message):
+            detect_formats([str(tmp_path / "a.log")], settings)
+
+
+PROXIES = ["10.0.0.0/8", "192.0.2.1/32", "2001:db8:ffff::/48"]
+CLIENTS = [
+    # address of the connection, X-Forwarded-For, the client
+    ("203.0.113.9", "198.51.100.4", "203.0.113.9"),  # not by a proxy of ours: anybody can send the header
+    ("10.1.2.3", "198.51.100.4", "198.51.100.4"),
+    ("10.1.2.3", "6.6.6.6, 198.51.100.4, 10.9.9.9", "198.51.100.4"),  # the first was made up
+    ("192.0.2.1", "198.51.100.4,192.0.2.2", "192.0.2.2"),
+    ("10.1.2.3", "-", "10.1.2.3"),
+    ("10.1.2.3", "10.4.4.4, 10.5.5.5", "10.4.4.4"),  # from within
+    ("2001:db8:ffff::7", "2001:DB8::1", "2001:DB8::1"),
+    ("2001:db8:ffff:1:2:3:4:5", "198.51.100.4:5123, unknown", "198.51.100.4"),
+    ("::ffff:10.1.2.3", "[2001:db8::2]:443", "2001:db8::2"),
+    ("web7.example.org", "198.51.100.4", "web7.example.org"),
+    ("110.1.2.3", "198.51.100.4", "110.1.2.3"),
+]
+
+
+def test_a_client_behind_trusted_proxies_is_the_nearest_address_that_is_not_one(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    line = '{} - - [05/Feb/2026:07:08:09 +0000] "GET /a.pdf HTTP/1.1" 200 12 "-" "a" "{}"\n'
+    (tmp_path / "a.log").write_text("".join(line.format(*client) for client in CLIENTS))
+    trusting = config.with_values({"weblog.trusted_proxies": PROXIES, "weblog.static_suffixes": ["pdf"]})
+    rows = rows_by_file(parse_files(spark, trusting, [tmp_path / "a.log"]))["a.log"]
+    assert [row["remote_addr"] for row in rows] == [client for _, _, client in CLIENTS]
+    assert {row["valid"] for row in rows} == {"false"}
+    with pytest.raises(UserError, match=r"weblog.trusted_proxies = \['10.0.0.0/33'\]: .*10.0.0.0/8"):
+        config.with_values({"weblog.trusted_proxies": ["10.0.0.0/33"]})

@@ -47,6 +47,11 @@ def test_every_area_answers_to_help(area: str) -> None:
         ("etl weblog", 2, "name one day (--date), or take --all-dates"),
         ("etl weblog --date 2026-01-02 --all-dates", 2, "--all-dates names no day"),
         ("etl weblog --all-dates", 1, "--all-dates needs --source"),
+        (
+            "etl weblog --date 2026-01-07 --log-format combinde",
+            1,
+            "'combinde': no such format; give an nginx log_format",
+        ),
         ("warehouse describe ods_nothing", 2, "unknown table 'ods_nothing'; tables are ads_ctr_daily"),
         ("train deepmf --date 2026-01-07", 2, "unknown model 'deepmf'; choose from lr, fm, wide_deep"),
         ("train no.such:net --date 2026-01-07", 2, "can't import model 'no.such:net'"),
