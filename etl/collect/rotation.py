@@ -77,14 +77,23 @@ class SourceFinder:
         # The more was read of a file, the surer is what it is recognised by: others are compared with it.
         # One of which nothing was read is as good as a new one.
         for source in sorted((source for source in followed if source.offset), key=lambda source: -source.offset):
-            is_followed = not source.gone_at and self._is_in_place(source) and not self._is_replaced(source, matched)
-            (matched if is_followed else missing).append(source)
+            is_followed = not source.gone_at and self._is_in_place(source)
+            # A copy of another source may have the path and the inode's number of a file that began alike.
+            is_longer = not source.hour and is_followed and _size(source) > source.offset
+            is_replaced = is_longer and self._is_copy(source, matched)
+            (matched if is_followed and not is_replaced else missing).append(source)
         # Listed only now: what a file was copied to before it was truncated is among them.
         candidates = {candidate.key: candidate for candidate in map(_source_at, self._matching_paths())}
         self.num_files = len(candidates)
         for source in matched:
             candidates.pop(source.key, None)
-        self._forget_compared({source.key for source in matched}, set(candidates))
+        # What was compared with files that were truncated or deleted since goes: their numbers are used again.
+        in_place = {source.key for source in matched}
+        self._compared = {
+            (copy, original): compared
+            for (copy, original), compared in self._compared.items()
+            if copy in candidates and original in in_place
+        }
         gone = []
         for source in missing:
             if (path := self._find_again(source, candidates, matched)) is not None:
@@ -116,10 +125,6 @@ class SourceFinder:
         except READ_ERRORS as error:
             self.skip(source.path, reason_of(error))
             return True
-
-    def _is_replaced(self, source: Source, others: Iterable[Source]) -> bool:
-        """Whether a copy of another source has the path and the inode's number of a file that began alike."""
-        return not source.hour and _size(source) > source.offset and self._is_copy(source, others)
 
     def _find_again(
         self, source: Source, candidates: Mapping[tuple[int, int], Source], matched: list[Source]
@@ -177,12 +182,6 @@ class SourceFinder:
             return False
         self._compared[candidate.key, source.key] = stamp, compared
         return True
-
-    def _forget_compared(self, in_place: set[tuple[int, int]], candidates: set[tuple[int, int]]) -> None:
-        """Drop what was compared with files that were truncated or deleted since: their numbers are used again."""
-        for copy, original in list(self._compared):
-            if copy not in candidates or original not in in_place:
-                del self._compared[copy, original]
 
 
 def _source_at(path: str) -> Source:

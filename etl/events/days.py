@@ -37,7 +37,7 @@ class LoadPlan:
         self._loaded = {date.fromisoformat(value) for value in loaded}
         # Two days wider than a late event reaches: the neighbours of its day are made again, too.
         reach = timedelta(days=late_days + 2)
-        self._span = _range(days[0] - reach, days[-1] + reach)
+        self._span = [days[0] - reach + n * DAY for n in range((days[-1] - days[0] + 2 * reach).days + 1)]
         self._seen: dict[date, dict[date, int]] = {}
         for row in warehouse.read(ops.event_day, self._span).collect():
             others = self._seen.setdefault(date.fromisoformat(row["dt"]), {})
@@ -103,7 +103,3 @@ class LoadPlan:
 def isoformat(days: Collection[date]) -> list[str]:
     """The days as their partitions are named, in order."""
     return [day.isoformat() for day in sorted(days)]
-
-
-def _range(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

@@ -22,12 +22,9 @@ def render(template: str, **values: Any) -> str:
         template: file name.
         values: its variables.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_template_text))
+    loader = FunctionLoader(lambda name: (files("etl.report") / name).read_text(encoding="utf-8"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
     return environment.get_template(template).render(packed=_packed_plotly(), alphabet=ALPHABET, **values)
-
-
-def _template_text(name: str) -> str:
-    return (files("etl.report") / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -35,12 +35,8 @@ class _Sample:
     """Some lines of a file with their numbers, and the `#Fields:` lines among its first ones."""
 
     first: list[tuple[int, str]]
-    later: list[str]
+    lines: list[str]
     headers: list[str]
-
-    @property
-    def lines(self) -> list[str]:
-        return [line for _, line in self.first] + self.later
 
 
 def detect_formats(files: Sequence[str], settings: WeblogSettings, *, is_strict: bool = True) -> dict[str, Formats]:
@@ -252,7 +248,9 @@ def _read_sample(path: Path) -> _Sample:
                 later += _whole_lines(stream.read(_SAMPLE_BYTES), is_whole=False)[1 : _SAMPLE_LINES + 1]
     headers = [line for line in first if line.startswith(FIELDS_LINE)]
     numbered = [(number, line) for number, line in enumerate(first, 1) if _is_entry(line, bool(headers))]
-    return _Sample(numbered[:_SAMPLE_LINES], [line for line in later if _is_entry(line, bool(headers))], headers)
+    lines = [line for _, line in numbered[:_SAMPLE_LINES]]
+    lines += [line for line in later if _is_entry(line, bool(headers))]
+    return _Sample(numbered[:_SAMPLE_LINES], lines, headers)
 
 
 _COMPRESSED = (".gz", ".bz2")
@@ -267,8 +265,8 @@ def _open(path: Path) -> IO[bytes]:
 def _whole_lines(data: bytes, is_whole: bool) -> list[str]:
     lines = data.split(b"\n")
     # What is cut off at the end of a sample is no line; nor is what follows the last line's end.
-    kept = lines if is_whole or len(lines) == 1 else lines[:-1]
-    return [line.decode(errors="surrogateescape") for line in kept]
+    whole_lines = lines if is_whole or len(lines) == 1 else lines[:-1]
+    return [line.decode(errors="surrogateescape") for line in whole_lines]
 
 
 def _is_entry(line: str, is_w3c: bool) -> bool:

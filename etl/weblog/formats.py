@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from etl.weblog.templates import (
-    BACKSLASH,
     CLF_CELLS,
     CLF_TIME,
     FIELDS_LINE,
@@ -79,10 +78,6 @@ _ALB = (
 )
 
 
-def _line_format(name: str, *pieces: Piece) -> LineFormat:
-    return LineFormat(name, pieces, {"escaping": BACKSLASH})
-
-
 # In the order in which a line is tried: those that say more about it come first.
 FORMATS: dict[str, Format] = {
     format.name: format
@@ -137,17 +132,72 @@ FORMATS: dict[str, Format] = {
                 "host": ("host", "http_host", "server_name", "vhost"),
             },
         ),
-        _line_format("alb", *_ALB),
-        _line_format("vhost_combined", *_VHOST, _CLIENT_IF_ANY),
-        _line_format("traefik", *_CLF, _CLIENT, _TRAEFIK),
-        _line_format("ingress_nginx", *_CLF, _CLIENT, _INGRESS),
-        _line_format("combined_with_times", *_CLF, _CLIENT, _FORWARDED_IF_ANY, _REQUEST_TIMES),
-        _line_format("nginx_main", *_CLF, _CLIENT, _FORWARDED),
+        LineFormat("alb", tuple(_ALB)),
+        LineFormat(
+            "vhost_combined",
+            (
+                *_VHOST,
+                _CLIENT_IF_ANY,
+            ),
+        ),
+        LineFormat(
+            "traefik",
+            (
+                *_CLF,
+                _CLIENT,
+                _TRAEFIK,
+            ),
+        ),
+        LineFormat(
+            "ingress_nginx",
+            (
+                *_CLF,
+                _CLIENT,
+                _INGRESS,
+            ),
+        ),
+        LineFormat(
+            "combined_with_times",
+            (
+                *_CLF,
+                _CLIENT,
+                _FORWARDED_IF_ANY,
+                _REQUEST_TIMES,
+            ),
+        ),
+        LineFormat(
+            "nginx_main",
+            (
+                *_CLF,
+                _CLIENT,
+                _FORWARDED,
+            ),
+        ),
         # Both read each other's lines: a server's format changes with its settings.
-        _line_format("combined", *_CLF, _CLIENT_IF_ANY),
-        _line_format("common", *_CLF, _CLIENT_IF_ANY),
+        LineFormat(
+            "combined",
+            (
+                *_CLF,
+                _CLIENT_IF_ANY,
+            ),
+        ),
+        LineFormat(
+            "common",
+            (
+                *_CLF,
+                _CLIENT_IF_ANY,
+            ),
+        ),
         # The quotes around the line are missing from some lines of such logs.
-        _line_format("quoted_combined", Piece('"?+', (), "a quote"), *_CLF, _CLIENT, Piece('"?+', (), "a quote")),
+        LineFormat(
+            "quoted_combined",
+            (
+                Piece('"?+', (), "a quote"),
+                *_CLF,
+                _CLIENT,
+                Piece('"?+', (), "a quote"),
+            ),
+        ),
     )
 }
 COMBINED: Formats = (FORMATS["combined"],)

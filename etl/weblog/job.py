@@ -49,8 +49,8 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         Row counts over the days. Lines of other days are counted (`rows_other_date`) and not loaded.
 
     Raises:
-        UserError: there are no files or no lines of the days, a file is corrupt or has no readable line, or the table of
-            areas is bad.
+        UserError: there are no files or no lines of the days, a file is corrupt or has no readable line, or the table
+            of areas is bad.
     """
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:

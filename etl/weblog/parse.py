@@ -240,14 +240,13 @@ def _time_cells(stamp: Column) -> dict[str, Column]:
     )
     is_iso, is_common = F.rlike(stamp, F.lit(iso)), F.rlike(stamp, F.lit(common))
     day = F.concat_ws("-", *[F.regexp_extract(stamp, common, group) for group in (3, 2, 1)])
-
-    def either(of_iso: Column, of_common: Column) -> Column:
-        return F.when(is_iso, of_iso).when(is_common, of_common)
-
+    parts = {
+        "date": (F.regexp_extract(stamp, iso, 1), day),
+        "time": (F.regexp_extract(stamp, iso, 2), F.regexp_extract(stamp, common, 4)),
+        "zone": (F.regexp_extract(stamp, iso, 3), F.regexp_extract(stamp, common, 5)),
+    }
     return {
-        "date": either(F.regexp_extract(stamp, iso, 1), day),
-        "time": either(F.regexp_extract(stamp, iso, 2), F.regexp_extract(stamp, common, 4)),
-        "zone": either(F.regexp_extract(stamp, iso, 3), F.regexp_extract(stamp, common, 5)),
+        **{name: F.when(is_iso, of_iso).when(is_common, of_common) for name, (of_iso, of_common) in parts.items()},
         "epoch": F.when(F.rlike(stamp, F.lit(r"^\d+(\.\d+)?([eE]\+?\d+)?\z")), seconds.cast("string")),
     }
 
@@ -337,14 +336,19 @@ def _to_request(rows: DataFrame, static: str) -> DataFrame:
     )
     # Collected files lie below a folder per host.
     folder = F.nullif(F.regexp_extract("file", r"/host=([^/]+)/", 1), F.lit(""))
+    sent = {
+        "remote_user": _as_sent("user"),
+        "body_bytes_sent": F.col("size"),
+        "request": F.col("request_line"),
+        "http_referer": F.col("referer"),
+        "http_user_agent": _as_sent("agent"),
+    }
+    dashed = {name: F.when(text == "", "-").otherwise(text) for name, text in sent.items()}
     with_request = rows.withColumnsRenamed({"addr": "remote_addr", "code": "status"}).withColumns(
         {
-            "remote_user": _or_dash(_as_sent("user")),
-            "body_bytes_sent": _or_dash(F.col("size")),
+            **dashed,
             "has_url": F.when(F.col("url") != "", has_own_url).otherwise(is_split),
-            "request": F.coalesce(request, _or_dash(F.col("request_line"))),
-            "http_referer": _or_dash(F.col("referer")),
-            "http_user_agent": _or_dash(_as_sent("agent")),
+            "request": F.coalesce(request, dashed["request"]),
             "method": method,
             "host": F.coalesce(_own_host(), folder),
             "ref_url": F.when(~F.col("referer").isin("", "-"), F.replace("referer", F.lit('"'), F.lit(""))),
@@ -394,18 +398,17 @@ def _own_host() -> Column:
 def _as_sent(name: str) -> Column:
     """A header or user as it was sent: IIS writes + for a blank, CloudFront percent signs (once or twice)."""
     text = F.col(name)
-    once = _percent_decoded(text)
-    twice = F.when(F.contains(once, F.lit("%20")), _percent_decoded(once)).otherwise(once)
+    decoded: list[Column] = [text]
+    for _ in range(2):
+        # url_decode is for forms, where + is a blank.
+        form = F.replace(decoded[-1], F.lit("+"), F.lit("%2B"))
+        decoded.append(F.coalesce(F.try_url_decode(form), decoded[-1]))
+    twice = F.when(F.contains(decoded[1], F.lit("%20")), decoded[2]).otherwise(decoded[1])
     is_percent = F.contains(text, F.lit("%20")) | F.contains(text, F.lit("%2520"))
     is_percent |= ~F.contains(text, F.lit("+")) & F.contains(text, F.lit("%"))
     has_blanks = F.contains(text, F.lit(" "))
     of_w3c = F.when(is_percent, twice).when(has_blanks, text).otherwise(F.translate(text, "+", " "))
     return F.when(F.col("escaping") == W3C, of_w3c).otherwise(_unescaped(name))
-
-
-def _percent_decoded(text: Column) -> Column:
-    # url_decode is for forms, where + is a blank.
-    return F.coalesce(F.try_url_decode(F.replace(text, F.lit("+"), F.lit("%2B"))), text)
 
 
 def _unescaped(name: str) -> Column:
@@ -439,10 +442,6 @@ def _reject_reason(format_sets: Sequence[Formats]) -> Column:
         .when(has_other_time, "bad_time")
         .otherwise(unreadable)
     )
-
-
-def _or_dash(text: Column) -> Column:
-    return F.when(text == "", "-").otherwise(text)
 
 
 def _add_time_columns(rows: DataFrame) -> DataFrame:

@@ -50,7 +50,7 @@ class LineFormat:
 
     name: str
     pieces: tuple[Piece, ...]
-    constants: Mapping[str, str] = field(default_factory=dict, hash=False)
+    constants: Mapping[str, str] = field(default_factory=lambda: {"escaping": BACKSLASH}, hash=False)
 
     @cached_property
     def pattern(self) -> str:
@@ -94,7 +94,7 @@ class LineFormat:
 
     def read(self, line: str) -> dict[str, str] | None:
         """The cells of a line; None when it does not match."""
-        match = self._python_pattern.match(line)
+        match = re.match(self.pattern.removesuffix(r"\z") + r"\Z", line, re.ASCII)
         if match is None:
             return None
         recipes = {cell: self.recipe(cell) for cell in CELLS}
@@ -111,10 +111,6 @@ class LineFormat:
                 rest = self.pieces[count:]
                 return match.end(), rest[0].label if rest else "the end of the line"
         return 0, self.pieces[0].label
-
-    @cached_property
-    def _python_pattern(self) -> re.Pattern[str]:
-        return re.compile(self.pattern.removesuffix(r"\z") + r"\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ class JsonFormat:
             return None
         cells = {cell: _first_text(whole, paths) for cell, paths in self.paths.items()}
         read = {cell: text for cell, text in cells.items() if text is not None}
-        return None if _missing_cells(read) else read
+        return None if _missing_fields(read) else read
 
     def difference(self, line: str) -> tuple[int, str]:
         """As of LineFormat."""
@@ -154,7 +150,7 @@ class JsonFormat:
         except ValueError as error:
             return getattr(error, "pos", 0), "JSON"
         read = {cell for cell, paths in self.paths.items() if _first_text(whole, paths) is not None}
-        return len(read), " and ".join(_field_of(cell) for cell in _missing_cells(read))
+        return len(read), " and ".join(_missing_fields(read))
 
 
 Format = LineFormat | JsonFormat
@@ -179,13 +175,11 @@ FIELDS = {
 }
 
 
-def _field_of(cell: str) -> str:
-    return next(name for name, other in FIELDS.items() if other == cell)
-
-
-def _missing_cells(cells: Mapping[str, str] | set[str]) -> list[str]:
+def _missing_fields(cells: Mapping[str, str] | set[str]) -> list[str]:
     missing = [cell for cell in (*REQUIRED, "stamp") if cell not in cells]
-    return missing if "url" in cells or "request_line" in cells else [*missing, "request_line"]
+    if "url" not in cells and "request_line" not in cells:
+        missing.append("request_line")
+    return [name for cell in missing for name, other in FIELDS.items() if other == cell]
 
 
 def _first_text(whole: Any, paths: Sequence[str]) -> str | None:
@@ -293,7 +287,7 @@ def _compile(name: str, tokens: Sequence[tuple[bool, str]]) -> LineFormat:
     missing += [] if cells & {"url", "request_line"} else ["$request"]
     if missing:
         raise ValueError(f"the format has no {', '.join(missing)}")
-    return LineFormat(name, tuple(pieces), {"escaping": BACKSLASH})
+    return LineFormat(name, tuple(pieces))
 
 
 def _variable_piece(variable: str, before: str, after: str) -> Piece:
@@ -461,8 +455,8 @@ def json_format(name: str, paths: Mapping[str, tuple[str, ...]]) -> JsonFormat:
     Raises:
         ValueError: it lacks the address, the time, the request or the status.
     """
-    if missing := _missing_cells(set(paths)):
-        raise ValueError(f"the format has no {', '.join(_field_of(cell) for cell in missing)}")
+    if missing := _missing_fields(set(paths)):
+        raise ValueError(f"the format has no {', '.join(missing)}")
     return JsonFormat(name, paths)
 
 

@@ -30,8 +30,9 @@ def evaluate(expression: str, row: Mapping[str, Any], zone: str = "UTC") -> Any:
     return _evaluate(tree, row, zone, expression)  # the text, too, for error messages
 
 
-def _day(at: date) -> date:
-    return at.date() if isinstance(at, datetime) else at
+def _datediff(end: date, start: date) -> int:
+    last, first = (at.date() if isinstance(at, datetime) else at for at in (end, start))
+    return (last - first).days
 
 
 def _exp(x: float) -> float:
@@ -51,7 +52,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "concat": lambda *texts: "".join(str(text) for text in texts),
     # Of what the clocks show: `_evaluate` has converted the moments.
     "hour": lambda at: at.hour,
-    "datediff": lambda end, start: (_day(end) - _day(start)).days,
+    "datediff": _datediff,
 }
 # Functions that see only their arguments that are not null.
 NULL_SKIPPING: dict[str, Callable[..., Any]] = {

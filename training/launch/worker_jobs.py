@@ -48,7 +48,9 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             # In here: what goes wrong while the group forms is recorded, too.
             if worker is None:
                 worker = make_worker()
-                _forget_failures(jobs if worker.rank == 0 else ())
+                # What an earlier attempt recorded; every other rank waits in the first broadcast meanwhile.
+                for path in [path for each in jobs for path in each.run_folder.glob(FAILURES) if worker.rank == 0]:
+                    path.unlink()
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
                 continue
@@ -61,12 +63,6 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
         except Exception as error:
             _record_failure(job, error, None if worker is None else worker.rank)
             raise
-
-
-def _forget_failures(jobs: Sequence[Job]) -> None:
-    """Remove what an earlier attempt recorded; every other rank waits in the first broadcast meanwhile."""
-    for path in [path for job in jobs for path in job.run_folder.glob(FAILURES)]:
-        path.unlink()
 
 
 def _record_failure(job: Job, error: Exception, rank: int | None) -> None:

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from conf import Config
 from conf.console.progress import waiting
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
-from tuning.searches.study import SavedStudy, open_study
+from tuning.searches.study import open_study
 from tuning.targets import Target, Trial
 from tuning.targets.trial import Save
 
@@ -53,7 +52,7 @@ def _study(context: SearchContext, search_round: Round) -> list[Row]:
             search_alg=StudySearcher(study),
             scheduler=scheduler,
         )
-        _fit(tuner, total, partial(_trials_ended, study, total))
+        _fit(tuner, total, lambda: f"{len(study.rows)} of {total} have ended")
     return study.ordered_rows()
 
 
@@ -88,7 +87,8 @@ def _population(context: SearchContext, search_round: Round) -> list[Row]:
             num_samples=search_round.trials,
             scheduler=scheduler,
         )
-    results = _fit(tuner, search_round.trials, partial(_trials_begun, folder))
+    reports = "*/result.json"  # Tune writes this file of a trial with its first report
+    results = _fit(tuner, search_round.trials, lambda: f"{len(list(folder.glob(reports)))} have reported")
     return [
         context.reported_row(search_round, number, result.config["point"], result.metrics or {}, result.error)
         for number, result in enumerate(results)
@@ -154,15 +154,6 @@ def _new_folder(context: SearchContext, search_round: Round) -> Path:
     folder = context.run.folder / "tune"
     earlier = len(list(folder.glob(f"{search_round.name}*")))
     return folder / (f"{search_round.name}-{earlier + 1}" if earlier else search_round.name)
-
-
-def _trials_ended(study: SavedStudy, total: int) -> str:
-    return f"{len(study.rows)} of {total} have ended"
-
-
-def _trials_begun(state: Path) -> str:
-    # Tune writes this file of a trial with its first report.
-    return f"{len(list(state.glob('*/result.json')))} have reported"
 
 
 def run_trial(

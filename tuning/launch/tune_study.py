@@ -1,5 +1,6 @@
 """A saved study as Ray Tune sees it: a searcher that hands out its trials, a callback that notes how they ended."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ray.tune import Callback
@@ -27,21 +28,21 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types here
         """Nothing: the study saves itself."""
 
 
+@dataclass
 class NoteResults(Callback):  # type: ignore[misc]
     """Tells the study of each trial that has ended, at once."""
 
-    def __init__(self, context: SearchContext, search_round: Round, study: SavedStudy) -> None:
-        self._context, self._round, self._study = context, search_round, study
+    context: SearchContext
+    search_round: Round
+    study: SavedStudy
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Without a result it never ran: the time of the search was up.
-        if trial.last_result:
-            self._tell(trial, None)
+        """Called by Tune."""
+        error = trial.get_pickled_error() or trial.get_error()
+        # Without either it never ran: the time of the search was up.
+        if error or trial.last_result:
+            number, point = trial.config["number"], trial.config["point"]
+            row = self.context.reported_row(self.search_round, number, point, trial.last_result or {}, error)
+            self.study.tell(number, row)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trial, trial.get_pickled_error() or trial.get_error())
-
-    def _tell(self, trial: Any, error: Exception | None) -> None:
-        number, point = trial.config["number"], trial.config["point"]
-        row = self._context.reported_row(self._round, number, point, trial.last_result or {}, error)
-        self._study.tell(number, row)
+    on_trial_error = on_trial_complete

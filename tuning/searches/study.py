@@ -44,7 +44,8 @@ class SavedStudy:
             self._study.enqueue_trial(parameters)
         self._trials: list[optuna.trial.Trial] = []
         self._points: list[Point] = []
-        _cut_unfinished_line(file)
+        if file.exists():
+            os.truncate(file, file.read_bytes().rfind(b"\n") + 1)  # a line that a kill cut off
         for line in read_jsonl(file):
             self._replay(line)
         # Begun by an earlier process and not finished: they come first.
@@ -108,9 +109,3 @@ def open_study(context: SearchContext, search_round: Round) -> tuple[SavedStudy,
     )
     # A grid may have fewer points than trials were asked for; drawn ones would follow.
     return study, len(grid) or search_round.trials
-
-
-def _cut_unfinished_line(file: Path) -> None:
-    if file.exists():
-        data = file.read_bytes()
-        os.truncate(file, data.rfind(b"\n") + 1)
