@@ -46,7 +46,7 @@ def _study(rows: list[dict[str, Any]], space: Space) -> optuna.Study:
 def _distribution(bounds: Range, values: list[Any]) -> BaseDistribution:
     """The range, or as far as the trials went: population based training leaves it."""
     if isinstance(bounds, Choice):
-        return CategoricalDistribution(bounds.parameters)
+        return CategoricalDistribution(bounds.grid(len(bounds.values)))
     at = bounds.widest() if isinstance(bounds, Depends) else bounds
     low, high = min([at.low, *values]), max([at.high, *values])
     if at.whole:

@@ -73,8 +73,12 @@ class LoadPlan:
         return self.written != before
 
     def is_landed(self, day: date) -> bool:
-        """Whether the day can be made from the landing zone: without its folder it stays as it is."""
-        return day in self.days or bool(self._landed_files(day))
+        """Whether the day can be made from the landing zone: without all its folders it stays as it is."""
+        return day in self.days or (bool(self._landed_files(day)) and not self.missing_folders(day))
+
+    def missing_folders(self, day: date) -> list[date]:
+        """Other folders that had events of the day when they were loaded, and have no files any more."""
+        return [folder for folder, others in self._seen.items() if others.get(day) and not self._landed_files(folder)]
 
     def is_news(self, event_days: EventDays) -> bool:
         """Whether ops_event_day says something else of the folders of `days`."""

@@ -4,6 +4,7 @@ An event belongs to the day of its own timestamp, whichever folder it has landed
 again that it has events of, so that the tables are the same in whatever order, and however often, days are loaded.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
@@ -11,18 +12,27 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config, Paths
+from conf import Config, Paths, UserError
 from etl.events import facts
 from etl.events.days import DAY, LoadPlan, isoformat
 from etl.events.parse import parse
 from etl.events.settings import EventSettings
 from etl.session import SPARK_ERRORS
 from etl.settings import SiteSettings
-from etl.sources.lines import corrupt_file_error, landed_days, landed_files, read_lines, require_files
+from etl.sources.lines import (
+    corrupt_file_error,
+    landed_days,
+    landed_files,
+    read_lines,
+    require_files,
+    warn_of_days_left_out,
+)
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import ads, dwd, ops
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
+
+log = logging.getLogger(__name__)
 
 # Day of the folder, day of the event (None for a refused line that has none), reason -> lines.
 LineCounts = dict[tuple[date, date | None, str | None], int]
@@ -31,7 +41,8 @@ LineCounts = dict[tuple[date, date | None, str | None], int]
 def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, int]:
     """Load the days' events from the landing zone, and other days again that these have events of.
 
-    A day without files there keeps what it has; a warning names it.
+    A day without files there keeps what it has, and so does one of several whose late events were in a folder that is
+    gone; warnings name them.
 
     Args:
         spark: the session.
@@ -45,7 +56,8 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
         UserError: if nothing has landed for any of the days, or a file is corrupt.
     """
     warehouse, paths = Warehouse(spark, config), config.get(Paths)
-    days = landed_days(paths, "events", days) or days  # none: recorded as a failed run
+    landed = landed_days(paths, "events", days) or days  # none: recorded as a failed run
+    days = _reproducible_days(warehouse, config, landed, is_range=len(days) > 1)
     folder = paths.landing("events", days[0])
     with stage_run(warehouse, "events", days) as counts:
         require_files(landed_files(folder), folder, days)
@@ -54,6 +66,28 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
         except SPARK_ERRORS as error:
             raise corrupt_file_error(error) or error from None
     return total_counts(counts)
+
+
+def _reproducible_days(warehouse: Warehouse, config: Config, days: Sequence[date], *, is_range: bool) -> Sequence[date]:
+    """Those of a range's days that lose no late events with folders that are gone.
+
+    A day that was named alone is loaded all the same, and a warning says so. Raises UserError when all of a range would
+    lose some.
+    """
+    plan = LoadPlan(warehouse, config, days, config.get(EventSettings).late_days)
+    missing = {day: ", ".join(isoformat(folders)) for day in days if (folders := plan.missing_folders(day))}
+    if not is_range:
+        for day, names in missing.items():
+            log.warning("%s loses its events that were in the folder of %s: no files there", day, names)
+        return days
+    reproducible = [day for day in days if day not in missing]
+    if not reproducible:
+        raise UserError(
+            f"{days[0]}..{days[-1]}: each day has events of folders that are gone and would lose them; load one alone "
+            "(--date) to replace it nevertheless"
+        )
+    warn_of_days_left_out(days, reproducible, "late events in folders without files now")
+    return reproducible
 
 
 def _load(warehouse: Warehouse, config: Config, days: Sequence[date], counts: dict[date, RowCounts]) -> None:

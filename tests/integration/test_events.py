@@ -81,6 +81,31 @@ def test_a_day_of_a_range_without_its_folder_keeps_its_rows_and_is_named(
     assert clicked(warehouse, days[1]) == {"k-2027-03-02": 1}
 
 
+def test_a_day_whose_late_events_folder_is_gone_keeps_them_unless_it_is_loaded_alone(
+    spark: SparkSession, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse, days = Warehouse(spark, config), [date(2027, 4, 1) + n * DAY for n in range(4)]
+    for day in days:
+        land(config, day, [impression(f"k-{day}", f"{day}T12:00:00Z")])
+    land(
+        config,
+        days[2],
+        [impression("late", "2027-04-02T23:59:59Z"), impression("k-2027-04-03", f"{days[2]}T12:00:00Z")],
+    )
+    events.run(spark, config, days)
+    before = loaded_tables(warehouse, days)
+    shutil.rmtree(config.get(Paths).landing("events", days[2]))
+    for several in (days, days[:1]):  # the second makes the day after again, too, where it can
+        events.run(spark, config, several)
+        assert loaded_tables(warehouse, days) == before
+    assert "2027-04-02: late events in folders without files now; what was loaded before stays" in caplog.text
+    with pytest.raises(UserError, match="each day has events of folders that are gone"):
+        events.run(spark, config, days[1:3])
+    events.run(spark, config, [days[1]])
+    assert "2027-04-02 loses its events that were in the folder of 2027-04-03" in caplog.text
+    assert set(clicked(warehouse, days[1])) == {"k-2027-04-02"}
+
+
 def random_events(rng: random.Random, first: date) -> tuple[dict[date, list[str]], list[Event]]:
     """Lines of four landing folders, and the events among them: late, doubled, of others' impressions, and bad lines."""
     folders: dict[date, list[str]] = {first + n * DAY: ["{bad"] * rng.randrange(2) for n in range(4)}

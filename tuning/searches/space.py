@@ -72,22 +72,17 @@ class Choice:
 
     values: tuple[Any, ...]
 
-    @property
-    def parameters(self) -> tuple[Any, ...]:
-        """The values as Optuna takes them: its samplers compute with arrays of them, in which a list can't be one."""
-        return tuple(self.parameter(value) for value in self.values)
-
     @staticmethod
     def parameter(value: Any) -> Any:
-        """One value as Optuna takes it: a list as its JSON text."""
+        """A value as Optuna takes it, a list as its JSON text: samplers compute with arrays of values."""
         return json.dumps(value) if isinstance(value, tuple | list) else value
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        parameter = trial.suggest_categorical(name, self.parameters)
-        return self.values[self.parameters.index(parameter)]
+        parameters = self.grid(len(self.values))
+        return self.values[parameters.index(trial.suggest_categorical(name, parameters))]
 
     def grid(self, count: int) -> list[Any]:
-        return list(self.parameters)
+        return [self.parameter(value) for value in self.values]
 
     def around(self, points: Sequence[Any]) -> "Choice":
         good_values = tuple(value for value in self.values if value in points)
