@@ -4,6 +4,7 @@ import bz2
 import gzip
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 _SAMPLE_BYTES = 1 << 18  # of the beginning of a file, and of its middle and end
 _SAMPLE_LINES = 100  # of each
 _NUM_NEAREST = 3
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what `surrogateescape` decodes such bytes to
 _CAUSE_CHARS = 40
 _NOT_QUOTED = "/:@!$&'()*+,;="
 
@@ -71,16 +73,12 @@ def _matching_formats(sample: _Sample, candidates: Formats) -> Formats:
 
 
 def _reads(format: Format, line: str) -> bool:
-    cells = format.read(line) if _is_utf8(line) else None
+    cells = None if _NOT_UTF8.search(line) else format.read(line)
     if cells is None:
         return False
     if format is FORMATS["combined"] and not cells["agent"]:  # it reads common lines, too: they only have other names
         return False
     return not cells.get("date") or _is_date(cells["date"])
-
-
-def _is_utf8(line: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in line)
 
 
 def _is_date(text: str) -> bool:
@@ -113,7 +111,7 @@ def _formats_below(header: str) -> Formats:
 
 def _explain(file: str, sample: _Sample, declared: Formats | None) -> str:
     number, line = sample.first[0]
-    if not _is_utf8(line):
+    if _NOT_UTF8.search(line):
         return f"{file}: no line could be read; line {number} is not UTF-8"
     cure = "give --log-format (a name, or your server's log_format, LogFormat or #Fields line)"
     if sample.headers:
@@ -247,9 +245,10 @@ def _read_sample(path: Path) -> _Sample:
                 stream.seek(start)
                 later += _whole_lines(stream.read(_SAMPLE_BYTES), is_whole=False)[1 : _SAMPLE_LINES + 1]
     headers = [line for line in first if line.startswith(FIELDS_LINE)]
-    numbered = [(number, line) for number, line in enumerate(first, 1) if _is_entry(line, bool(headers))]
+    is_entry = re.compile(r"(?!#)\s*\S" if headers else r"\s*\S").match
+    numbered = [(number, line) for number, line in enumerate(first, 1) if is_entry(line)]
     lines = [line for _, line in numbered[:_SAMPLE_LINES]]
-    lines += [line for line in later if _is_entry(line, bool(headers))]
+    lines += [line for line in later if is_entry(line)]
     return _Sample(numbered[:_SAMPLE_LINES], lines, headers)
 
 
@@ -267,7 +266,3 @@ def _whole_lines(data: bytes, is_whole: bool) -> list[str]:
     # What is cut off at the end of a sample is no line; nor is what follows the last line's end.
     whole_lines = lines if is_whole or len(lines) == 1 else lines[:-1]
     return [line.decode(errors="surrogateescape") for line in whole_lines]
-
-
-def _is_entry(line: str, is_w3c: bool) -> bool:
-    return bool(line.strip()) and not (is_w3c and line.startswith("#"))
