@@ -86,8 +86,8 @@ def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
         _, told = process.communicate(timeout=60)
         assert time.monotonic() - killed_at < 60
         assert process.returncode == 1
-        # The killed one can't say why; the other names what it saw of it.
-        assert "another rank ended without a word" in told, told
+        # The killed one can't say why; the other names what it saw of it, unless it is ended before it can.
+        assert "another rank ended without a word" in told or "names the process that ended first" in told, told
         assert "go on with --resume" in told
     finally:
         process.kill()

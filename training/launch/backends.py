@@ -116,7 +116,9 @@ def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
         os.killpg(process.pid, signal.SIGTERM)
         raise
     if code:
-        raise failure_cause(jobs, RuntimeError(f"horovodrun ended with {code}"))
+        # It ends the other ranks at once, often before they can record that one is missing.
+        hint = "above it names the process that ended first, and its exit code (137: killed, as when out of memory)"
+        raise failure_cause(jobs, RuntimeError(f"horovodrun ended with {code}; {hint}"))
     return read_metrics(jobs)
 
 
