@@ -274,7 +274,7 @@ def test_an_impression_with_a_logged_id_out_of_range_is_quarantined_by_name(
 @pytest.mark.wide
 def test_a_mended_log_takes_its_rows_out_of_the_quarantine(spark: SparkSession, config: Config) -> None:
     warehouse = Warehouse(spark, config)
-    days = [date(2026, 8, day) for day in range(11, 16)]
+    days = [date(2027, 1, day) for day in range(11, 16)]
     write_days(spark, warehouse, days)
     poisoned = F.create_map(F.lit("user_id"), F.lit(-3.0))
     rows = warehouse.read(dwd.impression, days[1:2]).withColumn("features", poisoned)
@@ -309,7 +309,7 @@ def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
     assert open_dataset(config, Click(), days[-1]).columns.weight == "weight"
 
 
-AUDITED = [date(2026, 8, day) for day in range(21, 24)]
+AUDITED = [date(2026, 12, day) for day in range(1, 4)]
 
 
 @pytest.mark.wide
