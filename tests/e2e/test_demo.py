@@ -118,7 +118,7 @@ def test_movielens_goes_through_recall_ranking_and_evaluation(millrace: object, 
     ]
     done = millrace("ingest", "interactions", "--format", "recbole", *[str(file) for file in files])  # type: ignore[operator]
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout)["rows_out"] == 100_000
+    assert json.loads(done.stdout)["rows_out"] == 100_000 + 943 + 1_682  # ratings, users and items
     done = millrace(
         "recsys", "evaluate", "--split", "random", "--k", "10", "--set", "features.negatives=1", "--set", FEW,
         MILLRACE__SPARK__COMPILE_LITTLE="false",  # large enough for compiling to pay
