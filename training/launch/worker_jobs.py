@@ -49,7 +49,8 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             if worker is None:
                 worker = make_worker()
                 # What an earlier attempt recorded; every other rank waits in the first broadcast meanwhile.
-                for path in [path for each in jobs for path in each.run_folder.glob(FAILURES) if worker.rank == 0]:
+                earlier = [path for each in jobs for path in each.run_folder.glob(FAILURES)] if worker.rank == 0 else []
+                for path in earlier:
                     path.unlink()
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
