@@ -57,19 +57,19 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
     """
     warehouse, paths = Warehouse(spark, config), config.get(Paths)
     landed = landed_days(paths, "events", days) or days  # none: recorded as a failed run
-    days = _reproducible_days(warehouse, config, landed, is_range=len(days) > 1)
-    folder = paths.landing("events", days[0])
-    with stage_run(warehouse, "events", days) as counts:
-        require_files(landed_files(folder), folder, days)
+    plan = _reproducible_plan(warehouse, config, landed, is_range=len(days) > 1)
+    folder = paths.landing("events", plan.days[0])
+    with stage_run(warehouse, "events", plan.days) as counts:
+        require_files(landed_files(folder), folder, plan.days)
         try:
-            _load(warehouse, config, days, counts)
+            _load(warehouse, config, plan, counts)
         except SPARK_ERRORS as error:
             raise corrupt_file_error(error) or error from None
     return total_counts(counts)
 
 
-def _reproducible_days(warehouse: Warehouse, config: Config, days: Sequence[date], *, is_range: bool) -> Sequence[date]:
-    """Those of a range's days that lose no late events with folders that are gone.
+def _reproducible_plan(warehouse: Warehouse, config: Config, days: Sequence[date], *, is_range: bool) -> LoadPlan:
+    """The plan to load those of a range's days that lose no late events with folders that are gone.
 
     A day that was named alone is loaded all the same, and a warning says so. Raises UserError when all of a range would
     lose some.
@@ -79,7 +79,8 @@ def _reproducible_days(warehouse: Warehouse, config: Config, days: Sequence[date
     if not is_range:
         for day, names in missing.items():
             log.warning("%s loses its events that were in the folder of %s: no files there", day, names)
-        return days
+    if not missing or not is_range:
+        return plan
     reproducible = [day for day in days if day not in missing]
     if not reproducible:
         raise UserError(
@@ -87,23 +88,22 @@ def _reproducible_days(warehouse: Warehouse, config: Config, days: Sequence[date
             "(--date) to replace it nevertheless"
         )
     warn_of_days_left_out(days, reproducible, "late events in folders without files now")
-    return reproducible
+    return LoadPlan(warehouse, config, reproducible, config.get(EventSettings).late_days)
 
 
-def _load(warehouse: Warehouse, config: Config, days: Sequence[date], counts: dict[date, RowCounts]) -> None:
-    plan = LoadPlan(warehouse, config, days, config.get(EventSettings).late_days)
+def _load(warehouse: Warehouse, config: Config, plan: LoadPlan, counts: dict[date, RowCounts]) -> None:
     while True:
         lines = read_lines(warehouse.spark, plan.files())
         # Read by the counts, impressions, actions and quarantine.
         parsed = _parse(lines, config, plan).persist()
         try:
             line_counts = _count_lines(parsed)
-            event_days = _other_days(line_counts, days)
+            event_days = _other_days(line_counts, plan.days)
             # Late events are rare: only for those of other days than the day before is anything read twice.
-            if plan.extend(event_days, _clicked_days(parsed, days, event_days)):
+            if plan.extend(event_days, _clicked_days(parsed, plan.days, event_days)):
                 continue
             if plan.is_news(event_days):
-                _write_event_days(warehouse, event_days, days)
+                _write_event_days(warehouse, event_days, plan.days)
             _write(warehouse, lines, parsed, plan, line_counts, counts)
             return
         finally:

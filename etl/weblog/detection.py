@@ -152,6 +152,8 @@ class LogReader:
     format_sets: list[Formats] = field(default_factory=list)
     """What the column `formats` of the lines counts: the formats of a line, in the order in which they are tried."""
     _detected: dict[str, Formats] = field(default_factory=dict)
+    _changes: dict[tuple[str, ...], dict[str, list[tuple[int, str]]]] = field(default_factory=dict)
+    """By the files that were read together, as positions are of one such reading: its `_header_changes`."""
 
     def read(self, files: Sequence[str], *, is_strict: bool = True) -> DataFrame:
         """The lines of files as `etl.sources.lines.read_lines` gives them, with `formats`.
@@ -177,7 +179,9 @@ class LogReader:
         is_w3c = any(format.is_w3c for formats in by_formats for format in formats)
         if len(by_formats) == 1 and not is_w3c:
             return F.lit(self._index_of(next(iter(by_formats))))
-        changes = _header_changes(lines) if is_w3c else {}
+        if is_w3c and tuple(files) not in self._changes:
+            self._changes[tuple(files)] = _header_changes(lines)  # a pass over the lines
+        changes = self._changes.get(tuple(files), {})
         default = max(by_formats, key=lambda formats: len(by_formats[formats]))
         column = F.lit(self._index_of(default))
         for formats, same in by_formats.items():
