@@ -136,15 +136,22 @@ def _open(file: str) -> IO[bytes]:
     return gzip.open(file) if file.endswith(".gz") else Path(file).open("rb")  # type: ignore[return-value]
 
 
-def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
-    """One row per line of plain or gzipped files: `line`, `file`, and `block` and `id` for `with_line_numbers`.
+def read_lines(
+    spark: SparkSession, files: Sequence[str], *, line_end: str = "\n", encoding: str = "utf-8"
+) -> DataFrame:
+    """One row per line of files, packed as gz, bz2 or zst or not: `line`, `file`, and `block` and `id` of its place.
 
-    Only \\n ends a line, so that a stray \\r does not split one.
+    Args:
+        spark: the session.
+        files: paths, not patterns.
+        line_end: what ends a line; nothing else does, so that a stray `\\r` does not split one.
+        encoding: in which `line_end` is looked for, as Java names it; the bytes of `line` stay as they are.
     """
     # Spark reads paths as glob patterns.
     escaped = [re.sub(r"([*?\[\]{}\\])", r"\\\1", file) for file in files]
     return (
-        spark.read.option("lineSep", "\n")
+        spark.read.option("lineSep", line_end)
+        .option("encoding", encoding)
         .text(escaped)
         .select(
             F.col("value").alias("line"),

@@ -1,6 +1,6 @@
 """DIM, the dimensions: each partition is a whole snapshot."""
 
-from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, Table, columns
+from etl.table import SCOPE, Column, InRange, MinRows, NotNull, OneOf, Table, columns
 
 # Users and items: an import replaces the day's partition; jobs read the newest one up to their day.
 user = Table(
@@ -13,6 +13,9 @@ user = Table(
         ("age_group", "string", "18-24, 25-34, 35-44, 45-54, 55+ or null"),
         ("city", "string", "home city or occupation group, null when unknown"),
         ("registered_at", "timestamp", "when the account was created"),
+        Column(
+            "attributes", "map<string,string>", "other columns of the source, as text; null for none", is_optional=True
+        ),
     ),
     checks=(MinRows(1),),
 )
@@ -24,9 +27,18 @@ item = Table(
     columns=columns(
         ("item_id", "string", "identifies the item"),
         ("title", "string", "title shown to users"),
-        ("category", "string", "topic or genre"),
+        ("category", "string", "topic or genre; the first of `categories` where there are several"),
         ("author", "string", "author, null when unknown"),
         ("published_at", "timestamp", "when it was published"),
+        Column(
+            "categories",
+            "array<string>",
+            "all topics or genres, null where the source has one at most",
+            is_optional=True,
+        ),
+        Column(
+            "attributes", "map<string,string>", "other columns of the source, as text; null for none", is_optional=True
+        ),
     ),
     checks=(MinRows(1),),
 )

@@ -116,6 +116,7 @@ quarantine = Table(
         ("file", "string", "file that contains the line, or partition of the row"),
         ("line_number", "bigint", "line in that file, from 1; 0 for a row of a table"),
         ("line", "string", "the line, cut to its first 4096 characters"),
+        ("column_name", "string", "column at fault, by its name in the file; null where it is the whole line"),
     ),
     checks=(NotNull(("stage", "reason", "file", "line_number")),),
 )

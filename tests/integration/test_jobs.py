@@ -130,14 +130,18 @@ def test_ratings_are_ingested_and_broken_rows_quarantined(
     items.write_text(
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n"
     )
-    check_files("recbole", ratings, items, None)
-    config = config.with_values({"site.timezone": "Europe/Berlin"})
-    told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
+    config = config.with_values({"site.timezone": "Europe/Berlin", "ingest.max_refused": 0.6})
+    told = ingest_files(spark, config, "recbole", ratings=ratings, items=items)
     day = date(2026, 3, 3)
     assert told["last_day"] == str(day)
-    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (7, 3, 1, 3)
+    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (7, 3, 0, 4)
     refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
-    assert {row["line_number"]: row["reason"] for row in refused} == {5: "bad_value", 6: "bad_time", 7: "missing_field"}
+    assert {row["line_number"]: row["reason"] for row in refused} == {
+        4: "duplicate",
+        5: "bad_value",
+        6: "bad_time",
+        7: "missing_cells",
+    }
     seconds = F.col("published_at").cast("double").alias("seconds")
     found = warehouse.read(dim.item, [day]).select("item_id", "category", seconds).collect()
     # The year begins by the site's clock, an hour before UTC's.
