@@ -16,7 +16,7 @@ from typing import Literal
 
 from conf import UserError
 from etl.sources.compressed import ZIP, open_unpacked
-from etl.sources.encodings import detect_encoding, fits
+from etl.sources.encodings import detect_encoding
 
 FileKind = Literal["delimited", "json", "parquet"]
 SEPARATORS = (",", "\t", ";", "|", "::", "\x01", " ")
@@ -39,7 +39,7 @@ class Dialect:
     encoding: str = "utf-8"
     """As Python names it; a byte order mark is recognised beside it."""
     line_end: str = "\n"
-    """`\\n` or `\\r`; a `\\r` before a `\\n` belongs to it."""
+    """`\\n`, `\\r` or `\\r\\n`."""
     separator: str = ","
     quote: str | None = '"'
     """None: quotes are characters like others."""
@@ -109,7 +109,7 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
     text = _decode(path, sample.head, encoding)
     if not text.strip():
         raise UserError(f"{path} is empty")
-    line_end = "\r" if "\n" not in text and "\r" in text else "\n"
+    line_end = _detect_line_end(text)
     lines = _whole_lines(text, line_end, is_cut=sample.is_cut)[options.skip_lines :]
     if names := _json_names(path, lines):
         return Dialect(kind="json", encoding=encoding, line_end=line_end, skip_lines=options.skip_lines, names=names)
@@ -126,11 +126,7 @@ def sample_columns(path: Path, dialect: Dialect, names: Sequence[str]) -> dict[s
         names: the columns, or paths into JSON.
     """
     if dialect.kind == "parquet":
-        import pyarrow.parquet as pq
-
-        batch = next(pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS, columns=list(names)), None)
-        rows = batch.to_pylist() if batch is not None else []
-        return {name: [str(row[name]) for row in rows if row[name] is not None] for name in names}
+        return _parquet_sample(path, names)
     sample = _read_sample(path)
     text = _decode(path, sample.head, dialect.encoding)
     lines = _whole_lines(text, dialect.line_end, is_cut=sample.is_cut)[dialect.skip_lines :][: _SAMPLE_ROWS + 1]
@@ -140,6 +136,21 @@ def sample_columns(path: Path, dialect: Dialect, names: Sequence[str]) -> dict[s
             value = row.get(name) if name in row else _value_at(row, name.split("."))
             if value is not None and str(value).strip():
                 samples[name].append(str(value))
+    return samples
+
+
+def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    samples: dict[str, list[str]] = {name: [] for name in names}
+    for batch in pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS):
+        for name in names:
+            column = batch.column(name)
+            if column.type in (pa.timestamp("ns"), pa.timestamp("ns", tz="UTC")):
+                column = column.cast("int64")  # as Spark reads them: it has no nanoseconds
+            samples[name] = [str(value) for value in column.to_pylist() if value is not None]
+        break
     return samples
 
 
@@ -163,7 +174,7 @@ def _sample_rows(lines: Sequence[str], dialect: Dialect) -> Iterator[dict[str, o
 
 def split_line(line: str, dialect: Dialect) -> list[str] | None:
     """The cells of a line as they stand in it, with their quotes; None when its quotes do not close."""
-    text = line.removesuffix("\r") if dialect.line_end == "\n" else line
+    text = line.removesuffix("\r") if dialect.line_end == "\r\n" else line
     if dialect.quote is None or dialect.quote not in text:
         return text.split(dialect.separator) if dialect.escape is None else _match_cells(text, dialect)
     return _match_cells(text, dialect)
@@ -224,9 +235,8 @@ def _read_sample(path: Path) -> _Sample:
 def _decode(path: Path, head: bytes, encoding: str) -> str:
     if head.startswith(codecs.BOM_UTF8):
         head = head[len(codecs.BOM_UTF8) :]
-    if not fits(head, encoding):
-        raise UserError(f"{path} isn't {encoding}: give --encoding, for example latin-1 or gb18030")
-    text = codecs.getincrementaldecoder(encoding)().decode(head).removeprefix("\ufeff")
+    # What is no text in the encoding is refused line by line.
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
     if "\0" in text:
         kind = "an Excel workbook: save it as CSV" if path.suffix in (".xlsx", ".xls") else "no text"
         raise UserError(f"{path} is {kind}")
@@ -234,10 +244,17 @@ def _decode(path: Path, head: bytes, encoding: str) -> str:
 
 
 def _whole_lines(text: str, line_end: str, *, is_cut: bool) -> list[str]:
-    lines = text.split(line_end)
+    lines = text.split(line_end[-1])
     if is_cut or not lines[-1]:
         lines.pop()
     return lines or [text]
+
+
+def _detect_line_end(text: str) -> str:
+    if "\n" not in text:
+        return "\r" if "\r" in text else "\n"
+    # A few lines may have been added by another system: the usual end is the file's.
+    return "\r\n" if text.count("\r\n") > text.count("\n") / 2 else "\n"
 
 
 def _parquet_names(path: Path) -> tuple[str, ...]:
@@ -276,15 +293,15 @@ def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOpti
     """The separator, quote and escape by which most lines have the same number of cells, more than one."""
     text = "\n".join(lines[:_SAMPLE_ROWS])
     separators = [options.separator] if options.separator else [one for one in SEPARATORS if one in text]
-    quotes = [None if options.quote == "none" else options.quote] if options.quote else ['"', None]
-    escapes = [options.escape] if options.escape else [None, *["\\"] * ('\\"' in text)]
+    quotes = [None if options.quote == "none" else options.quote] if options.quote else ['"']
+    escapes = [options.escape] if options.escape else [*["\\"] * ('\\"' in text), None]
     best, best_score = dialect, (-1.0, 0)
     for separator in separators:
         for quote in quotes:
             for escape in escapes:
                 candidate = replace(dialect, separator=separator, quote=quote, escape=escape)
                 score = _consistency(candidate, lines)
-                # A later one must be better, not as good: the first are the usual ones.
+                # A later one must be better, not as good: the first are the likeliest.
                 if score > best_score and (score[1] > 1 or len(separators) == 1):
                     best, best_score = candidate, score
     if best_score[1] <= 1:
@@ -296,16 +313,19 @@ def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOpti
 def _has_literal_quotes(dialect: Dialect, lines: Sequence[str], num_cells: int) -> bool:
     """Whether lines make sense only when quotes are characters like others, and none only when they aren't.
 
-    Artists are called `"Weird Al" Yankovic` in files that know no quoting.
+    Artists are called `"Weird Al" Yankovic` in files that know no quoting; those with commas always know it.
     """
+    if dialect.separator in (",", ";"):
+        return False
     literal = replace(dialect, quote=None)
     num_literal = num_quoted = 0
-    for line in lines:
-        if dialect.quote is not None and dialect.quote in line:
-            cells, plain = split_line(line, dialect), split_line(line, literal)
+    for record in _records(lines, dialect):
+        if dialect.quote is not None and dialect.quote in record:
+            cells, plain = split_line(record, dialect), split_line(record, literal)
             is_plain = plain is not None and len(plain) == num_cells
             num_literal += cells is None and is_plain
-            num_quoted += cells is not None and len(cells) == num_cells and not is_plain
+            is_joined = dialect.line_end[-1] in record
+            num_quoted += cells is not None and len(cells) == num_cells and (is_joined or not is_plain)
     return num_literal > 0 and not num_quoted
 
 
@@ -328,7 +348,7 @@ def _records(lines: Sequence[str], dialect: Dialect, max_lines: int = 20) -> lis
     while position < len(lines):
         record, end = lines[position], position + 1
         while split_line(record, dialect) is None and end < min(len(lines), position + max_lines):
-            record += dialect.line_end + lines[end]
+            record += dialect.line_end[-1] + lines[end]
             end += 1
         is_closed = split_line(record, dialect) is not None
         records.append(record if is_closed else lines[position])
@@ -371,13 +391,12 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], known_names:
     """Whether a line holds names: one that is known, or a word where all rows below have numbers."""
     if {name.split(":")[0].casefold() for name in first} & {name.casefold() for name in known_names}:
         return True
+    is_word = [not _NUMERIC.fullmatch(name) and not _MISSING.fullmatch(name) for name in first]
+    if not rows:
+        return all(is_word)
     columns = [[row[i] for row in rows if i < len(row) and row[i].strip()] for i in range(len(first))]
     return any(
-        column
-        and not _NUMERIC.fullmatch(name)
-        and not _MISSING.fullmatch(name)
-        and all(map(_NUMERIC.fullmatch, column))
-        for name, column in zip(first, columns, strict=True)
+        word and column and all(map(_NUMERIC.fullmatch, column)) for word, column in zip(is_word, columns, strict=True)
     )
 
 

@@ -20,9 +20,16 @@ _CHINESE = {
 _NO_KOREAN = re.compile(rb"[\xc9-\xd7][\xa1-\xfe]")  # EUC-KR has its syllables before these
 _PAIR = re.compile(rb"[\x81-\xfe][\x40-\xfe]")
 _MOSTLY = 0.85  # of the pairs; texts in other encodings have below a half
-_OTHER_MULTI_BYTE = ("shift_jis", "euc_jp", "euc_kr", "gb18030", "big5", "cp1251", "koi8_r", "cp1253")
+_OTHERS = ("shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253")
 # Java's names of the encodings that it spells otherwise than Python does.
-_JAVA_NAMES = {"latin-1": "ISO-8859-1", "iso8859-1": "ISO-8859-1", "cp1252": "windows-1252", "cp1251": "windows-1251"}
+_JAVA_NAMES = {
+    "latin-1": "ISO-8859-1",
+    "iso8859-1": "ISO-8859-1",
+    "cp1252": "windows-1252",
+    "cp1251": "windows-1251",
+    "utf-16-le": "UTF-16LE",
+    "utf-16-be": "UTF-16BE",
+}
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 # In European text a letter beyond ASCII stands alone or in pairs; Chinese, Japanese and Korean come in longer runs.
 _EUROPEAN_RUN = 2.2
@@ -43,16 +50,16 @@ def detect_encoding(sample: bytes) -> str:
             return name
     if fits(sample, "utf-8"):
         return "utf-8"
-    pairs = len(_PAIR.findall(sample))
-    shares = {name: len(common.findall(sample)) / max(pairs, 1) for name, common in _CHINESE.items()}
-    if not _NO_KOREAN.search(sample):
+    pairs = _PAIR.findall(sample)
+    shares = {name: sum(map(bool, map(common.match, pairs))) / max(len(pairs), 1) for name, common in _CHINESE.items()}
+    if not any(map(_NO_KOREAN.match, pairs)):
         del shares["gb18030"]
     name = max(shares, key=lambda name: shares[name])
     if shares[name] >= _MOSTLY and fits(sample, name):
         return name
     runs = _HIGH_BYTES.findall(sample)
     if sum(map(len, runs)) / len(runs) > _EUROPEAN_RUN:
-        match = charset_normalizer.from_bytes(sample, cp_isolation=list(_OTHER_MULTI_BYTE)).best()
+        match = charset_normalizer.from_bytes(sample, cp_isolation=[*_OTHERS, *shares]).best()
         if match is not None:
             return str(match.encoding)
     return "cp1252" if re.search(rb"[\x80-\x9f]", sample) and fits(sample, "cp1252") else "latin-1"

@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from etl.sources.lines import WHITESPACE, read_lines
 BOM = "\ufeff"
 MAX_LINES = 1000  # of one row: a quote that never closes takes no more with it
 PLACE = ("line", "file", "block", "id")
-_ZIP_LINES = "line binary, file string, block bigint, id bigint"
+_BINARY_LINES = "line binary, file string, block bigint, id bigint"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def read_rows(spark: SparkSession, files: Sequence[str], dialect: Dialect, *, is
         return _read_parquet(spark, files, dialect)
     lines = _decoded(_read_packed(spark, files, dialect), dialect)
     frame = lines.transform(_join_open_lines, dialect) if is_multiline else lines
-    frame = frame.withColumn("line", F.regexp_replace("line", r"\r\z", "")) if dialect.line_end == "\n" else frame
+    if dialect.line_end == "\r\n":
+        frame = frame.withColumn("line", F.regexp_replace("line", r"\r\z", ""))
     # Without any value: empty, or the separators that spreadsheets write below the last row.
     frame = frame.where(F.btrim("line", F.lit(dialect.separator + WHITESPACE)) != "")
     if dialect.skip_lines:
@@ -82,7 +84,7 @@ def _read_packed(spark: SparkSession, files: Sequence[str], dialect: Dialect) ->
     others = [file for file in files if file not in zips]
     frames = []
     if others:
-        frames.append(read_lines(spark, others, line_end=dialect.line_end, encoding=java_charset(dialect.encoding)))
+        frames.append(read_lines(spark, others, line_end=dialect.line_end[-1], encoding=java_charset(dialect.encoding)))
     if zips:
         frames.append(_read_zips(spark, zips, dialect))
     return frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1])
@@ -90,20 +92,20 @@ def _read_packed(spark: SparkSession, files: Sequence[str], dialect: Dialect) ->
 
 def _read_zips(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> DataFrame:
     """Lines of zips of one file each, one task a file: a zip can't be split."""
-    line_end, names = dialect.line_end.encode(dialect.encoding), [field for field in PLACE if field != "line"]
+    line_end, names = dialect.line_end[-1].encode(dialect.encoding), [field for field in PLACE if field != "line"]
 
     def unpack(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
             for file in batch["file"]:
-                for number, lines in _chunks(file, line_end):
+                for number, lines in unpacked_lines(file, line_end):
                     places = (f"file://{file}", 0, range(number, number + len(lines)))
                     yield pd.DataFrame({"line": lines, **dict(zip(names, places, strict=True))})
 
     paths = spark.createDataFrame([(file,) for file in files], "file string").repartition(len(files))
-    return paths.mapInPandas(unpack, _ZIP_LINES).withColumn("line", F.col("line").cast("string"))
+    return paths.mapInPandas(unpack, _BINARY_LINES).withColumn("line", F.col("line").cast("string"))
 
 
-def _chunks(file: str, line_end: bytes, size: int = 1 << 22) -> Iterator[tuple[int, list[bytes]]]:
+def unpacked_lines(file: str, line_end: bytes, size: int = 1 << 22) -> Iterator[tuple[int, list[bytes]]]:
     """Whole lines of a packed file, some at a time, with the number of the first."""
     number, rest = 0, b""
     with open_unpacked(file) as stream:
@@ -135,9 +137,13 @@ def _split(lines: DataFrame, dialect: Dialect) -> DataFrame:
     fault = F.when(~is_text, "invalid_utf8" if dialect.encoding == "utf-8" else "invalid_text")
     if dialect.kind == "json":
         text = F.when(is_text, F.col("line"))
-        value, keys = F.try_parse_json(text), F.json_object_keys(text)
-        is_object = F.coalesce(F.startswith(F.schema_of_variant(value), F.lit("OBJECT")), F.lit(False))
-        fault = fault.when(~is_object, "not_json").when(has_duplicate(keys), "duplicate_key")
+        # In brackets, because Spark stops reading after the first value: two of them are no array of one.
+        values, keys = F.try_parse_json(F.concat(F.lit("["), text, F.lit("]"))), F.json_object_keys(text)
+        is_object = (
+            F.startswith(F.schema_of_variant(values), F.lit("ARRAY<OBJECT"))
+            & F.try_variant_get(values, "$[1]", "variant").isNull()
+        )
+        fault = fault.when(has_duplicate(keys), "duplicate_key").when(~F.coalesce(is_object, F.lit(False)), "not_json")
         objects = F.from_json(F.when(fault.isNull(), text), "map<string,string>", {"mode": "PERMISSIVE", **STRICT})
         return lines.withColumns({"fault": fault, "cells": objects})
     cells = _cells(dialect)
@@ -185,16 +191,18 @@ def _without_first_lines(frame: DataFrame, lines: DataFrame, count: int) -> Data
 
 def _join_open_lines(lines: DataFrame, dialect: Dialect) -> DataFrame:
     """One row for the lines of a quoted cell that goes on in the next line, with the place of the first."""
-    schema = T.StructType([field for field in lines.schema.fields if field.name in PLACE])
-    sorted_lines = lines.select(*PLACE).repartition("file").sortWithinPartitions("file", "block", "id")
 
     def join(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         rows = (row for batch in batches for row in batch.itertuples(index=False, name=None))
-        joined = joined_rows(rows, dialect)
-        while chunk := [row for row, _ in zip(joined, range(10_000), strict=False)]:
+        # Surrogates stand for bytes that are no UTF-8: such a line is refused later, and must come out as it was.
+        texts = ((line.decode(errors="surrogateescape"), *place) for line, *place in rows)
+        joined = joined_rows(texts, dialect)
+        while chunk := [(line.encode(errors="surrogateescape"), *place) for line, *place in islice(joined, 10_000)]:
             yield pd.DataFrame(chunk, columns=list(PLACE))
 
-    return sorted_lines.mapInPandas(join, schema)
+    sources = lines.select(F.col("line").cast("binary"), *PLACE[1:]).repartition("file")
+    joined_lines = sources.sortWithinPartitions("file", "block", "id").mapInPandas(join, _BINARY_LINES)
+    return joined_lines.withColumn("line", F.col("line").cast("string"))
 
 
 _Place = tuple[str, str, int, int]
@@ -219,7 +227,7 @@ def joined_rows(rows: Iterator[_Place], dialect: Dialect) -> Iterator[_Place]:
         elif pending:
             pending.append(row)
             # Only a quote can close the cell: without this, a wrong one would cost the square of the lines.
-            text = dialect.line_end.join([line for line, *_ in pending]) if (dialect.quote or "") in row[0] else ""
+            text = dialect.line_end[-1].join([line for line, *_ in pending]) if (dialect.quote or "") in row[0] else ""
             if text and len(split_line(text, dialect) or ()) == len(dialect.names):
                 yield text, *pending[0][1:]
                 pending = []
@@ -231,10 +239,10 @@ def joined_rows(rows: Iterator[_Place], dialect: Dialect) -> Iterator[_Place]:
 
 def _read_parquet(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> SourceRows:
     rows = spark.read.parquet(*files)
-    columns = [F.col(f"`{name}`") for name in rows.columns]
+    cells = F.struct(*[F.col(f"`{name}`") for name in rows.columns])
     frame = rows.select(
-        *columns,
-        F.to_json(F.struct(*columns)).alias("line"),
+        cells.alias("cells"),
+        F.to_json(cells).alias("line"),
         F.col("_metadata.file_path").alias("file"),
         F.col("_metadata.file_block_start").alias("block"),
         F.monotonically_increasing_id().alias("id"),
@@ -245,9 +253,16 @@ def _read_parquet(spark: SparkSession, files: Sequence[str], dialect: Dialect) -
 
 def _as_text(frame: DataFrame, name: str) -> Column:
     """A typed column as a text file would have it: times with their zone, lists and structures as JSON."""
-    column, type_ = F.col(f"`{name}`"), frame.schema[name].dataType
+    column = F.col("cells").getField(name)
+    type_ = next(field.dataType for field in _fields(frame) if field.name == name)
     if isinstance(type_, T.TimestampType):
         return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     if isinstance(type_, (T.ArrayType, T.StructType, T.MapType)):
         return F.to_json(column)
     return column.cast("string")
+
+
+def _fields(frame: DataFrame) -> list[T.StructField]:
+    cells = frame.schema["cells"].dataType
+    assert isinstance(cells, T.StructType)
+    return cells.fields
