@@ -23,7 +23,7 @@ from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, dimensions
-from etl.weblog.detection import LogReader
+from etl.weblog.formats.reader import LogReader
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
@@ -55,7 +55,7 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
-    reader = LogReader(spark, settings)
+    reader = LogReader(spark, settings.log_format)
     with _explained():
         days = _days_to_load(reader, config, days, sources)
     with stage_run(warehouse, "weblog", days) as counts:

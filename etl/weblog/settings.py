@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from conf import Settings
-from etl.weblog.formats import declared_formats
+from etl.weblog.formats.catalog import declared_formats
 
 
 class WeblogSettings(Settings):

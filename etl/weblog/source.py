@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from etl.settings import SiteSettings
 from etl.sources.lines import expand_sources, landed_files, landing_day, require_files
-from etl.weblog.detection import LogReader
-from etl.weblog.parse import parse
+from etl.weblog.formats.format import MONTHS, Formats
+from etl.weblog.formats.parse import parse
+from etl.weblog.formats.reader import LogReader
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.templates import MONTHS, Formats
 
 DAY = timedelta(days=1)
 

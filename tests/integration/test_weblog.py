@@ -23,8 +23,9 @@ from etl.sources.lines import read_lines
 from etl.tables import ods, ops
 from etl.warehouse.store import Warehouse
 from etl.weblog import job as weblog
-from etl.weblog.detection import LogReader, detect_formats
-from etl.weblog.parse import parse
+from etl.weblog.formats.detection import detect_formats
+from etl.weblog.formats.parse import parse
+from etl.weblog.formats.reader import LogReader
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import parse_lines
 
@@ -300,7 +301,7 @@ COMPARED = (
 
 
 def parse_files(spark: SparkSession, config: Config, files: Iterable[Path]) -> DataFrame:
-    reader = LogReader(spark, config.get(WeblogSettings))
+    reader = LogReader(spark, config.get(WeblogSettings).log_format)
     lines = reader.read([str(path) for path in files])
     return parse_lines(lines, reader.format_sets, config, [date(2026, 2, 5)])
 
@@ -348,7 +349,7 @@ def test_requests_come_back_equal_from_every_format(spark: SparkSession, config:
     files = {name: tmp_path / f"{name} é 100%.log" for name in WRITERS}
     for name, path in files.items():
         path.write_text(WRITERS[name].text(REQUESTS))
-    detected = detect_formats([str(path) for path in files.values()], config.get(WeblogSettings))
+    detected = detect_formats([str(path) for path in files.values()], config.get(WeblogSettings).log_format)
     assert {name: detected[str(path)][0].name for name, path in files.items()} == {name: name for name in files}
     by_file = rows_by_file(parse_files(spark, config, files.values()))
     for name, path in files.items():
@@ -439,7 +440,7 @@ def test_a_log_of_no_known_format_is_an_error_that_says_where_it_differs(
     config: Config, real_data: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match=rf"{name}: no known format.* give --log-format.*{NO_FORMAT[name]}"):
-        detect_formats([str(real_data / name)], config.get(WeblogSettings))
+        detect_formats([str(real_data / name)], config.get(WeblogSettings).log_format)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +467,7 @@ def test_a_named_format_that_no_line_has_is_an_error(config: Config, tmp_path: P
     ):
         settings = config.with_values({"weblog.log_format": name}).get(WeblogSettings)
         with pytest.raises(UserError, match=message):
-            detect_formats([str(tmp_path / "a.log")], settings)
+            detect_formats([str(tmp_path / "a.log")], settings.log_format)
 
 
 PROXIES = ["10.0.0.0/8", "192.0.2.1/32", "2001:db8:ffff::/48"]

@@ -2,34 +2,23 @@
 
 import bz2
 import gzip
-import logging
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
-
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.sources.lines import read_lines
-from etl.weblog.formats import COMBINED, FORMATS, declared_formats
-from etl.weblog.parse import position_in_file
-from etl.weblog.settings import WeblogSettings
-from etl.weblog.templates import FIELDS_LINE, MONTHS, Format, Formats, LineFormat, w3c_formats
-
-log = logging.getLogger(__name__)
+from etl.weblog.formats.catalog import COMBINED, FORMATS, Declaration, declared_formats
+from etl.weblog.formats.format import MONTHS, Format, Formats, LineFormat
+from etl.weblog.formats.w3c import FIELDS_LINE, w3c_formats
 
 _SAMPLE_BYTES = 1 << 18  # of the beginning of a file, and of its middle and end
 _SAMPLE_LINES = 100  # of each
 _NUM_NEAREST = 3
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what `surrogateescape` decodes such bytes to
 _CAUSE_CHARS = 40
-_NOT_QUOTED = "/:@!$&'()*+,;="
 
 
 @dataclass(frozen=True)
@@ -41,18 +30,18 @@ class _Sample:
     headers: list[str]
 
 
-def detect_formats(files: Sequence[str], settings: WeblogSettings, *, is_strict: bool = True) -> dict[str, Formats]:
+def detect_formats(files: Sequence[str], log_format: Declaration, *, is_strict: bool = True) -> dict[str, Formats]:
     """The formats of the lines of each file.
 
     Args:
         files: their paths.
-        settings: `log_format` is in force for all files, in place of what their lines look like.
+        log_format: in force for all files, in place of what their lines look like; None to detect it.
         is_strict: whether a file without a readable line is an error; else it is read as combined.
 
     Raises:
         UserError: such a file, with the formats that come nearest and where its first line differs from them.
     """
-    declared = declared_formats(settings.log_format)
+    declared = declared_formats(log_format)
     detected: dict[str, Formats] = {}
     for file in files:
         sample = _read_sample(Path(file))
@@ -94,12 +83,12 @@ def _is_date(text: str) -> bool:
 
 def _header_formats(sample: _Sample) -> Formats:
     """The formats that the `#Fields:` lines of a sample declare: those that a line of it has, or all without lines."""
-    declared = dict.fromkeys(format for header in sample.headers for format in _formats_below(header))
+    declared = dict.fromkeys(format for header in sample.headers for format in formats_below(header))
     matching = [format for format in declared if any(_reads(format, line) for line in sample.lines)]
     return tuple(matching if sample.lines else declared)
 
 
-def _formats_below(header: str) -> Formats:
+def formats_below(header: str) -> Formats:
     try:
         return w3c_formats(header)
     except ValueError:  # its lines are quarantined
@@ -138,96 +127,6 @@ def _cut(text: str) -> str:
     if not text.strip():
         return "the line ends"
     return repr(text[:_CAUSE_CHARS] + ("…" if len(text) > _CAUSE_CHARS else ""))
-
-
-# --- lines with their formats ---
-
-
-@dataclass
-class LogReader:
-    """Reads lines of logs together with the formats that they may have."""
-
-    spark: SparkSession
-    settings: WeblogSettings
-    format_sets: list[Formats] = field(default_factory=list)
-    """What the column `formats` of the lines counts: the formats of a line, in the order in which they are tried."""
-    _detected: dict[str, Formats] = field(default_factory=dict)
-    _changes: dict[tuple[str, ...], dict[str, list[tuple[int, str]]]] = field(default_factory=dict)
-    """By the files that were read together, as positions are of one such reading: its `_header_changes`."""
-
-    def read(self, files: Sequence[str], *, is_strict: bool = True) -> DataFrame:
-        """The lines of files as `etl.sources.lines.read_lines` gives them, with `formats`.
-
-        Args:
-            files: paths of the logs.
-            is_strict: as of `detect_formats`.
-
-        Raises:
-            UserError: as `detect_formats`.
-        """
-        unknown = [file for file in files if file not in self._detected]
-        for file, formats in detect_formats(unknown, self.settings, is_strict=is_strict).items():
-            self._detected[file] = formats
-            log.info("%s: %s", file, ", ".join(dict.fromkeys(format.name for format in formats)))
-        lines = read_lines(self.spark, files)
-        return lines.withColumn("formats", self._format_column(lines, files))
-
-    def _format_column(self, lines: DataFrame, files: Sequence[str]) -> Column:
-        by_formats: dict[Formats, list[str]] = {}
-        for file in files:
-            by_formats.setdefault(self._detected[file], []).append(file)
-        is_w3c = any(format.is_w3c for formats in by_formats for format in formats)
-        if len(by_formats) == 1 and not is_w3c:
-            return F.lit(self._index_of(next(iter(by_formats))))
-        if is_w3c and tuple(files) not in self._changes:
-            self._changes[tuple(files)] = _header_changes(lines)  # a pass over the lines
-        changes = self._changes.get(tuple(files), {})
-        default = max(by_formats, key=lambda formats: len(by_formats[formats]))
-        column = F.lit(self._index_of(default))
-        for formats, same in by_formats.items():
-            if formats != default:
-                is_same = F.col("file").isin([_spark_name(file) for file in same])
-                column = F.when(is_same, self._index_of(formats)).otherwise(column)
-        for file in files:
-            if headers := changes.get(_spark_name(file)):
-                by_position = self._formats_by_position(self._detected[file], headers)
-                column = F.when(F.col("file") == _spark_name(file), by_position).otherwise(column)
-        return column
-
-    def _formats_by_position(self, formats: Formats, headers: list[tuple[int, str]]) -> Column:
-        """Of the lines of a W3C file: each by the header above it, those above the first by that."""
-        others = tuple(format for format in formats if not format.is_w3c)
-        column = F.lit(self._index_of((*_formats_below(headers[0][1]), *others)))
-        for position, header in headers[1:]:
-            is_below = position_in_file() > position
-            column = F.when(is_below, self._index_of((*_formats_below(header), *others))).otherwise(column)
-        return column
-
-    def _index_of(self, formats: Formats) -> int:
-        if formats not in self.format_sets:
-            self.format_sets.append(formats)
-        return self.format_sets.index(formats)
-
-
-def _spark_name(file: str) -> str:
-    """A file's name as Spark has it in the column `file`: Hadoop's form of a URL, with one slash."""
-    characters = os.path.abspath(file)
-    # Java's URLs have letters of all alphabets.
-    is_letter = [ord(character) > 127 and character.isprintable() for character in characters]
-    quoted = [c if plain else quote(c, safe=_NOT_QUOTED) for c, plain in zip(characters, is_letter, strict=True)]
-    return "file:" + "".join(quoted)
-
-
-def _header_changes(lines: DataFrame) -> dict[str, list[tuple[int, str]]]:
-    """File -> positions of its `#Fields:` lines and the lines: of equal ones in a row the first."""
-    is_header = F.startswith("line", F.lit(FIELDS_LINE))
-    rows = lines.where(is_header).select("file", position_in_file().alias("position"), "line").collect()
-    changes: dict[str, list[tuple[int, str]]] = {}
-    for file, position, header in sorted(rows):
-        of_file = changes.setdefault(file, [])
-        if not of_file or of_file[-1][1].split() != header.split():
-            of_file.append((position, header))
-    return changes
 
 
 # --- samples ---
