@@ -22,8 +22,9 @@ from etl.table import Table
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
-from etl.weblog import areas, dimensions
+from etl.weblog import areas, dimensions, visitors
 from etl.weblog.formats.reader import LogReader
+from etl.weblog.formats.site import SiteRules
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
@@ -58,6 +59,7 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     reader = LogReader(spark, settings.log_format)
     with _explained():
         days = _days_to_load(reader, config, days, sources)
+    visitors.check_key(warehouse, settings.visitor_key, days)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
             lines = read_log_lines(reader, config, days, sources)
@@ -173,6 +175,8 @@ def _load_requests(
     rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
     quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
     _fill_counts(counts, _count_by_validity(warehouse, days), quarantined, observed)
+    if settings.hosts:
+        _warn_of_other_sites(warehouse, settings, days)
 
 
 def _observed_counts(observation: Observation, parsed: DataFrame, line_counts: list[Column]) -> dict[str, int]:
@@ -205,6 +209,19 @@ def _fill_counts(
         raise RuntimeError(
             f"weblog: {observed['lines']} lines read, {loaded} loaded, {observed['other_date']} of other days"
         )
+
+
+def _warn_of_other_sites(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
+    """Say of each day how many requests `weblog.hosts` leaves out, and of which sites most are."""
+    rules = SiteRules(settings.site_from, tuple(settings.hosts))
+    for day in days:
+        name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
+        others = warehouse.read(dwd.weblog_request, [day]).groupBy(name.alias("name")).count()
+        rows = others.where(~rules.includes(F.col("name"))).orderBy(F.desc("count"), "name").collect()
+        if rows:
+            names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
+            count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+            log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
 
 
 def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:

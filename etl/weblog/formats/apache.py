@@ -27,6 +27,8 @@ _APACHE_HEADERS = {
     "x-forwarded-for": "http_x_forwarded_for",
     "host": "http_host",
 }
+# Names that nginx has for the same (weblog.visitor_key), or that no variable of nginx has.
+_APACHE_NAMED = {"i": "http_", "C": "cookie_", "o": "sent_http_", "n": "note_", "e": "env_"}
 _APACHE_TIMES = {"sec": "msec", "%Y-%m-%dT%H:%M:%S%z": "time_iso8601", "%d/%b/%Y:%H:%M:%S %z": "time_local"}
 
 
@@ -57,6 +59,7 @@ def _apache_tokens(directive: str) -> list[tuple[bool, str]]:
         return [(False, _APACHE_TIMES[braces[1]])]
     if directive.endswith("^ur"):
         return [(False, "request_uri")]
-    if letter == "i" and braces is not None:
-        return [(False, _APACHE_HEADERS.get(braces[1].lower(), "header"))]
+    if letter in _APACHE_NAMED and braces is not None:
+        own_name = f"{_APACHE_NAMED[letter]}{braces[1]}".lower().replace("-", "_")
+        return [(False, _APACHE_HEADERS.get(braces[1].lower(), own_name) if letter == "i" else own_name)]
     return [(False, _APACHE_VARIABLES.get(letter, "other"))]

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 # What a line may hold. `date` is 2026-02-05 or 2026-Feb-05, `epoch` seconds since 1970, `escaping` how its texts were
-# written (see BACKSLASH and W3C below).
+# written (see BACKSLASH and W3C below), `visitor` and `cookies` the texts that weblog.visitor_key names.
 CELLS = (
     *("addr", "user", "date", "time", "zone", "epoch", "request_line", "method", "url", "query"),
-    *("code", "size", "referer", "agent", "forwarded", "host", "escaping"),
+    *("code", "size", "referer", "agent", "forwarded", "host", "escaping", "visitor", "cookies"),
 )
 BACKSLASH, W3C = "backslash", "w3c"
 
@@ -125,6 +125,8 @@ class JsonFormat:
     paths: Mapping[str, tuple[str, ...]] = field(hash=False)
     writes_dates_as: str = "epoch"  # or in any other way: not to be searched for as text
     is_w3c: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Of an nginx `log_format`: the keys of the variables that are in no cell."""
 
     @property
     def cells(self) -> frozenset[str]:
@@ -195,15 +197,17 @@ def _first_text(whole: Any, paths: Sequence[str]) -> str | None:
     return None
 
 
-def json_format(name: str, paths: Mapping[str, tuple[str, ...]]) -> JsonFormat:
-    """A JSON format from cell -> paths.
+def json_format(
+    name: str, paths: Mapping[str, tuple[str, ...]], variables: Mapping[str, str] | None = None
+) -> JsonFormat:
+    """A JSON format from cell -> paths, and the keys of other variables.
 
     Raises:
         ValueError: it lacks the address, the time, the request or the status.
     """
     if missing := _missing_fields(set(paths)):
         raise ValueError(f"the format has no {', '.join(missing)}")
-    return JsonFormat(name, paths)
+    return JsonFormat(name, paths, variables=variables or {})
 
 
 def mapped_format(name: str, mapping: Mapping[str, Any]) -> JsonFormat:

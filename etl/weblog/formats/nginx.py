@@ -70,12 +70,15 @@ def _nginx_json(name: str, template: str) -> JsonFormat:
     except ValueError as error:
         raise ValueError(f"this log_format is no JSON: {error}") from None
     paths: dict[str, tuple[str, ...]] = {}
+    variables: dict[str, str] = {}
     for key, value in keys.items():
         variable = str(value).strip("${}")
         cell = "stamp" if variable in _TIMES else NGINX_VARIABLES.get(variable)
         if cell is not None:
             paths[cell] = (*paths.get(cell, ()), key)
-    return json_format(name, paths)
+        else:
+            variables[variable] = key
+    return json_format(name, paths, variables)
 
 
 def split_tokens(template: str, variable: re.Pattern[str]) -> list[tuple[bool, str]]:

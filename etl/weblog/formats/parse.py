@@ -19,6 +19,8 @@ from etl.weblog.formats.cells import (
 from etl.weblog.formats.client import client_address
 from etl.weblog.formats.format import BACKSLASH, CELLS, MONTHS, Formats, LineFormat
 from etl.weblog.formats.request import static_pattern, to_request
+from etl.weblog.formats.site import ONE_SITE, SiteRules
+from etl.weblog.formats.visitor import ADDRESS, VisitorKey, with_visitor_cells
 
 # Method and URL; HTTP/0.9 has no version, and URLs of broken clients have blanks.
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"
@@ -35,6 +37,8 @@ def parse(
     format_sets: Sequence[Formats] = (COMBINED,),
     static_suffixes: Sequence[str] = (),
     proxies: Sequence[str] = (),
+    visitor_key: VisitorKey = ADDRESS,
+    sites: SiteRules = ONE_SITE,
 ) -> DataFrame:
     """Add the columns of dwd_weblog_request, `datestr`, and `reason` (null for a line that could be parsed).
 
@@ -48,7 +52,13 @@ def parse(
         format_sets: formats that lines may have, each set in the order in which they are tried.
         static_suffixes: file name suffixes that are no page views, in addition to STATIC_SUFFIXES.
         proxies: networks (CIDR) whose word on the client's address is taken, see `client_address`.
+        visitor_key: what tells visitors apart.
+        sites: what tells sites apart, and which of them count.
+
+    Raises:
+        UserError: no format of the lines has the cookie or field of the key.
     """
+    format_sets = with_visitor_cells(format_sets, visitor_key)
     too_long = F.octet_length("line") > max_bytes
     # The regular expressions see only valid text of bounded length.
     text = F.when(~too_long & F.is_valid_utf8("line"), F.rtrim(F.col("line")))
@@ -91,7 +101,7 @@ def parse(
         .withColumn("is_valid_time", is_valid_time)
         .withColumn("reason", _reject_reason(format_sets))
         .withColumn("addr", client_address(proxies) if proxies else F.col("addr"))
-        .transform(to_request, static_pattern(static_suffixes))
+        .transform(to_request, static_pattern(static_suffixes), visitor_key, sites)
         .drop(*sorted(internal - {"host", "method"}))
     )
 

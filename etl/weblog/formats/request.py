@@ -8,6 +8,8 @@ from pyspark.sql import functions as F
 from etl.session import PARSE_URL
 from etl.weblog.formats.cells import position_in_file, split_groups
 from etl.weblog.formats.format import BACKSLASH, W3C
+from etl.weblog.formats.site import SiteRules, add_site
+from etl.weblog.formats.visitor import VisitorKey, visitor_id
 
 STATIC_SUFFIXES = (
     *("js", "mjs", "css", "map", "wasm", "woff", "woff2", "ttf", "eot", "otf"),
@@ -19,8 +21,15 @@ STATIC_SUFFIXES = (
 PLAIN_URL = r"^(?i:https?|ftp)://(?!//)([^/?#:@\[\]\s]*+)(?::\d++)?+((?:/(?!\.)[^/?#\s]*+)*+)(\?[^#\s]*+)?+\z"
 
 
-def to_request(rows: DataFrame, static: str) -> DataFrame:
-    """Cells of the matched line -> the columns of the tables."""
+def to_request(rows: DataFrame, static: str, visitor_key: VisitorKey, sites: SiteRules) -> DataFrame:
+    """Cells of the matched line -> the columns of the tables.
+
+    Args:
+        rows: one per line, with its cells.
+        static: the pattern of a static file's path, of `static_pattern`.
+        visitor_key: what `visitor_id` is.
+        sites: what `site` is, and which sites count.
+    """
     # A request line without a URL, such as "-" or a TLS handshake's bytes, is kept as it is, and is invalid.
     is_split = F.size("request_parts") > 1
     has_own_url = ~F.col("url").isin("", "-") & (F.col("method") != "-")
@@ -44,7 +53,7 @@ def to_request(rows: DataFrame, static: str) -> DataFrame:
             "has_url": F.when(F.col("url") != "", has_own_url).otherwise(is_split),
             "request": F.coalesce(request, dashed["request"]),
             "method": method,
-            "host": F.coalesce(_own_host(), folder),
+            "own_host": _own_host(),
             "ref_url": F.when(~F.col("referer").isin("", "-"), F.replace("referer", F.lit('"'), F.lit(""))),
             "datestr": F.replace(F.substring("time_local", 1, 10), F.lit("-"), F.lit("")),
         }
@@ -58,6 +67,8 @@ def to_request(rows: DataFrame, static: str) -> DataFrame:
             {
                 # Text, as Hive's scripts of old compare it.
                 "valid": F.when(is_valid, "true").otherwise("false"),
+                "is_static": is_static,
+                "host": F.coalesce("own_host", folder),
                 **_referrer_columns(),
                 "bytes": F.col("body_bytes_sent").try_cast("bigint"),
                 "position": position_in_file(),
@@ -66,7 +77,9 @@ def to_request(rows: DataFrame, static: str) -> DataFrame:
                 "agent_key": F.xxhash64("http_user_agent"),
             }
         )
-        .drop("ref_url", "ref_parts", "has_url")
+        .transform(add_site, sites)
+        .withColumn("visitor_id", visitor_id(visitor_key))
+        .drop("ref_url", "ref_parts", "has_url", "own_host", "is_static")
         .transform(_add_time_columns)
     )
 
