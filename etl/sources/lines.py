@@ -1,10 +1,12 @@
 """Raw text lines from files, each with what its place is computed from: file, block and id."""
 
+import bz2
 import gzip
 import logging
 import os
 import re
 import string
+import zlib
 from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
@@ -21,6 +23,7 @@ WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"  # trimmed fro
 NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"  # Java's own parser, and so a cast, reads 1d, 0x1p3 and NaN as well
 MAX_QUARANTINED_CHARS = 4096  # enough to see what is wrong; a binary file has "lines" of megabytes
 _FIRST_LINE_BYTES = 4096
+CORRUPT = (OSError, EOFError, zlib.error)  # what reading a damaged or cut gz or bz2 raises
 _BLOCK_BYTES = 1 << 20  # compared at once: two of them in memory, however large the files
 
 
@@ -90,7 +93,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
 
 
 def drop_copies(files: Sequence[str]) -> list[str]:
-    """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state.
+    """Leave out a file whose content another one begins with: itself again, a copy, also .gz or .bz2, an earlier state.
 
     Log rotation leaves such files behind, and their lines would count twice. Only files with the same first line are
     compared, block by block.
@@ -110,16 +113,16 @@ def drop_copies(files: Sequence[str]) -> list[str]:
 
 
 def _first_line(file: str) -> bytes:
-    with _open(file) as stream:
+    with open_decompressed(file) as stream:
         try:
             return stream.readline(_FIRST_LINE_BYTES)
-        except (OSError, EOFError):  # not gzip in spite of its name: the error comes when its lines are read
+        except CORRUPT:  # not gzip in spite of its name: the error comes when its lines are read
             return file.encode()
 
 
 def _longer_of_same(one: str, other: str) -> str | None:
     """Of two files, the one that begins with the whole content of the other; None when they differ."""
-    with _open(one) as first, _open(other) as second:
+    with open_decompressed(one) as first, open_decompressed(other) as second:
         try:
             while True:
                 a, b = first.read(_BLOCK_BYTES), second.read(_BLOCK_BYTES)
@@ -128,16 +131,26 @@ def _longer_of_same(one: str, other: str) -> str | None:
                     return None
                 if common < _BLOCK_BYTES:  # one of them ends here
                     return one if len(a) > len(b) else other
-        except (OSError, EOFError):
+        except CORRUPT:
             return None
 
 
-def _open(file: str) -> IO[bytes]:
-    return gzip.open(file) if file.endswith(".gz") else Path(file).open("rb")  # type: ignore[return-value]
+def open_decompressed(file: str) -> IO[bytes]:
+    """The bytes of a file, decompressed by its name where that ends in .gz or .bz2, as Spark reads it.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    try:
+        if file.endswith(".gz"):
+            return gzip.open(file)  # type: ignore[return-value]
+        return bz2.open(file) if file.endswith(".bz2") else Path(file).open("rb")
+    except OSError as error:
+        raise UserError(f"can't read {file}: {error.strerror}; nothing was changed") from None
 
 
 def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
-    """One row per line of plain or gzipped files: `line`, `file`, and `block` and `id` for `with_line_numbers`.
+    """One row per line of plain, gz or bz2 files: `line`, `file`, and `block` and `id` for `with_line_numbers`.
 
     Only \\n ends a line, so that a stray \\r does not split one.
     """

@@ -1,15 +1,13 @@
 """Which formats the lines of each file have: from its first lines, from the setting, or from W3C headers within it."""
 
-import bz2
-import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 from conf import UserError
+from etl.sources.lines import CORRUPT, open_decompressed
 from etl.weblog.formats.catalog import COMBINED, FORMATS, Declaration, declared_formats
 from etl.weblog.formats.format import MONTHS, Format, Formats, LineFormat
 from etl.weblog.formats.w3c import FIELDS_LINE, w3c_formats
@@ -39,26 +37,37 @@ def detect_formats(files: Sequence[str], log_format: Declaration, *, is_strict: 
         is_strict: whether a file without a readable line is an error; else it is read as combined.
 
     Raises:
-        UserError: such a file, with the formats that come nearest and where its first line differs from them.
+        UserError: such a file, with the formats that come nearest and where its first line differs from them; a file
+            that can't be read; or none of them has a line.
     """
     declared = declared_formats(log_format)
     detected: dict[str, Formats] = {}
+    has_lines = False
     for file in files:
         sample = _read_sample(Path(file))
-        formats = _header_formats(sample)
-        formats += _matching_formats(sample, tuple(FORMATS.values()) if declared is None else declared)
+        has_lines |= bool(sample.lines or sample.headers)
+        formats = _formats_of(sample, declared)
         if not formats and is_strict and sample.first:
             raise UserError(_explain(file, sample, declared))
         detected[file] = formats or declared or COMBINED
+    if files and is_strict and not has_lines:
+        raise UserError(f"{', '.join(files[:3])}: no lines but blank ones; nothing was changed")
     return detected
 
 
-def _matching_formats(sample: _Sample, candidates: Formats) -> Formats:
-    """Of the candidates those that a line of the sample has, in their order."""
+def formats_of_lines(lines: Sequence[str]) -> Formats:
+    """The formats that some lines of a file have, and those that the `#Fields:` lines among them declare."""
+    headers = [line for line in lines if line.startswith(FIELDS_LINE)]
+    return _formats_of(_Sample([], [line for line in lines if line not in headers], headers), declared=None)
+
+
+def _formats_of(sample: _Sample, declared: Formats | None) -> Formats:
+    """The formats of headers, and of the declared ones, or all, those that a line of the sample has, in their order."""
+    candidates = tuple(FORMATS.values()) if declared is None else declared
     names = {next((format.name for format in candidates if _reads(format, line)), None) for line in sample.lines}
     if "combined" in names:
         names.discard("common")  # they have one pattern
-    return tuple(format for format in candidates if format.name in names)
+    return _header_formats(sample) + tuple(format for format in candidates if format.name in names)
 
 
 def _reads(format: Format, line: str) -> bool:
@@ -134,11 +143,11 @@ def _cut(text: str) -> str:
 
 def _read_sample(path: Path) -> _Sample:
     """The first lines of a file, and of a plain one also some of its middle and end: a format may have changed."""
-    with _open(path) as stream:
+    with open_decompressed(str(path)) as stream:
         try:
             data = stream.read(_SAMPLE_BYTES)
-        except (OSError, EOFError):  # corrupt: the error comes when its lines are read
-            return _Sample([], [], [])
+        except CORRUPT:  # said here, for Spark reads what is no bz2 at all as a file without lines
+            raise UserError(f"can't read file {path}: it is corrupt or cut off; nothing was changed") from None
         size = path.stat().st_size
         is_whole = len(data) < _SAMPLE_BYTES
         first = _whole_lines(data, is_whole)
@@ -156,12 +165,6 @@ def _read_sample(path: Path) -> _Sample:
 
 
 _COMPRESSED = (".gz", ".bz2")
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    return bz2.open(path) if path.suffix == ".bz2" else path.open("rb")
 
 
 def _whole_lines(data: bytes, is_whole: bool) -> list[str]:
