@@ -159,7 +159,7 @@ def test_a_corrupt_gz_is_named_and_nothing_is_changed(
     assert weblog.run(spark, config, [day], [str(whole)])["rows_out"] == 2000
     cut = tmp_path / "cut.gz"
     cut.write_bytes(whole.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"can't read file:.*cut.gz: it is corrupt or cut off; nothing was changed"):
+    with pytest.raises(UserError, match=r"can't read file.*cut.gz: it is corrupt or cut off; nothing was changed"):
         weblog.run(spark, config, [day], [str(cut)])
     assert warehouse.read(ods.weblog_origin, [day]).count() == 2000
     failed = warehouse.read(ops.run, [day]).where("status = 'failed'").collect()
@@ -387,6 +387,28 @@ def test_a_w3c_header_counts_for_the_lines_below_it(spark: SparkSession, config:
     assert (joined[20]["status"], joined[20]["remote_addr"], joined[20]["request"]) == ("404", "1.2.3.4", "/a.b")
     assert [row["reason"] for row in joined[20:]] == [None, "empty_line", "not_w3c_format"]
     assert [row["reason"] for row in by_file["plain.log"]] == [None] * 5
+
+
+@pytest.mark.usefixtures("loading_alone")
+def test_a_format_that_no_sampled_line_has_is_read_too(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a day's file after its first hundred lines, on a day of its own, and below a W3C header; rubbish stays out."""
+    day = date(2026, 2, 20)
+    caplog.set_level("INFO")
+    first, second = (GOOD.replace("05/Feb", f"{number}/Feb") for number in (20, 21))
+    iis = WRITERS["iis"].text(REQUESTS[:2]).replace("2026-02-05", "2026-02-21")
+    (tmp_path / "a.log").write_text(
+        f"{first}\n" * 150 + "rubbish\n" * 3 + f"{first} 0.004\n" * 20 + f"{first}\n" * 150 + f"{second} 0.004\n" + iis
+    )
+    counts = weblog.run(spark, config, [day], [str(tmp_path / "a.log")])
+    assert (counts["rows_out"], counts["rows_quarantined"], counts["rows_other_date"]) == (320, 3, 3)
+    assert "a.log: also iis, combined_with_times" in caplog.text
+    by_reason = warehouse.read(ods.quarantine, [day]).groupBy("reason").count().collect()
+    assert [tuple(row) for row in by_reason] == [("not_iis_format", 3)]
+    assert weblog.run(spark, config, [], [str(tmp_path / "a.log")])["rows_out"] == 323
+    declared = config.with_values({"weblog.log_format": "combined"})  # what the user says is not looked behind
+    assert weblog.run(spark, declared, [day], [str(tmp_path / "a.log")])["rows_out"] == 300
 
 
 REAL_LOGS = {

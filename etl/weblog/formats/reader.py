@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 from etl.sources.lines import read_lines
 from etl.weblog.formats.catalog import Declaration
 from etl.weblog.formats.cells import position_in_file
-from etl.weblog.formats.detection import detect_formats, formats_below
+from etl.weblog.formats.detection import detect_formats, formats_below, formats_of_lines
 from etl.weblog.formats.format import Formats
 from etl.weblog.formats.w3c import FIELDS_LINE
 
 log = logging.getLogger(__name__)
 
+_NUM_UNREAD_LINES = 500  # taken for the second detection
 _NOT_QUOTED = "/:@!$&'()*+,;="
 
 
@@ -49,6 +50,35 @@ class LogReader:
             log.info("%s: %s", file, ", ".join(dict.fromkeys(format.name for format in formats)))
         lines = read_lines(self.spark, files)
         return lines.withColumn("formats", self._format_column(lines, files))
+
+    def add_formats(self, lines: DataFrame) -> bool:
+        """Detect formats again, in lines that no format of their files reads: those samples have no line of theirs.
+
+        One pass over the lines.
+
+        Args:
+            lines: `file` and `line`, valid and not too long.
+
+        Returns:
+            Whether there are more formats now; then all that was read has to be read again.
+        """
+        if self.log_format is not None:
+            return False
+        # Headers first, for the lines below them; of the others any, or rubbish at the beginning would be all of them.
+        ranked = lines.select("file", "line").orderBy(F.startswith("line", F.lit(FIELDS_LINE)).desc(), F.rand(seed=0))
+        by_file: dict[str, list[str]] = {}
+        for name, line in ranked.limit(_NUM_UNREAD_LINES).collect():
+            by_file.setdefault(name, []).append(line)
+        has_more = False
+        for file in [file for file in self._detected if _spark_name(file) in by_file]:
+            formats = formats_of_lines(by_file[_spark_name(file)])
+            if added := tuple(format for format in formats if format not in self._detected[file]):
+                log.info("%s: also %s", file, ", ".join(dict.fromkeys(format.name for format in added)))
+                self._detected[file] += added
+                has_more = True
+        if has_more:
+            self.format_sets.clear()  # counted anew: sets that no file has any more would be tried
+        return has_more
 
     def _format_column(self, lines: DataFrame, files: Sequence[str]) -> Column:
         by_formats: dict[Formats, list[str]] = {}
