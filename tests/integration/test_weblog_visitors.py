@@ -1,19 +1,23 @@
-"""Who a visitor is and which site a request is of, by the settings, from the lines to the analysts' tables."""
+"""Who a visitor is, which site a request is of and which day it belongs to, from the lines to the analysts' tables."""
 
 import hashlib
 import json
-from datetime import date
+import random
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from conf import Config, UserError
 from etl.table import Table
-from etl.tables import ads, dim, dwd, ods
+from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse.store import Warehouse
+from etl.weblog import clickstream
 from etl.weblog import job as weblog
 from etl.weblog.formats.reader import LogReader
 from etl.weblog.settings import WeblogSettings
@@ -225,3 +229,64 @@ def test_the_site_of_a_static_file_is_that_of_the_page_around_it(
         ("www.x.org", "www.x.org", "true"),
         ("cdn.net", "cdn.net", "false"),
     ]
+
+
+# --- a change of the clock ---
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SUMMER_TIME = datetime(2018, 3, 25, 1, tzinfo=UTC)  # 02:00 +0100 is 03:00 +0200
+
+
+def month_of_requests() -> list[tuple[str, datetime]]:
+    """(address, time) of 34 days around the change, most of them near midnights and the change; in no order."""
+    chance = random.Random(34)
+    times = [
+        SUMMER_TIME + timedelta(days=day, minutes=chance.gauss(-120, 40)) for day in range(-17, 17) for _ in "12345"
+    ]
+    requests = [(f"10.0.0.{chance.randint(1, 3)}", at.replace(microsecond=0)) for at in times]
+    # A single visit, of two hours by the clock less one that there is not.
+    requests += [("10.0.0.9", SUMMER_TIME + timedelta(minutes=minutes)) for minutes in range(-30, 31, 10)]
+    chance.shuffle(requests)
+    return requests
+
+
+def expected_visits(requests: Sequence[tuple[str, datetime]]) -> dict[str, list[tuple[str, str, str, int]]]:
+    """By day: (address, first and last time, views) of runs without a gap of over half an hour that passed."""
+    runs: list[list[tuple[str, datetime]]] = []
+    for addr, at in sorted(requests):
+        if not runs or runs[-1][-1][0] != addr or at - runs[-1][-1][1] > timedelta(minutes=30):
+            runs.append([])
+        runs[-1].append((addr, at))
+    visits: dict[str, list[tuple[str, str, str, int]]] = {}
+    for run in runs:
+        first, last = (f"{at.astimezone(BERLIN):%Y-%m-%d %H:%M:%S}" for _, at in (run[0], run[-1]))
+        visits.setdefault(first[:10].replace("-", ""), []).append((run[0][0], first, last, len(run)))
+    return {day: sorted(of_day) for day, of_day in visits.items()}
+
+
+def test_days_and_visits_of_a_month_over_the_change_to_summer_time(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    """Offsets change from +0100 to +0200 in the lines; in the site's zone the same come of a log in UTC."""
+    requests, expected = month_of_requests(), expected_visits(month_of_requests())
+    line = '{} - - [{:%d/%b/%Y:%H:%M:%S %z}] "GET /{} HTTP/1.1" 200 10 "-" "-"\n'
+    for name, zone in (("local.log", BERLIN), ("utc.log", UTC)):
+        texts = [line.format(addr, at.astimezone(zone), number) for number, (addr, at) in enumerate(requests)]
+        (tmp_path / name).write_text("".join(texts))
+    in_zone = config.with_values({"site.timezone": "Europe/Berlin"})
+    # What went on over the change and over a midnight is among them.
+    spans = [(first, last) for of_day in expected.values() for _, first, last, _ in of_day]
+    assert any(first < "2018-03-25 02" and last > "2018-03-25 03" for first, last in spans)
+    assert any(first[:10] < last[:10] for first, last in spans)
+    assert len(expected) >= 34
+    none_open = spark.createDataFrame([], dws.open_visit.schema_text)
+    for name, chosen in (("local.log", config), ("utc.log", in_zone)):
+        views = clickstream.add_visits(parse_file(spark, chosen, tmp_path / name), none_open).persist()
+        visits = clickstream.aggregate_visits(views, none_open)
+        by_day: dict[str, list[tuple[Any, ...]]] = {}
+        for row in visits.select("datestr", "remote_addr", "inTime", "outTime", "pageVisits").collect():
+            by_day.setdefault(row[0], []).append(tuple(row[1:]))
+        assert {day: sorted(of_day) for day, of_day in by_day.items()} == expected
+        stays = [row[0] for row in views.select("stay_time").where("stay_time is not null").collect()]
+        assert 0 <= min(stays) < max(stays) <= 1800
+        views.unpersist()
