@@ -98,8 +98,10 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
     with_neighbours = hours.unionByName(_as_hours(open_visits)).withColumns(
         {"is_continued": is_continued, "num_before": num_before, "next_hour_view": F.lead("first_view").over(by_time)}
     )
-    begins_here = _visit_start(F.col("first_name"), F.col("num_before") + 1)
-    last_start = _visit_start(F.col("last_start_name"), F.col("num_before") + F.col("last_start_n"))
+    # Numbers of one type, for all branches of a `when`.
+    first_number, last_number = F.col("num_before") + 1, F.col("num_before") + F.col("last_start_n")
+    begins_here = F.struct(F.col("first_name").alias("head_name"), first_number.cast("bigint").alias("head_number"))
+    last_start = F.struct(F.col("last_start_name").alias("head_name"), last_number.cast("bigint").alias("head_number"))
     # The visit that is open at the end of the hour, if it began there; null when it came in from the hour before.
     open_at_end = F.when(F.col("last_start_name").isNotNull(), last_start).when(~F.col("is_continued"), begins_here)
     newest_before = F.last("open_at_end", ignorenulls=True).over(earlier)
@@ -127,11 +129,6 @@ def _as_hours(open_visits: DataFrame) -> DataFrame:
         _visit_name().alias("last_start_name"),
         F.lit(1).alias("last_start_n"),
     )
-
-
-def _visit_start(name: Column, number: Column) -> Column:
-    # One type for all branches of a `when`.
-    return F.struct(name.alias("head_name"), number.cast("bigint").alias("head_number"))
 
 
 def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:

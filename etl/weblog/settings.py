@@ -65,7 +65,8 @@ class WeblogSettings(Settings):
     @field_validator("visitor_key")
     @classmethod
     def _is_visitor_key(cls, key: str) -> str:
-        return str(VisitorKey.parse(key))
+        VisitorKey.parse(key)
+        return key
 
     @field_validator("hosts")
     @classmethod

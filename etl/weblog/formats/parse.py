@@ -1,6 +1,6 @@
 """Lines of a web server's log -> requests (dwd_weblog_request): cells, time in UTC, client, then the columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pyspark.sql import Column, DataFrame
@@ -74,25 +74,7 @@ def parse(
     if all(format.cells & {"escaping"} and not format.is_w3c for format in distinct_formats(format_sets)):
         cells["escaping"] = F.lit(BACKSLASH)
     named = matched.select("*", *[cell.alias(name) for name, cell in cells.items() if name not in ("date", "zone")])
-    seconds = F.col("epoch").try_cast("double")
-    instant = F.when(seconds.between(0, _MAX_EPOCH_S), F.timestamp_seconds(seconds))
-    # The last second of an hour may be a leap second; it stays within its day.
-    time = F.when(F.endswith("time", F.lit(":59:60")), F.concat(F.substring("time", 1, 6), F.lit("59"))).otherwise(
-        F.col("time")
-    )
-    written = F.when(F.col("epoch") != "", F.date_format(instant, "yyyy-MM-dd HH:mm:ss")).when(
-        F.size("cells") > 1, F.concat_ws(" ", _day(cells["date"]), time)
-    )
-    offset = F.replace(F.replace(F.rtrim(cells["zone"]), F.lit("Z"), F.lit("+0000")), F.lit(":"), F.lit(""))
-    named = named.withColumns({"written": written, "offset": F.when(F.col("epoch") != "", "+0000").otherwise(offset)})
-    # 31 February matches the pattern, but is no timestamp; concat_ws leaves out the month that has no number. Nor are
-    # second 60 of other minutes and 24:00:00, which servers do not write.
-    timestamp = F.when(F.length("written") == 19, F.col("written").try_cast("timestamp"))
-    timed = named.withColumn("requested_at", _to_utc(timestamp, zone))
-    time_local = F.col("written")
-    if zone is not None:
-        time_local = F.date_format(local_time("requested_at", zone), "yyyy-MM-dd HH:mm:ss")
-    timed = timed.withColumn("time_local", time_local)
+    timed = named.transform(_add_times, cells, zone)
     is_of_calendar = F.substring("time_local", 1, 10).between(first.isoformat(), last.isoformat())
     is_valid_time = F.col("requested_at").isNotNull() & is_of_calendar
     internal = {*CELLS, "cells", "formats", "request_parts", "text", "too_long", "is_valid_time", "written", "offset"}
@@ -104,6 +86,29 @@ def parse(
         .transform(to_request, static_pattern(static_suffixes), visitor_key, sites)
         .drop(*sorted(internal - {"host", "method"}))
     )
+
+
+def _add_times(rows: DataFrame, cells: Mapping[str, Column], zone: str | None) -> DataFrame:
+    """Add `time_local`, and `requested_at` in UTC, which is null for a time that there is not."""
+    seconds = F.col("epoch").try_cast("double")
+    instant = F.when(seconds.between(0, _MAX_EPOCH_S), F.timestamp_seconds(seconds))
+    # The last second of an hour may be a leap second; it stays within its day.
+    time = F.when(F.endswith("time", F.lit(":59:60")), F.concat(F.substring("time", 1, 6), F.lit("59"))).otherwise(
+        F.col("time")
+    )
+    written = F.when(F.col("epoch") != "", F.date_format(instant, "yyyy-MM-dd HH:mm:ss")).when(
+        F.size("cells") > 1, F.concat_ws(" ", _day(cells["date"]), time)
+    )
+    offset = F.replace(F.replace(F.rtrim(cells["zone"]), F.lit("Z"), F.lit("+0000")), F.lit(":"), F.lit(""))
+    rows = rows.withColumns({"written": written, "offset": F.when(F.col("epoch") != "", "+0000").otherwise(offset)})
+    # 31 February matches the pattern, but is no timestamp; concat_ws leaves out the month that has no number. Nor are
+    # second 60 of other minutes and 24:00:00, which servers do not write.
+    timestamp = F.when(F.length("written") == 19, F.col("written").try_cast("timestamp"))
+    timed = rows.withColumn("requested_at", _to_utc(timestamp, zone))
+    time_local = F.col("written")
+    if zone is not None:
+        time_local = F.date_format(local_time("requested_at", zone), "yyyy-MM-dd HH:mm:ss")
+    return timed.withColumn("time_local", time_local)
 
 
 def _to_utc(written: Column, zone: str | None) -> Column:

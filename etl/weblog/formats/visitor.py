@@ -35,9 +35,6 @@ class VisitorKey:
             return cls(match[1], match[2])
         raise ValueError(f"{text!r} is no key; write address, address+agent, user, cookie:NAME or field:NAME")
 
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}" if self.name else self.kind
-
 
 ADDRESS = VisitorKey()
 
@@ -54,8 +51,8 @@ def with_visitor_cells(format_sets: Sequence[Formats], key: VisitorKey) -> list[
     if not any({"visitor", "cookies"} & format.cells for formats in extended for format in formats):
         names = ", ".join(dict.fromkeys(format.name for formats in format_sets for format in formats))
         raise UserError(
-            f"weblog.visitor_key={key}: the lines ({names}) have no such {key.kind}; name a format that has it by "
-            "weblog.log_format, or set another key"
+            f"weblog.visitor_key={key.kind}:{key.name}: the lines ({names}) have no such {key.kind}; name a format "
+            "that has it by weblog.log_format, or set another key"
         )
     return extended
 
