@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from conf import UserError
-from etl.sources.compressed import ZIP, open_unpacked
+from etl.sources.compressed import PACKED, open_unpacked
 from etl.sources.encodings import detect_encoding
 
 FileKind = Literal["delimited", "json", "parquet"]
@@ -223,7 +223,7 @@ def _read_sample(path: Path) -> _Sample:
         head = stream.read(_HEAD_BYTES + 1)
     is_cut = len(head) > _HEAD_BYTES
     size, parts = path.stat().st_size, []
-    if is_cut and path.suffix not in (".gz", ".bz2", ".zst", ZIP):
+    if is_cut and path.suffix not in PACKED:
         with path.open("rb") as file:
             for n in range(1, _NUM_PARTS + 1):
                 file.seek(n * (size - _PART_BYTES) // _NUM_PARTS)

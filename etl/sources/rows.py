@@ -5,14 +5,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from etl.sources.compressed import ZIP, open_unpacked
 from etl.sources.dialect import Dialect, cell_pattern, split_line
 from etl.sources.encodings import java_charset
 from etl.sources.json_lines import STRICT, has_duplicate
@@ -65,7 +63,8 @@ def read_rows(spark: SparkSession, files: Sequence[str], dialect: Dialect, *, is
     """
     if dialect.kind == "parquet":
         return _read_parquet(spark, files, dialect)
-    lines = _decoded(_read_packed(spark, files, dialect), dialect)
+    encoding = java_charset(dialect.encoding)
+    lines = _decoded(read_lines(spark, files, line_end=dialect.line_end[-1], encoding=encoding), dialect)
     frame = lines.transform(_join_open_lines, dialect) if is_multiline else lines
     if dialect.line_end == "\r\n":
         frame = frame.withColumn("line", F.regexp_replace("line", r"\r\z", ""))
@@ -77,44 +76,6 @@ def read_rows(spark: SparkSession, files: Sequence[str], dialect: Dialect, *, is
         # A header in the middle is that of a file that was appended.
         frame = frame.where(F.col("line") != dialect.header)
     return SourceRows(lines, frame.transform(_split, dialect), dialect)
-
-
-def _read_packed(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> DataFrame:
-    zips = [file for file in files if Path(file).suffix == ZIP]
-    others = [file for file in files if file not in zips]
-    frames = []
-    if others:
-        frames.append(read_lines(spark, others, line_end=dialect.line_end[-1], encoding=java_charset(dialect.encoding)))
-    if zips:
-        frames.append(_read_zips(spark, zips, dialect))
-    return frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1])
-
-
-def _read_zips(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> DataFrame:
-    """Lines of zips of one file each, one task a file: a zip can't be split."""
-    line_end, names = dialect.line_end[-1].encode(dialect.encoding), [field for field in PLACE if field != "line"]
-
-    def unpack(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            for file in batch["file"]:
-                for number, lines in unpacked_lines(file, line_end):
-                    places = (f"file://{file}", 0, range(number, number + len(lines)))
-                    yield pd.DataFrame({"line": lines, **dict(zip(names, places, strict=True))})
-
-    paths = spark.createDataFrame([(file,) for file in files], "file string").repartition(len(files))
-    return paths.mapInPandas(unpack, _BINARY_LINES).withColumn("line", F.col("line").cast("string"))
-
-
-def unpacked_lines(file: str, line_end: bytes, size: int = 1 << 22) -> Iterator[tuple[int, list[bytes]]]:
-    """Whole lines of a packed file, some at a time, with the number of the first."""
-    number, rest = 0, b""
-    with open_unpacked(file) as stream:
-        while data := stream.read(size):
-            *lines, rest = (rest + data).split(line_end)
-            yield number, lines
-            number += len(lines)
-    if rest:
-        yield number, [rest]
 
 
 def _decoded(lines: DataFrame, dialect: Dialect) -> DataFrame:

@@ -1,6 +1,7 @@
 """DIM, the dimensions: each partition is a whole snapshot."""
 
 from etl.table import SCOPE, Column, InRange, MinRows, NotNull, OneOf, Table, columns
+from etl.tables.ods import VISITOR_ID
 
 # Users and items: an import replaces the day's partition; jobs read the newest one up to their day.
 user = Table(
@@ -139,23 +140,25 @@ visitor = Table(
     name="dim_visitor",
     description="One row per visitor with a page view up to the day",
     partition="datestr",
-    key=("remote_addr",),
+    key=("visitor_id",),
     columns=columns(
-        ("remote_addr", "string", "address of the visitor"),
+        ("remote_addr", "string", "address of the last page view"),
         # Text as in the log, in the server's own time zone: the web-log tables never convert it.
         ("first_seen", "string", "time of the first page view, yyyy-MM-dd HH:mm:ss"),
         ("last_seen", "string", "time of the last page view up to the day"),
+        VISITOR_ID,
+        ("visitor_key", "string", "weblog.visitor_key of the snapshot: one for all of its rows and of those before it"),
     ),
     checks=(NotNull(("first_seen", "last_seen")),),
 )
 
 area = Table(
     name="dim_area",
-    description="One row per visitor of the day with the area of its address, when weblog.area_table is given",
+    description="One row per address with a page view on the day, with its area, when weblog.area_table is given",
     partition="datestr",
     key=("remote_addr",),
     columns=columns(
-        ("remote_addr", "string", "address of the visitor"),
+        ("remote_addr", "string", "address of page views"),
         ("area", "string", "area of the smallest network that contains the address, null for none"),
     ),
 )

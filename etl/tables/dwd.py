@@ -2,6 +2,7 @@
 
 from etl.table import Column, InRange, NotNull, References, Table, columns
 from etl.tables import dim, ods
+from etl.tables.ods import VISITOR_ID
 
 # Training rows come from here: an impression is an example, `is_clicked` its label.
 impression = Table(
@@ -69,6 +70,8 @@ weblog_request = Table(
         ("agent_key", "bigint", "dim_user_agent, same datestr"),
         # Gaps and stays are of these: a day's clock is set forward and back.
         ("requested_at", "timestamp", "time of the request, UTC"),
+        VISITOR_ID,
+        ("site", "string", "site of the request by weblog.site_from; null without that setting, and for none"),
     ),
     checks=(
         # Both narrow tables' checks, each once: they share this table's files and are never written themselves.

@@ -30,7 +30,7 @@ def weblog_command(
     """Web logs -> requests with their dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.session import spark_session
     from etl.weblog import job as weblog
-    from etl.weblog.detection import detect_formats
+    from etl.weblog.formats.detection import detect_formats
     from etl.weblog.settings import WeblogSettings
     from etl.weblog.source import find_files
 
@@ -40,6 +40,6 @@ def weblog_command(
     if log_format is not None:
         config = config.with_values({"weblog.log_format": log_format})
     # A missing file, or one that can't be read, fails here, before Spark starts.
-    detect_formats(find_files(config, days, source or ()), config.get(WeblogSettings))
+    detect_formats(find_files(config, days, source or ()), config.get(WeblogSettings).log_format)
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

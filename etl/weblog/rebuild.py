@@ -94,9 +94,11 @@ def _later_views(
     """Page views after `day` of the visits open at its end."""
     if views_after is not None:
         # Requests that have no visits yet: of these visitors only, so that they are few to put in order.
-        visitors_open = F.broadcast(open_visits.select("remote_addr"))
+        visitors_open = F.broadcast(open_visits.select(clickstream.visitor().alias("visitor")))
         return (
-            views_after.join(visitors_open, on="remote_addr", how="left_semi")
+            views_after.withColumn("visitor", clickstream.visitor())
+            .join(visitors_open, on="visitor", how="left_semi")
+            .drop("visitor")
             .transform(clickstream.add_visits, open_visits)
             .join(open_visits, on="session", how="left_semi")
         )
@@ -125,11 +127,10 @@ def _rebuild_funnels(warehouse: Warehouse, days: Days, until: date, settings: We
 
 def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
     datestrs = [dim.visitor.partition_value(day) for day in days]
-    snapshots = [value for value in warehouse.partitions(dim.visitor) if value < datestrs[0]]
-    before = warehouse.read(dim.visitor).where(F.col("datestr") == (snapshots[-1] if snapshots else ""))
+    before = visitors.newest_before(warehouse, days[0])
     views = warehouse.read(ods.click_stream_pageviews, days)
     # From snapshot to snapshot, so that a day reads one partition and not all of the past.
-    history = visitors.history(warehouse.spark, views, before, datestrs)
+    history = visitors.history(warehouse.spark, views, before, datestrs, settings.visitor_key)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)
     if settings.area_table is not None:

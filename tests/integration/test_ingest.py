@@ -215,7 +215,7 @@ def test_files_without_ratings_are_choices_and_own_actions_are_kept(  # type: ig
     bare = write(tmp_path / "bare.csv", f"user,item,ts\n1,2,{at(days[1])}\n")
     shop = write(
         tmp_path / "shop.csv",
-        f"event_time,event_type,product_id,user_id\n2028-02-16 00:00:00 UTC,add to cart,2,1\n2028-02-16 00:00:00 UTC,view,2,1\n",
+        "event_time,event_type,product_id,user_id\n2028-02-16 00:00:00 UTC,add to cart,2,1\n2028-02-16 00:00:00 UTC,view,2,1\n",
     )
     orders = write(tmp_path / "orders.csv", "InvoiceDate,StockCode,CustomerID\n17/2/2028 8:26,85123A,17850\n")
     ingest([plays, bare, shop])

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.sources import rows as source_rows
+from etl.sources.compressed import unpacked_lines
 from etl.sources.dialect import Dialect, DialectOptions, detect_dialect
 from etl.sources.lines import with_line_numbers
 from etl.sources.rows import SourceRows, read_rows
@@ -137,7 +137,7 @@ def test_lines_of_a_zip_are_whole_whatever_the_size_of_a_chunk(tmp_path: Path) -
     with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
         archive.writestr("f.csv", "aé\nb\n\nlast")
     for size in range(1, 12):
-        chunks = list(source_rows.unpacked_lines(str(tmp_path / "f.zip"), b"\n", size))
+        chunks = list(unpacked_lines(str(tmp_path / "f.zip"), b"\n", size))
         assert b"\n".join(line for _, lines in chunks for line in lines).decode() == "aé\nb\n\nlast"
         assert [number for number, lines in chunks if lines][0] == 0
 
