@@ -21,21 +21,45 @@ DATA = ROOT.parent / "shared/data"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files whose tests share a process, one file after the other. They start first, each group in a process of its own.
+TOGETHER = {
+    # They share one finished day.
+    "days": ("e2e/test_demo.py", "e2e/test_clusters.py", "e2e/test_tuning.py"),
+    # They mostly wait for a scheduler, servers and workers of their own to start: the other processes have the cores,
+    # and never are two of these engines slow to start because of each other.
+    "engines": ("e2e/test_airflow.py", "integration/test_metastore.py", "e2e/test_backends.py", "e2e/test_faults.py"),
+}
+# Then the others that take more than a minute, so that no process ends long after the rest.
+LONG = tuple(
+    f"integration/test_{name}.py"
+    for name in ("weblog_tables", "features", "candidates", "events", "ingest", "weblog", "warehouse", "tiny_sites")
+)
+ORDER = [file for files in (*TOGETHER.values(), LONG) for file in files]
+
+
+def file_of(nodeid: str) -> str:
+    """A test's file, below `tests`."""
+    return nodeid.split("::")[0].removeprefix("tests/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
+    ranks = {file: rank for rank, file in enumerate(ORDER)}
+    items.sort(key=lambda item: ranks.get(file_of(item.nodeid), len(ranks)))
 
 
-class DaysAndFiles(LoadFileScheduling):
-    """Of several processes one runs the whole days, one after the other, while the others run all else file by file."""
+class LongestFirst(LoadFileScheduling):
+    """A process takes the next file, or group of files, when it is nearly done with its last one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "days" if "/e2e/" in nodeid else super()._split_scope(nodeid)
+        file = file_of(nodeid)
+        return next((group for group, files in TOGETHER.items() if file in files), file)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> DaysAndFiles:
-    return DaysAndFiles(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:
+    return LongestFirst(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,7 +109,7 @@ def millrace(tmp_path: Path) -> Millrace:
 
 @pytest.fixture(scope="session")
 def finished_day(tmp_path_factory: pytest.TempPathFactory) -> FinishedDay:
-    """The whole of a small day, walked once; all whole days are in one process, see `DaysAndFiles`.
+    """The whole of a small day, walked once; its tests are in one process, see `TOGETHER`.
 
     Who adds to it adds what nobody else counts: the demo's own test comes first.
     """
