@@ -1,7 +1,7 @@
 # Two commands: `make demo` runs a whole day, `make test` runs the tests. Both set everything up first.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help setup demo test test-all mutants check fmt lock docs
 
@@ -14,7 +14,7 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## what a change needs, each engine at least once, in JOBS=2 processes; 20 minutes on two cores
+test: setup  ## what a change needs, each engine at least once, in JOBS=3 processes; 15 minutes on two cores
 	@$(PYTHON) tools/setup.py browser
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
 
