@@ -50,6 +50,7 @@ def refused(warehouse: Warehouse, day: date) -> Counter[str]:
 # --- any order of days ---
 
 
+@pytest.mark.wide  # the days in any order below have such clicks, and such an order
 def test_a_click_after_midnight_stays_when_its_impressions_day_is_loaded_again(
     spark: SparkSession, config: Config
 ) -> None:

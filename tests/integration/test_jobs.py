@@ -77,6 +77,7 @@ def test_events_are_cleaned_joined_and_accounted_for(spark: SparkSession, config
     assert events.run(spark, config, [DAY]) == counts
 
 
+@pytest.mark.wide  # test_events.py has one that is four days late
 def test_a_late_event_repairs_the_day_before(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:
     days = [date(2026, 3, 10), date(2026, 3, 11)]
     land(config, days[0], [event("a", "impression", "2026-03-10T10:00:00Z", position=1)])
