@@ -62,12 +62,32 @@ class Millrace:
         self.home = home
 
     def __call__(self, *arguments: str, timeout: float = 1000, **environment: str) -> subprocess.CompletedProcess[str]:
-        found = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
-        found.pop("OMP_NUM_THREADS", None)  # the test processes' own: a user's command has all threads
-        command = [str(Path(sys.executable).parent / "millrace"), *arguments]
+        return self._run([str(Path(sys.executable).parent / "millrace"), *arguments], timeout, environment)
+
+    def in_one_session(self, *lines: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Command lines up to the first that fails, on one Spark session, as `millrace run` runs the stages of a day.
+
+        A start of Spark costs as much as the work of a small command.
+        """
+        return self._run([sys.executable, "-c", _IN_ONE_SESSION, *lines], 1000, environment)
+
+    def _run(self, command: list[str], timeout: float, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
+        variables.pop("OMP_NUM_THREADS", None)  # the test processes' own: a user's command has all threads
         return subprocess.run(
-            command, cwd=ROOT, env=found, capture_output=True, text=True, timeout=timeout, check=False
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+
+_IN_ONE_SESSION = """
+import shlex, sys
+from conf import load
+from etl.session import spark_session
+import millrace
+
+with spark_session(load()):
+    sys.exit(next(filter(None, (millrace.run_command(shlex.split(line)) for line in sys.argv[1:])), 0))
+"""
 
 
 # Enough to learn from in a minute: six small epochs on a small day.

@@ -73,15 +73,14 @@ def test_moving_to_postgres_serving_it_and_writing_from_several_processes(
 ) -> None:
     """`both`: by the DB API and beeline, and before the move, on the embedded metastore, as well."""
     home = f"paths.home={millrace.home}"
-    assert millrace("simulate", "--days", "2", "--scale", "0.02").returncode == 0
     embedded = load(
         overrides=[home, "serve.port=0", "spark.driver_memory=1g", "spark.compile_little=true"], environment={}
     )
     with start_run(embedded, "fm", date(2026, 1, 2)) as found:
         found.log_metrics("fine", "test", {"auc": 0.75, "log_loss": 0.5}, 10)
-    for line in ("etl results", "etl events --date 2026-01-01"):
-        done = millrace(*line.split())
-        assert done.returncode == 0, done.stderr
+    lines = ("simulate --days 2 --scale 0.02", "etl results", "etl events --date 2026-01-01")
+    done = millrace.in_one_session(*lines)
+    assert done.returncode == 0, done.stderr
     if both:
         with endpoint(embedded) as port:
             check_rows_by_db_api(port)
