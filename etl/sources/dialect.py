@@ -1,7 +1,7 @@
 """How a text file of rows is laid out: encoding, line ends, separator, quotes, header; detected, or given.
 
-Detection reads the beginning of a file and, of a file that isn't packed, some lines from all over it. What it decides is
-printed, and each part of it can be overridden.
+Detection reads the beginning of a file and, of a file that isn't packed, some lines from all over it. What it decides
+is printed, and each part of it can be overridden.
 """
 
 import codecs

@@ -38,9 +38,9 @@ _EUROPEAN_RUN = 2.2
 def detect_encoding(sample: bytes) -> str:
     """The encoding of a file, as Python names it, from parts of it.
 
-    UTF-8 if the bytes are valid UTF-8 (other encodings' texts hardly ever are), else GB18030 or Big5 where most pairs are
-    common characters of theirs, else what charset-normalizer says where bytes beyond ASCII come in runs, else latin-1,
-    or windows-1252 where there are bytes that latin-1 has no letters for.
+    UTF-8 if the bytes are valid UTF-8 (other encodings' texts hardly ever are), else GB18030 or Big5 where most pairs
+    are common characters of theirs, else what charset-normalizer says where bytes beyond ASCII come in runs, else
+    latin-1, or windows-1252 where there are bytes that latin-1 has no letters for.
 
     Args:
         sample: the beginning, and lines from elsewhere; cut at line ends.

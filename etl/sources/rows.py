@@ -29,7 +29,7 @@ class SourceRows:
     lines: DataFrame
     """All lines of the files, which `with_line_numbers` counts over."""
     frame: DataFrame
-    """The rows without header and empty lines: the columns of `PLACE`, `fault` (null for none), and what `cell` reads."""
+    """The rows without header and empty lines: `PLACE`, `fault` (null for none), and what `cell` reads."""
     dialect: Dialect
 
     def cell(self, name: str) -> Column:
