@@ -82,8 +82,7 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
-    known = [*usual, *options.columns, *options.format.columns]
-    dialect = detect_dialect(path, options.dialect, known)
+    dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
     if not dialect.names:
         raise UserError(
             f"{path} has no header ({dialect.describe()}): name its columns in order, "
