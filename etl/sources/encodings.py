@@ -22,7 +22,7 @@ _PAIR = re.compile(rb"[\x81-\xfe][\x40-\xfe]")
 _MOSTLY = 0.85  # of the pairs; texts in other encodings have below a half
 _OTHERS = ("shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253")
 # Java's names of the encodings that it spells otherwise than Python does.
-_JAVA_NAMES = {
+JAVA_CHARSETS = {
     "latin-1": "ISO-8859-1",
     "iso8859-1": "ISO-8859-1",
     "cp1252": "windows-1252",
@@ -84,8 +84,3 @@ def normalized_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise UsageError(f"unknown encoding '{name}'; for example utf-8, latin-1, gb18030, big5 or cp1252") from None
-
-
-def java_charset(encoding: str) -> str:
-    """Java's name of an encoding that Python calls so."""
-    return _JAVA_NAMES.get(encoding, encoding)
