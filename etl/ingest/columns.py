@@ -68,7 +68,7 @@ class ColumnMap:
 
 
 def map_columns(
-    place: str, role: FileRole, names: Sequence[str], given: Mapping[str, str], preset: Mapping[str, str]
+    place: str, role: FileRole, names: Sequence[str], options: Mapping[str, str], preset: Mapping[str, str]
 ) -> ColumnMap:
     """Decide which of a file's columns is which.
 
@@ -76,19 +76,20 @@ def map_columns(
         place: the file, for messages.
         role: what the file is for.
         names: its columns.
-        given: the file's name -> ours, by the user; an empty one leaves the column out.
+        options: the file's name -> ours, as the user says; an empty one leaves the column out.
         preset: the same by a public data set's format.
 
     Raises:
         UserError: a column that is named isn't there, two are the same, or a required one is missing.
     """
     columns = ", ".join(names)
-    for name in given:
-        if name not in names and name.partition(".")[0] not in names:
+    for name, ours in options.items():
+        # To leave out what isn't there is no mistake: another of the files may have it.
+        if ours and name not in names and name.partition(".")[0] not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{place}: no column {name}; found {columns}{hint}")
-    explicit = {name: ours for name, ours in preset.items() if name in names} | dict(given)
+    explicit = {name: ours for name, ours in preset.items() if name in names} | dict(options)
     sources: dict[str, str] = {}
     for name, ours in explicit.items():
         if ours in sources:

@@ -20,6 +20,7 @@ _TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
 # Read by Java, too.
 DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
 DAY_BY_NAME = "name"
+_HEADER_OPTIONS: dict[FileRole, str] = {"ratings": "--header", "items": "--item-header", "users": "--user-header"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +82,11 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
-    known = [*usual, *options.columns, *options.format.columns]
-    dialect = detect_dialect(path, options.dialect, known)
+    dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
     if not dialect.names:
         raise UserError(
             f"{path} has no header ({dialect.describe()}): name its columns in order, "
-            f"--{'' if role == 'ratings' else role.removesuffix('s') + '-'}header {','.join(list(USUAL_NAMES[role])[:4])}"
+            f"{_HEADER_OPTIONS[role]} {','.join(list(USUAL_NAMES[role])[:4])}"
         )
     columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns)
     samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
@@ -118,8 +118,8 @@ def _time_format(place: str, samples: Sequence[str], options: FileOptions) -> Ti
 def _day_of_file(path: Path, dialect: Dialect, options: FileOptions) -> date | None:
     if options.day is None:
         raise UserError(
-            f"{path}: no column timestamp; found {', '.join(dialect.names)}: name it with --column NAME=timestamp, or say "
-            "of which day the rows are: --day 2026-01-07, or --day name for the date in the file's name"
+            f"{path}: no column timestamp; found {', '.join(dialect.names)}: name it with --column NAME=timestamp, or "
+            "say of which day the rows are: --day 2026-01-07, or --day name for the date in the file's name"
         )
     if options.day != DAY_BY_NAME:
         return date.fromisoformat(options.day)

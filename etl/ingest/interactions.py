@@ -13,6 +13,7 @@ from etl.sources.values import is_damaged_id, to_number, trimmed
 
 MAX_ACTION_CHARS = 64
 MS_A_DAY = 86_400_000
+_TEXTS = ("user_id", "item_id", "action")
 
 
 def read_interactions(
@@ -52,7 +53,9 @@ def read_interactions(
         parsed.withColumn("dt", local_day("acted_at", zone))
         .withColumn("event_id", _event_id(bool(group.columns.others)))
         .withColumn("reason", reason)
-        .withColumn("column_name", F.when(F.col("fault").isNull(), _column_at_fault(group)))
+        .withColumn(
+            "column_name", F.when(F.col("reason").isNotNull() & F.col("fault").isNull(), _column_at_fault(group))
+        )
     )
 
 
@@ -88,7 +91,10 @@ def _acted_at(rows: SourceRows, group: FileGroup, zone: str) -> tuple[DataFrame,
 
 def _event_id(has_context: bool) -> Column:
     """The same for equal rows, and no other: parts are joined by a hyphen, and a hyphen within one is marked."""
-    user, item, action = (F.regexp_replace(name, r"[-\\]", r"\\$0") for name in ("user_id", "item_id", "action"))
+    has_mark = {name: F.contains(name, F.lit("-")) | F.contains(name, F.lit("\\")) for name in _TEXTS}
+    user, item, action = (
+        F.when(has_mark[name], F.regexp_replace(name, r"[-\\]", r"\\$0")).otherwise(F.col(name)) for name in _TEXTS
+    )
     micros = F.unix_micros("acted_at")
     seconds, fraction = (micros / 10**6).cast("bigint").cast("string"), F.lpad((micros % 10**6).cast("string"), 6, "0")
     # 1772500000 and not 1772500000.000000: most times are of whole seconds.

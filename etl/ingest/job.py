@@ -5,11 +5,11 @@ nothing, unless the command replaces its days.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -23,7 +23,7 @@ from etl.ingest.interactions import read_interactions
 from etl.ingest.loaded import FileDay
 from etl.ingest.refusals import ParsedFiles, check_share, write_refused
 from etl.ingest.settings import IngestSettings
-from etl.session import SPARK_ERRORS
+from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error
 from etl.sources.rows import PLACE, read_rows
@@ -145,23 +145,28 @@ def _load(
         if role in parsed:
             marked[role] = mark_duplicates(parsed[role].rows.where("reason is null"), KEYS[role])
     unique = {role: rows.where("reason is null") for role, rows in marked.items()}
-    written = {}
+    written: dict[date, int] = {}
+    writes: list[Callable[[], object]] = [
+        partial(
+            write_dimension,
+            warehouse,
+            role,
+            unique.get(role),
+            ratings.rows.where("reason is null").select(key),
+            days[0],
+        )
+        for role, key in KEYS.items()
+    ]
+    if fresh:
+        writes.append(lambda: written.update(warehouse.write(dwd.interaction, unique["ratings"], days)))
+        writes.append(partial(loaded.record, warehouse, fresh, days, replaces=options.replaces))
     with warehouse.whole_or_nothing():
-        if fresh:
-            written = warehouse.write(dwd.interaction, unique["ratings"], days)
-            loaded.record(warehouse, fresh, days, replaces=options.replaces)
-        for role, key in KEYS.items():
-            write_dimension(
-                warehouse, role, unique.get(role), ratings.rows.where("reason is null").select(key), days[0]
-            )
+        run_concurrently(*writes)
     for day, count in counts.items():
         count.rows_out = written[day] - num_existing.get(day.isoformat(), 0) if fresh else 0
     counts[days[0]].rows_out += sum(unique[role].count() for role in unique if role != "ratings")
     # After the swaps: until then other stages may add to the quarantine's partition.
-    duplicates = [
-        ParsedFiles(parsed[role].lines, rows.where("reason is not null"), ()) for role, rows in marked.items()
-    ]
-    counts[days[-1]].rows_quarantined = write_refused(warehouse, [*parsed.values(), *duplicates], days[-1])
+    counts[days[-1]].rows_quarantined = write_refused(warehouse, parsed, marked, days[-1])
     for one in repeated:
         counts[one.day].rows_invalid += one.rows
     for count in counts.values():

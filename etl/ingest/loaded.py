@@ -27,8 +27,8 @@ class FileDay:
 def content_hash() -> Column:
     """An aggregate over lines that is the same for the same lines in any order, packed or not."""
     line = F.xxhash64("line")
-    # Two sums and the count: doubled lines cancel out in the first, and lines by chance equal in one hash are not in all.
-    parts = [F.bit_xor(line), F.sum(line.cast("decimal(38,0)")), F.count("*")]
+    # Sums of both halves, which can't overflow, and no exclusive or, in which doubled lines cancel out.
+    parts = [F.sum(F.shiftrightunsigned(line, 32)), F.sum(line.bitwiseAND(F.lit(0xFFFFFFFF))), F.count("*")]
     return F.substring(F.sha2(F.concat_ws(" ", *[part.cast("string") for part in parts]), 256), 1, 32)
 
 

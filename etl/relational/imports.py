@@ -84,9 +84,18 @@ def _import_table(
             # A query without rows: Spark's names and types of the columns.
             table = describe_table(name, entry, comments, _read_rows(warehouse.spark, database, entry, NO_ROWS))
         if entry.mode == "snapshot":
-            rows = _read_rows(warehouse.spark, database, entry, None)
+            rows = with_attributes(_read_rows(warehouse.spark, database, entry, None), table)
             return warehouse.write(table, table.with_partition(rows, day), [day])[day]
         return _import_changes(warehouse, database, name, entry, table, day)
+
+
+def with_attributes(rows: DataFrame, table: Table) -> DataFrame:
+    """Add `attributes`, where the table has them and the rows don't: the columns that it has no place for, as text."""
+    others = [name for name in rows.columns if name not in table.column_names]
+    if not others or "attributes" not in table.column_names or "attributes" in rows.columns:
+        return rows
+    pairs = [part for name in others for part in (F.lit(name), F.col(f"`{name}`").cast("string"))]
+    return rows.withColumn("attributes", F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()))
 
 
 def _import_changes(
@@ -109,7 +118,7 @@ def _import_changes(
     # Without an upper bound the table is empty.
     above = [f"{column} > {sql_literal(low)}"] if low is not None else []
     condition = " and ".join([*above, f"{column} <= {sql_literal(high)}"]) if high is not None else NO_ROWS
-    rows = _read_rows(warehouse.spark, database, entry, condition)
+    rows = with_attributes(_read_rows(warehouse.spark, database, entry, condition), table)
     if entry.mode == "merge":
         rows = rows.transform(_merge_into_snapshot, warehouse, table, entry, day)
     written = warehouse.write(table, table.with_partition(rows, day), [day])[day]
@@ -125,7 +134,7 @@ def _merge_into_snapshot(
     snapshot = warehouse.read(table).where(F.col(table.partition) == (earlier[-1] if earlier else ""))
     # A changed row goes before an old one with the same value of the check column.
     candidates = changed.withColumn("age", F.lit(0)).unionByName(
-        snapshot.select(*table.column_names).withColumn("age", F.lit(1))
+        snapshot.select(*table.column_names).withColumn("age", F.lit(1)), allowMissingColumns=True
     )
     newest_first = Window.partitionBy(*[name.lower() for name in entry.key]).orderBy(
         F.desc(str(entry.check_column).lower()), "age"

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -59,17 +60,17 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     """The one file inside a zip, beside folders and what macOS adds."""
-    members = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+    members = [
+        info
+        for info in archive.infolist()
+        if not info.is_dir() and not re.search(r"(^|/)(\.|__MACOSX/)", info.filename)
+    ]
     if len(members) != 1:
         names = ", ".join(info.filename for info in members[:5])
         raise UserError(f"{path} has {len(members)} files ({names}): unpack the one to read")
     if members[0].flag_bits & 1:
         raise UserError(f"{path} is encrypted: unpack it first")
     return members[0]
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts)
 
 
 def read_zip_lines(spark: SparkSession, files: Sequence[str], line_end: bytes) -> DataFrame:

@@ -1,7 +1,7 @@
 """How a text file of rows is laid out: encoding, line ends, separator, quotes, header; detected, or given.
 
-Detection reads the beginning of a file and, of a file that isn't packed, some lines from all over it. What it decides is
-printed, and each part of it can be overridden.
+Detection reads the beginning of a file and, of a file that isn't packed, some lines from all over it. What it decides
+is printed, and each part of it can be overridden.
 """
 
 import codecs
@@ -59,7 +59,7 @@ class Dialect:
         """The layout in words, for the line that a command prints of each file."""
         if self.kind != "delimited":
             return {"json": "JSON lines", "parquet": "Parquet"}[self.kind]
-        parts = [self.encoding, f"separator {separator_name(self.separator)}"]
+        parts = [self.encoding, f"separator {_SEPARATOR_NAMES.get(self.separator, self.separator)}"]
         parts.append(f"quotes {self.quote}" if self.quote else "no quotes")
         if self.escape:
             parts.append(f"escapes {self.escape}")
@@ -84,11 +84,6 @@ class DialectOptions:
     skip_lines: int = 0
     names: tuple[str, ...] = ()
     """Names of the columns, in order, of a file without a header."""
-
-
-def separator_name(separator: str) -> str:
-    """The separator as a message shows it."""
-    return _SEPARATOR_NAMES.get(separator, separator)
 
 
 def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[str] = ()) -> Dialect:

@@ -22,7 +22,7 @@ _PAIR = re.compile(rb"[\x81-\xfe][\x40-\xfe]")
 _MOSTLY = 0.85  # of the pairs; texts in other encodings have below a half
 _OTHERS = ("shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "cp1253")
 # Java's names of the encodings that it spells otherwise than Python does.
-_JAVA_NAMES = {
+JAVA_CHARSETS = {
     "latin-1": "ISO-8859-1",
     "iso8859-1": "ISO-8859-1",
     "cp1252": "windows-1252",
@@ -38,9 +38,9 @@ _EUROPEAN_RUN = 2.2
 def detect_encoding(sample: bytes) -> str:
     """The encoding of a file, as Python names it, from parts of it.
 
-    UTF-8 if the bytes are valid UTF-8 (other encodings' texts hardly ever are), else GB18030 or Big5 where most pairs are
-    common characters of theirs, else what charset-normalizer says where bytes beyond ASCII come in runs, else latin-1,
-    or windows-1252 where there are bytes that latin-1 has no letters for.
+    UTF-8 if the bytes are valid UTF-8 (other encodings' texts hardly ever are), else GB18030 or Big5 where most pairs
+    are common characters of theirs, else what charset-normalizer says where bytes beyond ASCII come in runs, else
+    latin-1, or windows-1252 where there are bytes that latin-1 has no letters for.
 
     Args:
         sample: the beginning, and lines from elsewhere; cut at line ends.
@@ -84,8 +84,3 @@ def normalized_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise UsageError(f"unknown encoding '{name}'; for example utf-8, latin-1, gb18030, big5 or cp1252") from None
-
-
-def java_charset(encoding: str) -> str:
-    """Java's name of an encoding that Python calls so."""
-    return _JAVA_NAMES.get(encoding, encoding)

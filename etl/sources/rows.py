@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from etl.sources.dialect import Dialect, cell_pattern, split_line
-from etl.sources.encodings import java_charset
+from etl.sources.encodings import JAVA_CHARSETS
 from etl.sources.json_lines import STRICT, has_duplicate
 from etl.sources.lines import WHITESPACE, read_lines
 
@@ -29,7 +29,7 @@ class SourceRows:
     lines: DataFrame
     """All lines of the files, which `with_line_numbers` counts over."""
     frame: DataFrame
-    """The rows without header and empty lines: the columns of `PLACE`, `fault` (null for none), and what `cell` reads."""
+    """The rows without header and empty lines: `PLACE`, `fault` (null for none), and what `cell` reads."""
     dialect: Dialect
 
     def cell(self, name: str) -> Column:
@@ -63,7 +63,7 @@ def read_rows(spark: SparkSession, files: Sequence[str], dialect: Dialect, *, is
     """
     if dialect.kind == "parquet":
         return _read_parquet(spark, files, dialect)
-    encoding = java_charset(dialect.encoding)
+    encoding = JAVA_CHARSETS.get(dialect.encoding, dialect.encoding)
     lines = _decoded(read_lines(spark, files, line_end=dialect.line_end[-1], encoding=encoding), dialect)
     frame = lines.transform(_join_open_lines, dialect) if is_multiline else lines
     if dialect.line_end == "\r\n":
@@ -82,7 +82,7 @@ def _decoded(lines: DataFrame, dialect: Dialect) -> DataFrame:
     """The lines as Unicode; without a byte order mark at the beginning of a file."""
     line = F.col("line")
     if dialect.encoding != "utf-8":
-        line = F.decode(line.cast("binary"), java_charset(dialect.encoding))
+        line = F.decode(line.cast("binary"), JAVA_CHARSETS.get(dialect.encoding, dialect.encoding))
     return lines.withColumn("line", line).withColumn(
         "line",
         F.when((F.col("block") == 0) & F.startswith("line", F.lit(BOM)), F.substr("line", F.lit(2))).otherwise(

@@ -99,13 +99,10 @@ def read_time(text: Column, time_format: TimeFormat, decimal: str = ".") -> Colu
         time = F.when(is_iso, F.try_to_timestamp(F.replace(trimmed, F.lit(","), F.lit("."))))
         is_zoned = F.rlike(trimmed, F.lit(_ZONED))
     else:
-        time, is_zoned = F.try_to_timestamp(trimmed, F.lit(time_format.pattern)), F.lit(_has_zone(time_format.pattern))
+        letters = set(re.sub(r"'[^']*'", "", time_format.pattern))
+        time, is_zoned = F.try_to_timestamp(trimmed, F.lit(time_format.pattern)), F.lit(bool(letters & set("VzOXxZ")))
     utc = F.when(is_zoned, time).otherwise(F.to_utc_timestamp(time, time_format.zone))
     return F.when((utc >= F.timestamp_seconds(F.lit(0))) & (utc < F.timestamp_seconds(F.lit(END_S))), utc)
-
-
-def _has_zone(pattern: str) -> bool:
-    return bool(set("VzOXxZ") & set(re.sub(r"'[^']*'", "", pattern)))
 
 
 def _compact_date(place: str, texts: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ Three sets are published under `datasets/candidates/dt=…/`:
   serve    for every known user, from all positives: the lists to publish.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ from recsys.recall.measure import log_channel_metrics
 from recsys.recall.merge import ChannelWeights, fit_channel_weights, initial_weights
 from recsys.recall.propose import RecallPlan, propose
 from recsys.settings import RecallSettings, RecommendSettings
+
+log = logging.getLogger(__name__)
 
 KIND = "candidates"
 COLUMNS = ["user_id", "item_id", "channels", "score"]
@@ -228,6 +231,15 @@ def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[D
     positives = data.examples.where(F.col("label") == 1).select("user_id", "item_id", "at")
     # Users without a history as well: they get what is hot and new.
     users = data.warehouse.newest_snapshot(dim.user, data.day).select("user_id")
+    num_users, num_active = users.count(), users.join(positives, on="user_id", how="left_semi").count()
+    if num_active < num_users:
+        log.info(
+            "%d of %d users chose nothing in the %d days up to %s (features.window_days): they get what is hot and new",
+            num_users - num_active,
+            num_users,
+            data.config.get(FeatureSettings).window_days,
+            data.day,
+        )
     history, candidates = _propose(data, positives, users, weights, max_candidates=data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
     num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]

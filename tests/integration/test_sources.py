@@ -139,7 +139,7 @@ def test_lines_of_a_zip_are_whole_whatever_the_size_of_a_chunk(tmp_path: Path) -
     for size in range(1, 12):
         chunks = list(unpacked_lines(str(tmp_path / "f.zip"), b"\n", size))
         assert b"\n".join(line for _, lines in chunks for line in lines).decode() == "aé\nb\n\nlast"
-        assert [number for number, lines in chunks if lines][0] == 0
+        assert next(number for number, lines in chunks if lines) == 0
 
 
 def test_json_lines_are_read_strictly_and_by_path(spark: SparkSession, tmp_path: Path) -> None:
