@@ -39,7 +39,7 @@ def write_days(
             clicked = int(rng.random() < click_rate(day))
             rows.append((f"{day}-{n}", "r", user, item, 1 + n % 10, "phone", at, clicked, logged, str(day)))
     warehouse.write(dwd.impression, spark.createDataFrame(rows, IMPRESSIONS), days)
-    people = [(f"u{i}", "F", "18-24", "Wuhan", datetime(2025, 1, 1), str(days[-1])) for i in range(users)]
-    warehouse.write(dim.user, spark.createDataFrame(people, [*dim.user.column_names, "dt"]), days[-1:])
-    things = [(f"i{i}", "t", "food", "a", datetime(2025, 1, 1), str(days[-1])) for i in range(items)]
-    warehouse.write(dim.item, spark.createDataFrame(things, [*dim.item.column_names, "dt"]), days[-1:])
+    people = [(f"u{i}", "F", "18-24", "Wuhan", datetime(2025, 1, 1), None, str(days[-1])) for i in range(users)]
+    warehouse.write(dim.user, spark.createDataFrame(people, dim.user.partitioned_schema_text), days[-1:])
+    things = [(f"i{i}", "t", "food", "a", datetime(2025, 1, 1), None, None, str(days[-1])) for i in range(items)]
+    warehouse.write(dim.item, spark.createDataFrame(things, dim.item.partitioned_schema_text), days[-1:])

@@ -51,9 +51,9 @@ def write_site(spark: SparkSession, warehouse: Warehouse, rows: Sequence[Shown])
         for n, (day, user, item, clicked) in enumerate(rows)
     ]
     warehouse.write(dwd.impression, spark.createDataFrame(shown, IMPRESSIONS), DAYS)
-    users = [(user, None, None, None, datetime(2026, 1, 1), str(DAYS[-1])) for user in {row[1] for row in rows}]
+    users = [(user, None, None, None, datetime(2026, 1, 1), None, str(DAYS[-1])) for user in {row[1] for row in rows}]
     warehouse.write(dim.user, spark.createDataFrame(users, dim.user.partitioned_schema_text), DAYS[-1:])
-    items = [(item, None, None, None, None, str(DAYS[-1])) for item in {row[2] for row in rows}]
+    items = [(item, None, None, None, None, None, None, str(DAYS[-1])) for item in {row[2] for row in rows}]
     warehouse.write(dim.item, spark.createDataFrame(items, dim.item.partitioned_schema_text), DAYS[-1:])
 
 
