@@ -74,6 +74,11 @@ class Warehouse:
         """Whether the partition of `day` was ever written; it may be empty."""
         return table.partition_value(day) in self.partitions(table)
 
+    def written_days(self, table: Table, days: Sequence[date]) -> list[date]:
+        """Those of `days` whose partition was ever written, as `has_partition`: one call to the metastore for all."""
+        partitions = set(self.partitions(table))
+        return [day for day in days if table.partition_value(day) in partitions]
+
     def partitions(self, table: Table) -> list[str]:
         """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)

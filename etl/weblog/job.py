@@ -26,7 +26,7 @@ from etl.weblog import areas, dimensions
 from etl.weblog.detection import LogReader
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
+from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_lines, read_log_lines
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,9 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         with _explained():
             lines = read_log_lines(reader, config, days, sources)
             parse = partial(parse_lines, format_sets=reader.format_sets, config=config, days=days)
-            _load_requests(warehouse, lines, parse, config.get(WeblogSettings), days, counts)
-        # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
-        for consecutive in _consecutive_days(days):
-            with _explained():
-                following = _page_views_after(warehouse, lines, parse, consecutive, counts)
-            rebuild(warehouse, settings, consecutive, following)
+            _load_requests(warehouse, lines, parse, settings, days, counts)
+            following = _page_views_after(warehouse, lines, parse, days, counts)
+        rebuild(warehouse, settings, days, following)
     return total_counts(counts)
 
 
@@ -103,33 +100,23 @@ def _dates_in(reader: LogReader, config: Config, sources: Sequence[str]) -> list
     return [day_of_datestr(datestr) for datestr in datestrs]
 
 
-def _consecutive_days(days: Days) -> list[list[date]]:
-    """Split the days where one is missing: visits go on from one day to the next."""
-    groups: list[list[date]] = []
-    for day in days:
-        if groups and day - groups[-1][-1] == DAY:
-            groups[-1].append(day)
-        else:
-            groups.append([day])
-    return groups
-
-
 def _page_views_after(
     warehouse: Warehouse, lines: LogLines, parse: Parse, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
-    """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
+    """Page views of the days in which visits of `days` may go on and that are not loaded; None where there are none.
 
-    They are parsed from the lines at hand, because the day after may not be loaded yet.
+    They are parsed from the lines at hand, because such a day may be loaded later.
     """
-    day_after = days[-1] + DAY
-    if warehouse.has_partition(ods.click_stream_pageviews, day_after):
-        return None
-    # Named files without lines of other days have no line of the day after, either.
+    # Named files without lines of other days have no line of a day after, either.
     if lines.neighbours is None and not sum(count.rows_other_date for count in counts.values()):
         return None
-    datestr = dwd.weblog_request.partition_value(day_after)
+    days_after = adjacent_days(days, DAY)
+    written = warehouse.written_days(ods.click_stream_pageviews, days_after)
+    datestrs = [dwd.weblog_request.partition_value(day) for day in days_after if day not in written]
+    if not datestrs:
+        return None
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse(lines.following).where(is_page_view & (F.col("datestr") == datestr))
+    return parse(lines.following).where(is_page_view & F.col("datestr").isin(datestrs))
 
 
 # --- requests and their dimensions ---
