@@ -59,6 +59,12 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.warehouse.dir": paths.warehouse,
+        # Else a task for each of the folders of a load of many days.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(4 * settings.shuffle_partitions),
+        # Hive's database takes long for a condition with an alternative for each of many days; a span is one.
+        "spark.sql.hive.metastorePartitionPruningInSetThreshold": "20",
+        # Listed at every new partition, for statistics that Spark does not read.
+        "spark.hadoop.hive.stats.autogather": "false",
         # Spark's default, INT96, is read by few others and has no statistics to skip row groups by.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # Hive's default, /tmp/hive, belongs to the machine's first user.

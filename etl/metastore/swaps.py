@@ -100,12 +100,14 @@ def _take_back(spark: SparkSession, swaps: Sequence[Swap]) -> None:
 
 def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     for table, of_table in groupby(swaps, key=lambda swap: swap.table):
-        added = []
-        for swap in of_table:
-            if swap.old is None:
-                added.append(f"{swap.partition} LOCATION {quote(swap.new)}")
-            else:
-                spark.sql(f"ALTER TABLE {table} {swap.partition} SET LOCATION {quote(swap.new)}")
+        swaps_of_table = list(of_table)
+        added = [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]
+        moved = [swap for swap in swaps_of_table if swap.old is not None]
+        if len(moved) > catalog.FEW_PARTITIONS:
+            catalog.set_locations(spark, table, moved[0].column, {swap.value: swap.new for swap in moved})
+            moved = []
+        for swap in moved:
+            spark.sql(f"ALTER TABLE {table} {swap.partition} SET LOCATION {quote(swap.new)}")
         # All new partitions in one statement: each statement is a call to the metastore.
         if added:
             spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from conf import UserError
 from etl.session import run_concurrently
-from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, check_text
+from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, any_of, check_text
 
 MAX_EXAMPLES = 3
 MAX_CHARS = 40  # of a value in a message, which goes to logs and alerts: rows are of people, and stay in the warehouse
@@ -93,7 +93,7 @@ def _check_reference(
     join_keys = {check.column: check.key}
     if check.table.partition != SCOPE:
         join_keys[table.partition] = check.table.partition
-        referenced = referenced.where(F.col(check.table.partition).isin(list(partitions)))
+        referenced = referenced.where(any_of(check.table.partition, partitions))
     used = rows.select(*join_keys).where(F.col(check.column).isNotNull()).distinct()
     valid = referenced.select(*[F.col(theirs).alias(ours) for ours, theirs in join_keys.items()])
     dangling = used.join(valid, on=list(join_keys), how="left_anti")

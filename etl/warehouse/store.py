@@ -5,6 +5,7 @@ any moment leaves the old partition, also where one write has several; `vacuum.p
 points at.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -16,12 +17,15 @@ from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
 from etl.metastore.swaps import Swap, swap_partitions
-from etl.table import Table, quote
+from etl.table import Table, any_of, quote
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
 
+log = logging.getLogger(__name__)
+
 _REPLACED = ".replaced"
+_MANY_DAYS = 100  # the write of so many is logged: the next line is minutes away
 
 _Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
 
@@ -109,7 +113,7 @@ class Warehouse:
         rows = self.spark.table(table.name)
         if days is None:
             return rows
-        return rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+        return rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
@@ -204,6 +208,8 @@ class Warehouse:
             counts = check_rows(table, written, list(values), self._select)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
+            # A day without rows has no folder yet.
+            self.files.make_folders(folder, [f"{table.partition}={value}" for value in values if not counts[value]])
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
@@ -211,6 +217,8 @@ class Warehouse:
             self._publish([(table, folder, list(values))])
         else:
             self._pending.append((table, folder, list(values)))
+        if len(days) >= _MANY_DAYS:
+            log.info("%s: %s rows of %s days", table.name, sum(counts.values()), len(days))
         return {values[value]: count for value, count in counts.items()}
 
     def _publish(self, writes: Sequence[_Written]) -> None:
@@ -227,19 +235,11 @@ class Warehouse:
             self.note_replaced(location.rsplit("/", 1)[0])
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
-        """What points a table's partitions at the folder of a run: readers that have planned go on with the old files.
-
-        Their folders are created: a day without rows has none yet.
-        """
-        existing = set(self.partitions(table))
+        """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
+        replaced = sorted(set(self.partitions(table)).intersection(values))
+        old = catalog.locations_of(self.spark, table.name, table.partition, replaced)
         for value in values:
-            location = f"{folder}/{table.partition}={value}"
-            self.files.make_folder(location)
-            old = None
-            if value in existing:
-                of_value = {table.partition: value}
-                old = next(url for _, url in catalog.partition_locations(self.spark, table.name, of_value))
-            yield Swap(table.name, table.partition, value, old, location)
+            yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
         columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]

@@ -1,5 +1,6 @@
 """`millrace etl weblog`: web logs into warehouse tables."""
 
+from os.path import getsize
 from typing import Annotated
 
 import typer
@@ -8,6 +9,8 @@ from conf import UsageError
 from conf.console.cli import SinceOption, parse_days, settings_of
 
 app = typer.Typer()
+
+SMALL_LOG_BYTES = 2_000_000
 
 
 @app.command("weblog")
@@ -29,6 +32,7 @@ def weblog_command(
 ) -> dict[str, int]:
     """Web logs -> requests with their dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.session import spark_session
+    from etl.settings import SparkSettings
     from etl.weblog import job as weblog
     from etl.weblog.detection import detect_formats
     from etl.weblog.settings import WeblogSettings
@@ -40,6 +44,10 @@ def weblog_command(
     if log_format is not None:
         config = config.with_values({"weblog.log_format": log_format})
     # A missing file, or one that can't be read, fails here, before Spark starts.
-    detect_formats(find_files(config, days, source or ()), config.get(WeblogSettings))
+    files = find_files(config, days, source or ())
+    detect_formats(files, config.get(WeblogSettings))
+    # Half of the time of a small log is that of compilers.
+    if config.get(SparkSettings).compile_little is None and sum(map(getsize, files)) < SMALL_LOG_BYTES:
+        config = config.with_values({"spark.compile_little": True})
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

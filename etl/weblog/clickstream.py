@@ -13,6 +13,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from etl.table import any_of
 from etl.tables import dws, ods
 
 GAP_S = 30 * 60
@@ -201,7 +202,7 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
         visits: the visits that the views belong to, for their starts.
         days: the days to find open visits of.
     """
-    is_of_days = F.col("datestr").isin([dws.open_visit.partition_value(day) for day in days])
+    is_of_days = F.expr(any_of("datestr", [dws.open_visit.partition_value(day) for day in days]))
     is_late = F.substring("time_local", 12, 5) >= "23:30"
     late = (
         views.where(is_of_days & is_late)

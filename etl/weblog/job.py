@@ -18,7 +18,7 @@ from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error, landed_days, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
-from etl.table import Table
+from etl.table import Table, any_of
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -116,7 +116,7 @@ def _page_views_after(
     if not datestrs:
         return None
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse(lines.following).where(is_page_view & F.col("datestr").isin(datestrs))
+    return parse(lines.following).where(is_page_view & F.expr(any_of("datestr", datestrs)))
 
 
 # --- requests and their dimensions ---
@@ -137,7 +137,7 @@ def _load_requests(
         all_lines = all_lines.unionByName(lines.neighbours.withColumn("is_own", F.lit(False)))
     parsed = parse(all_lines)
     is_parsed, is_own = F.col("reason").isNull(), F.col("is_own")
-    is_of_days = is_parsed & F.col("datestr").isin(datestrs)
+    is_of_days = is_parsed & F.expr(any_of("datestr", datestrs))
     # The neighbours' folders account for their own lines, except those that belong to these days.
     line_counts = [
         F.count_if(is_own | is_of_days).alias("lines"),
@@ -156,9 +156,11 @@ def _load_requests(
         before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
     )
     observed = _observed_counts(observation, parsed, line_counts)
-    # A second pass, only when there is something to quarantine.
-    rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
-    quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
+    quarantined = dict.fromkeys(days, 0)
+    # A second pass, only when there is something to quarantine, or there was.
+    if observed["rejected"] or warehouse.written_days(ods.quarantine, days):
+        rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
+        quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
     _fill_counts(counts, _count_by_validity(warehouse, days), quarantined, observed)
 
 
@@ -196,8 +198,13 @@ def _fill_counts(
 
 def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:
     """Warn when the days were loaded from other files before: a day comes from the files of one command."""
+    days_loaded = warehouse.written_days(dwd.weblog_request, days)
+    if not days_loaded:
+        return
     files = {file.removeprefix("file://") for file in lines.inputFiles()}
-    loaded = [row["file"] for row in warehouse.read(dwd.weblog_request, days).select("file").distinct().take(100)]
+    loaded = [
+        row["file"] for row in warehouse.read(dwd.weblog_request, days_loaded).select("file").distinct().take(100)
+    ]
     dropped = [file for file in loaded if file.removeprefix("file://") not in files]
     if dropped:
         log.warning(
@@ -212,9 +219,10 @@ def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: Weblo
     spark = warehouse.spark
     if not warehouse.has_partition(dim.time, days[0]):
         warehouse.write(dim.time, dim.time.with_partition(dimensions.minutes(spark), days[0]), days[:1])
-    dates = dimensions.dates(spark, settings.first_day, settings.last_day)
+    num_dates = (settings.last_day - settings.first_day).days + 1
     # Written again when the settings' span has changed.
-    if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != dates.count():
+    if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != num_dates:
+        dates = dimensions.dates(spark, settings.first_day, settings.last_day)
         warehouse.write(dim.date, dim.date.with_partition(dates, days[0]), days[:1])
     pages = partial(dimensions.pages, static_suffixes=settings.static_suffixes)
     by_table: dict[Table, Callable[[DataFrame], DataFrame]] = {

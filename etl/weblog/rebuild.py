@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.session import run_concurrently
+from etl.table import any_of
 from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, clickstream, dimensions, funnel, reports, visitors
@@ -66,7 +67,7 @@ def _rebuild_visits(warehouse: Warehouse, settings: WeblogSettings, days: Days, 
     warehouse.write(dws.open_visit, open_visits, days, rebalance=False)
     for later_views in _later_views(warehouse, days, views_after):
         visits = visits.transform(clickstream.extend_visits, later_views)
-    is_of_days = F.col("datestr").isin([ods.click_stream_visit.partition_value(day) for day in days])
+    is_of_days = F.expr(any_of("datestr", [ods.click_stream_visit.partition_value(day) for day in days]))
     # No visit comes from a day before, where that has no partition: nothing to look for.
     has_day_before = bool(warehouse.written_days(dws.open_visit, adjacent_days(days, -DAY)))
     earlier_days = _update_earlier_visits(warehouse, visits.where(~is_of_days)) if has_day_before else []
@@ -144,7 +145,7 @@ def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days
     views = warehouse.read(ods.click_stream_pageviews, days)
     # From snapshot to snapshot, so that a day reads one partition and not all of the past.
     snapshots = _snapshots_before(warehouse.partitions(dim.visitor), datestrs)
-    before = warehouse.read(dim.visitor).where(F.col("datestr").isin(snapshots))
+    before = warehouse.read(dim.visitor).where(any_of("datestr", snapshots))
     history = visitors.history(warehouse.spark, views, before, snapshots, datestrs)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files
 
-from pyspark.sql import functions as F
-
-from etl.table import Table
+from etl.table import Table, any_of
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
@@ -31,7 +29,7 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
         rows = warehouse.spark.sql(statement(table), args=span)
         # Days between them may be loaded, too. Spark applies the filter before it reads.
         if len(days) <= (days[-1] - days[0]).days:
-            rows = rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+            rows = rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
         # Reports are small: rebalancing their files would only add a shuffle.
         warehouse.write(table, rows, days, rebalance=False)
 
