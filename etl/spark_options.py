@@ -61,6 +61,8 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.sql.warehouse.dir": paths.warehouse,
         # Else a task for each of the folders of a load of many days.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(4 * settings.shuffle_partitions),
+        # Spark's 4 MB for a file makes a task of each dozen of small files: days of some lines are far smaller.
+        "spark.sql.files.openCostInBytes": "524288",
         # Hive's database takes long for a condition with an alternative for each of many days; a span is one.
         "spark.sql.hive.metastorePartitionPruningInSetThreshold": "20",
         # Listed at every new partition, for statistics that Spark does not read.
