@@ -34,6 +34,7 @@ SECTIONS = {
     "simulator": "etl.simulator.settings:SimulatorSettings",
     "weblog": "etl.weblog.settings:WeblogSettings",
     "events": "etl.events.settings:EventSettings",
+    "ingest": "etl.ingest.settings:IngestSettings",
     "business": "etl.relational.settings:BusinessSettings",
     "relational": "etl.relational.settings:RelationalSettings",
     "collect": "etl.collect.settings:CollectSettings",

@@ -57,6 +57,11 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         # Else a day's partition would depend on where the job runs.
         "spark.sql.session.timeZone": "UTC",
+        # Files of other systems come in any encoding (GB18030, Big5); what is no text in it becomes U+FFFD.
+        "spark.sql.legacy.javaCharsets": "true",
+        "spark.sql.legacy.codingErrorAction": "true",
+        # Pandas wrote times in nanoseconds, which Spark refuses: they are read as numbers.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.warehouse.dir": paths.warehouse,
         # Else a task for each of the folders of a load of many days.

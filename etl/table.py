@@ -19,6 +19,8 @@ class Column:
     name: str
     type: str
     comment: str
+    is_optional: bool = False
+    """Whether rows without the column may be written; it is null in them."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,9 @@ class Table:
         )
 
 
-def columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+def columns(*rows: tuple[str, str, str] | Column) -> tuple[Column, ...]:
     """Columns from (name, Hive type, comment) rows: how `etl/tables/` declares them."""
-    return tuple(Column(*row) for row in rows)
+    return tuple(row if isinstance(row, Column) else Column(*row) for row in rows)
 
 
 def any_of(column: str, values: Iterable[str]) -> str:

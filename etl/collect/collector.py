@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 from filelock import FileLock, Timeout
 
@@ -17,11 +17,20 @@ from etl.collect.landing import Landing
 from etl.collect.rotation import SourceFinder, reason_of
 from etl.collect.settings import CollectSettings
 from etl.collect.sources import READ_ERRORS, MovedError, Source
+from etl.weblog.formats.format import MONTHS
 
 log = logging.getLogger(__name__)
 
-MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-WEBLOG_TIME = re.compile(rb"\[(\d\d)/(\w{3})/(\d{4}):([01]\d|2[0-3]):")
+# Of the formats that `etl weblog` reads, the commonest first: [07/Jan/2026:13:…], 2026-01-07T13:… (or a blank or tab),
+# "07/Jan/2026:13:…" of JSON, and seconds since 1970 or parts of them. A URL may hold a date: it comes later in a line.
+_CLF_TIME = rb"(\d\d)/(\w{3})/(\d{4}):([01]\d|2[0-3]):"
+_ISO_TIME = rb"(\d{4})-(\d\d)-(\d\d)[T\s]([01]\d|2[0-3]):\d\d:\d\d"
+WEBLOG_TIMES = [
+    re.compile(rb"\[" + _CLF_TIME),
+    re.compile(rb'(?:^|[\s"\[|])' + _ISO_TIME),
+    re.compile(rb'"' + _CLF_TIME),
+]
+WEBLOG_EPOCH = re.compile(rb'"(?:ts|time|timestamp|@timestamp|msec|date)"\s*:\s*"?(\d{10})(?:\d{3}){0,3}(?=[^\d])')
 # The first "ts" of the line: far cheaper than to parse the JSON.
 JSON_TIME = re.compile(rb'"ts"\s*:\s*"(\d{4})-(\d\d)-(\d\d)[T ]([01]\d|2[0-3])')
 
@@ -131,11 +140,15 @@ def _group_by_hour(lines: list[bytes], source: Source, kind: str) -> dict[str, l
 
 
 def weblog_hour(line: bytes) -> str | None:
-    """The folder `dt=…/hour=…` of a log line in combined format, by the time in its brackets; None without one."""
-    match = WEBLOG_TIME.search(line)
-    if match is None or match[2] not in MONTHS:
-        return None
-    return _hour_folder(int(match[3]), MONTHS[match[2]], int(match[1]), match[4])
+    """The folder `dt=…/hour=…` of a log line by the time in it, UTC for seconds since 1970; None without one."""
+    match = next(filter(None, (pattern.search(line) for pattern in WEBLOG_TIMES)), None)
+    if match is None:
+        epoch = WEBLOG_EPOCH.search(line)
+        return f"{datetime.fromtimestamp(int(epoch[1]), UTC):dt=%Y-%m-%d/hour=%H}" if epoch else None
+    if len(match[1]) == 4:
+        return _hour_folder(int(match[1]), int(match[2]), int(match[3]), match[4])
+    index = MONTHS.find(match[2].decode(errors="replace"))
+    return None if index % 3 else _hour_folder(int(match[3]), index // 3 + 1, int(match[1]), match[4])
 
 
 def json_hour(line: bytes) -> str | None:

@@ -1,6 +1,5 @@
 """Raw text lines from files, each with what its place is computed from: file, block and id."""
 
-import gzip
 import logging
 import os
 import re
@@ -8,12 +7,12 @@ import string
 from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
-from typing import IO
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Paths, UserError
+from etl.sources.compressed import CORRUPT, ZIP, open_unpacked, read_zip_lines
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
 
 
 def drop_copies(files: Sequence[str]) -> list[str]:
-    """Leave out a file whose content another one begins with: itself again, a copy, a .gz of it, an earlier state.
+    """Leave out a file whose content another one begins with: itself again, a copy, also .gz or .bz2, an earlier state.
 
     Log rotation leaves such files behind, and their lines would count twice. Only files with the same first line are
     compared, block by block.
@@ -110,16 +109,16 @@ def drop_copies(files: Sequence[str]) -> list[str]:
 
 
 def _first_line(file: str) -> bytes:
-    with _open(file) as stream:
+    with open_unpacked(file) as stream:
         try:
             return stream.readline(_FIRST_LINE_BYTES)
-        except (OSError, EOFError):  # not gzip in spite of its name: the error comes when its lines are read
+        except CORRUPT:  # not gzip in spite of its name: the error comes when its lines are read
             return file.encode()
 
 
 def _longer_of_same(one: str, other: str) -> str | None:
     """Of two files, the one that begins with the whole content of the other; None when they differ."""
-    with _open(one) as first, _open(other) as second:
+    with open_unpacked(one) as first, open_unpacked(other) as second:
         try:
             while True:
                 a, b = first.read(_BLOCK_BYTES), second.read(_BLOCK_BYTES)
@@ -128,31 +127,33 @@ def _longer_of_same(one: str, other: str) -> str | None:
                     return None
                 if common < _BLOCK_BYTES:  # one of them ends here
                     return one if len(a) > len(b) else other
-        except (OSError, EOFError):
+        except CORRUPT:
             return None
 
 
-def _open(file: str) -> IO[bytes]:
-    return gzip.open(file) if file.endswith(".gz") else Path(file).open("rb")  # type: ignore[return-value]
+def read_lines(
+    spark: SparkSession, files: Sequence[str], *, line_end: str = "\n", encoding: str = "utf-8"
+) -> DataFrame:
+    """One row per line of files, packed or not: `line`, `file`, and `block` and `id` for `with_line_numbers`.
 
-
-def read_lines(spark: SparkSession, files: Sequence[str]) -> DataFrame:
-    """One row per line of plain or gzipped files: `line`, `file`, and `block` and `id` for `with_line_numbers`.
-
-    Only \\n ends a line, so that a stray \\r does not split one.
+    Args:
+        spark: the session.
+        files: paths, not patterns.
+        line_end: what ends a line; nothing else does, so that a stray `\\r` does not split one.
+        encoding: in which `line_end` is looked for, as Java names it; the bytes of `line` stay as they are.
     """
-    # Spark reads paths as glob patterns.
-    escaped = [re.sub(r"([*?\[\]{}\\])", r"\\\1", file) for file in files]
-    return (
-        spark.read.option("lineSep", "\n")
-        .text(escaped)
-        .select(
-            F.col("value").alias("line"),
-            F.col("_metadata.file_path").alias("file"),
-            F.col("_metadata.file_block_start").alias("block"),
-            F.monotonically_increasing_id().alias("id"),
-        )
-    )
+    zips = [file for file in files if file.endswith(ZIP)]
+    others = [file for file in files if not file.endswith(ZIP)]
+    frames = []
+    if others:
+        # Spark reads paths as glob patterns.
+        escaped = [re.sub(r"([*?\[\]{}\\])", r"\\\1", file) for file in others]
+        lines = spark.read.option("lineSep", line_end).option("encoding", encoding).text(escaped)
+        place = [F.col("_metadata.file_path").alias("file"), F.col("_metadata.file_block_start").alias("block")]
+        frames.append(lines.select(F.col("value").alias("line"), *place, F.monotonically_increasing_id().alias("id")))
+    if zips:
+        frames.append(read_zip_lines(spark, zips, line_end.encode(encoding)))
+    return frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1])
 
 
 def with_line_numbers(lines: DataFrame, chosen: DataFrame) -> DataFrame:

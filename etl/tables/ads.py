@@ -1,6 +1,7 @@
 """ADS, the application layer: tables that people, reports and services read."""
 
-from etl.table import InRange, NotNull, OneOf, Table, columns
+from etl.table import InRange, NotNull, OneOf, Table, Unique, columns
+from etl.tables.ods import VISITOR_ID
 
 # Texts with leading zeros, and no year: queries of the web-log reports join and sort by them within a datestr.
 _MONTH = ("month", "string", "MM")
@@ -57,22 +58,25 @@ ref_host_top3_hourly = Table(
 
 page_top10 = Table(
     name="ads_page_top10",
-    description="One row per rank of the ten URLs with most page views of the day; ties by URL",
+    description="One row per rank of the ten URLs with most page views of the day, and per site; ties by URL",
     partition="datestr",
-    key=("rank",),
     columns=columns(
-        ("request", "string", "URL with its query"), _PVS, ("rank", "int", "from 1, most page views first")
+        ("request", "string", "URL with its query"),
+        _PVS,
+        ("rank", "int", "from 1, most page views first"),
+        ("site", "string", "site of the page views by weblog.site_from; null without that setting, and for none"),
     ),
-    checks=(NotNull(("request",)), InRange("rank", 1, 10)),
+    # No key: the site may be null.
+    checks=(NotNull(("request", "rank")), Unique(("site", "rank")), InRange("rank", 1, 10)),
 )
 
 visitor_daily = Table(
     name="ads_visitor_daily",
-    description="One row per day with its visitors (addresses with a page view) and their visits",
+    description="One row per day with its visitors (by weblog.visitor_key) with a page view and their visits",
     partition="datestr",
     columns=columns(
         _PVS,
-        ("visitors", "bigint", "addresses with a page view on the day"),
+        ("visitors", "bigint", "visitors with a page view on the day"),
         ("pages_per_visitor", "double", "pvs / visitors"),
         # Against dim_visitor, the visitors of all days before, not of a window.
         ("new_visitors", "bigint", "visitors without a page view before the day"),
@@ -87,17 +91,19 @@ new_visitor = Table(
     name="ads_new_visitor",
     description="One row per visitor without a page view before the day",
     partition="datestr",
-    key=("remote_addr",),
-    columns=columns(("remote_addr", "string", "address of the visitor")),
+    key=("visitor_id",),
+    columns=columns(("remote_addr", "string", "address of the last page view of the day"), VISITOR_ID),
 )
 
 returning_visitor = Table(
     name="ads_returning_visitor",
     description="One row per visitor who began more than one visit on the day",
     partition="datestr",
-    key=("remote_addr",),
+    key=("visitor_id",),
     columns=columns(
-        ("remote_addr", "string", "address of the visitor"), ("visits", "bigint", "visits begun on the day")
+        ("remote_addr", "string", "address of the last visit"),
+        ("visits", "bigint", "visits begun on the day"),
+        VISITOR_ID,
     ),
     checks=(InRange("visits", 2),),
 )

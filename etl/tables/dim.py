@@ -1,6 +1,7 @@
 """DIM, the dimensions: each partition is a whole snapshot."""
 
-from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, Table, columns
+from etl.table import SCOPE, Column, InRange, MinRows, NotNull, OneOf, Table, columns
+from etl.tables.ods import VISITOR_ID
 
 # Users and items: an import replaces the day's partition; jobs read the newest one up to their day.
 user = Table(
@@ -13,6 +14,9 @@ user = Table(
         ("age_group", "string", "18-24, 25-34, 35-44, 45-54, 55+ or null"),
         ("city", "string", "home city or occupation group, null when unknown"),
         ("registered_at", "timestamp", "when the account was created"),
+        Column(
+            "attributes", "map<string,string>", "other columns of the source, as text; null for none", is_optional=True
+        ),
     ),
     checks=(MinRows(1),),
 )
@@ -24,9 +28,18 @@ item = Table(
     columns=columns(
         ("item_id", "string", "identifies the item"),
         ("title", "string", "title shown to users"),
-        ("category", "string", "topic or genre"),
+        ("category", "string", "topic or genre; the first of `categories` where there are several"),
         ("author", "string", "author, null when unknown"),
         ("published_at", "timestamp", "when it was published"),
+        Column(
+            "categories",
+            "array<string>",
+            "all topics or genres, null where the source has one at most",
+            is_optional=True,
+        ),
+        Column(
+            "attributes", "map<string,string>", "other columns of the source, as text; null for none", is_optional=True
+        ),
     ),
     checks=(MinRows(1),),
 )
@@ -127,23 +140,25 @@ visitor = Table(
     name="dim_visitor",
     description="One row per visitor with a page view up to the day",
     partition="datestr",
-    key=("remote_addr",),
+    key=("visitor_id",),
     columns=columns(
-        ("remote_addr", "string", "address of the visitor"),
+        ("remote_addr", "string", "address of the last page view"),
         # Text as in the log, in the server's own time zone: the web-log tables never convert it.
         ("first_seen", "string", "time of the first page view, yyyy-MM-dd HH:mm:ss"),
         ("last_seen", "string", "time of the last page view up to the day"),
+        VISITOR_ID,
+        ("visitor_key", "string", "weblog.visitor_key of the snapshot: one for all of its rows and of those before it"),
     ),
     checks=(NotNull(("first_seen", "last_seen")),),
 )
 
 area = Table(
     name="dim_area",
-    description="One row per visitor of the day with the area of its address, when weblog.area_table is given",
+    description="One row per address with a page view on the day, with its area, when weblog.area_table is given",
     partition="datestr",
     key=("remote_addr",),
     columns=columns(
-        ("remote_addr", "string", "address of the visitor"),
+        ("remote_addr", "string", "address of page views"),
         ("area", "string", "area of the smallest network that contains the address, null for none"),
     ),
 )

@@ -1,7 +1,8 @@
 """DWD, the detail layer: cleaned facts."""
 
-from etl.table import InRange, NotNull, OneOf, References, Table, columns
+from etl.table import Column, InRange, NotNull, References, Table, columns
 from etl.tables import dim, ods
+from etl.tables.ods import VISITOR_ID
 
 # Training rows come from here: an impression is an example, `is_clicked` its label.
 impression = Table(
@@ -25,21 +26,24 @@ impression = Table(
 
 interaction = Table(
     name="dwd_interaction",
-    description="One row per interaction of a user with an item: click, like, purchase or rating",
+    description="One row per interaction of a user with an item: click, like, purchase, rating or one of an own name",
     key=("event_id",),
     columns=columns(
         ("event_id", "string", "identifies the interaction"),
         ("user_id", "string", "the user"),
         ("item_id", "string", "the item"),
-        ("action", "string", "click, like, purchase or rating"),
+        ("action", "string", "click, like, purchase, rating, or as an ingested file calls it"),
         ("value", "double", "rating or amount; 1 where the interaction has none"),
         ("impression_id", "string", "impression that it followed, null when unknown"),
         ("acted_at", "timestamp", "time of the interaction, UTC"),
+        Column(
+            "context",
+            "map<string,string>",
+            "other columns of an ingested file, as text; null for none",
+            is_optional=True,
+        ),
     ),
-    checks=(
-        NotNull(("user_id", "item_id", "acted_at")),
-        OneOf("action", ("click", "like", "purchase", "rating")),
-    ),
+    checks=(NotNull(("user_id", "item_id", "action", "acted_at")),),
 )
 
 # The one set of files of three tables: ods_weblog_origin and ods_weblog_detail read fewer columns of it.
@@ -66,6 +70,8 @@ weblog_request = Table(
         ("agent_key", "bigint", "dim_user_agent, same datestr"),
         # Gaps and stays are of these: a day's clock is set forward and back.
         ("requested_at", "timestamp", "time of the request, UTC"),
+        VISITOR_ID,
+        ("site", "string", "site of the request by weblog.site_from; null without that setting, and for none"),
     ),
     checks=(
         # Both narrow tables' checks, each once: they share this table's files and are never written themselves.

@@ -1,6 +1,7 @@
 """DWS, the summary layer: aggregates and intermediate results."""
 
 from etl.table import InRange, NotNull, Table, columns
+from etl.tables.ods import VISITOR_ID
 
 recall_candidate = Table(
     name="dws_recall_candidate",
@@ -21,10 +22,10 @@ open_visit = Table(
     name="dws_open_visit",
     description="One row per visit that may go on after the end of the day: its last view is in the last 30 minutes",
     partition="datestr",
-    key=("remote_addr",),
+    key=("session",),
     columns=columns(
-        ("session", "string", "identifies the visit: address and time of its first view"),
-        ("remote_addr", "string", "address of the visitor"),
+        ("session", "string", "identifies the visit: visitor, site if any, and time of its first view"),
+        ("remote_addr", "string", "address of the first view"),
         ("inTime", "string", "time of the first view"),
         ("inPage", "string", "first URL"),
         ("referal", "string", "referrer of the first view"),
@@ -32,8 +33,10 @@ open_visit = Table(
         ("outPage", "string", "URL of that view"),
         ("pageVisits", "bigint", "page views until then"),
         ("out_at", "timestamp", "time of that view, UTC"),
+        VISITOR_ID,
+        ("site", "string", "site of the visit by weblog.site_from; null without that setting, and for none"),
     ),
-    checks=(NotNull(("session", "outTime")),),
+    checks=(NotNull(("outTime",)),),
 )
 
 user_interest = Table(

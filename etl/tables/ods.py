@@ -5,6 +5,9 @@ from etl.table import InRange, NotNull, OneOf, Table, columns
 # Text in place of a boolean, as the requirements' own queries compare it.
 _VALID = ("valid", "string", "'true' for a request that counts, 'false' for one logically deleted")
 
+# Beside the address, which most are told apart by; declared last in older tables, whose columns can only be added to.
+VISITOR_ID = ("visitor_id", "string", "who the visitor is by weblog.visitor_key: the address, where that says no other")
+
 weblog_origin = Table(
     name="ods_weblog_origin",
     description="One row per parsed line of a web server's log, as received",
@@ -62,9 +65,9 @@ click_stream_pageviews = Table(
         (
             "session",
             "string",
-            "identifies the visit: address and local time of its first view, with its offset unless that is 0",
+            "identifies the visit: visitor, site if any, local time of its first view with its offset unless that is 0",
         ),
-        ("remote_addr", "string", "address of the visitor"),
+        ("remote_addr", "string", "address of the client"),
         ("time_local", "string", "time of the view, yyyy-MM-dd HH:mm:ss"),
         ("visit_step", "int", "position in the visit, from 1; counts on over midnight"),
         ("request", "string", "URL with its query"),
@@ -76,6 +79,8 @@ click_stream_pageviews = Table(
         ("status", "string", "HTTP status"),
         ("is_human", "int", "0 for HEAD requests and for crawlers, feed readers and monitors, else 1"),
         ("requested_at", "timestamp", "time of the view, UTC"),
+        VISITOR_ID,
+        ("site", "string", "site of the visit by weblog.site_from; null without that setting, and for none"),
     ),
     checks=(
         NotNull(("session", "remote_addr", "time_local", "visit_step")),
@@ -87,18 +92,22 @@ click_stream_pageviews = Table(
 
 click_stream_visit = Table(
     name="ods_click_stream_visit",
-    description="One row per visit, on the day that it began: page views of a visitor without a gap of over 30 minutes",
+    description=(
+        "One row per visit, on the day that it began: a visitor's page views (of a site), no gap over 30 minutes"
+    ),
     partition="datestr",
     key=("session",),
     columns=columns(
-        ("session", "string", "identifies the visit: address and time of its first view"),
-        ("remote_addr", "string", "address of the visitor"),
+        ("session", "string", "identifies the visit: visitor, site if any, and time of its first view"),
+        ("remote_addr", "string", "address of the first view"),
         ("inTime", "string", "time of the first view"),
         ("outTime", "string", "time of the last view, which may be after midnight"),
         ("inPage", "string", "first URL"),
         ("outPage", "string", "last URL"),
         ("referal", "string", "referrer of the first view, '-' for none"),
         ("pageVisits", "bigint", "page views"),
+        VISITOR_ID,
+        ("site", "string", "site of the visit by weblog.site_from; null without that setting, and for none"),
     ),
     checks=(NotNull(("remote_addr", "inTime", "outTime")), InRange("pageVisits", 1)),
 )
@@ -116,6 +125,7 @@ quarantine = Table(
         ("file", "string", "file that contains the line, or partition of the row"),
         ("line_number", "bigint", "line in that file, from 1; 0 for a row of a table"),
         ("line", "string", "the line, cut to its first 4096 characters"),
+        ("column_name", "string", "column at fault, by its name in the file; null where it is the whole line"),
     ),
     checks=(NotNull(("stage", "reason", "file", "line_number")),),
 )

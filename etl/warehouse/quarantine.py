@@ -30,10 +30,18 @@ def replace(
     return replace_rows(warehouse, stage, with_line_numbers(lines, refused), days)
 
 
-def replace_rows(warehouse: Warehouse, stage: str, rows: DataFrame, days: Sequence[date]) -> dict[date, int]:
-    """As `replace`, for rows that have their `line_number` already: 0 for a row of a table, which has none."""
+def replace_rows(
+    warehouse: Warehouse, stage: str, rows: DataFrame, days: Sequence[date], files: Sequence[str] | None = None
+) -> dict[date, int]:
+    """As `replace`, for rows that have their `line_number` already: 0 for a row of a table, which has none.
+
+    With `files`, only the lines of these are replaced, and counted.
+    """
+    is_replaced = F.col("stage") == stage
+    if files is not None:
+        is_replaced &= F.col("file").isin(list(files))
     with advisory_lock(warehouse.spark, ods.quarantine.name):  # stages share its partitions
-        others = warehouse.read(ods.quarantine, days).where(F.col("stage") != stage)
+        others = warehouse.read(ods.quarantine, days).where(~is_replaced)
         fresh = rows.select(
             F.lit(stage).alias("stage"),
             "reason",
@@ -41,11 +49,12 @@ def replace_rows(warehouse: Warehouse, stage: str, rows: DataFrame, days: Sequen
             "line_number",
             # Invalid bytes become U+FFFD: a Parquet string must be UTF-8, and other readers refuse a file that lies.
             F.substring(F.make_valid_utf8("line"), 1, MAX_QUARANTINED_CHARS).alias("line"),
+            F.col("column_name") if "column_name" in rows.columns else F.lit(None).cast("string").alias("column_name"),
             "dt",
         )
         warehouse.write(ods.quarantine, fresh.unionByName(others), days)
     # Counted from the table, not from `refused`, whose lines would be parsed again.
-    written = warehouse.read(ods.quarantine, days).where(F.col("stage") == stage)
+    written = warehouse.read(ods.quarantine, days).where(is_replaced)
     counts = dict.fromkeys(days, 0)
     for row in written.groupBy("dt").count().collect():
         counts[date.fromisoformat(row["dt"])] = row["count"]

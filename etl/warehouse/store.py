@@ -242,7 +242,12 @@ class Warehouse:
             yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
-        columns = [F.col(column.name).cast(column.type).alias(column.name) for column in table.columns]
+        columns = [
+            (F.lit(None) if column.is_optional and column.name not in rows.columns else F.col(column.name))
+            .cast(column.type)
+            .alias(column.name)
+            for column in table.columns
+        ]
         value = F.col(table.partition).cast("string")
         if len(values) == 1:
             # `partitionBy` would sort all rows by the partition column first: write the only folder directly, and

@@ -34,7 +34,7 @@ def weblog_command(
     from etl.session import spark_session
     from etl.settings import SparkSettings
     from etl.weblog import job as weblog
-    from etl.weblog.detection import detect_formats
+    from etl.weblog.formats.detection import detect_formats
     from etl.weblog.settings import WeblogSettings
     from etl.weblog.source import find_files
 
@@ -45,7 +45,7 @@ def weblog_command(
         config = config.with_values({"weblog.log_format": log_format})
     # A missing file, or one that can't be read, fails here, before Spark starts.
     files = find_files(config, days, source or ())
-    detect_formats(files, config.get(WeblogSettings))
+    detect_formats(files, config.get(WeblogSettings).log_format)
     # Half of the time of a small log is that of compilers.
     if config.get(SparkSettings).compile_little is None and sum(map(getsize, files)) < SMALL_LOG_BYTES:
         config = config.with_values({"spark.compile_little": True})

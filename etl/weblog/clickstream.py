@@ -4,7 +4,8 @@ Visits go on over midnight and belong to the day on which they began. So that ea
 visits still open at its end are in dws_open_visit, and the next day's views continue them.
 
 A visitor may be half of the traffic (a proxy, an attack): one sort per visitor would then be one task's work. Views are
-ordered within an hour of a visitor, and only the summaries of those hours are brought together per visitor.
+ordered within an hour of a visitor, and only the summaries of those hours are brought together per visitor. Where sites
+are kept apart (weblog.site_from), a visitor of two sites is two in all of this.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
         The views, with the visit that each belongs to, its number within the visit (from 1), and the seconds to the
         visitor's next view if that is in the same visit and on the same day.
     """
-    numbered = views.transform(_number_within_hour)
+    numbered = views.withColumn("visitor", visitor()).transform(_number_within_hour)
     hours = numbered.transform(_summarize_hours, open_visits)
     step = F.when(F.col("start_n").isNotNull(), F.col("n") - F.col("start_n") + 1).otherwise(
         F.col("num_before") + F.col("n") - F.col("head_number") + 1
@@ -42,10 +43,10 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     is_same_day = next_view["datestr"] == F.col("datestr")
     has_next = (next_view["at"] - F.col("at") <= GAP_S) & is_same_day
     # Inner: every hour of a visitor has its one summary.
-    joined = numbered.join(hours, on=["remote_addr", "hour_of"], how="inner").withColumns(
+    joined = numbered.join(hours, on=["visitor", "hour_of"], how="inner").withColumns(
         {
             # The last visit that began in the view's hour up to it, or the one that its hour began with.
-            "session": F.concat_ws("@", "remote_addr", F.coalesce("start_name", "head_name")),
+            "session": F.concat_ws("@", "visitor", F.coalesce("start_name", "head_name")),
             "visit_step": step,
             # Null for the last view, and up to midnight: so a day does not wait for the next one.
             "stay_time": F.when(has_next, next_view["at"] - F.col("at")),
@@ -57,7 +58,7 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
 def _number_within_hour(views: DataFrame) -> DataFrame:
     """Number a visitor's views within each hour (`n`), with the newest visit begun there (`start_name`, `start_n`)."""
     # Views of one second are in the order of the log.
-    in_hour = Window.partitionBy("remote_addr", "hour_of").orderBy("at", "file", "position")
+    in_hour = Window.partitionBy("visitor", "hour_of").orderBy("at", "file", "position")
     so_far = in_hour.rowsBetween(Window.unboundedPreceding, 0)
     # Null for the first view of an hour: whether that begins a visit is decided among the hours.
     is_start = F.col("at") - F.lag("at").over(in_hour) > GAP_S
@@ -82,7 +83,7 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
     `head_name` is the name of that visit's first view and `head_number` its number among all views of the visitor;
     `num_before` counts the views before the hour.
     """
-    hours = numbered.groupBy("remote_addr", "hour_of").agg(
+    hours = numbered.groupBy("visitor", "hour_of").agg(
         F.min("at").alias("first_at"),
         F.max("at").alias("last_at"),
         F.count("*").alias("views"),
@@ -91,15 +92,17 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
         F.max_by("start_name", "start_n").alias("last_start_name"),
         F.max("start_n").alias("last_start_n"),
     )
-    by_time = Window.partitionBy("remote_addr").orderBy("first_at", "hour_of")
+    by_time = Window.partitionBy("visitor").orderBy("first_at", "hour_of")
     earlier = by_time.rowsBetween(Window.unboundedPreceding, -1)
     is_continued = F.coalesce(F.col("first_at") - F.lag("last_at").over(by_time) <= GAP_S, F.lit(False))
     num_before = F.coalesce(F.sum("views").over(earlier), F.lit(0))
     with_neighbours = hours.unionByName(_as_hours(open_visits)).withColumns(
         {"is_continued": is_continued, "num_before": num_before, "next_hour_view": F.lead("first_view").over(by_time)}
     )
-    begins_here = _visit_start(F.col("first_name"), F.col("num_before") + 1)
-    last_start = _visit_start(F.col("last_start_name"), F.col("num_before") + F.col("last_start_n"))
+    # Numbers of one type, for all branches of a `when`.
+    first_number, last_number = F.col("num_before") + 1, F.col("num_before") + F.col("last_start_n")
+    begins_here = F.struct(F.col("first_name").alias("head_name"), first_number.cast("bigint").alias("head_number"))
+    last_start = F.struct(F.col("last_start_name").alias("head_name"), last_number.cast("bigint").alias("head_number"))
     # The visit that is open at the end of the hour, if it began there; null when it came in from the hour before.
     open_at_end = F.when(F.col("last_start_name").isNotNull(), last_start).when(~F.col("is_continued"), begins_here)
     newest_before = F.last("open_at_end", ignorenulls=True).over(earlier)
@@ -108,7 +111,7 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
         with_neighbours.withColumn("open_at_end", open_at_end)
         .withColumn("head", head)
         .where(F.col("hour_of") != OPEN_VISIT_HOUR)
-        .select("remote_addr", "hour_of", "num_before", "next_hour_view", "head.head_name", "head.head_number")
+        .select("visitor", "hour_of", "num_before", "next_hour_view", "head.head_name", "head.head_number")
     )
 
 
@@ -116,7 +119,7 @@ def _as_hours(open_visits: DataFrame) -> DataFrame:
     """Visits open since a day before, in the form of an hour's summary, as if all their views were in its last one."""
     last_view = _unix_seconds("out_at", "outTime")
     return open_visits.select(
-        "remote_addr",
+        visitor().alias("visitor"),
         F.lit(OPEN_VISIT_HOUR).cast("bigint").alias("hour_of"),
         last_view.alias("first_at"),
         last_view.alias("last_at"),
@@ -127,11 +130,6 @@ def _as_hours(open_visits: DataFrame) -> DataFrame:
         _visit_name().alias("last_start_name"),
         F.lit(1).alias("last_start_n"),
     )
-
-
-def _visit_start(name: Column, number: Column) -> Column:
-    # One type for all branches of a `when`.
-    return F.struct(name.alias("head_name"), number.cast("bigint").alias("head_number"))
 
 
 def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
@@ -148,17 +146,24 @@ def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     # The first view of a visit from a day before, in place of all its views of such days.
     starts = open_visits.select(
         "session",
+        visitor_id().alias("visitor_id"),
+        "site",
         "remote_addr",
         F.col("inTime").alias("time_local"),
         F.col("inPage").alias("request"),
         F.col("referal").alias("http_referer"),
         F.lit(1).alias("visit_step"),
-    ).withColumn("is_of_days", F.lit(False))
+        F.lit(False).alias("is_of_days"),
+    )
+    of_days = views.withColumns({"visitor_id": visitor_id(), "is_of_days": F.lit(True)}).select(starts.columns)
     return (
-        views.select(*starts.columns[:-1], F.lit(True).alias("is_of_days"))
-        .unionByName(starts)
-        .groupBy("session", "remote_addr")
+        of_days.unionByName(starts)
+        .groupBy("session")
         .agg(
+            # All views of a visit have the same; a user's or a cookie's addresses may change.
+            F.first("visitor_id").alias("visitor_id"),
+            F.first("site").alias("site"),
+            F.min_by("remote_addr", "visit_step").alias("remote_addr"),
             # By the step: where clocks are set back, a later view may have an earlier time.
             F.min_by("time_local", "visit_step").alias("inTime"),
             F.max_by("time_local", "visit_step").alias("outTime"),
@@ -213,16 +218,26 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
             F.max_by("request", "visit_step").alias("outPage"),
             F.max("visit_step").cast("bigint").alias("pageVisits"),
         )
-        .withColumn("remote_addr", F.substring_index("session", "@", 1))
+        .withColumn("visitor", F.regexp_extract("session", "^(.*)@", 1))
     )
     # Of a visitor's visits only the last can go on.
-    newest = late.groupBy("datestr", "remote_addr").agg(
+    newest = late.groupBy("datestr", "visitor").agg(
         F.max_by("session", F.coalesce("out_at", F.col("outTime").cast("timestamp"))).alias("session")
     )
-    starts = visits.select("session", "inTime", "inPage", "referal")
-    return late.join(newest, on=["datestr", "remote_addr", "session"], how="left_semi").join(
+    starts = visits.select("session", "remote_addr", "visitor_id", "site", "inTime", "inPage", "referal")
+    return late.join(newest, on=["datestr", "visitor", "session"], how="left_semi").join(
         starts, on="session", how="inner"
     )
+
+
+def visitor_id() -> Column:
+    """A row's `visitor_id`; rows from before that column was there have the address alone."""
+    return F.coalesce("visitor_id", "remote_addr")
+
+
+def visitor() -> Column:
+    """Whose visits are told apart: the visitor, and the site where it has one; a session's name begins with it."""
+    return F.concat_ws("@", visitor_id(), "site")
 
 
 def visit_day() -> Column:

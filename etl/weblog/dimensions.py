@@ -7,7 +7,7 @@ from functools import cache
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.weblog.parse import static_pattern
+from etl.weblog.formats.request import static_pattern
 
 # Search engines: name, pattern of the host, and the query parameter that has the search words.
 ENGINES = (
@@ -57,7 +57,7 @@ def pages(requests: DataFrame, static_suffixes: Sequence[str] = ()) -> DataFrame
 
     Args:
         requests: of dwd_weblog_request.
-        static_suffixes: as of `etl.weblog.parse.parse`.
+        static_suffixes: as of `etl.weblog.formats.parse.parse`.
     """
     page = F.substring_index("request", "?", 1)
     # Keys are hashes of the text: all rows of a key have the same, and any will do.

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from etl.table import any_of
-from etl.weblog.clickstream import visit_day
+from etl.weblog.clickstream import visit_day, visitor_id
 
 MAIN = "main"
 
@@ -27,9 +27,9 @@ def count_visitors(
         datestr, step and numbs; steps that nobody reached have 0.
     """
     # A view counts for the day on which its visit began, which may be the day before its own.
-    views_of_days = views.select("session", "remote_addr", "visit_step", "request", visit_day().alias("datestr")).where(
-        any_of("datestr", datestrs)
-    )
+    views_of_days = views.select(
+        "session", visitor_id().alias("visitor_id"), "visit_step", "request", visit_day().alias("datestr")
+    ).where(any_of("datestr", datestrs))
     step_patterns = {name: _named_steps(name, patterns) for name, patterns in funnels.items()}
     counts = [_count_single_funnel(views_of_days, steps) for steps in step_patterns.values()]
     all_steps = [(day, step) for day in datestrs for steps in step_patterns.values() for step in steps]
@@ -70,7 +70,7 @@ def _count_single_funnel(views: DataFrame, steps: Mapping[str, str]) -> DataFram
         previous = F.col(f"view{number}")
     # A visitor with several visits counts once a step.
     visitors = [
-        F.count_distinct(F.when(F.col(f"view{number}").isNotNull(), F.col("remote_addr"))).alias(step)
+        F.count_distinct(F.when(F.col(f"view{number}").isNotNull(), F.col("visitor_id"))).alias(step)
         for number, step in enumerate(steps)
     ]
     wide = reached.groupBy("datestr").agg(*visitors)

@@ -22,16 +22,24 @@ from etl.table import Table, any_of
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
-from etl.weblog import areas, dimensions
-from etl.weblog.detection import LogReader
+from etl.weblog import areas, dimensions, visitors
+from etl.weblog.formats.reader import LogReader
+from etl.weblog.formats.site import SiteRules
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_lines, read_log_lines
 
 log = logging.getLogger(__name__)
 
+_NOTABLE = 0.001  # share of lines without a format from which it is worth a pass to look for one
+_HAS_NO_FORMAT = r"^not_.*_format$"
+
 Days = Sequence[date]
 Parse = Callable[[DataFrame], DataFrame]
+
+
+class MoreFormatsError(Exception):
+    """Lines have formats that their files' samples have not: they have to be read again."""
 
 
 def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] = ()) -> dict[str, int]:
@@ -55,14 +63,20 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     settings, warehouse = config.get(WeblogSettings), Warehouse(spark, config)
     if settings.area_table is not None:
         areas.load_networks(str(settings.area_table.resolve()))  # a bad table fails before the work
-    reader = LogReader(spark, settings)
+    reader = LogReader(spark, settings.log_format)
     with _explained():
         days = _days_to_load(reader, config, days, sources)
+    visitors.check_key(warehouse, settings.visitor_key, days)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
-            lines = read_log_lines(reader, config, days, sources)
-            parse = partial(parse_lines, format_sets=reader.format_sets, config=config, days=days)
-            _load_requests(warehouse, lines, parse, settings, days, counts)
+            while True:
+                lines = read_log_lines(reader, config, days, sources)
+                parse = partial(parse_lines, format_sets=reader.format_sets, config=config, days=days)
+                try:
+                    _load_requests(warehouse, reader, lines, parse, settings, days, counts)
+                    break
+                except MoreFormatsError:  # outside the sampled parts of a file; nothing was written yet
+                    continue
             following = _page_views_after(warehouse, lines, parse, days, counts)
         rebuild(warehouse, settings, days, following)
     return total_counts(counts)
@@ -95,9 +109,14 @@ def _dates_in(reader: LogReader, config: Config, sources: Sequence[str]) -> list
     """The dates of all valid lines."""
     lines = reader.read(find_files(config, [], sources))
     today = config.get(SiteSettings).today()  # for rejected lines
-    valid = parse_lines(lines, reader.format_sets, config, [today]).where("reason is null")
-    datestrs = sorted(row[0] for row in valid.select("datestr").distinct().collect())
-    return [day_of_datestr(datestr) for datestr in datestrs]
+    parsed = parse_lines(lines, reader.format_sets, config, [today])
+    has_no_format = F.col("reason").rlike(_HAS_NO_FORMAT)
+    datestr = F.when(F.col("reason").isNull(), F.col("datestr")).alias("datestr")
+    rows = parsed.groupBy(datestr).agg(F.count("*"), F.count_if(has_no_format)).collect()
+    num_unread = sum(row[2] for row in rows)
+    if num_unread > _NOTABLE * sum(row[1] for row in rows) and reader.add_formats(parsed.where(has_no_format)):
+        return _dates_in(reader, config, sources)
+    return [day_of_datestr(row[0]) for row in sorted(row for row in rows if row[0] is not None)]
 
 
 def _page_views_after(
@@ -124,13 +143,18 @@ def _page_views_after(
 
 def _load_requests(
     warehouse: Warehouse,
+    reader: LogReader,
     lines: LogLines,
     parse: Parse,
     settings: WeblogSettings,
     days: Days,
     counts: dict[date, RowCounts],
 ) -> None:
-    """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files."""
+    """Write the requests of the days, quarantine rejected lines, and account for every line of the days' files.
+
+    Raises:
+        MoreFormatsError: a notable share of the lines had no format, and `reader` has more formats now.
+    """
     datestrs = [dwd.weblog_request.partition_value(day) for day in days]
     all_lines = lines.own.withColumn("is_own", F.lit(True))
     if lines.neighbours is not None:
@@ -143,25 +167,36 @@ def _load_requests(
         F.count_if(is_own | is_of_days).alias("lines"),
         F.count_if(is_own & is_parsed & ~is_of_days).alias("other_date"),
         F.count_if(is_own & ~is_parsed).alias("rejected"),
+        F.count_if(F.col("reason").rlike(_HAS_NO_FORMAT)).alias("without_format"),
     ]
     observation = Observation()
     _warn_of_replaced_files(warehouse, all_lines, days)
+
+    def before_checks(rows: DataFrame) -> None:
+        observed.update(_observed_counts(observation, parsed, line_counts))
+        is_notable = observed["without_format"] > _NOTABLE * observed["lines"]
+        if is_notable and reader.add_formats(parsed.where(F.col("reason").rlike(_HAS_NO_FORMAT))):
+            raise MoreFormatsError
+        # From the rows as they were written: the lines are not parsed again.
+        _write_dimensions(warehouse, rows, settings, days)
+
+    observed: dict[str, int] = {}
     # One pass over the lines: counted while they are written.
     warehouse.write(
         dwd.weblog_request,
         parsed.observe(observation, *line_counts).where(is_of_days),
         days,
         rebalance=False,
-        # From the rows as they were written: the lines are not parsed again.
-        before_checks=lambda rows: _write_dimensions(warehouse, rows, settings, days),
+        before_checks=before_checks,
     )
-    observed = _observed_counts(observation, parsed, line_counts)
     quarantined = dict.fromkeys(days, 0)
     # A second pass, only when there is something to quarantine, or there was.
     if observed["rejected"] or warehouse.written_days(ods.quarantine, days):
         rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
         quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
     _fill_counts(counts, _count_by_validity(warehouse, days), quarantined, observed)
+    if settings.hosts:
+        _warn_of_other_sites(warehouse, settings, days)
 
 
 def _observed_counts(observation: Observation, parsed: DataFrame, line_counts: list[Column]) -> dict[str, int]:
@@ -194,6 +229,19 @@ def _fill_counts(
         raise RuntimeError(
             f"weblog: {observed['lines']} lines read, {loaded} loaded, {observed['other_date']} of other days"
         )
+
+
+def _warn_of_other_sites(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
+    """Say of each day how many requests `weblog.hosts` leaves out, and of which sites most are."""
+    rules = SiteRules(settings.site_from, tuple(settings.hosts))
+    for day in days:
+        name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
+        others = warehouse.read(dwd.weblog_request, [day]).groupBy(name.alias("name")).count()
+        rows = others.where(~rules.includes(F.col("name"))).orderBy(F.desc("count"), "name").collect()
+        if rows:
+            names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
+            count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+            log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
 
 
 def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:

@@ -1,6 +1,5 @@
 """All that follows from the requests of some days: page views, visits, visitors, funnels and the analysts' reports."""
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from functools import partial
@@ -96,9 +95,11 @@ def _later_views(warehouse: Warehouse, days: Days, views_after: DataFrame | None
     open_visits = warehouse.read(dws.open_visit, [day - DAY for day in days_after])
     if views_after is not None:
         # Requests that have no visits yet: of these visitors only, so that they are few to put in order.
-        visitors_open = F.broadcast(open_visits.select("remote_addr"))
+        visitors_open = F.broadcast(open_visits.select(clickstream.visitor().alias("visitor")))
         yield (
-            views_after.join(visitors_open, on="remote_addr", how="left_semi")
+            views_after.withColumn("visitor", clickstream.visitor())
+            .join(visitors_open, on="visitor", how="left_semi")
+            .drop("visitor")
             .transform(clickstream.add_visits, open_visits)
             .join(open_visits, on="session", how="left_semi")
         )
@@ -144,20 +145,14 @@ def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days
     datestrs = [dim.visitor.partition_value(day) for day in days]
     views = warehouse.read(ods.click_stream_pageviews, days)
     # From snapshot to snapshot, so that a day reads one partition and not all of the past.
-    snapshots = _snapshots_before(warehouse.partitions(dim.visitor), datestrs)
+    snapshots = visitors.snapshots_before(warehouse, datestrs)
     before = warehouse.read(dim.visitor).where(any_of("datestr", snapshots))
-    history = visitors.history(warehouse.spark, views, before, snapshots, datestrs)
+    history = visitors.history(warehouse.spark, views, before, snapshots, datestrs, settings.visitor_key)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)
     if settings.area_table is not None:
         located = areas.locate_visitors(views, settings.area_table.resolve())
         warehouse.write(dim.area, located, days, rebalance=False)
-
-
-def _snapshots_before(existing: Sequence[str], datestrs: Sequence[str]) -> list[str]:
-    """The newest partition of `existing` before each of `datestrs`, without those that are themselves among them."""
-    newest = {existing[index - 1] for value in datestrs if (index := bisect_left(existing, value))}
-    return sorted(newest.difference(datestrs))
 
 
 def day_of_datestr(datestr: str) -> date:

@@ -9,7 +9,9 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from conf import Settings
-from etl.weblog.formats import declared_formats
+from etl.weblog.formats.catalog import declared_formats
+from etl.weblog.formats.site import SiteSource
+from etl.weblog.formats.visitor import VisitorKey
 
 
 class WeblogSettings(Settings):
@@ -33,6 +35,14 @@ class WeblogSettings(Settings):
     trusted_proxies: list[str] = Field(default_factory=list)
     """Networks (CIDR) of own proxies: a visitor's address is then the right-most one of X-Forwarded-For that is in none
     of them."""
+    visitor_key: str = "address"
+    """What tells visitors apart: address, address+agent, user, cookie:NAME or field:NAME; a line without it has its
+    address."""
+    site_from: SiteSource = "none"
+    """The site of a request: none (all are one site), host (asked for), or referrer (of static files that of the page
+    around them); visits are then of one site."""
+    hosts: list[str] = Field(default_factory=list)
+    """Sites whose requests count, as www.example.org or *.example.org; those of others are invalid. All when empty."""
     funnels: dict[str, list[str]] = Field(default_factory=dict)
     """Name -> regular expressions of URLs, in order; `main` names its steps step1, step2 …, others NAME.step1 …"""
 
@@ -51,6 +61,20 @@ class WeblogSettings(Settings):
             except ValueError as error:
                 raise ValueError(f"{error}; write a network as 10.0.0.0/8") from None
         return networks
+
+    @field_validator("visitor_key")
+    @classmethod
+    def _is_visitor_key(cls, key: str) -> str:
+        VisitorKey.parse(key)
+        return key
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not re.fullmatch(r"(\*\.)?[^\s/:*]+|\[[\da-fA-F:.]+\]", host):
+                raise ValueError(f"{host!r} is no host: write it as www.example.org or *.example.org")
+        return hosts
 
     @field_validator("static_suffixes")
     @classmethod

@@ -12,10 +12,12 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from etl.settings import SiteSettings
 from etl.sources.lines import expand_sources, landed_files, landing_day, require_files
-from etl.weblog.detection import LogReader
-from etl.weblog.parse import parse
+from etl.weblog.formats.format import MONTHS, Formats
+from etl.weblog.formats.parse import parse
+from etl.weblog.formats.reader import LogReader
+from etl.weblog.formats.site import SiteRules
+from etl.weblog.formats.visitor import VisitorKey
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.templates import MONTHS, Formats
 
 DAY = timedelta(days=1)
 # Searching a line for more texts than this costs as much as parsing it.
@@ -111,6 +113,8 @@ def parse_lines(lines: DataFrame, format_sets: Sequence[Formats], config: Config
         format_sets=format_sets,
         static_suffixes=settings.static_suffixes,
         proxies=settings.trusted_proxies,
+        visitor_key=VisitorKey.parse(settings.visitor_key),
+        sites=SiteRules(settings.site_from, tuple(settings.hosts)),
     )
     return parsed.withColumn("dt", counted_under)
 

@@ -1,25 +1,21 @@
 """Events, imports, ingest and results on Spark."""
 
-import gzip
 import json
 from datetime import date
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, load
 from conf.runs import start_run
 from etl.events import job as events
-from etl.ingest import job as ingest
-from etl.ingest.formats import check_files
 from etl.relational import imports
 from etl.results import job as results
 from etl.simulator.business import fill_database
 from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
-from etl.tables import ads, dim, dwd, ods, ops
+from etl.tables import ads, dim, dwd, ods
 from etl.warehouse.store import Warehouse
 
 DAY = date(2026, 3, 2)
@@ -116,116 +112,6 @@ def test_a_source_that_is_not_there_is_one_clear_line(spark: SparkSession, tmp_p
     wrong = nowhere.with_values({"business.url": f"jdbc:derby:{tmp_path}/none"})
     with pytest.raises(UserError, match=r"can't work with jdbc:derby:.*none"):
         imports.run(spark, wrong, date(2026, 3, 20), [])
-
-
-def test_ratings_are_ingested_and_broken_rows_quarantined(
-    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
-) -> None:
-    ratings = tmp_path / "r.inter"
-    ratings.write_text(
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
-        "1\t10\t5\t1772500000\n1\t11\t3\t1772500001\n1\t10\t5\t1772500000\n2\t10\tgood\t1772500000\n2\t10\t4\tnever\n2\t10\n"
-    )
-    items = tmp_path / "r.item"
-    items.write_text(
-        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n10\tToy\t1995\tComedy Animation\n"
-    )
-    check_files("recbole", ratings, items, None)
-    config = config.with_values({"site.timezone": "Europe/Berlin"})
-    told = ingest.run(spark, config, ratings=ratings, items=items, users=None, format_name="recbole")
-    day = date(2026, 3, 3)
-    assert told["last_day"] == str(day)
-    assert (told["rows_in"], told["rows_out"], told["rows_invalid"], told["rows_quarantined"]) == (7, 3, 1, 3)
-    refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
-    assert {row["line_number"]: row["reason"] for row in refused} == {5: "bad_value", 6: "bad_time", 7: "missing_field"}
-    seconds = F.col("published_at").cast("double").alias("seconds")
-    found = warehouse.read(dim.item, [day]).select("item_id", "category", seconds).collect()
-    # The year begins by the site's clock, an hour before UTC's.
-    assert {tuple(row) for row in found} == {("10", "Comedy", 788_918_400.0 - 3600), ("11", None, None)}
-
-
-def ingest_files(spark: SparkSession, config: Config, format_name: str, **files: Path) -> dict[str, object]:
-    paths = {"items": None, "users": None, **files}
-    check_files(format_name, files["ratings"], paths["items"], paths["users"])
-    return ingest.run(spark, config, format_name=format_name, **paths)
-
-
-def test_a_command_with_a_bad_users_file_changes_nothing(
-    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
-) -> None:
-    day = date(2026, 3, 31)
-    ratings, users = tmp_path / "r.csv", tmp_path / "users.csv.gz"
-    ratings.write_text("user_id,item_id,value,timestamp\n1,2,3,1775000000\nbroken\n")
-    rows = "user_id,age\n" + "".join(f"{n},{n % 90}\n" for n in range(20_000))
-    whole = gzip.compress(rows.encode())
-    users.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"users.csv.gz: it is corrupt or cut off"):
-        ingest_files(spark, config, "events", ratings=ratings, users=users)
-    assert not warehouse.has_partition(dwd.interaction, day)
-    assert not warehouse.has_partition(dim.user, day)
-    assert warehouse.read(ods.quarantine, [day]).count() == 0
-    runs = warehouse.read(ops.run, [day]).where("stage = 'ingest'").collect()
-    assert [row["status"] for row in runs] == ["failed"]
-
-
-def test_each_rating_is_read_as_a_number_once_and_the_first_of_doubled_ones(
-    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
-) -> None:
-    day, ratings = date(2026, 4, 7), tmp_path / "r.csv"
-    lines = [
-        *(f"1,2,{value},1775600000" for value in (5, 4, 3)),
-        "a-b,c,1,1775600000",
-        "a,b-c,2,1775600000",
-        " 7 ,8,2.5,1775600001\r",
-        "1,3,NaN,1775600000",
-        "1,3,Infinity,1775600000",
-        "1,3,1e999,1775600000",
-        "1,3,1d,1775600000",
-        "1,3,1,1775600000000",  # milliseconds
-        "1,3,1,-1",
-        "1,3,1,NaN",
-        " ,3,1,1775600000",
-    ]
-    ratings.write_text("user_id,item_id,value,timestamp\n" + "\n".join(lines) + "\n")
-    counts = ingest_files(spark, config, "events", ratings=ratings)
-    assert [counts[f"rows_{name}"] for name in ("in", "out", "invalid", "quarantined")] == [14, 4, 2, 8]
-    rows = warehouse.read(dwd.interaction, [day]).collect()
-    assert {(row["user_id"], row["item_id"], row["value"]) for row in rows} == {
-        ("1", "2", 5.0),
-        ("a-b", "c", 1.0),
-        ("a", "b-c", 2.0),
-        ("7", "8", 2.5),
-    }
-    refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
-    reasons = ["bad_value"] * 4 + ["bad_time"] * 3 + ["missing_field"]
-    assert {row["line_number"]: row["reason"] for row in refused} == dict(enumerate(reasons, start=8))
-
-
-def test_files_without_headers_have_their_own_columns(
-    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
-) -> None:
-    day = date(2026, 4, 14)
-    files = {
-        "ratings": "1::10::5::1776200000",
-        "items": "10::Heat::Action|Crime",
-        "users": "1::F::30::7::55117\n1::M::9",
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-    counts = ingest_files(spark, config, "movielens", **{name: tmp_path / name for name in files})
-    assert [counts[f"rows_{name}"] for name in ("in", "out", "invalid", "quarantined")] == [4, 3, 0, 1]
-    item, user = warehouse.read(dim.item, [day]).collect()[0], warehouse.read(dim.user, [day]).collect()[0]
-    assert (item["item_id"], item["title"], item["category"]) == ("10", "Heat", "Action")
-    assert (user["user_id"], user["gender"], user["age_group"]) == ("1", "F", "25-34")
-
-
-def test_a_file_without_a_needed_column_is_refused_by_name(tmp_path: Path) -> None:
-    ratings = tmp_path / "r.csv"
-    ratings.write_text("userId,movieId,rating\n1,2,3\n")
-    with pytest.raises(UserError, match="no column timestamp; found user_id, item_id, value"):
-        check_files("movielens-csv", ratings, None, None)
-    with pytest.raises(UserError, match="no such file"):
-        check_files("recbole", tmp_path / "none", None, None)
 
 
 def test_a_run_folder_is_loaded_exactly_once(spark: SparkSession, config: Config, warehouse: Warehouse) -> None:

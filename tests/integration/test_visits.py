@@ -17,7 +17,7 @@ from etl.weblog import clickstream, funnel
 DAYS = [date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3)]
 VIEWS = (
     "remote_addr string, time_local string, file string, position int, request string, http_referer string, "
-    "datestr string, requested_at string"
+    "datestr string, requested_at string, visitor_id string, site string"
 )
 VISITS = [*ods.click_stream_visit.column_names, "datestr"]
 
@@ -32,10 +32,19 @@ class View:
     position: int
     request: str
     referer: str
+    user: str = ""
+    site: str | None = None
+
+    @property
+    def visitor(self) -> tuple[str, str]:
+        return self.user or self.addr, self.site or ""
 
 
 def random_views() -> list[View]:
-    """Views of nine visitors on three days, most of them around the half hour that ends a visit, some at once."""
+    """Views of nine visitors on three days, most of them around the half hour that ends a visit, some at once.
+
+    The last two are one user, of whom each view has another address, on two sites.
+    """
     rng = np.random.default_rng(8)
     gaps = [0, 1, 40, 1200, 1799, 1800, 1801, 3600, 20_000]
     views = []
@@ -46,7 +55,9 @@ def random_views() -> list[View]:
         while at < datetime(2026, 3, 4):
             number = len(views)
             page, referer = f"/{'abc'[rng.integers(3)]}?{number}", f"http://r/{number}"
-            views.append(View(f"v{visitor}", at, f"f{rng.integers(2)}", int(rng.integers(100)), page, referer))
+            place, user = (f"f{rng.integers(2)}", int(rng.integers(100))), ("bob@x.org", f"{visitor}.x.org")
+            addr, names = (f"v{visitor}", ()) if visitor < 7 else (f"v{number}", user)
+            views.append(View(addr, at, *place, page, referer, *names))
             at += timedelta(seconds=int(rng.choice(gaps, p=weights / weights.sum())))
     return views
 
@@ -54,16 +65,16 @@ def random_views() -> list[View]:
 def visits_of(views: Sequence[View]) -> list[list[View]]:
     """Each visit's views, in order."""
     visits: list[list[View]] = []
-    for view in sorted(views, key=lambda view: (view.addr, view.at, view.file, view.position)):
+    for view in sorted(views, key=lambda view: (view.visitor, view.at, view.file, view.position)):
         last = visits[-1][-1] if visits else None
-        if last is None or last.addr != view.addr or view.at - last.at > timedelta(minutes=30):
+        if last is None or last.visitor != view.visitor or view.at - last.at > timedelta(minutes=30):
             visits.append([])
         visits[-1].append(view)
     return visits
 
 
 def session_of(visit: Sequence[View]) -> str:
-    return f"{visit[0].addr}@{visit[0].at:%Y%m%d%H%M%S}"
+    return "@".join([*filter(None, visit[0].visitor), f"{visit[0].at:%Y%m%d%H%M%S}"])
 
 
 def stays_of(visit: Sequence[View]) -> list[int | None]:
@@ -78,7 +89,16 @@ def visit_row(visit: Sequence[View]) -> tuple[Any, ...]:
     first, last = visit[0], visit[-1]
     times = (str(first.at), str(last.at))
     pages = (first.request, last.request, first.referer)
-    return session_of(visit), first.addr, *times, *pages, len(visit), f"{first.at:%Y%m%d}"
+    return (
+        session_of(visit),
+        first.addr,
+        *times,
+        *pages,
+        len(visit),
+        first.user or first.addr,
+        first.site,
+        f"{first.at:%Y%m%d}",
+    )
 
 
 def open_row(visit: Sequence[View], day: date) -> tuple[Any, ...] | None:
@@ -88,11 +108,27 @@ def open_row(visit: Sequence[View], day: date) -> tuple[Any, ...] | None:
         return None
     first, last = views[0], views[-1]
     start = (session_of(visit), first.addr, str(first.at), first.request, first.referer)
-    return *start, str(last.at), last.request, len(views), str(last.at)  # the log's clock is UTC
+    end = (str(last.at), last.request, len(views), str(last.at))  # the log's clock is UTC
+    return *start, *end, first.user or first.addr, first.site
 
 
 def frame_of(spark: SparkSession, views: Sequence[View]) -> DataFrame:
-    rows = [(v.addr, str(v.at), v.file, v.position, v.request, v.referer, f"{v.at:%Y%m%d}", str(v.at)) for v in views]
+    rows = [
+        # Without a user as in rows from before there were such columns.
+        (
+            v.addr,
+            str(v.at),
+            v.file,
+            v.position,
+            v.request,
+            v.referer,
+            f"{v.at:%Y%m%d}",
+            str(v.at),
+            v.user or None,
+            v.site,
+        )
+        for v in views
+    ]
     # Cast by Spark, in the session's zone, UTC: Python's times would be of the machine's.
     return (
         spark.createDataFrame(rows, VIEWS)

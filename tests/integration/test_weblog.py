@@ -23,8 +23,9 @@ from etl.sources.lines import read_lines
 from etl.tables import ods, ops
 from etl.warehouse.store import Warehouse
 from etl.weblog import job as weblog
-from etl.weblog.detection import LogReader, detect_formats
-from etl.weblog.parse import parse
+from etl.weblog.formats.detection import detect_formats
+from etl.weblog.formats.parse import parse
+from etl.weblog.formats.reader import LogReader
 from etl.weblog.settings import WeblogSettings
 from etl.weblog.source import parse_lines
 
@@ -158,7 +159,7 @@ def test_a_corrupt_gz_is_named_and_nothing_is_changed(
     assert weblog.run(spark, config, [day], [str(whole)])["rows_out"] == 2000
     cut = tmp_path / "cut.gz"
     cut.write_bytes(whole.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"can't read file:.*cut.gz: it is corrupt or cut off; nothing was changed"):
+    with pytest.raises(UserError, match=r"can't read file.*cut.gz: it is corrupt or cut off; nothing was changed"):
         weblog.run(spark, config, [day], [str(cut)])
     assert warehouse.read(ods.weblog_origin, [day]).count() == 2000
     failed = warehouse.read(ops.run, [day]).where("status = 'failed'").collect()
@@ -300,7 +301,7 @@ COMPARED = (
 
 
 def parse_files(spark: SparkSession, config: Config, files: Iterable[Path]) -> DataFrame:
-    reader = LogReader(spark, config.get(WeblogSettings))
+    reader = LogReader(spark, config.get(WeblogSettings).log_format)
     lines = reader.read([str(path) for path in files])
     return parse_lines(lines, reader.format_sets, config, [date(2026, 2, 5)])
 
@@ -348,7 +349,7 @@ def test_requests_come_back_equal_from_every_format(spark: SparkSession, config:
     files = {name: tmp_path / f"{name} é 100%.log" for name in WRITERS}
     for name, path in files.items():
         path.write_text(WRITERS[name].text(REQUESTS))
-    detected = detect_formats([str(path) for path in files.values()], config.get(WeblogSettings))
+    detected = detect_formats([str(path) for path in files.values()], config.get(WeblogSettings).log_format)
     assert {name: detected[str(path)][0].name for name, path in files.items()} == {name: name for name in files}
     by_file = rows_by_file(parse_files(spark, config, files.values()))
     for name, path in files.items():
@@ -386,6 +387,28 @@ def test_a_w3c_header_counts_for_the_lines_below_it(spark: SparkSession, config:
     assert (joined[20]["status"], joined[20]["remote_addr"], joined[20]["request"]) == ("404", "1.2.3.4", "/a.b")
     assert [row["reason"] for row in joined[20:]] == [None, "empty_line", "not_w3c_format"]
     assert [row["reason"] for row in by_file["plain.log"]] == [None] * 5
+
+
+@pytest.mark.usefixtures("loading_alone")
+def test_a_format_that_no_sampled_line_has_is_read_too(
+    spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a day's file after its first hundred lines, on a day of its own, and below a W3C header; rubbish stays out."""
+    day = date(2026, 2, 20)
+    caplog.set_level("INFO")
+    first, second = (GOOD.replace("05/Feb", f"{number}/Feb") for number in (20, 21))
+    iis = WRITERS["iis"].text(REQUESTS[:2]).replace("2026-02-05", "2026-02-21")
+    (tmp_path / "a.log").write_text(
+        f"{first}\n" * 150 + "rubbish\n" * 3 + f"{first} 0.004\n" * 20 + f"{first}\n" * 150 + f"{second} 0.004\n" + iis
+    )
+    counts = weblog.run(spark, config, [day], [str(tmp_path / "a.log")])
+    assert (counts["rows_out"], counts["rows_quarantined"], counts["rows_other_date"]) == (320, 3, 3)
+    assert "a.log: also iis, combined_with_times" in caplog.text
+    by_reason = warehouse.read(ods.quarantine, [day]).groupBy("reason").count().collect()
+    assert [tuple(row) for row in by_reason] == [("not_iis_format", 3)]
+    assert weblog.run(spark, config, [], [str(tmp_path / "a.log")])["rows_out"] == 323
+    declared = config.with_values({"weblog.log_format": "combined"})  # what the user says is not looked behind
+    assert weblog.run(spark, declared, [day], [str(tmp_path / "a.log")])["rows_out"] == 300
 
 
 REAL_LOGS = {
@@ -439,7 +462,7 @@ def test_a_log_of_no_known_format_is_an_error_that_says_where_it_differs(
     config: Config, real_data: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match=rf"{name}: no known format.* give --log-format.*{NO_FORMAT[name]}"):
-        detect_formats([str(real_data / name)], config.get(WeblogSettings))
+        detect_formats([str(real_data / name)], config.get(WeblogSettings).log_format)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +489,7 @@ def test_a_named_format_that_no_line_has_is_an_error(config: Config, tmp_path: P
     ):
         settings = config.with_values({"weblog.log_format": name}).get(WeblogSettings)
         with pytest.raises(UserError, match=message):
-            detect_formats([str(tmp_path / "a.log")], settings)
+            detect_formats([str(tmp_path / "a.log")], settings.log_format)
 
 
 PROXIES = ["10.0.0.0/8", "192.0.2.1/32", "2001:db8:ffff::/48"]

@@ -126,14 +126,16 @@ def check_day(warehouse: Warehouse, day: date, views: list[reference.Request], v
     assert sorted(stay for stay in found if stay is not None) == stays
 
     sessions = Counter(visit.views[0].addr for visit in begun)
-    assert dict(rows(warehouse, ads.returning_visitor, day)) == {addr: n for addr, n in sessions.items() if n > 1}
+    assert dict(rows(warehouse, ads.returning_visitor, day, "visitor_id", "visits")) == {
+        addr: n for addr, n in sessions.items() if n > 1
+    }
     new = visitors - seen_before
-    assert {row[0] for row in rows(warehouse, ads.new_visitor, day)} == new
+    assert set(rows(warehouse, ads.new_visitor, day)) == {(addr, addr) for addr in new}
     times = {
         addr: [str(v.at) for v in views if v.addr == addr and v.at.date() <= day] for addr in visitors | seen_before
     }
     assert {row[0]: row[1:] for row in rows(warehouse, dim.visitor, day)} == {
-        addr: (min(at), max(at)) for addr, at in times.items()
+        addr: (min(at), max(at), addr, "address") for addr, at in times.items()
     }
     returning = sum(n > 1 for n in sessions.values())
     assert rows(warehouse, ads.visitor_daily, day) == [
@@ -325,7 +327,7 @@ def test_a_hot_address_is_put_in_order_by_the_hour(spark: SparkSession, config: 
 
     views = warehouse.read(dwd.weblog_request, MADE[3:])
     plan = clickstream.add_visits(views, warehouse.read(dws.open_visit, MADE[2:3]))._jdf.queryExecution().toString()
-    sorted_by = [line for line in plan.splitlines() if "Sort [remote_addr" in line or "Sort [remote_addr#" in line]
+    sorted_by = [line for line in plan.splitlines() if "Sort [visitor#" in line]
     assert sorted_by
     assert all("hour_of" in line for line in sorted_by if "position" in line)
 
@@ -430,7 +432,9 @@ def test_tables_can_be_made_in_hives_four_ways(spark: SparkSession, warehouse: W
     for name in ("way_load", "way_external", "way_insert", "way_select"):
         assert sorted(map(tuple, spark.table(name).collect())) == [(1, "x"), (2, "y")]
     managed = Table("ads_managed", "One row per a", ads.new_visitor.columns, partition="datestr", is_managed=True)
-    warehouse.write(managed, spark.sql("select 'x' as remote_addr, '20140101' as datestr"), [date(2014, 1, 1)])
+    warehouse.write(
+        managed, spark.sql("select 'x' as remote_addr, 'x' as visitor_id, '20140101' as datestr"), [date(2014, 1, 1)]
+    )
     warehouse.ensure(ads.new_visitor)
     kinds = [
         spark.sql(f"describe extended {name}").where("col_name = 'Type'").collect()[0]["data_type"]

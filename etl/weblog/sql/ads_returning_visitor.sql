@@ -1,6 +1,6 @@
 -- Visitors who began more than one visit on the day (W9).
-select datestr, remote_addr, count(session) as visits
+select datestr, visitor_id, max(struct(inTime, remote_addr)).remote_addr as remote_addr, count(session) as visits
 from ods_click_stream_visit
 where datestr between :first and :last
-group by datestr, remote_addr
+group by datestr, visitor_id
 having count(session) > 1

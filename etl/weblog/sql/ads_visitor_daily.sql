@@ -1,6 +1,6 @@
 -- Visitors and visits of the day (W9).
 with viewed as (
-  select datestr, count(*) as pvs, count(distinct remote_addr) as visitors
+  select datestr, count(*) as pvs, count(distinct visitor_id) as visitors
   from ods_click_stream_pageviews
   where datestr between :first and :last
   group by datestr
@@ -12,7 +12,7 @@ seen_first as (
   group by datestr
 ),
 visited as (
-  select datestr, count(session) as visits, count(distinct remote_addr) as beginners
+  select datestr, count(session) as visits, count(distinct visitor_id) as beginners
   from ods_click_stream_visit
   where datestr between :first and :last
   group by datestr

@@ -12,11 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from data.weblog_writers import REQUESTS, WRITERS
 from filelock import FileLock
 from support import ROOT
 
@@ -63,6 +65,20 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_line_of_every_format_lands_by_the_time_written_in_it(name: str) -> None:
+    """And not by the time at which its file was changed: `etl weblog` looks for a day in its own folder and beside it."""
+    writer = WRITERS[name]
+    lines = [line for line in writer.text(REQUESTS).encode().splitlines() if not line.startswith(b"#")]
+    times = [sent.at.astimezone(UTC) if writer.is_utc else sent.at for sent in REQUESTS]
+    assert [collector.weblog_hour(line) for line in lines] == [f"{at:dt=%Y-%m-%d/hour=%H}" for at in times]
+
+
+@pytest.mark.parametrize("text", ["[07/Foo/2026:13:00:00", "[31/Feb/2026:13:00:00", "2026-02-30 13:00:00", "rubbish"])
+def test_a_line_without_a_time_has_no_folder_of_its_own(text: str) -> None:
+    assert collector.weblog_hour(text.encode()) is None
 
 
 def test_lines_land_by_day_hour_and_host_once(site: Site) -> None:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from etl.weblog.templates import (
+from etl.weblog.formats.apache import apache_format
+from etl.weblog.formats.format import (
     CLF_CELLS,
     CLF_TIME,
-    FIELDS_LINE,
     ISO,
     ISO_CELLS,
     QUOTED,
@@ -19,13 +19,12 @@ from etl.weblog.templates import (
     JsonFormat,
     LineFormat,
     Piece,
-    apache_format,
     mapped_format,
-    nginx_format,
-    w3c_formats,
 )
+from etl.weblog.formats.nginx import nginx_format
+from etl.weblog.formats.w3c import FIELDS_LINE, w3c_formats
 
-# Parts of lines; see templates.Piece. The second word of a line is an identity that nobody has, or a site (OVH's logs).
+# Parts of lines; see format.Piece. The second word of a line is an identity that nobody has, or a site (OVH's logs).
 _ADDR = Piece(r"(\S++) ", ("addr",), "the address")
 _IDENT = Piece(r"(?:([\w-]++(?:\.[\w-]++)++)|\S++) ", ("host",), "the identity")
 _USER = Piece(rf"{USER} ", ("user",), "the user")
@@ -204,7 +203,11 @@ COMBINED: Formats = (FORMATS["combined"],)
 W3C_NAMES = ("w3c", "iis", "cloudfront")  # each file declares its fields itself
 
 
-def declared_formats(declaration: str | Mapping[str, Any] | None) -> Formats | None:
+Declaration = str | Mapping[str, Any] | None
+"""A format as a setting or `--log-format` says it; None to detect it."""
+
+
+def declared_formats(declaration: Declaration) -> Formats | None:
     """The formats that a setting or `--log-format` declares.
 
     Args:

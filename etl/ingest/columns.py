@@ -1,0 +1,135 @@
+"""Which column of a file is which of ours: as the user says, by a public data set's names, or by usual names."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from conf import UsageError, UserError
+
+FileRole = Literal["ratings", "items", "users"]
+
+# What a column that counts or rates is usually called. Other columns keep their names, as context or attributes.
+_RATINGS = ("value", "rating", "stars", "score", "book-rating")
+_COUNTS = ("weight", "plays", "playcount", "cnt", "count")
+USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
+    "ratings": {
+        "user_id": ("user", "uid", "customer_id", "customer", "visitor_id", "reviewer_id"),
+        "item_id": (
+            *("item", "iid", "movie_id", "movie", "product_id", "product", "artist_id", "book_id", "isbn"),
+            *("stock_code", "asin", "sku", "news_id", "article_id", "video_id"),
+        ),
+        "timestamp": ("time", "ts", "event_time", "datetime", "date", "event_date", "invoice_date", "unix_review_time"),
+        "value": (*_RATINGS, *_COUNTS),
+        "action": ("event_type", "event", "behavior", "behavior_type"),
+    },
+    "items": {
+        "item_id": (
+            *("id", "item", "movie_id", "product_id", "artist_id", "book_id", "isbn"),
+            *("stock_code", "asin", "sku", "news_id", "article_id", "video_id"),
+        ),
+        "title": ("name", "movie_title", "book_title"),
+        "category": ("categories", "genres", "genre"),
+        "author": ("book_author",),
+        "release_year": ("year", "year_of_publication"),
+        "published_at": ("release_date",),
+    },
+    "users": {
+        "user_id": ("id", "user", "uid", "customer_id", "visitor_id"),
+        "gender": ("sex",),
+        "age": (),
+        "city": ("location",),
+        "registered_at": ("signup_date",),
+    },
+}
+"""Our name of a column -> usual names of it, the likeliest first; case, blanks, hyphens and underscores don't count."""
+
+REQUIRED: Mapping[FileRole, Sequence[str]] = {
+    "ratings": ("user_id", "item_id"),
+    "items": ("item_id",),
+    "users": ("user_id",),
+}
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """The columns of one file."""
+
+    sources: Mapping[str, str]
+    """Our name -> the file's, or a path into JSON."""
+    others: tuple[str, ...]
+    """The file's other columns, which become context or attributes under their own names."""
+
+    def describe(self) -> str:
+        """The columns in words: `user_id from userId`; those with the same name are named once."""
+        renamed = [ours if ours == source else f"{ours} from {source}" for ours, source in self.sources.items()]
+        return ", ".join(renamed) + (f"; kept as they are: {', '.join(self.others)}" if self.others else "")
+
+
+def map_columns(
+    place: str, role: FileRole, names: Sequence[str], given: Mapping[str, str], preset: Mapping[str, str]
+) -> ColumnMap:
+    """Decide which of a file's columns is which.
+
+    Args:
+        place: the file, for messages.
+        role: what the file is for.
+        names: its columns.
+        given: the file's name -> ours, by the user; an empty one leaves the column out.
+        preset: the same by a public data set's format.
+
+    Raises:
+        UserError: a column that is named isn't there, two are the same, or a required one is missing.
+    """
+    columns = ", ".join(names)
+    for name in given:
+        if name not in names and name.partition(".")[0] not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{place}: no column {name}; found {columns}{hint}")
+    explicit = {name: ours for name, ours in preset.items() if name in names} | dict(given)
+    sources: dict[str, str] = {}
+    for name, ours in explicit.items():
+        if ours in sources:
+            raise UserError(f"{place}: both {sources[ours]} and {name} would be {ours}")
+        if ours:
+            sources[ours] = name
+    free = [name for name in names if name not in explicit]
+    for ours, usual in USUAL_NAMES[role].items():
+        for candidate in (ours, *usual):
+            matches = [name for name in free if _normalized(name) == _normalized(candidate)]
+            if ours not in sources and matches:
+                sources[ours] = matches[0]
+                free.remove(matches[0])
+    if missing := [ours for ours in REQUIRED[role] if ours not in sources]:
+        option = {"ratings": "--column", "items": "--item-column", "users": "--user-column"}[role]
+        raise UserError(
+            f"{place}: no column {', '.join(missing)}; found {columns}: name it with {option} NAME={missing[0]}"
+        )
+    return ColumnMap({ours: sources[ours] for ours in (*USUAL_NAMES[role], *sources) if ours in sources}, tuple(free))
+
+
+def parse_mapping(role: FileRole, options: Sequence[str]) -> dict[str, str]:
+    """Options such as `userId=user_id` -> the file's name: ours.
+
+    Raises:
+        UsageError: one has no `=`, or names none of our columns.
+    """
+    mapping = {}
+    for option in options:
+        name, sign, ours = option.rpartition("=")
+        if not sign or not name or (ours and ours not in USUAL_NAMES[role]):
+            choices = ", ".join(USUAL_NAMES[role])
+            raise UsageError(f"'{option}': write NAME_IN_THE_FILE=OURS, where OURS is one of {choices}, or empty")
+        mapping[name] = ours
+    return mapping
+
+
+def is_rating(name: str) -> bool:
+    """Whether a column of values, by its name in the file, has ratings: a count of plays has no threshold of likes."""
+    return _normalized(name) in {_normalized(rating) for rating in _RATINGS}
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_ .]", "", name).casefold()

@@ -1,0 +1,142 @@
+"""The files of one ingest: what they hold, how they are laid out, and which are read together."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+from conf import UserError
+from etl.ingest.columns import USUAL_NAMES, ColumnMap, FileRole, map_columns
+from etl.ingest.formats import FileFormat
+from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns
+from etl.sources.times import TimeFormat, detect_time_format
+from etl.sources.values import has_damaged_ids
+
+log = logging.getLogger(__name__)
+
+_TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
+# Read by Java, too.
+DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
+DAY_BY_NAME = "name"
+_HEADER_OPTIONS: dict[FileRole, str] = {"ratings": "--header", "items": "--item-header", "users": "--user-header"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What the user says of the files of one role."""
+
+    format: FileFormat = field(default_factory=FileFormat)
+    dialect: DialectOptions = field(default_factory=DialectOptions)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The file's name of a column -> ours."""
+    time_format: str | None = None
+    zone: str = "UTC"
+    day: str | None = None
+    """For ratings without times: a date, or `name` for the one in each file's name."""
+    is_time_order: bool = False
+    """The order of the rows is that of time."""
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files with the same layout and columns, which Spark reads together."""
+
+    role: FileRole
+    files: tuple[str, ...]
+    dialect: Dialect
+    columns: ColumnMap
+    times: Mapping[str, TimeFormat]
+    """Our name of a column of times -> its format."""
+    day: date | None = None
+    """The day of all rows, where these have no time of their own; None for the date in each file's name."""
+    is_time_order: bool = False
+
+
+def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tuple[list[FileGroup], list[str]]:
+    """Look at files, before Spark starts.
+
+    Args:
+        role: what they are for.
+        paths: the files; one that is named twice is read once.
+        options: what is known of them.
+
+    Returns:
+        The files by layout, and a line for each layout that says what was detected.
+
+    Raises:
+        UserError: a file is missing, empty, damaged or no table, a column is missing, or times can't be told.
+    """
+    groups: dict[tuple[object, ...], FileGroup] = {}
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        group = _examine_file(role, path, options)
+        layout = (group.dialect, tuple(group.columns.sources.items()), tuple(group.times.items()))
+        if (same := groups.get(layout)) is not None:
+            group = replace(same, files=same.files + group.files)
+        groups[layout] = group
+    return list(groups.values()), [_describe(group) for group in groups.values()]
+
+
+def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup:
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
+    known = [*usual, *options.columns, *options.format.columns]
+    dialect = detect_dialect(path, options.dialect, known)
+    if not dialect.names:
+        raise UserError(
+            f"{path} has no header ({dialect.describe()}): name its columns in order, "
+            f"{_HEADER_OPTIONS[role]} {','.join(list(USUAL_NAMES[role])[:4])}"
+        )
+    columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns)
+    samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
+    for name in columns.others:
+        if has_damaged_ids(samples[name]):
+            log.warning(
+                "%s: %s was rounded by a spreadsheet (%s): different ones are equal", path, name, samples[name][0]
+            )
+    times = {
+        name: _time_format(f"{path}: {columns.sources[name]}", samples[columns.sources[name]], options)
+        for name in _TIME_COLUMNS
+        if name in columns.sources
+    }
+    if role == "ratings" and times and options.day is not None:
+        name = columns.sources["timestamp"]
+        raise UserError(f"{path} has times ({name}): --day has no effect; --column {name}= leaves them out")
+    if role == "ratings" and not times:
+        day = _day_of_file(path, dialect, options)
+        return FileGroup(role, (str(path),), dialect, columns, times, day, options.is_time_order)
+    return FileGroup(role, (str(path),), dialect, columns, times)
+
+
+def _time_format(place: str, samples: Sequence[str], options: FileOptions) -> TimeFormat:
+    if options.time_format is not None:
+        return TimeFormat(options.time_format, options.zone)
+    return detect_time_format(place, samples, options.zone)
+
+
+def _day_of_file(path: Path, dialect: Dialect, options: FileOptions) -> date | None:
+    if options.day is None:
+        raise UserError(
+            f"{path}: no column timestamp; found {', '.join(dialect.names)}: name it with --column NAME=timestamp, or "
+            "say of which day the rows are: --day 2026-01-07, or --day name for the date in the file's name"
+        )
+    if options.day != DAY_BY_NAME:
+        return date.fromisoformat(options.day)
+    match = re.search(DATE_IN_NAME, path.name)
+    try:
+        date(*map(int, match.groups() if match else ()))
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: no date in its name, as 2026-01-07 or 20260107") from None
+    return None
+
+
+def _describe(group: FileGroup) -> str:
+    first = Path(group.files[0]).name + (f" and {len(group.files) - 1} more" if len(group.files) > 1 else "")
+    parts = [f"{first}: {group.dialect.describe()}", group.columns.describe()]
+    parts += [f"{name} is {times.describe()}" for name, times in group.times.items()]
+    if group.role == "ratings" and not group.times:
+        order = ", in the order of the rows" if group.is_time_order else ""
+        parts.append(f"no times: the rows are of {group.day or 'the day in the name of their file'}{order}")
+    return "; ".join(parts)

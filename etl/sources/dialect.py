@@ -1,0 +1,424 @@
+"""How a text file of rows is laid out: encoding, line ends, separator, quotes, header; detected, or given.
+
+Detection reads the beginning of a file and, of a file that isn't packed, some lines from all over it. What it decides
+is printed, and each part of it can be overridden.
+"""
+
+import codecs
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from conf import UserError
+from etl.sources.compressed import PACKED, open_unpacked
+from etl.sources.encodings import detect_encoding
+
+FileKind = Literal["delimited", "json", "parquet"]
+SEPARATORS = (",", "\t", ";", "|", "::", "\x01", " ")
+_SEPARATOR_NAMES = {"\t": "tab", " ": "blank", "\x01": "^A"}
+_HEAD_BYTES = 1 << 20
+_NUM_PARTS, _PART_BYTES = 16, 1 << 16  # of the rest of a large file: for its encoding
+_SAMPLE_ROWS = 500
+_NUMERIC = re.compile(r"\s*[-+]?(\d+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*")
+_MISSING = re.compile(r"\s*(n/?a|nan|null|none|\\N|-|\?)?\s*", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+# RecBole's headers: `user_id:token`, `genre:token_seq`.
+_TYPED_NAME = re.compile(r"[^:]+:(token|float|token_seq|float_seq)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """The layout of one file."""
+
+    kind: FileKind = "delimited"
+    encoding: str = "utf-8"
+    """As Python names it; a byte order mark is recognised beside it."""
+    line_end: str = "\n"
+    """`\\n`, `\\r` or `\\r\\n`."""
+    separator: str = ","
+    quote: str | None = '"'
+    """None: quotes are characters like others."""
+    escape: str | None = None
+    """`\\\\` where a backslash protects a quote; without it a quote is doubled."""
+    decimal: str = "."
+    skip_lines: int = 0
+    """Lines before the header or the first row."""
+    header: str | None = None
+    """The header's line, as it stands in the file; None where the file has none."""
+    names: tuple[str, ...] = ()
+    """Names of the columns, each once."""
+    list_columns: frozenset[str] = frozenset()
+    """Columns that the header declares as lists separated by blanks (RecBole's `token_seq`)."""
+
+    def describe(self) -> str:
+        """The layout in words, for the line that a command prints of each file."""
+        if self.kind != "delimited":
+            return {"json": "JSON lines", "parquet": "Parquet"}[self.kind]
+        parts = [self.encoding, f"separator {separator_name(self.separator)}"]
+        parts.append(f"quotes {self.quote}" if self.quote else "no quotes")
+        if self.escape:
+            parts.append(f"escapes {self.escape}")
+        if self.decimal != ".":
+            parts.append(f"decimal {self.decimal}")
+        if self.line_end == "\r":
+            parts.append("lines end with CR")
+        parts.append("no header" if self.header is None else f"header on line {self.skip_lines + 1}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialectOptions:
+    """What a user says of a file's layout; None for what is to be detected."""
+
+    encoding: str | None = None
+    separator: str | None = None
+    quote: str | None = None
+    """`none` for no quotes."""
+    escape: str | None = None
+    decimal: str | None = None
+    skip_lines: int = 0
+    names: tuple[str, ...] = ()
+    """Names of the columns, in order, of a file without a header."""
+
+
+def separator_name(separator: str) -> str:
+    """The separator as a message shows it."""
+    return _SEPARATOR_NAMES.get(separator, separator)
+
+
+def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[str] = ()) -> Dialect:
+    """Look at a file and say how it is laid out.
+
+    Args:
+        path: the file; gz, bz2, zst and zip (of one file) are unpacked.
+        options: what is known; the rest is detected.
+        known_names: names of columns that make a first line a header, though it may look like data.
+
+    Raises:
+        UserError: the file is empty, damaged or no text.
+    """
+    sample = _read_sample(path)
+    if sample.head.startswith(b"PAR1"):
+        return Dialect(kind="parquet", names=_parquet_names(path))
+    encoding = options.encoding or detect_encoding(sample.head + sample.parts)
+    text = _decode(path, sample.head, encoding)
+    if not text.strip():
+        raise UserError(f"{path} is empty")
+    line_end = _detect_line_end(text)
+    lines = _whole_lines(text, line_end, is_cut=sample.is_cut)[options.skip_lines :]
+    if names := _json_names(path, lines):
+        return Dialect(kind="json", encoding=encoding, line_end=line_end, skip_lines=options.skip_lines, names=names)
+    dialect = Dialect(encoding=encoding, line_end=line_end, skip_lines=options.skip_lines)
+    return _with_header(path, _with_separator(dialect, lines, options), lines, options, known_names)
+
+
+def sample_columns(path: Path, dialect: Dialect, names: Sequence[str]) -> dict[str, list[str]]:
+    """Texts of the first rows of some columns, empty ones left out.
+
+    Args:
+        path: the file.
+        dialect: its layout.
+        names: the columns, or paths into JSON.
+    """
+    if dialect.kind == "parquet":
+        return _parquet_sample(path, names)
+    sample = _read_sample(path)
+    text = _decode(path, sample.head, dialect.encoding)
+    lines = _whole_lines(text, dialect.line_end, is_cut=sample.is_cut)[dialect.skip_lines :][: _SAMPLE_ROWS + 1]
+    samples: dict[str, list[str]] = {name: [] for name in names}
+    for row in _sample_rows(lines, dialect):
+        for name in names:
+            value = row.get(name) if name in row else _value_at(row, name.split("."))
+            if value is not None and str(value).strip():
+                samples[name].append(str(value))
+    return samples
+
+
+def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    samples: dict[str, list[str]] = {name: [] for name in names}
+    for batch in pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS):
+        for name in names:
+            column = batch.column(name)
+            if column.type in (pa.timestamp("ns"), pa.timestamp("ns", tz="UTC")):
+                column = column.cast("int64")  # as Spark reads them: it has no nanoseconds
+            samples[name] = [str(value) for value in column.to_pylist() if value is not None]
+        break
+    return samples
+
+
+def _value_at(value: object, path: Sequence[str]) -> object:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _sample_rows(lines: Sequence[str], dialect: Dialect) -> Iterator[dict[str, object]]:
+    if dialect.kind == "json":
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)
+        return
+    for record in _records(lines, dialect):
+        cells = split_line(record, dialect) or []
+        if record.removesuffix("\r") != dialect.header and len(cells) == len(dialect.names):
+            yield {name: unquote(cell, dialect) for name, cell in zip(dialect.names, cells, strict=True)}
+
+
+def split_line(line: str, dialect: Dialect) -> list[str] | None:
+    """The cells of a line as they stand in it, with their quotes; None when its quotes do not close."""
+    text = line.removesuffix("\r") if dialect.line_end == "\r\n" else line
+    if dialect.quote is None or dialect.quote not in text:
+        return text.split(dialect.separator) if dialect.escape is None else _match_cells(text, dialect)
+    return _match_cells(text, dialect)
+
+
+def unquote(cell: str, dialect: Dialect) -> str:
+    """A cell's text without the quotes around it, and with those inside it once."""
+    text, quote = cell.strip(" \t"), dialect.quote
+    if quote is not None and text.startswith(quote):
+        cell = text[1:-1].replace(quote * 2, quote)
+    return cell if dialect.escape is None else re.sub(r"\\(.)", r"\1", cell, flags=re.DOTALL)
+
+
+def cell_pattern(dialect: Dialect) -> str:
+    """A regular expression of one cell, for Python and for Java alike.
+
+    All quantifiers are possessive: neither engine ever goes back, so that a cell of a million quotes takes no stack.
+    """
+    separator = re.escape(dialect.separator)
+    # Beyond one character: anything that does not begin a separator.
+    plain = f"[^{separator}]" if len(dialect.separator) == 1 else f"(?:(?!{separator})[\\s\\S])"
+    if dialect.escape is not None:
+        plain = f"(?:\\\\[\\s\\S]|(?!\\\\){plain})"
+    if dialect.quote is None:
+        return f"{plain}*+"
+    quote = re.escape(dialect.quote)
+    if dialect.escape is None:
+        quoted = f"{quote}[^{quote}]*+(?:{quote}{quote}[^{quote}]*+)*+{quote}"
+    else:
+        quoted = f"{quote}[^{quote}\\\\]*+(?:(?:\\\\[\\s\\S]|{quote}{quote})[^{quote}\\\\]*+)*+{quote}"
+    # Blanks around the quotes are no part of the cell: `1, "a, b"`. A separator of blanks has none around it.
+    blanks = "[ \\t]*+" if not dialect.separator.isspace() else ""
+    return f"{blanks}{quoted}{blanks}(?={separator}|\\Z)|(?!{blanks}{quote}){plain}*+"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    head: bytes
+    parts: bytes
+    is_cut: bool
+
+
+def _read_sample(path: Path) -> _Sample:
+    """The beginning of a file, and whole lines from all over one that isn't packed."""
+    with open_unpacked(path) as stream:
+        head = stream.read(_HEAD_BYTES + 1)
+    is_cut = len(head) > _HEAD_BYTES
+    size, parts = path.stat().st_size, []
+    if is_cut and path.suffix not in PACKED:
+        with path.open("rb") as file:
+            for n in range(1, _NUM_PARTS + 1):
+                file.seek(n * (size - _PART_BYTES) // _NUM_PARTS)
+                part = file.read(_PART_BYTES)
+                parts.append(part[part.find(b"\n") + 1 : part.rfind(b"\n") + 1])
+    return _Sample(head[:_HEAD_BYTES], b"".join(parts), is_cut)
+
+
+def _decode(path: Path, head: bytes, encoding: str) -> str:
+    if head.startswith(codecs.BOM_UTF8):
+        head = head[len(codecs.BOM_UTF8) :]
+    # What is no text in the encoding is refused line by line.
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
+    if "\0" in text:
+        kind = "an Excel workbook: save it as CSV" if path.suffix in (".xlsx", ".xls") else "no text"
+        raise UserError(f"{path} is {kind}")
+    return text
+
+
+def _whole_lines(text: str, line_end: str, *, is_cut: bool) -> list[str]:
+    lines = text.split(line_end[-1])
+    if is_cut or not lines[-1]:
+        lines.pop()
+    return lines or [text]
+
+
+def _detect_line_end(text: str) -> str:
+    if "\n" not in text:
+        return "\r" if "\r" in text else "\n"
+    # A few lines may have been added by another system: the usual end is the file's.
+    return "\r\n" if text.count("\r\n") > text.count("\n") / 2 else "\n"
+
+
+def _parquet_names(path: Path) -> tuple[str, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_schema(path).names)
+    except pa.ArrowInvalid:
+        raise UserError(f"can't read {path}: it is corrupt or cut off; nothing was changed") from None
+
+
+def _json_names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the first lines, if these are JSON objects; none otherwise.
+
+    Raises:
+        UserError: the file is one JSON value over several lines, which Spark can't split.
+    """
+    first = next((line for line in lines if line.strip()), "").strip()
+    if not first.startswith(("{", "[")):
+        return ()
+    names: dict[str, None] = {}
+    for line in lines[:_SAMPLE_ROWS]:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            names |= dict.fromkeys(value)
+    if not names and re.match(r"[\[{]\s*([\[{\"]|$)", first):
+        raise UserError(f"{path} is JSON, but not one object a line (`jq -c '.[]' {path.name}` writes an array so)")
+    return tuple(names)
+
+
+def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOptions) -> Dialect:
+    """The separator, quote and escape by which most lines have the same number of cells, more than one."""
+    text = "\n".join(lines[:_SAMPLE_ROWS])
+    separators = [options.separator] if options.separator else [one for one in SEPARATORS if one in text]
+    quotes = [None if options.quote == "none" else options.quote] if options.quote else ['"']
+    escapes = [options.escape] if options.escape else [*["\\"] * ('\\"' in text), None]
+    best, best_score = dialect, (-1.0, 0)
+    for separator in separators:
+        for quote in quotes:
+            for escape in escapes:
+                candidate = replace(dialect, separator=separator, quote=quote, escape=escape)
+                score = _consistency(candidate, lines)
+                # A later one must be better, not as good: the first are the likeliest.
+                if score > best_score and (score[1] > 1 or len(separators) == 1):
+                    best, best_score = candidate, score
+    if best_score[1] <= 1:
+        return replace(best, quote=quotes[0])  # one column
+    is_literal = best.quote is not None and options.quote is None and _has_literal_quotes(best, lines, best_score[1])
+    return replace(best, quote=None) if is_literal else best
+
+
+def _has_literal_quotes(dialect: Dialect, lines: Sequence[str], num_cells: int) -> bool:
+    """Whether lines make sense only when quotes are characters like others, and none only when they aren't.
+
+    Artists are called `"Weird Al" Yankovic` in files that know no quoting; those with commas always know it.
+    """
+    if dialect.separator in (",", ";"):
+        return False
+    literal = replace(dialect, quote=None)
+    num_literal = num_quoted = 0
+    for record in _records(lines, dialect):
+        if dialect.quote is not None and dialect.quote in record:
+            cells, plain = split_line(record, dialect), split_line(record, literal)
+            is_plain = plain is not None and len(plain) == num_cells
+            num_literal += cells is None and is_plain
+            is_joined = dialect.line_end[-1] in record
+            num_quoted += cells is not None and len(cells) == num_cells and (is_joined or not is_plain)
+    return num_literal > 0 and not num_quoted
+
+
+def _consistency(dialect: Dialect, lines: Sequence[str]) -> tuple[float, int]:
+    """The share of rows that have the most frequent number of cells, in steps of a hundredth, and that number."""
+    records = [record for record in _records(lines[:_SAMPLE_ROWS], dialect) if record != ""]
+    counts = Counter(None if (cells := split_line(record, dialect)) is None else len(cells) for record in records)
+    sizes = {size: count for size, count in counts.items() if size is not None}
+    if not sizes:
+        return 0.0, 0
+    size = max(sizes, key=lambda size: (sizes[size], size))
+    # One cell everywhere is no sign of a separator, however consistent.
+    return (sizes[size] / len(records) if size > 1 else 0.0), size
+
+
+def _records(lines: Sequence[str], dialect: Dialect, max_lines: int = 20) -> list[str]:
+    """Lines, those joined that a quoted cell with line ends in it is spread over."""
+    records: list[str] = []
+    position = 0
+    while position < len(lines):
+        record, end = lines[position], position + 1
+        while split_line(record, dialect) is None and end < min(len(lines), position + max_lines):
+            record += dialect.line_end[-1] + lines[end]
+            end += 1
+        is_closed = split_line(record, dialect) is not None
+        records.append(record if is_closed else lines[position])
+        position = end if is_closed else position + 1
+    return records
+
+
+def _match_cells(text: str, dialect: Dialect) -> list[str] | None:
+    # With a separator before the first cell as well, no match is empty.
+    text = dialect.separator + text
+    cells, end = [], 0
+    for match in re.finditer(f"{re.escape(dialect.separator)}({cell_pattern(dialect)})", text):
+        if match.start() != end:
+            return None
+        cells.append(match.group(1))
+        end = match.end()
+    return cells if end == len(text) else None
+
+
+def _with_header(
+    path: Path, dialect: Dialect, lines: Sequence[str], options: DialectOptions, known_names: Sequence[str]
+) -> Dialect:
+    records = [record for record in _records(lines[:_SAMPLE_ROWS], dialect) if record.strip()]
+    rows = [[unquote(cell, dialect) for cell in split_line(record, dialect) or []] for record in records]
+    first = [cell.strip() for cell in rows[0]]
+    dialect = replace(dialect, decimal=options.decimal or _detect_decimal(dialect, rows))
+    is_named = bool(options.names) and sorted(first) == sorted(options.names)
+    if options.names and not is_named:
+        return replace(dialect, names=options.names)
+    if not is_named and not _is_header(first, rows[1:], known_names):
+        return dialect
+    list_columns: frozenset[str] = frozenset()
+    if all(_TYPED_NAME.fullmatch(name) for name in first):
+        list_columns = frozenset(name.split(":")[0] for name in first if name.endswith("_seq"))
+        first = [name.split(":")[0] for name in first]
+    return replace(dialect, header=records[0].removesuffix("\r"), names=_unique(first), list_columns=list_columns)
+
+
+def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], known_names: Sequence[str]) -> bool:
+    """Whether a line holds names: one that is known, or a word where all rows below have numbers."""
+    if {name.split(":")[0].casefold() for name in first} & {name.casefold() for name in known_names}:
+        return True
+    is_word = [not _NUMERIC.fullmatch(name) and not _MISSING.fullmatch(name) for name in first]
+    if not rows:
+        return all(is_word)
+    columns = [[row[i] for row in rows if i < len(row) and row[i].strip()] for i in range(len(first))]
+    return any(
+        word and column and all(map(_NUMERIC.fullmatch, column)) for word, column in zip(is_word, columns, strict=True)
+    )
+
+
+def _detect_decimal(dialect: Dialect, rows: Sequence[Sequence[str]]) -> str:
+    """A comma where a column of numbers has them with a comma only, and commas separate no cells."""
+    if dialect.separator == ",":
+        return "."
+    for column in zip(*(row for row in rows[1:] if len(row) == len(rows[0])), strict=True):
+        numbers = [cell for cell in column if _NUMERIC.fullmatch(cell)]
+        is_number = len(numbers) >= 0.9 * len([cell for cell in column if cell.strip()])
+        if is_number and any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers):
+            return "," if not any("." in cell for cell in numbers) else "."
+    return "."
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, `column_3` for an empty one, and `name_2` for one that came before."""
+    unique: list[str] = []
+    for position, name in enumerate(names, start=1):
+        name = name or f"column_{position}"
+        number, candidate = 2, name
+        while candidate in unique:
+            candidate, number = f"{name}_{number}", number + 1
+        unique.append(candidate)
+    return tuple(unique)
