@@ -2,7 +2,6 @@ package millrace;
 
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.attribute.PosixFilePermissions;
 import org.apache.hadoop.fs.LocalFileSystem;
 import org.apache.hadoop.fs.Path;
 import org.apache.hadoop.fs.RawLocalFileSystem;
@@ -16,12 +15,10 @@ public class LocalFiles extends LocalFileSystem {
 
   public static class RawLocalFiles extends RawLocalFileSystem {
     public void setPermission(Path path, FsPermission permission) throws IOException {
-      String text = permission.getUserAction().SYMBOL + permission.getGroupAction().SYMBOL + permission.getOtherAction().SYMBOL;
-      if (permission.getStickyBit()) {
-        super.setPermission(path, permission);
-      } else {
-        Files.setPosixFilePermissions(pathToFile(path).toPath(), PosixFilePermissions.fromString(text));
-      }
+      java.nio.file.Path file = pathToFile(path).toPath();
+      // As chmod does, leave the bit by which new files are of their folder's group.
+      int groupBit = ((Integer) Files.getAttribute(file, "unix:mode")).intValue() & 02000;
+      Files.setAttribute(file, "unix:mode", Integer.valueOf(groupBit | permission.toShort()));
     }
   }
 }

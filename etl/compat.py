@@ -27,6 +27,11 @@ def hadoop_configuration(spark: "SparkSession") -> Any:
     return session_state.newHadoopConf()
 
 
+def submitted_hadoop_configuration(jvm: Any) -> Any:
+    """Hadoop's Configuration of the `spark.hadoop.…` options that a JVM without a session was started with."""
+    return jvm.org.apache.hadoop.conf.Configuration(jvm.org.apache.spark.deploy.SparkHadoopUtil.get().conf())
+
+
 def external_catalog(spark: "SparkSession") -> Any:
     """Spark's ExternalCatalog, its own client of the Hive metastore: table definitions and partition locations."""
     session_state = spark._jsparkSession.sessionState()

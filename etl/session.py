@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from importlib.resources import files
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
@@ -22,6 +21,7 @@ from conf import Config, Paths, UserError, code
 from conf.console.progress import waiting
 from conf.processes import utf8_locale, wait_or_kill
 from etl import compat
+from etl.local_files import use_java_permissions
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
@@ -108,7 +108,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         stack.callback(_stop_jvm)
         with waiting(f"the start of Spark on {config.get(SparkSettings).master}"):
             jvm = _launch_jvm(config)
-        _use_quick_local_files(jvm)
+        use_java_permissions(jvm)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
             open_embedded(jvm, config)
@@ -162,22 +162,6 @@ def _launch_jvm(config: Config) -> Any:
             return compat.launch_jvm()
         finally:
             del os.environ["PYSPARK_SUBMIT_ARGS"]
-
-
-def _use_quick_local_files(jvm: Any) -> None:
-    """Let Hadoop set the permissions of local files by Java.
-
-    Without its C library, which PySpark does not have, it starts the program `chmod` twice for every file and once for
-    every folder: most of the time of a write of many small partitions. There is no option for it; but Hadoop's clients
-    share one object for the local files, the first that is asked for.
-    """
-    compiler = jvm.org.codehaus.janino.SimpleCompiler()
-    compiler.setParentClassLoader(jvm.java.lang.Thread.currentThread().getContextClassLoader())
-    compiler.cook((files("etl") / "LocalFiles.java").read_text(encoding="utf-8"))
-    configuration = jvm.org.apache.hadoop.conf.Configuration()
-    configuration.setClassLoader(compiler.getClassLoader())
-    configuration.set("fs.file.impl", "millrace.LocalFiles")
-    jvm.org.apache.hadoop.fs.FileSystem.get(jvm.java.net.URI("file:///"), configuration)
 
 
 def _create_session(config: Config) -> SparkSession:

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from etl import compat
+from etl.table import quote
 
 FEW_PARTITIONS = 20
 """Up to so many are asked for and changed one by one: a call for more lists all partitions of the table."""
@@ -60,17 +61,27 @@ def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[
 
 
 def set_locations(spark: SparkSession, table: str, column: str, locations: Mapping[str, str]) -> None:
-    """Point partitions at other folders: partition value -> folder.
+    """Point partitions, which must exist, at other folders: partition value -> folder.
 
     Many in one call, which for Hive is one transaction; a statement for each takes ten times as long.
     """
+    if len(locations) <= FEW_PARTITIONS:
+        for value, url in locations.items():
+            spark.sql(f"ALTER TABLE {table} {partition_text(column, value)} SET LOCATION {quote(url)}")
+        return
     jvm = compat.jvm_of(spark)
     catalog = compat.external_catalog(spark)
     changed = jvm.java.util.ArrayList()
     for partition in _collections(spark).asJava(catalog.listPartitions("default", table, jvm.scala.Option.empty())):
-        if (url := locations.get(str(partition.spec().apply(column)))) is not None:
-            changed.add(_at_location(jvm, partition, url))
+        value = str(partition.spec().apply(column))
+        if value in locations:
+            changed.add(_at_location(jvm, partition, locations[value]))
     catalog.alterPartitions("default", table, _collections(spark).asScala(changed).toSeq())
+
+
+def partition_text(column: str, value: str) -> str:
+    """A partition in SQL."""
+    return f"PARTITION (`{column}` = {quote(value)})"
 
 
 def _at_location(jvm: Any, partition: Any, url: str) -> Any:

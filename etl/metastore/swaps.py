@@ -36,7 +36,7 @@ class Swap:
     @property
     def partition(self) -> str:
         """Its name in SQL."""
-        return f"PARTITION (`{self.column}` = {quote(self.value)})"
+        return catalog.partition_text(self.column, self.value)
 
 
 def swap_partitions(spark: SparkSession, config: Config, swaps: Sequence[Swap]) -> None:
@@ -90,26 +90,20 @@ def _take_back(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     """Take back those of one table's swaps that were done."""
     table, column = swaps[0].table, swaps[0].column
     current = {values[column]: catalog.comparable_url(url) for values, url in catalog.partition_locations(spark, table)}
-    for swap in swaps:
-        if current.get(swap.value) != catalog.comparable_url(swap.new):
-            continue
-        action = f"DROP {swap.partition}" if swap.old is None else f"{swap.partition} SET LOCATION {quote(swap.old)}"
-        spark.sql(f"ALTER TABLE {table} {action}")
+    done = [swap for swap in swaps if current.get(swap.value) == catalog.comparable_url(swap.new)]
+    catalog.set_locations(spark, table, column, {swap.value: swap.old for swap in done if swap.old is not None})
+    if added := [swap.partition for swap in done if swap.old is None]:
+        spark.sql(f"ALTER TABLE {table} DROP {', '.join(added)}")
     spark.catalog.refreshTable(table)
 
 
 def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     for table, of_table in groupby(swaps, key=lambda swap: swap.table):
         swaps_of_table = list(of_table)
-        added = [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]
-        moved = [swap for swap in swaps_of_table if swap.old is not None]
-        if len(moved) > catalog.FEW_PARTITIONS:
-            catalog.set_locations(spark, table, moved[0].column, {swap.value: swap.new for swap in moved})
-            moved = []
-        for swap in moved:
-            spark.sql(f"ALTER TABLE {table} {swap.partition} SET LOCATION {quote(swap.new)}")
+        moved = {swap.value: swap.new for swap in swaps_of_table if swap.old is not None}
+        catalog.set_locations(spark, table, swaps_of_table[0].column, moved)
         # All new partitions in one statement: each statement is a call to the metastore.
-        if added:
+        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]:
             spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
         # This session may have the old partitions' files in its cache.
         spark.catalog.refreshTable(table)
