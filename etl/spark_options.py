@@ -34,6 +34,7 @@ COMPILE_LITTLE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 JAVA_OPTIONS = (
     "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
     "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+    "-Duser.language=en",  # else a Turkish machine lowers I to a letter of its own
 )
 
 # The escapes of Java's properties files.
@@ -77,6 +78,10 @@ def spark_options(config: Config) -> dict[str, str]:
         # Hive's default, /tmp/hive, belongs to the machine's first user.
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
+        "spark.sql.icu.caseMappings.enabled": "false",
+        # Each query's plan as text for the UI, which is off.
+        "spark.sql.ui.explainMode": "simple",
         # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
@@ -87,6 +92,8 @@ def spark_options(config: Config) -> dict[str, str]:
     if settings.compile_little:
         # Generated code is Java source, which is compiled in every JVM anew; interpreted expressions start at once.
         options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+        # Adaptive execution plans again after each shuffle, each of which is a job then.
+        options["spark.sql.adaptive.enabled"] = "false"
     if settings.is_local:
         # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"

@@ -94,7 +94,6 @@ def _take_back(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     catalog.set_locations(spark, table, column, {swap.value: swap.old for swap in done if swap.old is not None})
     if added := [swap.partition for swap in done if swap.old is None]:
         spark.sql(f"ALTER TABLE {table} DROP {', '.join(added)}")
-    spark.catalog.refreshTable(table)
 
 
 def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
@@ -105,5 +104,3 @@ def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
         # All new partitions in one statement: each statement is a call to the metastore.
         if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]:
             spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
-        # This session may have the old partitions' files in its cache.
-        spark.catalog.refreshTable(table)

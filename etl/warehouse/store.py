@@ -87,8 +87,7 @@ class Warehouse:
         """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)
         # From the metastore: distinct values of the column would read the footers of every file.
-        rows = self.spark.sql(f"SHOW PARTITIONS {table.name}").collect()
-        return sorted(row[0].split("=", 1)[1] for row in rows)
+        return sorted(name.split("=", 1)[1] for name in catalog.partition_names(self.spark, table.name))
 
     def locations(self, table: Table) -> dict[str, str]:
         """Partition value -> URL of the folder that readers open, without a slash at its end."""

@@ -48,6 +48,6 @@ def weblog_command(
     detect_formats(files, config.get(WeblogSettings).log_format)
     # Half of the time of a small log is that of compilers.
     if config.get(SparkSettings).compile_little is None and sum(map(getsize, files)) < SMALL_LOG_BYTES:
-        config = config.with_values({"spark.compile_little": True})
+        config = config.with_values({"spark.compile_little": True, "spark.shuffle_partitions": 1})
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

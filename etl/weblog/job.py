@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -234,14 +236,15 @@ def _fill_counts(
 def _warn_of_other_sites(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
     """Say of each day how many requests `weblog.hosts` leaves out, and of which sites most are."""
     rules = SiteRules(settings.site_from, tuple(settings.hosts))
-    for day in days:
-        name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
-        others = warehouse.read(dwd.weblog_request, [day]).groupBy(name.alias("name")).count()
-        rows = others.where(~rules.includes(F.col("name"))).orderBy(F.desc("count"), "name").collect()
-        if rows:
-            names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
-            count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-            log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
+    name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
+    counts = warehouse.read(dwd.weblog_request, days).groupBy("datestr", name.alias("name")).count()
+    others = counts.where(~rules.includes(F.col("name"))).orderBy("datestr", F.desc("count"), "name").collect()
+    for datestr, of_day in groupby(others, key=itemgetter("datestr")):
+        rows = list(of_day)
+        names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
+        count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        day = day_of_datestr(datestr)
+        log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
 
 
 def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:
