@@ -78,6 +78,8 @@ def spark_options(config: Config) -> dict[str, str]:
         # Hive's default, /tmp/hive, belongs to the machine's first user.
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Else each call of `F.col` and its like tells Java its line of Python, which our messages leave out.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
         "spark.sql.icu.caseMappings.enabled": "false",
         # Each query's plan as text for the UI, which is off.

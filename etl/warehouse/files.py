@@ -44,6 +44,11 @@ class WarehouseFiles:
         if file_system.exists(path.getParent()):
             file_system.create(path, True).close()
 
+    def size(self, url: str) -> int:
+        """Bytes of all files in a folder."""
+        file_system, path = self._open(url)
+        return int(file_system.getContentSummary(path).getLength())
+
     def delete(self, url: str) -> None:
         """Delete a folder with its content; nothing happens when there is none."""
         file_system, path = self._open(url)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _REPLACED = ".replaced"
 _MANY_DAYS = 100  # the write of so many is logged: the next line is minutes away
+_MAX_CACHED_BYTES = 100 << 20  # of Parquet files, which are far larger in memory
 
 _Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
 
@@ -199,12 +200,7 @@ class Warehouse:
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
             self._write_files(table, rows, folder, list(values), rebalance)
-            # What was written is checked, not `rows`: to compute them again may cost minutes, or give other rows.
-            # With the schema given: inferring it would start a job, and an empty folder has none.
-            written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
-            if before_checks is not None:
-                before_checks(written)
-            counts = check_rows(table, written, list(values), self._select)
+            counts = self._check_files(table, folder, list(values), before_checks)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
             # A day without rows has no folder yet.
@@ -261,6 +257,23 @@ class Warehouse:
         selected = rows.select(*columns, value.alias(table.partition))
         # Rebalancing merges small files and splits a skewed partition.
         selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
+
+    def _check_files(
+        self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None
+    ) -> dict[str, int]:
+        # What was written is checked, not the rows: to compute them again may cost minutes, or give other ones.
+        # With the schema given: inferring it would start a job, and an empty folder has none.
+        written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+        if before_checks is None:
+            return check_rows(table, written, values, self._select)
+        # To open thousands of small files takes longer than to read them, and each check would do so again.
+        if len(values) >= _MANY_DAYS and self.files.size(folder) < _MAX_CACHED_BYTES:
+            written.persist()
+        try:
+            before_checks(written)
+            return check_rows(table, written, values, self._select)
+        finally:
+            written.unpersist()
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.
