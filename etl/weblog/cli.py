@@ -11,6 +11,7 @@ from conf.console.cli import SinceOption, parse_days, settings_of
 app = typer.Typer()
 
 SMALL_LOG_BYTES = 2_000_000
+PACKED_SHARE = 0.05  # packed logs are a twentieth as long, or a little more
 
 
 @app.command("weblog")
@@ -33,6 +34,7 @@ def weblog_command(
     """Web logs -> requests with their dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.session import spark_session
     from etl.settings import SparkSettings
+    from etl.sources.compressed import PACKED
     from etl.weblog import job as weblog
     from etl.weblog.formats.detection import detect_formats
     from etl.weblog.settings import WeblogSettings
@@ -47,7 +49,8 @@ def weblog_command(
     files = find_files(config, days, source or ())
     detect_formats(files, config.get(WeblogSettings).log_format)
     # Half of the time of a small log is that of compilers.
-    if config.get(SparkSettings).compile_little is None and sum(map(getsize, files)) < SMALL_LOG_BYTES:
+    num_bytes = sum(getsize(file) / (PACKED_SHARE if file.endswith(PACKED) else 1) for file in files)
+    if config.get(SparkSettings).compile_little is None and num_bytes < SMALL_LOG_BYTES:
         config = config.with_values({"spark.compile_little": True, "spark.shuffle_partitions": 1})
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())
