@@ -73,7 +73,7 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     """
     if len(locations) <= FEW_PARTITIONS:
         for value, url in locations.items():
-            spark.sql(f"ALTER TABLE {table} {partition_text(column, value)} SET LOCATION {quote(url)}")
+            spark.sql(f"ALTER TABLE {table} PARTITION (`{column}` = {quote(value)}) SET LOCATION {quote(url)}")
         return
     jvm = compat.jvm_of(spark)
     catalog = compat.external_catalog(spark)
@@ -85,11 +85,6 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     catalog.alterPartitions("default", table, _collections(spark).asScala(changed).toSeq())
     # As the statement does: this session may have the old partitions' files in its cache.
     spark.catalog.refreshTable(table)
-
-
-def partition_text(column: str, value: str) -> str:
-    """A partition in SQL."""
-    return f"PARTITION (`{column}` = {quote(value)})"
 
 
 def _at_location(jvm: Any, partition: Any, url: str) -> Any:

@@ -36,7 +36,7 @@ class Swap:
     @property
     def partition(self) -> str:
         """Its name in SQL."""
-        return catalog.partition_text(self.column, self.value)
+        return f"PARTITION (`{self.column}` = {quote(self.value)})"
 
 
 def swap_partitions(spark: SparkSession, config: Config, swaps: Sequence[Swap]) -> None:

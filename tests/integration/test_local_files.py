@@ -1,7 +1,6 @@
 """Permissions of local files are set without a process for each, and are what `chmod` would make of them."""
 
 import os
-import stat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +8,6 @@ from pyspark.sql import SparkSession
 
 from etl.local_files import use_java_permissions
 from etl.warehouse.files import WarehouseFiles
-
-
-def mode(path: Path) -> str:
-    return f"{stat.S_IMODE(path.stat().st_mode):04o}"
 
 
 def test_local_files_have_their_permissions_from_java(spark: SparkSession, tmp_path: Path) -> None:
@@ -23,7 +18,7 @@ def test_local_files_have_their_permissions_from_java(spark: SparkSession, tmp_p
     folder = tmp_path / "table/id=1"
     (file,) = folder.glob("*.parquet")
     (checksum,) = folder.glob(".*.crc")
-    assert [mode(path) for path in (folder, file, checksum)] == ["2755", "0644", "0644"]
+    assert [oct(path.stat().st_mode)[-4:] for path in (folder, file, checksum)] == ["2755", "0644", "0644"]
 
     # As Spark's tasks, Hive and our own calls get it, whatever their configuration.
     path = jvm.org.apache.hadoop.fs.Path(f"file://{tmp_path}/set")
@@ -34,7 +29,7 @@ def test_local_files_have_their_permissions_from_java(spark: SparkSession, tmp_p
     WarehouseFiles(spark).make_folders(f"file://{tmp_path}", ["set"])
     for octal, expected in (("700", "2700"), ("755", "2755"), ("1777", "3777")):
         files.setPermission(path, jvm.org.apache.hadoop.fs.permission.FsPermission(octal))
-        assert mode(tmp_path / "set") == expected
+        assert oct((tmp_path / "set").stat().st_mode)[-4:] == expected
 
 
 def test_a_jvm_without_the_compiler_goes_on_with_chmod() -> None:
