@@ -94,8 +94,6 @@ def spark_options(config: Config) -> dict[str, str]:
     if settings.compile_little:
         # Generated code is Java source, which is compiled in every JVM anew; interpreted expressions start at once.
         options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-        # Adaptive execution plans again after each shuffle, each of which is a job then.
-        options["spark.sql.adaptive.enabled"] = "false"
     if settings.is_local:
         # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"

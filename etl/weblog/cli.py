@@ -48,9 +48,12 @@ def weblog_command(
     # A missing file, or one that can't be read, fails here, before Spark starts.
     files = find_files(config, days, source or ())
     detect_formats(files, config.get(WeblogSettings).log_format)
-    # Half of the time of a small log is that of compilers.
     num_bytes = sum(getsize(file) / (PACKED_SHARE if file.endswith(PACKED) else 1) for file in files)
-    if config.get(SparkSettings).compile_little is None and num_bytes < SMALL_LOG_BYTES:
-        config = config.with_values({"spark.compile_little": True, "spark.shuffle_partitions": 1})
+    spark_settings = config.get(SparkSettings)
+    if spark_settings.compile_little is None and num_bytes < SMALL_LOG_BYTES:
+        # Most of its time is that of compilers and planners. Adaptive execution plans again after each shuffle.
+        extra = {"spark.sql.adaptive.enabled": "false", **spark_settings.extra}
+        small = {"spark.compile_little": True, "spark.shuffle_partitions": 1, "spark.extra": extra}
+        config = config.with_values(small)
     with spark_session(config) as spark:
         return weblog.run(spark, config, days, source or ())

@@ -87,17 +87,12 @@ def test_days_with_holes_have_the_rows_of_day_by_day(
 
 
 def test_more_days_take_no_more_jobs(spark: SparkSession, config: Config, tmp_path: Path) -> None:
-    counts = {}
+    counts, scheduler = {}, spark._jsc.sc().dagScheduler()  # the status tracker forgets old jobs
     for year, num_days in ((2032, 40), (2034, 80)):  # over 32 folders are listed by a job
         days = [date(year, 1, 1) + n * 5 * DAY for n in range(num_days)]
         log = tmp_path / f"{num_days}.log"
         write_log(log, [("10.2.0.1", datetime(day.year, day.month, day.day, 9), "/") for day in days])
-        before = _num_jobs(spark)
+        before = scheduler.numTotalJobs()
         weblog.run(spark, config, [], [str(log)])
-        counts[num_days] = _num_jobs(spark) - before
+        counts[num_days] = scheduler.numTotalJobs() - before
     assert counts[80] <= counts[40] + 5, counts
-
-
-def _num_jobs(spark: SparkSession) -> int:
-    """How many jobs the session has started so far; the status tracker forgets old ones."""
-    return int(spark._jsc.sc().dagScheduler().numTotalJobs())
