@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 PYSPARK_VERSION = "4.3.0"
 
+# py4j asks Java for a name at every use, package by package and, for a short name, in each package that PySpark
+# imports; for each that is no class Java looks into all of Spark's jars. PySpark and we use these hundreds of times.
+_JVM_NAMES = (
+    ("functions",),
+    ("PythonUtils",),
+    ("org.apache.spark.sql.functions",),
+    ("org.apache.spark.sql.classic.SparkSession",),
+    ("py4j", "reflection", "TypeUtil"),
+    ("scala", "jdk", "javaapi", "CollectionConverters"),
+    ("scala", "Option"),
+    ("java", "util", "List"),
+    ("org", "apache", "hadoop", "fs", "Path"),
+)
+
 
 def jvm_of(spark: "SparkSession") -> Any:
     """py4j's view of the session's JVM: `jvm.java.util.HashSet()` calls a constructor there."""
@@ -25,6 +39,11 @@ def hadoop_configuration(spark: "SparkSession") -> Any:
     # A copy on each call: cheap beside the calls to file systems and databases that it is for.
     session_state = spark._jsparkSession.sessionState()
     return session_state.newHadoopConf()
+
+
+def submitted_hadoop_configuration(jvm: Any) -> Any:
+    """Hadoop's Configuration of the `spark.hadoop.…` options that a JVM without a session was started with."""
+    return jvm.org.apache.hadoop.conf.Configuration(jvm.org.apache.spark.deploy.SparkHadoopUtil.get().conf())
 
 
 def external_catalog(spark: "SparkSession") -> Any:
@@ -39,6 +58,12 @@ def launch_jvm() -> Any:
 
     # What SparkContext's constructor does first; a context would already open the metastore.
     SparkContext._ensure_initialized()
+    for names in _JVM_NAMES:
+        parent = SparkContext._jvm
+        for name in names:
+            child = getattr(parent, name)
+            setattr(parent, name, child)  # from now on an attribute as any other
+            parent = child
     return SparkContext._jvm
 
 

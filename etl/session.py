@@ -21,6 +21,7 @@ from conf import Config, Paths, UserError, code
 from conf.console.progress import waiting
 from conf.processes import utf8_locale, wait_or_kill
 from etl import compat
+from etl.local_files import use_java_permissions
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
@@ -107,6 +108,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         stack.callback(_stop_jvm)
         with waiting(f"the start of Spark on {config.get(SparkSettings).master}"):
             jvm = _launch_jvm(config)
+        use_java_permissions(jvm)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
             open_embedded(jvm, config)

@@ -48,10 +48,10 @@ class SparkSettings(Settings):
     """For `millrace submit --on spark`: the driver on this machine, or in the cluster."""
     driver_memory: str = "4g"
     """Heap of the driver; in local mode all work happens there."""
-    compile_little: bool = False
+    compile_little: bool | None = None
     """No code generation in Spark and only the JVM's fast compiler: less CPU time for small days, where compiling costs
-    more than it saves, and more for large ones. Spark's `catalog.listTables()` fails without code generation;
-    `SHOW TABLES` works."""
+    more than it saves, and more for large ones. When not given, `etl weblog` does so for small logs. Spark's
+    `catalog.listTables()` fails without code generation; `SHOW TABLES` works."""
     python: str | None = None
     """Python of the executors, with Millrace's packages; the driver's own path when not given."""
     shuffle_partitions: int = Field(default=4, gt=0)

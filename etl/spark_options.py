@@ -34,6 +34,7 @@ COMPILE_LITTLE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 JAVA_OPTIONS = (
     "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
     "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
+    "-Duser.language=en",  # else a Turkish machine lowers I to a letter of its own
 )
 
 # The escapes of Java's properties files.
@@ -64,11 +65,25 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.warehouse.dir": paths.warehouse,
+        # Else a task for each of the folders of a load of many days.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(4 * settings.shuffle_partitions),
+        # Spark's 4 MB for a file makes a task of each dozen of small files: days of some lines are far smaller.
+        "spark.sql.files.openCostInBytes": "524288",
+        # Hive's database takes long for a condition with an alternative for each of many days; a span is one.
+        "spark.sql.hive.metastorePartitionPruningInSetThreshold": "20",
+        # Listed at every new partition, for statistics that Spark does not read.
+        "spark.hadoop.hive.stats.autogather": "false",
         # Spark's default, INT96, is read by few others and has no statistics to skip row groups by.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # Hive's default, /tmp/hive, belongs to the machine's first user.
         "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Else each call of `F.col` and its like tells Java its line of Python, which our messages leave out.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
+        # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
+        "spark.sql.icu.caseMappings.enabled": "false",
+        # Each query's plan as text for the UI, which is off.
+        "spark.sql.ui.explainMode": "simple",
         # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",

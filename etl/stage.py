@@ -113,7 +113,6 @@ def _record(
     # The file is in the folder already; the partition makes it visible. Two stages may add the same day at once.
     with advisory_lock(warehouse.spark, ops.run.name):
         warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
-    warehouse.spark.catalog.refreshTable(ops.run.name)
 
 
 def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:

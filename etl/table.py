@@ -3,6 +3,7 @@
 The tables themselves are in `etl/tables/`; DDL, write contracts, checks and the data dictionary all come from there.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -177,6 +178,15 @@ class Table:
 def columns(*rows: tuple[str, str, str] | Column) -> tuple[Column, ...]:
     """Columns from (name, Hive type, comment) rows: how `etl/tables/` declares them."""
     return tuple(row if isinstance(row, Column) else Column(*row) for row in rows)
+
+
+def any_of(column: str, values: Iterable[str]) -> str:
+    """A SQL condition: the column has one of `values`; for thousands, where `Column.isin` has a call to Java for each.
+
+    No row fulfils it where there are no values.
+    """
+    texts = ", ".join(map(quote, values))
+    return f"`{column}` in ({texts})" if texts else "false"
 
 
 def quote(text: str) -> str:

@@ -90,24 +90,17 @@ def _take_back(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     """Take back those of one table's swaps that were done."""
     table, column = swaps[0].table, swaps[0].column
     current = {values[column]: catalog.comparable_url(url) for values, url in catalog.partition_locations(spark, table)}
-    for swap in swaps:
-        if current.get(swap.value) != catalog.comparable_url(swap.new):
-            continue
-        action = f"DROP {swap.partition}" if swap.old is None else f"{swap.partition} SET LOCATION {quote(swap.old)}"
-        spark.sql(f"ALTER TABLE {table} {action}")
-    spark.catalog.refreshTable(table)
+    done = [swap for swap in swaps if current.get(swap.value) == catalog.comparable_url(swap.new)]
+    catalog.set_locations(spark, table, column, {swap.value: swap.old for swap in done if swap.old is not None})
+    if added := [swap.partition for swap in done if swap.old is None]:
+        spark.sql(f"ALTER TABLE {table} DROP {', '.join(added)}")
 
 
 def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     for table, of_table in groupby(swaps, key=lambda swap: swap.table):
-        added = []
-        for swap in of_table:
-            if swap.old is None:
-                added.append(f"{swap.partition} LOCATION {quote(swap.new)}")
-            else:
-                spark.sql(f"ALTER TABLE {table} {swap.partition} SET LOCATION {quote(swap.new)}")
+        swaps_of_table = list(of_table)
+        moved = {swap.value: swap.new for swap in swaps_of_table if swap.old is not None}
+        catalog.set_locations(spark, table, swaps_of_table[0].column, moved)
         # All new partitions in one statement: each statement is a call to the metastore.
-        if added:
+        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]:
             spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
-        # This session may have the old partitions' files in its cache.
-        spark.catalog.refreshTable(table)

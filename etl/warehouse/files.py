@@ -3,7 +3,7 @@
 Python's file systems would need credentials and drivers of their own; Spark's are configured already.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,12 @@ class WarehouseFiles:
 
     spark: SparkSession
 
-    def make_folder(self, url: str) -> None:
-        """Create a folder and its parents; one that exists stays as it is."""
-        file_system, path = self._open(url)
-        file_system.mkdirs(path)
+    def make_folders(self, parent: str, names: Iterable[str]) -> None:
+        """Create folders of these names in `parent`, and that, too; those that exist stay as they are."""
+        file_system, parent_path = self._open(parent)  # once, for it copies Hadoop's configuration
+        path_class = compat.jvm_of(self.spark).org.apache.hadoop.fs.Path
+        for name in names:
+            file_system.mkdirs(path_class(parent_path, name))
 
     def touch(self, url: str) -> None:
         """Create an empty file, or replace it by a new one: its time of change is now. Its folder must exist."""
@@ -41,6 +43,11 @@ class WarehouseFiles:
         # Without its folder `create` would make it, for a run that a vacuum has removed this moment.
         if file_system.exists(path.getParent()):
             file_system.create(path, True).close()
+
+    def size(self, url: str) -> int:
+        """Bytes of all files in a folder."""
+        file_system, path = self._open(url)
+        return int(file_system.getContentSummary(path).getLength())
 
     def delete(self, url: str) -> None:
         """Delete a folder with its content; nothing happens when there is none."""

@@ -1,7 +1,7 @@
 """The checks of a table's description, run on new files of its partitions before anyone can read them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import NoReturn
 
 from pyspark.sql import Column as SparkColumn
@@ -9,8 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.session import run_concurrently
-from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, check_text
+from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, any_of, check_text
 
 MAX_EXAMPLES = 3
 MAX_CHARS = 40  # of a value in a message, which goes to logs and alerts: rows are of people, and stay in the warehouse
@@ -59,9 +58,7 @@ def check_rows(
         for value in partitions:
             if counts[value] < size.rows:
                 _refuse(table, size, counts[value], f"partition {table.partition}={value} has {counts[value]}")
-    # Side by side: each is a join of distinct keys, small jobs that leave cores idle.
-    references = [check for check in table.all_checks if isinstance(check, References)]
-    run_concurrently(*[partial(_check_reference, table, rows, ref, read(ref.table), partitions) for ref in references])
+    _check_references(table, rows, read, partitions)
     return counts
 
 
@@ -86,20 +83,37 @@ def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
     _refuse(table, key, duplicates.count(), f"{key.columns[0]}: {examples}")
 
 
-def _check_reference(
-    table: Table, rows: DataFrame, check: References, referenced: DataFrame, partitions: Sequence[str]
+def _check_references(
+    table: Table, rows: DataFrame, read: Callable[[Table], DataFrame], partitions: Sequence[str]
 ) -> None:
+    """Check all in one query: they are small joins of distinct keys, each of which would leave cores idle."""
+    references = [check for check in table.all_checks if isinstance(check, References)]
+    if not references:
+        return
+    dangling = [_find_dangling(table, rows, check, read(check.table), partitions) for check in references]
+    examples = [
+        keys.limit(MAX_EXAMPLES).select(F.lit(i).alias("check"), F.col(check.column).cast("string").alias("value"))
+        for i, (check, keys) in enumerate(zip(references, dangling, strict=True))
+    ]
+    violations = sorted(reduce(DataFrame.unionByName, examples).collect())
+    if violations:
+        first = violations[0]["check"]
+        values = [row["value"] for row in violations if row["check"] == first]
+        _refuse(table, references[first], dangling[first].count(), _values(values))
+
+
+def _find_dangling(
+    table: Table, rows: DataFrame, check: References, referenced: DataFrame, partitions: Sequence[str]
+) -> DataFrame:
+    """The distinct keys, each with its partition if the referenced table has days, that are not in that table."""
     # Distinct keys first: the join then has a row per key, not per row of the table.
     join_keys = {check.column: check.key}
     if check.table.partition != SCOPE:
         join_keys[table.partition] = check.table.partition
-        referenced = referenced.where(F.col(check.table.partition).isin(list(partitions)))
+        referenced = referenced.where(any_of(check.table.partition, partitions))
     used = rows.select(*join_keys).where(F.col(check.column).isNotNull()).distinct()
     valid = referenced.select(*[F.col(theirs).alias(ours) for ours, theirs in join_keys.items()])
-    dangling = used.join(valid, on=list(join_keys), how="left_anti")
-    examples = dangling.limit(MAX_EXAMPLES).collect()
-    if examples:
-        _refuse(table, check, dangling.count(), _values([row[check.column] for row in examples]))
+    return used.join(valid, on=list(join_keys), how="left_anti")
 
 
 def _examples(rows: DataFrame, check: RowCheck) -> str:

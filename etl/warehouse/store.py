@@ -5,6 +5,7 @@ any moment leaves the old partition, also where one write has several; `vacuum.p
 points at.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -16,12 +17,16 @@ from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
 from etl.metastore.swaps import Swap, swap_partitions
-from etl.table import Table, quote
+from etl.table import Table, any_of, quote
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
 
+log = logging.getLogger(__name__)
+
 _REPLACED = ".replaced"
+_MANY_DAYS = 100  # the write of so many is logged: the next line is minutes away
+_MAX_CACHED_BYTES = 100 << 20  # of Parquet files, which are far larger in memory
 
 _Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
 
@@ -74,12 +79,16 @@ class Warehouse:
         """Whether the partition of `day` was ever written; it may be empty."""
         return table.partition_value(day) in self.partitions(table)
 
+    def written_days(self, table: Table, days: Sequence[date]) -> list[date]:
+        """Those of `days` whose partition was ever written, as `has_partition`: one call to the metastore for all."""
+        partitions = set(self.partitions(table))
+        return [day for day in days if table.partition_value(day) in partitions]
+
     def partitions(self, table: Table) -> list[str]:
         """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)
         # From the metastore: distinct values of the column would read the footers of every file.
-        rows = self.spark.sql(f"SHOW PARTITIONS {table.name}").collect()
-        return sorted(row[0].split("=", 1)[1] for row in rows)
+        return sorted(name.split("=", 1)[1] for name in catalog.partition_names(self.spark, table.name))
 
     def locations(self, table: Table) -> dict[str, str]:
         """Partition value -> URL of the folder that readers open, without a slash at its end."""
@@ -104,7 +113,7 @@ class Warehouse:
         rows = self.spark.table(table.name)
         if days is None:
             return rows
-        return rows.where(F.col(table.partition).isin([table.partition_value(day) for day in days]))
+        return rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
@@ -191,14 +200,11 @@ class Warehouse:
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
             self._write_files(table, rows, folder, list(values), rebalance)
-            # What was written is checked, not `rows`: to compute them again may cost minutes, or give other rows.
-            # With the schema given: inferring it would start a job, and an empty folder has none.
-            written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
-            if before_checks is not None:
-                before_checks(written)
-            counts = check_rows(table, written, list(values), self._select)
+            counts = self._check_files(table, folder, list(values), before_checks)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
+            # A day without rows has no folder yet.
+            self.files.make_folders(folder, [f"{table.partition}={value}" for value in values if not counts[value]])
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
@@ -206,6 +212,8 @@ class Warehouse:
             self._publish([(table, folder, list(values))])
         else:
             self._pending.append((table, folder, list(values)))
+        if len(days) >= _MANY_DAYS:
+            log.info("%s: %s rows of %s days", table.name, sum(counts.values()), len(days))
         return {values[value]: count for value, count in counts.items()}
 
     def _publish(self, writes: Sequence[_Written]) -> None:
@@ -222,19 +230,11 @@ class Warehouse:
             self.note_replaced(location.rsplit("/", 1)[0])
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
-        """What points a table's partitions at the folder of a run: readers that have planned go on with the old files.
-
-        Their folders are created: a day without rows has none yet.
-        """
-        existing = set(self.partitions(table))
+        """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
+        replaced = sorted(set(self.partitions(table)).intersection(values))
+        old = catalog.locations_of(self.spark, table.name, table.partition, replaced)
         for value in values:
-            location = f"{folder}/{table.partition}={value}"
-            self.files.make_folder(location)
-            old = None
-            if value in existing:
-                of_value = {table.partition: value}
-                old = next(url for _, url in catalog.partition_locations(self.spark, table.name, of_value))
-            yield Swap(table.name, table.partition, value, old, location)
+            yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
 
     def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
         columns = [
@@ -257,6 +257,23 @@ class Warehouse:
         selected = rows.select(*columns, value.alias(table.partition))
         # Rebalancing merges small files and splits a skewed partition.
         selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
+
+    def _check_files(
+        self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None
+    ) -> dict[str, int]:
+        # What was written is checked, not the rows: to compute them again may cost minutes, or give other ones.
+        # With the schema given: inferring it would start a job, and an empty folder has none.
+        written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+        if before_checks is None:
+            return check_rows(table, written, values, self._select)
+        # To open thousands of small files takes longer than to read them, and each check would do so again.
+        if len(values) >= _MANY_DAYS and self.files.size(folder) < _MAX_CACHED_BYTES:
+            written.persist()
+        try:
+            before_checks(written)
+            return check_rows(table, written, values, self._select)
+        finally:
+            written.unpersist()
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.

@@ -14,6 +14,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from etl.table import any_of
 from etl.tables import dws, ods
 
 GAP_S = 30 * 60
@@ -26,8 +27,8 @@ def add_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
     Two shuffles: by visitor and hour for the order of views, by visitor for the order of its hours.
 
     Args:
-        views: page views of days that follow one another.
-        open_visits: dws_open_visit of the day before the first: views within 30 minutes continue them.
+        views: page views of some days.
+        open_visits: dws_open_visit of days before one of them: views within 30 minutes continue them.
 
     Returns:
         The views, with the visit that each belongs to, its number within the visit (from 1), and the seconds to the
@@ -115,7 +116,7 @@ def _summarize_hours(numbered: DataFrame, open_visits: DataFrame) -> DataFrame:
 
 
 def _as_hours(open_visits: DataFrame) -> DataFrame:
-    """Visits open since the day before, in the form of an hour's summary: all their views lie before the first hour."""
+    """Visits open since a day before, in the form of an hour's summary, as if all their views were in its last one."""
     last_view = _unix_seconds("out_at", "outTime")
     return open_visits.select(
         visitor().alias("visitor"),
@@ -123,7 +124,7 @@ def _as_hours(open_visits: DataFrame) -> DataFrame:
         last_view.alias("first_at"),
         last_view.alias("last_at"),
         F.col("pageVisits").alias("views"),
-        # No hour is before it: nothing asks for its first view.
+        # An hour before it is of another day, whose stays do not wait for this view.
         F.struct(last_view.alias("at"), F.lit("").alias("datestr")).alias("first_view"),
         _visit_name().alias("first_name"),
         _visit_name().alias("last_start_name"),
@@ -136,45 +137,65 @@ def aggregate_visits(views: DataFrame, open_visits: DataFrame) -> DataFrame:
 
     Args:
         views: page views of the days, as `add_visits` returns them.
-        open_visits: dws_open_visit of the day before; a visit that continues one of them has its start, entry page and
-            referrer from there.
+        open_visits: dws_open_visit of the days before them; a visit that continues one of them has its start, entry
+            page and referrer from there.
 
     Returns:
         One row per visit, under the day on which it began.
     """
-    of_days = views.groupBy("session").agg(
-        # All views of a visit have the same; a user's or a cookie's addresses may change.
-        F.first(visitor_id()).alias("visitor_id"),
-        F.first("site").alias("site"),
-        F.min_by("remote_addr", "visit_step").alias("remote_addr"),
-        # By the step: where clocks are set back, a later view may have an earlier time.
-        F.min_by("time_local", "visit_step").alias("inTime"),
-        F.max_by("time_local", "visit_step").alias("outTime"),
-        F.min_by("request", "visit_step").alias("inPage"),
-        F.max_by("request", "visit_step").alias("outPage"),
-        F.min_by("http_referer", "visit_step").alias("referal"),
-        # Steps count on from the day before, so the highest step is the number of views.
-        F.max("visit_step").cast("bigint").alias("pageVisits"),
+    # The first view of a visit from a day before, in place of all its views of such days.
+    starts = open_visits.select(
+        "session",
+        visitor_id().alias("visitor_id"),
+        "site",
+        "remote_addr",
+        F.col("inTime").alias("time_local"),
+        F.col("inPage").alias("request"),
+        F.col("referal").alias("http_referer"),
+        F.lit(1).alias("visit_step"),
+        F.lit(False).alias("is_of_days"),
     )
-    start_columns = ("remote_addr", "inTime", "inPage", "referal")
-    starts = open_visits.select("session", *[F.col(name).alias(f"open_{name}") for name in start_columns])
+    of_days = views.withColumns({"visitor_id": visitor_id(), "is_of_days": F.lit(True)}).select(starts.columns)
     return (
-        # Left: most visits begin on these days, and have no open visit before them.
-        of_days.join(starts, on="session", how="left")
-        .withColumns({name: F.coalesce(f"open_{name}", name) for name in start_columns})
+        of_days.unionByName(starts)
+        .groupBy("session")
+        .agg(
+            # All views of a visit have the same; a user's or a cookie's addresses may change.
+            F.first("visitor_id").alias("visitor_id"),
+            F.first("site").alias("site"),
+            F.min_by("remote_addr", "visit_step").alias("remote_addr"),
+            # By the step: where clocks are set back, a later view may have an earlier time.
+            F.min_by("time_local", "visit_step").alias("inTime"),
+            F.max_by("time_local", "visit_step").alias("outTime"),
+            F.min_by("request", "visit_step").alias("inPage"),
+            F.max_by("request", "visit_step").alias("outPage"),
+            F.min_by("http_referer", "visit_step").alias("referal"),
+            # Steps count on from the day before, so the highest step is the number of views.
+            F.max("visit_step").cast("bigint").alias("pageVisits"),
+            F.bool_or("is_of_days").alias("goes_on"),
+        )
+        .where("goes_on")
         .withColumn("datestr", visit_day())
         .select(*ods.click_stream_visit.column_names, "datestr")
     )
 
 
 def extend_visits(visits: DataFrame, later_views: DataFrame) -> DataFrame:
-    """Bring visits as of the end of some day up to date by page views of later days: exit page, end and length."""
+    """Bring visits as of the end of some day up to date by page views of later days: exit page, end and length.
+
+    A visit that has views of a still later day is up to date already.
+    """
     later = later_views.groupBy("session").agg(
         F.max_by("time_local", "visit_step").alias("later_outTime"),
         F.max_by("request", "visit_step").alias("later_outPage"),
         F.max("visit_step").cast("bigint").alias("later_pageVisits"),
     )
-    extended = {name: F.coalesce(f"later_{name}", name) for name in ("outTime", "outPage", "pageVisits")}
+    # Null without later views, and then not true.
+    goes_further = F.substring("later_outTime", 1, 10) > F.substring("outTime", 1, 10)
+    extended = {
+        name: F.when(goes_further, F.col(f"later_{name}")).otherwise(F.col(name))
+        for name in ("outTime", "outPage", "pageVisits")
+    }
     return visits.join(later, on="session", how="left").withColumns(extended).select(*visits.columns)
 
 
@@ -184,9 +205,9 @@ def find_open_visits(views: DataFrame, visits: DataFrame, days: Sequence[date]) 
     Args:
         views: page views of the days, with their visits.
         visits: the visits that the views belong to, for their starts.
-        days: days that follow one another.
+        days: the days to find open visits of.
     """
-    is_of_days = F.col("datestr").isin([dws.open_visit.partition_value(day) for day in days])
+    is_of_days = F.expr(any_of("datestr", [dws.open_visit.partition_value(day) for day in days]))
     is_late = F.substring("time_local", 12, 5) >= "23:30"
     late = (
         views.where(is_of_days & is_late)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -105,6 +105,7 @@ def user_agents(requests: DataFrame) -> DataFrame:
     return distinct.withColumn("agent", describe("http_user_agent")).select("*", "agent.*").drop("agent")
 
 
+@lru_cache(maxsize=10_000)  # days have much the same agents
 def describe_agent(agent: str) -> tuple[int, str | None, str | None, str | None]:
     """Classify a user agent.
 

@@ -6,6 +6,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from etl.table import any_of
 from etl.weblog.clickstream import visit_day, visitor_id
 
 MAIN = "main"
@@ -28,7 +29,7 @@ def count_visitors(
     # A view counts for the day on which its visit began, which may be the day before its own.
     views_of_days = views.select(
         "session", visitor_id().alias("visitor_id"), "visit_step", "request", visit_day().alias("datestr")
-    ).where(F.col("datestr").isin(list(datestrs)))
+    ).where(any_of("datestr", datestrs))
     step_patterns = {name: _named_steps(name, patterns) for name, patterns in funnels.items()}
     counts = [_count_single_funnel(views_of_days, steps) for steps in step_patterns.values()]
     all_steps = [(day, step) for day in datestrs for steps in step_patterns.values() for step in steps]

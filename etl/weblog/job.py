@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -18,7 +20,7 @@ from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error, landed_days, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
-from etl.table import Table
+from etl.table import Table, any_of
 from etl.tables import dim, dwd, ods
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
@@ -27,7 +29,7 @@ from etl.weblog.formats.reader import LogReader
 from etl.weblog.formats.site import SiteRules
 from etl.weblog.rebuild import day_of_datestr, rebuild
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.source import DAY, LogLines, find_files, parse_lines, read_log_lines
+from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_lines, read_log_lines
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +79,8 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
                     break
                 except MoreFormatsError:  # outside the sampled parts of a file; nothing was written yet
                     continue
-        # Requests of all days at once, what follows from them by runs of days: visits cross midnights.
-        for consecutive in _consecutive_days(days):
-            with _explained():
-                following = _page_views_after(warehouse, lines, parse, consecutive, counts)
-            rebuild(warehouse, settings, consecutive, following)
+            following = _page_views_after(warehouse, lines, parse, days, counts)
+        rebuild(warehouse, settings, days, following)
     return total_counts(counts)
 
 
@@ -122,33 +121,23 @@ def _dates_in(reader: LogReader, config: Config, sources: Sequence[str]) -> list
     return [day_of_datestr(row[0]) for row in sorted(row for row in rows if row[0] is not None)]
 
 
-def _consecutive_days(days: Days) -> list[list[date]]:
-    """Split the days where one is missing: visits go on from one day to the next."""
-    groups: list[list[date]] = []
-    for day in days:
-        if groups and day - groups[-1][-1] == DAY:
-            groups[-1].append(day)
-        else:
-            groups.append([day])
-    return groups
-
-
 def _page_views_after(
     warehouse: Warehouse, lines: LogLines, parse: Parse, days: Days, counts: dict[date, RowCounts]
 ) -> DataFrame | None:
-    """Page views of the day after the last, in which visits may go on: None where its own tables have them, or none is.
+    """Page views of the days in which visits of `days` may go on and that are not loaded; None where there are none.
 
-    They are parsed from the lines at hand, because the day after may not be loaded yet.
+    They are parsed from the lines at hand, because such a day may be loaded later.
     """
-    day_after = days[-1] + DAY
-    if warehouse.has_partition(ods.click_stream_pageviews, day_after):
-        return None
-    # Named files without lines of other days have no line of the day after, either.
+    # Named files without lines of other days have no line of a day after, either.
     if lines.neighbours is None and not sum(count.rows_other_date for count in counts.values()):
         return None
-    datestr = dwd.weblog_request.partition_value(day_after)
+    days_after = adjacent_days(days, DAY)
+    written = warehouse.written_days(ods.click_stream_pageviews, days_after)
+    datestrs = [dwd.weblog_request.partition_value(day) for day in days_after if day not in written]
+    if not datestrs:
+        return None
     is_page_view = F.col("reason").isNull() & (F.col("valid") == "true")
-    return parse(lines.following).where(is_page_view & (F.col("datestr") == datestr))
+    return parse(lines.following).where(is_page_view & F.expr(any_of("datestr", datestrs)))
 
 
 # --- requests and their dimensions ---
@@ -174,7 +163,7 @@ def _load_requests(
         all_lines = all_lines.unionByName(lines.neighbours.withColumn("is_own", F.lit(False)))
     parsed = parse(all_lines)
     is_parsed, is_own = F.col("reason").isNull(), F.col("is_own")
-    is_of_days = is_parsed & F.col("datestr").isin(datestrs)
+    is_of_days = is_parsed & F.expr(any_of("datestr", datestrs))
     # The neighbours' folders account for their own lines, except those that belong to these days.
     line_counts = [
         F.count_if(is_own | is_of_days).alias("lines"),
@@ -202,9 +191,11 @@ def _load_requests(
         rebalance=False,
         before_checks=before_checks,
     )
-    # A second pass, only when there is something to quarantine.
-    rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
-    quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
+    quarantined = dict.fromkeys(days, 0)
+    # A second pass, only when there is something to quarantine, or there was.
+    if observed["rejected"] or warehouse.written_days(ods.quarantine, days):
+        rejected = parsed.where(~is_parsed & is_own) if observed["rejected"] else parsed.limit(0)
+        quarantined = quarantine.replace(warehouse, "weblog", lines.own, rejected, days)
     _fill_counts(counts, _count_by_validity(warehouse, days), quarantined, observed)
     if settings.hosts:
         _warn_of_other_sites(warehouse, settings, days)
@@ -245,20 +236,26 @@ def _fill_counts(
 def _warn_of_other_sites(warehouse: Warehouse, settings: WeblogSettings, days: Days) -> None:
     """Say of each day how many requests `weblog.hosts` leaves out, and of which sites most are."""
     rules = SiteRules(settings.site_from, tuple(settings.hosts))
-    for day in days:
-        name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
-        others = warehouse.read(dwd.weblog_request, [day]).groupBy(name.alias("name")).count()
-        rows = others.where(~rules.includes(F.col("name"))).orderBy(F.desc("count"), "name").collect()
-        if rows:
-            names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
-            count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-            log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
+    name = F.coalesce(F.lower("site" if settings.site_from != "none" else "host"), F.lit("no host"))
+    counts = warehouse.read(dwd.weblog_request, days).groupBy("datestr", name.alias("name")).count()
+    others = counts.where(~rules.includes(F.col("name"))).orderBy("datestr", F.desc("count"), "name").collect()
+    for datestr, of_day in groupby(others, key=itemgetter("datestr")):
+        rows = list(of_day)
+        names = ", ".join(f"{row['name']} {row['count']}" for row in rows[:3])
+        count, more = sum(row["count"] for row in rows), f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        day = day_of_datestr(datestr)
+        log.warning("%s: %d requests of other sites than weblog.hosts are invalid (%s%s)", day, count, names, more)
 
 
 def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) -> None:
     """Warn when the days were loaded from other files before: a day comes from the files of one command."""
+    days_loaded = warehouse.written_days(dwd.weblog_request, days)
+    if not days_loaded:
+        return
     files = {file.removeprefix("file://") for file in lines.inputFiles()}
-    loaded = [row["file"] for row in warehouse.read(dwd.weblog_request, days).select("file").distinct().take(100)]
+    loaded = [
+        row["file"] for row in warehouse.read(dwd.weblog_request, days_loaded).select("file").distinct().take(100)
+    ]
     dropped = [file for file in loaded if file.removeprefix("file://") not in files]
     if dropped:
         log.warning(
@@ -273,9 +270,10 @@ def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: Weblo
     spark = warehouse.spark
     if not warehouse.has_partition(dim.time, days[0]):
         warehouse.write(dim.time, dim.time.with_partition(dimensions.minutes(spark), days[0]), days[:1])
-    dates = dimensions.dates(spark, settings.first_day, settings.last_day)
+    num_dates = (settings.last_day - settings.first_day).days + 1
     # Written again when the settings' span has changed.
-    if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != dates.count():
+    if not warehouse.has_partition(dim.date, days[0]) or warehouse.read(dim.date).count() != num_dates:
+        dates = dimensions.dates(spark, settings.first_day, settings.last_day)
         warehouse.write(dim.date, dim.date.with_partition(dates, days[0]), days[:1])
     pages = partial(dimensions.pages, static_suffixes=settings.static_suffixes)
     by_table: dict[Table, Callable[[DataFrame], DataFrame]] = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files
 
-from etl.table import Table
+from etl.table import Table, any_of
 from etl.tables import ads
 from etl.warehouse.store import Warehouse
 
@@ -21,13 +21,17 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
 
     Args:
         warehouse: where the tables are read and written.
-        days: days that follow one another: the SQL reads from the first to the last.
+        days: the days, in order: the SQL reads from the first to the last.
         tables: reports, in the order in which they read one another.
     """
     for table in tables:
         span = {"first": table.partition_value(days[0]), "last": table.partition_value(days[-1])}
+        rows = warehouse.spark.sql(statement(table), args=span)
+        # Days between them may be loaded, too. Spark applies the filter before it reads.
+        if len(days) <= (days[-1] - days[0]).days:
+            rows = rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
         # Reports are small: rebalancing their files would only add a shuffle.
-        warehouse.write(table, warehouse.spark.sql(statement(table), args=span), days, rebalance=False)
+        warehouse.write(table, rows, days, rebalance=False)
 
 
 def statement(table: Table) -> str:

@@ -1,6 +1,6 @@
 """Which lines belong to a day: those of its landing folder, and of the neighbours' folders those with its date."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
@@ -20,6 +20,8 @@ from etl.weblog.formats.visitor import VisitorKey
 from etl.weblog.settings import WeblogSettings
 
 DAY = timedelta(days=1)
+# Searching a line for more texts than this costs as much as parsing it.
+_MAX_DATES_SEARCHED = 50
 
 
 def find_files(config: Config, days: Sequence[date], sources: Sequence[str]) -> list[str]:
@@ -75,11 +77,10 @@ def read_log_lines(reader: LogReader, config: Config, days: Sequence[date], sour
     sets = reader.format_sets
     # In a zone of the site's, a day may have another date in the line.
     margin = DAY if config.get(SiteSettings).timezone is not None else 0 * DAY
-    # Days may have holes, and then there is a day after each run of days.
-    days_after = sorted({day + DAY for day in days} - set(days))
+    days_after = adjacent_days(days, DAY)
     if sources:
         return LogLines(own, None, _with_dates(own, days_after, margin, sets))
-    adjacent = {*days_after, *(day - DAY for day in days)} - set(days)
+    adjacent = {*days_after, *adjacent_days(days, -DAY)}
     landed = {day: _landed(config, day) for day in sorted(adjacent)}
     files = [file for files_of_day in landed.values() for file in files_of_day]
     neighbours = _with_dates(reader.read(files, is_strict=False), days, margin, sets) if files else None
@@ -87,6 +88,11 @@ def read_log_lines(reader: LogReader, config: Config, days: Sequence[date], sour
     next_files = [file for day in days_after for file in landed[day]]
     following = own.unionByName(reader.read(next_files, is_strict=False)) if next_files else own
     return LogLines(own, neighbours, _with_dates(following, days_after, margin, sets))
+
+
+def adjacent_days(days: Collection[date], shift: timedelta) -> list[date]:
+    """The days that are `shift` (DAY or -DAY) from one of `days` and not among them: days may have holes."""
+    return sorted({day + shift for day in days} - set(days))
 
 
 def parse_lines(lines: DataFrame, format_sets: Sequence[Formats], config: Config, days: Sequence[date]) -> DataFrame:
@@ -119,11 +125,13 @@ def _landed(config: Config, day: date) -> list[str]:
 
 
 def _with_dates(lines: DataFrame, days: Sequence[date], margin: timedelta, format_sets: Sequence[Formats]) -> DataFrame:
-    """Lines that contain the text of one of the dates, or one so close: far cheaper than to parse all of them."""
+    """At least the lines that contain the text of one of the dates, or one so close: far cheaper than to parse all."""
     ways = {format.writes_dates_as for formats in format_sets for format in formats}
     if "epoch" in ways:  # a number of seconds is no text to search for
         return lines
     dates = sorted({day + shift for day in days for shift in (-margin, 0 * DAY, margin)})
+    if len(dates) > _MAX_DATES_SEARCHED:
+        return lines
     has_date = [F.contains("line", F.lit(_written_date(day, way))) for day in dates for way in sorted(ways)]
     return lines.where(reduce(or_, has_date, F.lit(False)))
 

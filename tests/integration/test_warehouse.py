@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
 
-from conf import Config, UserError
+from conf import Config, Paths, UserError
+from conf.atomic import write_atomically
+from etl.metastore import catalog, swaps
 from etl.metastore.swaps import take_back_interrupted
 from etl.stage import RowCounts, stage_run
 from etl.table import InRange, NotNull, OneOf, Table, columns
@@ -189,6 +191,38 @@ def test_a_failing_swap_leaves_all_tables_and_days_as_they_were(
     with pytest.raises(ConnectionError):  # one table: its second day
         Warehouse(LostMetastore(spark, 1, times=1), config).write(tables[0], days, DAYS)  # type: ignore[arg-type]
     assert [content(warehouse, table) for table in tables] == before
+
+
+def test_many_days_are_replaced_and_taken_back_at_once(
+    spark: SparkSession, config: Config, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, records = table_of("ads_many"), []
+    days = [date(2026, 3, 1) + timedelta(days=n) for n in range(catalog.FEW_PARTITIONS + 2)]
+
+    def replace(writer: Warehouse, a: int, days: list[date]) -> None:
+        writer.write(table, rows(spark, [(a, "x", str(day)) for day in days]), days)
+
+    def record(path: Path, text: str) -> None:
+        records.append(text)
+        write_atomically(path, text)
+
+    replace(warehouse, 1, days[:-1])
+    replace(warehouse, 2, days[:-1])
+    second = [(2, "x", str(day)) for day in days[:-1]]
+    assert content(warehouse, table) == second
+
+    lost = Warehouse(LostMetastore(spark, 0), config)  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError):  # the day that is new, after the others
+        replace(lost, 3, days)
+    assert content(warehouse, table) == second
+
+    monkeypatch.setattr(swaps, "write_atomically", record)
+    replace(warehouse, 4, days)
+    assert content(warehouse, table) == [(4, "x", str(day)) for day in days]
+    config.get(Paths).swaps.write_text(records[-1])  # as after a kill before its end
+    take_back_interrupted(spark, config)
+    assert content(warehouse, table) == second
+    assert warehouse.partitions(table) == [str(day) for day in days[:-1]]
 
 
 def test_what_was_replaced_after_an_interrupted_change_is_not_taken_back(
