@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from conf import UserError
-from etl.sources.compressed import PACKED, open_unpacked
+from etl.sources.compressed import PACKED, foreign_content, open_unpacked
 from etl.sources.encodings import detect_encoding
 
 FileKind = Literal["delimited", "json", "parquet"]
@@ -107,7 +107,12 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
     line_end = _detect_line_end(text)
     lines = _whole_lines(text, line_end, is_cut=sample.is_cut)[options.skip_lines :]
     if names := _json_names(path, lines):
+    if (foreign := foreign_content(path, sample.head)) is not None:
+        raise UserError(f"{path} {foreign}")
         return Dialect(kind="json", encoding=encoding, line_end=line_end, skip_lines=options.skip_lines, names=names)
+    if encoding == "utf-16":
+        marked = detect_encoding(sample.head[:2])
+        encoding = marked if marked.startswith("utf-16") else "utf-16-le"
     dialect = Dialect(encoding=encoding, line_end=line_end, skip_lines=options.skip_lines)
     return _with_header(path, _with_separator(dialect, lines, options), lines, options, known_names)
 
@@ -233,8 +238,10 @@ def _decode(path: Path, head: bytes, encoding: str) -> str:
     # What is no text in the encoding is refused line by line.
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
     if "\0" in text:
-        kind = "an Excel workbook: save it as CSV" if path.suffix in (".xlsx", ".xls") else "no text"
-        raise UserError(f"{path} is {kind}")
+        # Every other byte of UTF-16 is 0 in most languages.
+        is_wide = head.count(0) > len(head) / 5
+        cure = ": if it is UTF-16 without a byte order mark, --encoding utf-16-le reads it" if is_wide else ""
+        raise UserError(f"{path} is no text (it has bytes 0){cure}")
     return text
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conf import UserError
+from conf import UsageError, UserError
 from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns, split_line, unquote
-from etl.sources.encodings import detect_encoding
+from etl.sources.encodings import detect_encoding, normalized_encoding
 from etl.sources.rows import joined_rows
 
 # A surrogate is no character, and NUL ends a text for csv.
@@ -150,6 +150,17 @@ def test_encodings_are_detected_and_nothing_is_mangled(tmp_path: Path, encoding:
     assert sample_columns(path, dialect, ["name"])["name"] == text.splitlines()
 
 
+def test_an_encoding_that_is_named_is_one_that_spark_reads(tmp_path: Path) -> None:
+    assert [normalized_encoding(name) for name in ("utf-8-sig", "UTF8", "Latin-1")] == ["utf-8", "utf-8", "iso8859-1"]
+    for name in ("base64", "utf-7", "utf-32", "idna", "none"):
+        with pytest.raises(UsageError, match="for example utf-8"):
+            normalized_encoding(name)
+    # With and without a mark: Spark looks for line ends in one order of bytes.
+    for mark, encoding in (("", "utf-16-le"), ("\ufeff", "utf-16-le"), ("\ufeff", "utf-16-be")):
+        path = write(tmp_path / "f.txt", f"{mark}a\tb\n1\t2\n".encode(encoding))
+        assert detect_dialect(path, DialectOptions(encoding="utf-16")).encoding == encoding
+
+
 def test_letters_deep_in_a_large_file_decide_its_encoding(tmp_path: Path) -> None:
     rows = [b"%d,plain\n" % n for n in range(400_000)]
     rows[300_000] = b"300000,caf\xe9\n"
@@ -181,6 +192,15 @@ def test_packed_files_are_looked_into(tmp_path: Path) -> None:
         ("f.csv", b" \n\n", "is empty"),
         ("f.xlsx", b"PK\3\4\0\0\0", "Excel workbook: save it as CSV"),
         ("f.csv", b"a,b\n\0\1\2", "is no text"),
+        ("f.txt", "a\tb\n1\t2\n".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("f.csv", gzip.compress(b"a,b\n1,2\n"), "does not end with .gz: rename it to f.gz"),
+        ("f.csv.GZ", gzip.compress(b"a,b\n1,2\n"), "rename it to f.csv.gz"),
+        ("f.csv.gz", b"a,b\n1,2\n", "it is not packed, though its name ends with .gz"),
+        ("f.csv.zst", b"a,b\n1,2\n", "it is not packed, though its name ends with .zst"),
+        ("f.tar.gz", gzip.compress(b"f.csv".ljust(257, b"\0") + b"ustar".ljust(255, b"\0")), "is a tar archive: unpack"),
+        ("f.xz", b"\xfd7zXZ\0...", "is packed with xz: unpack it"),
+        ("f.csv", b"<!DOCTYPE html>\n<html>404</html>\n", "is a web page or XML"),
+        ("f.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull"),
         ("f.csv.gz", gzip.compress(b"a,b\n" * 10_000)[:50], "corrupt or cut off"),
         ("f.zip", b"PK nonsense", "corrupt or cut off"),
         ("f.json", b'[\n {"a": 1},\n {"a": 2}]', "not one object a line"),
