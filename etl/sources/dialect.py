@@ -27,6 +27,13 @@ _SAMPLE_ROWS = 500
 _NUMERIC = re.compile(r"\s*[-+]?(\d+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*")
 _MISSING = re.compile(r"\s*(n/?a|nan|null|none|\\N|-|\?)?\s*", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+# A thousand as 1,234 in English is a little more than one in German: such a number decides nothing.
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2},\d{3}")
+_GROUPED = re.compile(r"\s*-?\d{1,3}(\.\d{3})+,\d+\s*")
+# The line by which Excel is told the separator.
+_EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+# A first line of which all cells are in apostrophes.
+_APOSTROPHES = re.compile(r"'[^']*'(?:.{1,2}'[^']*')+\r?")
 # RecBole's headers: `user_id:token`, `genre:token_seq`.
 _TYPED_NAME = re.compile(r"[^:]+:(token|float|token_seq|float_seq)")
 
@@ -100,19 +107,22 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
     sample = _read_sample(path)
     if sample.head.startswith(b"PAR1"):
         return Dialect(kind="parquet", names=_parquet_names(path))
+    if (foreign := foreign_content(path, sample.head)) is not None:
+        raise UserError(f"{path} {foreign}")
     encoding = options.encoding or detect_encoding(sample.head + sample.parts)
+    if encoding == "utf-16":
+        marked = detect_encoding(sample.head[:2])
+        encoding = marked if marked.startswith("utf-16") else "utf-16-le"
     text = _decode(path, sample.head, encoding)
     if not text.strip():
         raise UserError(f"{path} is empty")
     line_end = _detect_line_end(text)
-    lines = _whole_lines(text, line_end, is_cut=sample.is_cut)[options.skip_lines :]
+    lines = _whole_lines(text, line_end, is_cut=sample.is_cut)
+    if (match := _EXCEL_SEPARATOR.fullmatch(lines[0].rstrip("\r"))) and not options.skip_lines:
+        options = replace(options, separator=options.separator or match[1], skip_lines=1)
+    lines = lines[options.skip_lines :]
     if names := _json_names(path, lines):
-    if (foreign := foreign_content(path, sample.head)) is not None:
-        raise UserError(f"{path} {foreign}")
         return Dialect(kind="json", encoding=encoding, line_end=line_end, skip_lines=options.skip_lines, names=names)
-    if encoding == "utf-16":
-        marked = detect_encoding(sample.head[:2])
-        encoding = marked if marked.startswith("utf-16") else "utf-16-le"
     dialect = Dialect(encoding=encoding, line_end=line_end, skip_lines=options.skip_lines)
     return _with_header(path, _with_separator(dialect, lines, options), lines, options, known_names)
 
@@ -296,15 +306,19 @@ def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOpti
     text = "\n".join(lines[:_SAMPLE_ROWS])
     separators = [options.separator] if options.separator else [one for one in SEPARATORS if one in text]
     quotes = [None if options.quote == "none" else options.quote] if options.quote else ['"']
+    if options.quote is None and lines and _APOSTROPHES.fullmatch(lines[0]):
+        quotes = ["'"]
     escapes = [options.escape] if options.escape else [*["\\"] * ('\\"' in text), None]
     best, best_score = dialect, (-1.0, 0)
     for separator in separators:
         for quote in quotes:
             for escape in escapes:
                 candidate = replace(dialect, separator=separator, quote=quote, escape=escape)
-                score = _consistency(candidate, lines)
-                # A later one must be better, not as good: the first are the likeliest.
-                if score > best_score and (score[1] > 1 or len(separators) == 1):
+                score = _consistency(candidate, lines, len(options.names))
+                # A later one must be better, not as good: the first are the likeliest. Blanks are in any text, so that
+                # more cells are no sign of them.
+                better = score[:1] > best_score[:1] if separator == " " else score > best_score
+                if better and (score[1] > 1 or len(separators) == 1):
                     best, best_score = candidate, score
     if best_score[1] <= 1:
         return replace(best, quote=quotes[0])  # one column
@@ -331,14 +345,14 @@ def _has_literal_quotes(dialect: Dialect, lines: Sequence[str], num_cells: int) 
     return num_literal > 0 and not num_quoted
 
 
-def _consistency(dialect: Dialect, lines: Sequence[str]) -> tuple[float, int]:
-    """The share of rows that have the most frequent number of cells, in steps of a hundredth, and that number."""
+def _consistency(dialect: Dialect, lines: Sequence[str], num_names: int) -> tuple[float, int]:
+    """The share of rows that have the most frequent number of cells, and that number; that of the names, if any."""
     records = [record for record in _records(lines[:_SAMPLE_ROWS], dialect) if record != ""]
     counts = Counter(None if (cells := split_line(record, dialect)) is None else len(cells) for record in records)
     sizes = {size: count for size, count in counts.items() if size is not None}
     if not sizes:
         return 0.0, 0
-    size = max(sizes, key=lambda size: (sizes[size], size))
+    size = num_names if num_names in sizes else max(sizes, key=lambda size: (sizes[size], size))
     # One cell everywhere is no sign of a separator, however consistent.
     return (sizes[size] / len(records) if size > 1 else 0.0), size
 
@@ -374,24 +388,50 @@ def _with_header(
     path: Path, dialect: Dialect, lines: Sequence[str], options: DialectOptions, known_names: Sequence[str]
 ) -> Dialect:
     records = [record for record in _records(lines[:_SAMPLE_ROWS], dialect) if record.strip()]
+    if not records:
+        raise UserError(f"{path} has no rows after the lines that are skipped ({dialect.skip_lines})")
     rows = [[unquote(cell, dialect) for cell in split_line(record, dialect) or []] for record in records]
     first = [cell.strip() for cell in rows[0]]
     dialect = replace(dialect, decimal=options.decimal or _detect_decimal(dialect, rows))
-    is_named = bool(options.names) and sorted(first) == sorted(options.names)
-    if options.names and not is_named:
-        return replace(dialect, names=options.names)
-    if not is_named and not _is_header(first, rows[1:], known_names):
-        return dialect
-    list_columns: frozenset[str] = frozenset()
-    if all(_TYPED_NAME.fullmatch(name) for name in first):
-        list_columns = frozenset(name.split(":")[0] for name in first if name.endswith("_seq"))
-        first = [name.split(":")[0] for name in first]
-    return replace(dialect, header=records[0].removesuffix("\r"), names=_unique(first), list_columns=list_columns)
+    if options.names:
+        is_header = sorted(first) == sorted(options.names) or _is_other_header(first, known_names)
+        # What the file calls its columns goes for nothing; but a header is no row.
+        names, list_columns = options.names if sorted(first) != sorted(options.names) else first, frozenset[str]()
+    else:
+        is_header = _is_header(first, rows[1:], known_names)
+        names, list_columns = _typed_names(first) if is_header else ((), frozenset())
+    header = records[0].removesuffix("\r") if is_header else None
+    dialect = replace(dialect, header=header, names=_unique(names), list_columns=list_columns)
+    _check_width(path, dialect, rows[is_header:])
+    return dialect
+
+
+def _typed_names(names: Sequence[str]) -> tuple[Sequence[str], frozenset[str]]:
+    """Names of a header, and those of lists among them, where RecBole's types stand behind them."""
+    if not all(_TYPED_NAME.fullmatch(name) for name in names):
+        return names, frozenset()
+    lists = frozenset(name.split(":")[0] for name in names if name.endswith("_seq"))
+    return [name.split(":")[0] for name in names], lists
+
+
+def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) -> None:
+    """Check that rows have as many cells as there are names: pandas would make an index of a cell too much."""
+    if not dialect.names:
+        return
+    if not any(any(cell.strip() for cell in row) for row in rows):
+        raise UserError(f"{path} has a header ({', '.join(dialect.names[:5])}) and no rows")
+    sizes = Counter(len(row) for row in rows if row)
+    size, count = sizes.most_common(1)[0] if sizes else (0, 0)
+    if size and count > sizes[len(dialect.names)]:
+        raise UserError(
+            f"{path}: there are names of {len(dialect.names)} columns ({', '.join(dialect.names[:5])}), but most rows "
+            f"have {size} cells ({dialect.describe()}): give the separator, or name all columns in order with --header"
+        )
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], known_names: Sequence[str]) -> bool:
     """Whether a line holds names: one that is known, or a word where all rows below have numbers."""
-    if {name.split(":")[0].casefold() for name in first} & {name.casefold() for name in known_names}:
+    if _num_known(first, known_names):
         return True
     is_word = [not _NUMERIC.fullmatch(name) and not _MISSING.fullmatch(name) for name in first]
     if not rows:
@@ -402,15 +442,34 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], known_names:
     )
 
 
+def _is_other_header(first: Sequence[str], known_names: Sequence[str]) -> bool:
+    """Whether the first line of a file whose columns are named anew is its own header: words, two of them known."""
+    return _num_known(first, known_names) > 1 and not any(_NUMERIC.fullmatch(name) for name in first)
+
+
+def _num_known(first: Sequence[str], known_names: Sequence[str]) -> int:
+    known = {_bare(name) for name in known_names}
+    return sum(_bare(name.split(":")[0]) in known for name in first)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[-_ .]", "", name).casefold()
+
+
 def _detect_decimal(dialect: Dialect, rows: Sequence[Sequence[str]]) -> str:
     """A comma where a column of numbers has them with a comma only, and commas separate no cells."""
     if dialect.separator == ",":
         return "."
     for column in zip(*(row for row in rows[1:] if len(row) == len(rows[0])), strict=True):
-        numbers = [cell for cell in column if _NUMERIC.fullmatch(cell)]
+        numbers = [cell for cell in column if _NUMERIC.fullmatch(cell) or _GROUPED.fullmatch(cell)]
         is_number = len(numbers) >= 0.9 * len([cell for cell in column if cell.strip()])
-        if is_number and any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers):
-            return "," if not any("." in cell for cell in numbers) else "."
+        has_comma = any(
+            _GROUPED.fullmatch(cell) or (_DECIMAL_COMMA.fullmatch(cell) and not _THOUSANDS.fullmatch(cell))
+            for cell in numbers
+        )
+        if is_number and has_comma:
+            has_point = any("." in cell and not _GROUPED.fullmatch(cell) for cell in numbers)
+            return "." if has_point else ","
     return "."
 
 

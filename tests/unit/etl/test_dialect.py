@@ -102,6 +102,12 @@ def write(path: Path, text: str | bytes) -> Path:
         ("a;b\n1;2.5\n3;4,5\n", Dialect(separator=";", header="a;b", names=("a", "b"))),
         ("1::x::3\n2::y, z::4\n", Dialect(separator="::")),
         ("id\tname\n1\t\"Weird Al\" Yankovic\n2\t!!!\n", Dialect(separator="\t", quote=None, header="id\tname", names=("id", "name"))),
+        ("sep=;\r\na;b\r\n1;2\r\n", Dialect(separator=";", line_end="\r\n", skip_lines=1, header="a;b", names=("a", "b"))),
+        ("'a','b'\n'1','x, y'\n", Dialect(quote="'", header="'a','b'", names=("a", "b"))),
+        ("user-id,title\nu,x\n", Dialect(header="user-id,title", names=("user-id", "title"))),
+        ("1,Big Bad Wolf\n2,Toy Story 2\n", Dialect()),
+        ("a;b\n1;1,234\n2;17\n", Dialect(separator=";", header="a;b", names=("a", "b"))),
+        ("a;b\n1;1.234,50\n2;17\n", Dialect(separator=";", decimal=",", header="a;b", names=("a", "b"))),
         ("a,b\r1,2\r3,4\r", Dialect(line_end="\r", header="a,b", names=("a", "b"))),
         ("click,101,102\n0,1,2\n", Dialect(header="click,101,102", names=("click", "101", "102"))),
         (",item,item\n0,1,2\n", Dialect(header=",item,item", names=("column_1", "item", "item_2"))),
@@ -112,9 +118,9 @@ def write(path: Path, text: str | bytes) -> Path:
     ],
 )  # fmt: skip
 def test_the_layout_is_detected(tmp_path: Path, text: str, expected: Dialect) -> None:
-    assert detect_dialect(write(tmp_path / "f.csv", text), DialectOptions()) == expected
+    assert detect_dialect(write(tmp_path / "f.csv", text), DialectOptions(), ["user_id"]) == expected
     marked = b"\xef\xbb\xbf" + text.encode()
-    assert detect_dialect(write(tmp_path / "marked.csv", marked), DialectOptions()) == expected
+    assert detect_dialect(write(tmp_path / "marked.csv", marked), DialectOptions(), ["user_id"]) == expected
 
 
 def test_each_part_of_the_layout_can_be_given(tmp_path: Path) -> None:
@@ -125,6 +131,38 @@ def test_each_part_of_the_layout_can_be_given(tmp_path: Path) -> None:
     assert detect_dialect(path, options) == Dialect(
         encoding="cp1252", separator=";", quote="'", decimal=",", skip_lines=1, names=("x", "y", "z")
     )
+
+
+def test_the_number_of_names_decides_between_separators(tmp_path: Path) -> None:
+    rows = {"1,a|b|c|d,2\n3,e|f|g|h,4\n": ",", "1 2 2026-01-07,10:00:00,5\n": " "}
+    for text, separator in rows.items():
+        path = write(tmp_path / "f.txt", text)
+        assert detect_dialect(path, DialectOptions(names=("x", "y", "z"))).separator == separator
+
+
+def test_a_header_whose_columns_are_named_anew_is_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.csv", "user_id,item,day\n1,2,3\n")
+    renamed = detect_dialect(path, DialectOptions(names=("u", "i", "d")), ["user_id", "item"])
+    assert (renamed.header, renamed.names) == ("user_id,item,day", ("u", "i", "d"))
+    first_row = detect_dialect(path, DialectOptions(names=("u", "i", "d")), ["user_id"])
+    assert (first_row.header, first_row.names) == (None, ("u", "i", "d"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "message"),
+    [
+        ("a,b\n", (), r"has a header \(a, b\) and no rows"),
+        ("a,b\n1,2,\n3,4,\n", (), "names of 2 columns .* most rows have 3 cells .* name all columns in order with --header"),
+        ("a b\n1 2 3\n2 3 4\n", (), "names of 2 columns"),
+        ("1\t2\t3\n", ("a", "b"), "names of 2 columns"),
+    ],
+)  # fmt: skip
+def test_rows_of_another_width_than_the_header_are_said(
+    tmp_path: Path, text: str, names: tuple[str, ...], message: str
+) -> None:
+    # pandas makes an index of the cell too much, and shifts all others.
+    with pytest.raises(UserError, match=message):
+        detect_dialect(write(tmp_path / "f.csv", text), DialectOptions(names=names))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +235,11 @@ def test_packed_files_are_looked_into(tmp_path: Path) -> None:
         ("f.csv.GZ", gzip.compress(b"a,b\n1,2\n"), "rename it to f.csv.gz"),
         ("f.csv.gz", b"a,b\n1,2\n", "it is not packed, though its name ends with .gz"),
         ("f.csv.zst", b"a,b\n1,2\n", "it is not packed, though its name ends with .zst"),
-        ("f.tar.gz", gzip.compress(b"f.csv".ljust(257, b"\0") + b"ustar".ljust(255, b"\0")), "is a tar archive: unpack"),
+        (
+            "f.tar.gz",
+            gzip.compress(b"f.csv".ljust(257, b"\0") + b"ustar".ljust(255, b"\0")),
+            "is a tar archive: unpack",
+        ),
         ("f.xz", b"\xfd7zXZ\0...", "is packed with xz: unpack it"),
         ("f.csv", b"<!DOCTYPE html>\n<html>404</html>\n", "is a web page or XML"),
         ("f.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull"),
