@@ -74,6 +74,8 @@ def foreign_content(path: Path, head: bytes) -> str | None:
         if head.startswith(signature):
             if path.suffix in (".xlsx", ".xlsm", ".ods"):
                 return "is an Excel workbook: save it as CSV"
+            if path.suffix == ".npz":
+                return "has NumPy arrays: write them as Parquet"
             # The end of the name decides how Spark unpacks a file, too.
             return f"is packed, though its name does not end with {end}: rename it to {path.stem}{end}"
     start = head[:200].lstrip(b"\xef\xbb\xbf \r\n\t").lower()

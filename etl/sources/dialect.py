@@ -21,9 +21,11 @@ from etl.sources.encodings import detect_encoding
 FileKind = Literal["delimited", "json", "parquet"]
 SEPARATORS = (",", "\t", ";", "|", "::", "\x01", " ")
 _SEPARATOR_NAMES = {"\t": "tab", " ": "blank", "\x01": "^A"}
-_HEAD_BYTES = 1 << 20
+_HEAD_BYTES, _MAX_HEAD_BYTES = 1 << 20, 1 << 26
+_MIN_LINES = 4
 _NUM_PARTS, _PART_BYTES = 16, 1 << 16  # of the rest of a large file: for its encoding
 _SAMPLE_ROWS = 500
+_MAX_LINES_BEFORE = 20  # of a header: titles, comments
 _NUMERIC = re.compile(r"\s*[-+]?(\d+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*")
 _MISSING = re.compile(r"\s*(n/?a|nan|null|none|\\N|-|\?)?\s*", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
@@ -36,6 +38,10 @@ _EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _APOSTROPHES = re.compile(r"'[^']*'(?:.{1,2}'[^']*')+\r?")
 # RecBole's headers: `user_id:token`, `genre:token_seq`.
 _TYPED_NAME = re.compile(r"[^:]+:(token|float|token_seq|float_seq)")
+
+
+class NoRowsError(UserError):
+    """A file is empty, or has a header only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,8 @@ class Dialect:
     """The header's line, as it stands in the file; None where the file has none."""
     names: tuple[str, ...] = ()
     """Names of the columns, each once."""
+    types: tuple[str, ...] = ()
+    """Types of Parquet's columns: Spark reads files together only if they agree."""
     list_columns: frozenset[str] = frozenset()
     """Columns that the header declares as lists separated by blanks (RecBole's `token_seq`)."""
 
@@ -102,11 +110,13 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
         known_names: names of columns that make a first line a header, though it may look like data.
 
     Raises:
-        UserError: the file is empty, damaged or no text.
+        NoRowsError: the file is empty.
+        UserError: it is damaged or no text, or its rows have other cells than its header.
     """
     sample = _read_sample(path)
     if sample.head.startswith(b"PAR1"):
-        return Dialect(kind="parquet", names=_parquet_names(path))
+        names, types = _parquet_columns(path)
+        return Dialect(kind="parquet", names=names, types=types)
     if (foreign := foreign_content(path, sample.head)) is not None:
         raise UserError(f"{path} {foreign}")
     encoding = options.encoding or detect_encoding(sample.head + sample.parts)
@@ -115,7 +125,7 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
         encoding = marked if marked.startswith("utf-16") else "utf-16-le"
     text = _decode(path, sample.head, encoding)
     if not text.strip():
-        raise UserError(f"{path} is empty")
+        raise NoRowsError(f"{path} is empty")
     line_end = _detect_line_end(text)
     lines = _whole_lines(text, line_end, is_cut=sample.is_cut)
     if (match := _EXCEL_SEPARATOR.fullmatch(lines[0].rstrip("\r"))) and not options.skip_lines:
@@ -125,6 +135,23 @@ def detect_dialect(path: Path, options: DialectOptions, known_names: Sequence[st
         return Dialect(kind="json", encoding=encoding, line_end=line_end, skip_lines=options.skip_lines, names=names)
     dialect = Dialect(encoding=encoding, line_end=line_end, skip_lines=options.skip_lines)
     return _with_header(path, _with_separator(dialect, lines, options), lines, options, known_names)
+
+
+def header_line(path: Path, options: DialectOptions, known_names: Sequence[str]) -> int | None:
+    """The number (from 1) of a line below the first that has two known names at least, as under a title or a comment.
+
+    Args:
+        path: the file.
+        options: its encoding, if it is known.
+        known_names: names of columns.
+    """
+    head = _read_sample(path).head
+    text = _decode(path, head, options.encoding or detect_encoding(head))
+    for number, line in enumerate(text.splitlines()[:_MAX_LINES_BEFORE], start=1):
+        cells = re.split(r"[,\t;|\x01]|::", line)
+        if number > 1 and _num_known([cell.strip(" \"'") for cell in cells], known_names) > 1:
+            return number
+    return None
 
 
 def sample_columns(path: Path, dialect: Dialect, names: Sequence[str]) -> dict[str, list[str]]:
@@ -145,8 +172,13 @@ def sample_columns(path: Path, dialect: Dialect, names: Sequence[str]) -> dict[s
         for name in names:
             value = row.get(name) if name in row else _value_at(row, name.split("."))
             if value is not None and str(value).strip():
-                samples[name].append(str(value))
+                samples[name].append(_sample_text(value))
     return samples
+
+
+def _sample_text(value: object) -> str:
+    """The value as JSON has it where it is a list or an object, as Spark does."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -157,9 +189,9 @@ def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     for batch in pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS):
         for name in names:
             column = batch.column(name)
-            if column.type in (pa.timestamp("ns"), pa.timestamp("ns", tz="UTC")):
+            if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
                 column = column.cast("int64")  # as Spark reads them: it has no nanoseconds
-            samples[name] = [str(value) for value in column.to_pylist() if value is not None]
+            samples[name] = [_sample_text(value) for value in column.to_pylist() if value is not None]
         break
     return samples
 
@@ -230,8 +262,13 @@ class _Sample:
 def _read_sample(path: Path) -> _Sample:
     """The beginning of a file, and whole lines from all over one that isn't packed."""
     with open_unpacked(path) as stream:
-        head = stream.read(_HEAD_BYTES + 1)
-    is_cut = len(head) > _HEAD_BYTES
+        head = stream.read(_HEAD_BYTES)
+        # A cell may have megabytes.
+        while head.count(b"\n") + head.count(b"\r") < _MIN_LINES and len(head) < _MAX_HEAD_BYTES:
+            if not (more := stream.read(_HEAD_BYTES)):
+                break
+            head += more
+        is_cut = bool(stream.read(1))
     size, parts = path.stat().st_size, []
     if is_cut and path.suffix not in PACKED:
         with path.open("rb") as file:
@@ -239,7 +276,7 @@ def _read_sample(path: Path) -> _Sample:
                 file.seek(n * (size - _PART_BYTES) // _NUM_PARTS)
                 part = file.read(_PART_BYTES)
                 parts.append(part[part.find(b"\n") + 1 : part.rfind(b"\n") + 1])
-    return _Sample(head[:_HEAD_BYTES], b"".join(parts), is_cut)
+    return _Sample(head, b"".join(parts), is_cut)
 
 
 def _decode(path: Path, head: bytes, encoding: str) -> str:
@@ -269,14 +306,29 @@ def _detect_line_end(text: str) -> str:
     return "\r\n" if text.count("\r\n") > text.count("\n") / 2 else "\n"
 
 
-def _parquet_names(path: Path) -> tuple[str, ...]:
+def _parquet_columns(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and types.
+
+    Raises:
+        UserError: the file is damaged, or has what Spark can't read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return tuple(pq.read_schema(path).names)
-    except pa.ArrowInvalid:
+        parquet = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError):
         raise UserError(f"can't read {path}: it is corrupt or cut off; nothing was changed") from None
+    schema = parquet.schema_arrow
+    if not parquet.metadata.num_rows:
+        raise NoRowsError(f"{path} has no rows")
+    if times := [field.name for field in schema if pa.types.is_time(field.type)]:
+        raise UserError(f"{path}: {', '.join(times)} is a time of day, which Spark can't read: write it as text")
+    by_case: dict[str, str] = {}
+    for name in schema.names:
+        if (other := by_case.setdefault(name.casefold(), name)) != name or schema.names.count(name) > 1:
+            raise UserError(f"{path}: {other} and {name} differ in nothing but case, which Spark ignores: rename one")
+    return tuple(schema.names), tuple(str(field.type) for field in schema)
 
 
 def _json_names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
@@ -354,7 +406,9 @@ def _consistency(dialect: Dialect, lines: Sequence[str], num_names: int) -> tupl
         return 0.0, 0
     size = num_names if num_names in sizes else max(sizes, key=lambda size: (sizes[size], size))
     # One cell everywhere is no sign of a separator, however consistent.
-    return (sizes[size] / len(records) if size > 1 else 0.0), size
+    share = sizes[size] / len(records) if size > 1 else 0.0
+    # Any that gives as many cells as there are names goes before all others.
+    return (share - 1 if num_names and size != num_names else share), size
 
 
 def _records(lines: Sequence[str], dialect: Dialect, max_lines: int = 20) -> list[str]:
@@ -396,7 +450,8 @@ def _with_header(
     if options.names:
         is_header = sorted(first) == sorted(options.names) or _is_other_header(first, known_names)
         # What the file calls its columns goes for nothing; but a header is no row.
-        names, list_columns = options.names if sorted(first) != sorted(options.names) else first, frozenset[str]()
+        names = options.names if sorted(first) != sorted(options.names) else tuple(first)
+        list_columns = frozenset[str]()
     else:
         is_header = _is_header(first, rows[1:], known_names)
         names, list_columns = _typed_names(first) if is_header else ((), frozenset())
@@ -406,12 +461,12 @@ def _with_header(
     return dialect
 
 
-def _typed_names(names: Sequence[str]) -> tuple[Sequence[str], frozenset[str]]:
+def _typed_names(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Names of a header, and those of lists among them, where RecBole's types stand behind them."""
     if not all(_TYPED_NAME.fullmatch(name) for name in names):
-        return names, frozenset()
+        return tuple(names), frozenset()
     lists = frozenset(name.split(":")[0] for name in names if name.endswith("_seq"))
-    return [name.split(":")[0] for name in names], lists
+    return tuple(name.split(":")[0] for name in names), lists
 
 
 def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) -> None:
@@ -419,7 +474,7 @@ def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) ->
     if not dialect.names:
         return
     if not any(any(cell.strip() for cell in row) for row in rows):
-        raise UserError(f"{path} has a header ({', '.join(dialect.names[:5])}) and no rows")
+        raise NoRowsError(f"{path} has a header ({', '.join(dialect.names[:5])}) and no rows")
     sizes = Counter(len(row) for row in rows if row)
     size, count = sizes.most_common(1)[0] if sizes else (0, 0)
     if size and count > sizes[len(dialect.names)]:

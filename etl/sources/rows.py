@@ -200,7 +200,7 @@ def joined_rows(rows: Iterator[_Place], dialect: Dialect) -> Iterator[_Place]:
 
 def _read_parquet(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> SourceRows:
     rows = spark.read.parquet(*files)
-    cells = F.struct(*[F.col(f"`{name}`") for name in rows.columns])
+    cells = F.struct(*[F.col(f"`{name.replace('`', '``')}`") for name in rows.columns])
     frame = rows.select(
         cells.alias("cells"),
         F.to_json(cells).alias("line"),
@@ -220,6 +220,10 @@ def _as_text(frame: DataFrame, name: str) -> Column:
         return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     if isinstance(type_, (T.ArrayType, T.StructType, T.MapType)):
         return F.to_json(column)
+    if isinstance(type_, (T.FloatType, T.DoubleType)):
+        # An id, or a count: pandas makes 123456789.0 of an integer beside missing ones, and a cast 1.23456789E8.
+        is_integer = (column == F.rint(column)) & (F.abs(column) < 2**53)
+        return F.when(is_integer, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
     return column.cast("string")
 
 

@@ -134,7 +134,7 @@ def test_each_part_of_the_layout_can_be_given(tmp_path: Path) -> None:
 
 
 def test_the_number_of_names_decides_between_separators(tmp_path: Path) -> None:
-    rows = {"1,a|b|c|d,2\n3,e|f|g|h,4\n": ",", "1 2 2026-01-07,10:00:00,5\n": " "}
+    rows = {"1,a|b|c|d,2\n3,e|f|g|h,4\n": ",", "1 2 2026-01-07,10:00\n": " "}
     for text, separator in rows.items():
         path = write(tmp_path / "f.txt", text)
         assert detect_dialect(path, DialectOptions(names=("x", "y", "z"))).separator == separator
@@ -288,3 +288,8 @@ def test_public_files_are_recognised(real_data: Path) -> None:
     assert {name: (one.encoding, one.separator) for name, one in dialects.items()} == layouts
     assert dialects["lastfm-hetrec/artists.dat.gz"].quote is None
     assert detect_encoding((real_data / "log-formats/common_encoding_big5.log").read_bytes()) == "big5"
+
+
+def test_a_cell_of_megabytes_in_the_first_row_is_no_end_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.csv", 'a,b\n1,"' + "x, " * 500_000 + '"\n2,y\n')
+    assert detect_dialect(path, DialectOptions(), ["a"]) == Dialect(header="a,b", names=("a", "b"))
