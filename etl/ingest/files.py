@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -72,9 +72,11 @@ def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tupl
     """
     groups: dict[tuple[object, ...], FileGroup] = {}
     empty: list[NoRowsError] = []
+    # One of each column, not of each of hundreds of files.
+    warnings: dict[str, str] = {}
     for path in dict.fromkeys(path.resolve() for path in paths):
         try:
-            group = _examine_file(role, path, options)
+            group = _examine_file(role, path, options, warnings)
         except NoRowsError as error:
             # A day without orders, a part of Spark's without rows.
             empty.append(error)
@@ -85,12 +87,13 @@ def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tupl
         groups[layout] = group
     if empty and not groups:
         raise empty[0]
-    for file in empty:
-        log.warning("%s", file)
+    for warning in (*map(str, empty), *warnings.values()):
+        log.warning("%s", warning)
     return list(groups.values()), [_describe(group) for group in groups.values()]
 
 
-def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup:
+def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: dict[str, str]) -> FileGroup:
+    """Look at one file; `warnings` gets a line for each column that is odd and has none yet."""
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
@@ -100,8 +103,8 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup
     columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns)
     samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
     _check_ids(path, role, dialect, columns, samples)
-    if role == "ratings":
-        _warn_of_zeros(path, columns, samples)
+    for column, text in _warnings(role, columns, samples):
+        warnings.setdefault(column, f"{path}: {column} {text}")
     times = {}
     for name in _TIME_COLUMNS:
         if (source := columns.sources.get(name)) and (role == "ratings" or samples[source]):
@@ -129,16 +132,11 @@ def _no_header(role: FileRole, path: Path, dialect: Dialect, options: FileOption
 def _check_ids(
     path: Path, role: FileRole, dialect: Dialect, columns: ColumnMap, samples: Mapping[str, Sequence[str]]
 ) -> None:
-    """Warn of ids that are none, or others than in another file.
+    """Check that ids are texts or numbers.
 
     Raises:
         UserError: what should be an id is a list or an object.
     """
-    for name in columns.others:
-        if has_damaged_ids(samples[name]):
-            log.warning(
-                "%s: %s was rounded by a spreadsheet (%s): different ones are equal", path, name, samples[name][0]
-            )
     for ours in REQUIRED[role]:
         name = columns.sources[ours]
         first = next(iter(samples[name]), "")
@@ -147,22 +145,28 @@ def _check_ids(
                 f"{path}: {name} is a list or an object ({first[:40]}): name what is in it, as "
                 f"{OPTIONS[role]} {name}.id={ours}"
             )
+
+
+def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What the samples say that a user may not mean: a column, and the rest of the sentence."""
+    for name in columns.others:
+        if has_damaged_ids(samples[name]):
+            yield name, f"was rounded by a spreadsheet ({samples[name][0]}): different ones are equal"
+    for name in (columns.sources[ours] for ours in REQUIRED[role]):
         if are_decimals(samples[name]):
-            log.warning("%s: ids in %s have a decimal point (%s): '1' in another file is another id", path, name, first)
-
-
-def _warn_of_zeros(path: Path, columns: ColumnMap, samples: Mapping[str, Sequence[str]]) -> None:
-    """Warn of rows that say that nobody has clicked: each row that is no rating counts as a click."""
+            yield name, f"has ids with a decimal point ({samples[name][0]}): '1' in another file is another id"
     value = columns.sources.get("value", "")
-    names = [name for name in (value, *columns.others) if name == value or name.casefold() in _LABELS]
-    for name in names:
-        if name and not is_rating(name) and "action" not in columns.sources and {"0", "0.0"} & set(samples[name]):
-            log.warning(
-                "%s: %s is 0 in some rows, which count as clicks all the same: leave them out, or load it as ratings "
-                "(--column %s=value --action rating, features.min_rating=1)",
-                path,
+    if role != "ratings" or "action" in columns.sources:
+        return
+    for name in filter(None, (value, *columns.others)):
+        is_label = name == value or name.casefold() in _LABELS
+        if is_label and not is_rating(name) and {"0", "0.0"} & set(samples[name]):
+            yield (
                 name,
-                name,
+                (
+                    "is 0 in some rows, which count as clicks all the same: leave them out, or load it as ratings "
+                    f"(--column {name}=value --action rating, features.min_rating=1)"
+                ),
             )
 
 

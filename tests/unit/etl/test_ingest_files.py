@@ -157,7 +157,12 @@ def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, name: str, text: 
 def test_ids_with_a_decimal_point_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # pandas writes them where one is missing; no id of another file equals them.
     detected(tmp_path, "user,item,ts\n123.0,a,1772500000\n,b,1772500000\n")
-    assert "ids in user have a decimal point (123.0)" in caplog.text
+    assert "user has ids with a decimal point (123.0)" in caplog.text
+    caplog.clear()
+    # Once, however many files there are.
+    write(tmp_path / "g.csv", "user,item,ts\n124.0,a,1772500000\n")
+    examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())
+    assert caplog.text.count("decimal point") == 1
     caplog.clear()
     detected(tmp_path, "user,item,ts\n1.5,a,1772500000\n1.0,b,1772500000\n")
     assert "decimal point" not in caplog.text
