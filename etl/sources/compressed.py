@@ -53,6 +53,8 @@ def open_unpacked(path: str | Path) -> Iterator[IO[bytes]]:
         with _open(Path(path)) as stream:
             yield stream
     except CORRUPT as error:
+        if "too much memory" in str(error):
+            raise UserError(f"can't read file {path}: its window is over 128 MB (zstd --long): unpack it") from None
         # Errors of what a file holds have no number.
         cause = error.strerror if isinstance(error, OSError) and error.errno else _cause(Path(path))
         raise UserError(f"can't read file {path}: {cause}; nothing was changed") from None

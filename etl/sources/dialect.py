@@ -25,6 +25,7 @@ _HEAD_BYTES, _MAX_HEAD_BYTES = 1 << 20, 1 << 26
 _MIN_LINES = 4
 _NUM_PARTS, _PART_BYTES = 16, 1 << 16  # of the rest of a large file: for its encoding
 _SAMPLE_ROWS = 500
+_MAX_LINES, _MAX_TRIES = 1000, 20  # of one row; to find its end
 _MAX_LINES_BEFORE = 20  # of a header: titles, comments
 _NUMERIC = re.compile(r"\s*[-+]?(\d+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*")
 _MISSING = re.compile(r"\s*(n/?a|nan|null|none|\\N|-|\?)?\s*", re.IGNORECASE)
@@ -356,7 +357,7 @@ def _json_names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
 def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOptions) -> Dialect:
     """The separator, quote and escape by which most lines have the same number of cells, more than one."""
     text = "\n".join(lines[:_SAMPLE_ROWS])
-    separators = [options.separator] if options.separator else [one for one in SEPARATORS if one in text]
+    separators = [options.separator] if options.separator else _separators_in(lines)
     quotes = [None if options.quote == "none" else options.quote] if options.quote else ['"']
     if options.quote is None and lines and _APOSTROPHES.fullmatch(lines[0]):
         quotes = ["'"]
@@ -376,6 +377,12 @@ def _with_separator(dialect: Dialect, lines: Sequence[str], options: DialectOpti
         return replace(best, quote=quotes[0])  # one column
     is_literal = best.quote is not None and options.quote is None and _has_literal_quotes(best, lines, best_score[1])
     return replace(best, quote=None) if is_literal else best
+
+
+def _separators_in(lines: Sequence[str]) -> list[str]:
+    """Those that some line has. Any text has blanks: to be a separator, they must be in the first line, too."""
+    text, first = "\n".join(lines[:_SAMPLE_ROWS]), next((line for line in lines if line.strip()), "")
+    return [one for one in SEPARATORS if one in (first.strip() if one == " " else text)]
 
 
 def _has_literal_quotes(dialect: Dialect, lines: Sequence[str], num_cells: int) -> bool:
@@ -411,19 +418,32 @@ def _consistency(dialect: Dialect, lines: Sequence[str], num_names: int) -> tupl
     return (share - 1 if num_names and size != num_names else share), size
 
 
-def _records(lines: Sequence[str], dialect: Dialect, max_lines: int = 20) -> list[str]:
+def _records(lines: Sequence[str], dialect: Dialect) -> list[str]:
     """Lines, those joined that a quoted cell with line ends in it is spread over."""
     records: list[str] = []
     position = 0
     while position < len(lines):
         record, end = lines[position], position + 1
-        while split_line(record, dialect) is None and end < min(len(lines), position + max_lines):
-            record += dialect.line_end[-1] + lines[end]
-            end += 1
-        is_closed = split_line(record, dialect) is not None
-        records.append(record if is_closed else lines[position])
-        position = end if is_closed else position + 1
+        if split_line(record, dialect) is None and (joined := _join(lines, position, dialect)) is not None:
+            record, end = joined
+        records.append(record)
+        position = end
     return records
+
+
+def _join(lines: Sequence[str], position: int, dialect: Dialect) -> tuple[str, int] | None:
+    """The row of a line whose quotes are open, and the number of the line after it; None if they don't close soon."""
+    num_tries = 0
+    for end in range(position + 1, min(len(lines), position + _MAX_LINES)):
+        # Only a quote can close the cell: a stray one costs few attempts, a text of hundreds of lines none.
+        if dialect.quote is not None and dialect.quote in lines[end]:
+            record = dialect.line_end[-1].join(lines[position : end + 1])
+            if split_line(record, dialect) is not None:
+                return record, end + 1
+            num_tries += 1
+            if num_tries == _MAX_TRIES:
+                break
+    return None
 
 
 def _match_cells(text: str, dialect: Dialect) -> list[str] | None:
@@ -477,7 +497,9 @@ def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) ->
         raise NoRowsError(f"{path} has a header ({', '.join(dialect.names[:5])}) and no rows")
     sizes = Counter(len(row) for row in rows if row)
     size, count = sizes.most_common(1)[0] if sizes else (0, 0)
-    if size and count > sizes[len(dialect.names)]:
+    # Lines without a separator may be of a text that is longer than the sample.
+    is_text = size == 1 and sizes[len(dialect.names)] > 0
+    if size and count > sizes[len(dialect.names)] and not is_text:
         raise UserError(
             f"{path}: there are names of {len(dialect.names)} columns ({', '.join(dialect.names[:5])}), but most rows "
             f"have {size} cells ({dialect.describe()}): give the separator, or name all columns in order with --header"

@@ -293,3 +293,9 @@ def test_public_files_are_recognised(real_data: Path) -> None:
 def test_a_cell_of_megabytes_in_the_first_row_is_no_end_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "f.csv", 'a,b\n1,"' + "x, " * 500_000 + '"\n2,y\n')
     assert detect_dialect(path, DialectOptions(), ["a"]) == Dialect(header="a,b", names=("a", "b"))
+
+
+def test_a_text_of_hundreds_of_lines_hides_no_header(tmp_path: Path) -> None:
+    long = 'user_id,text\n1,"' + "a line, and more\n" * 300 + '"\n2,"stray\n3,x\n'
+    expected = Dialect(header="user_id,text", names=("user_id", "text"))
+    assert detect_dialect(write(tmp_path / "f.csv", long), DialectOptions(), ["user_id"]) == expected
