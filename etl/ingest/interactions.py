@@ -72,9 +72,10 @@ def own_columns(rows: SourceRows, names: Sequence[str], texts: Mapping[str, Colu
         names: the columns.
         texts: more texts, by their names.
     """
-    columns = {name: rows.cell(name) for name in names} | dict(texts)
-    pairs = [part for name, column in columns.items() for part in (F.lit(name), column)]
-    values = F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()) if pairs else F.lit(None)
+    values = rows.cells(names) if names else F.create_map().cast("map<string,string>")
+    if texts:
+        pairs = [part for name, column in texts.items() for part in (F.lit(name), column)]
+        values = F.map_concat(values, F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()))
     values = values.cast("map<string,string>")
     return F.when(F.size(values) > 0, values)
 

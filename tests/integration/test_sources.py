@@ -198,6 +198,16 @@ def test_doubles_and_odd_names_of_parquet_are_read_as_they_are_meant(spark: Spar
     assert [tuple(row) for row in read] == [("123456789", False), (None, False), ("1.0E16", True), ("2.5", False)]
 
 
+def test_thousands_of_columns_are_one_map(spark: SparkSession, tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(2000)]
+    path = tmp_path / "f.csv"
+    path.write_text(",".join(names) + "\n" + '"x, y",,' + ",".join(map(str, range(2, 2000))) + "\n")
+    rows = read_rows(spark, [str(path)], detect_dialect(path, DialectOptions(), ["c0"]))
+    few, many = rows.frame.select(rows.cells(names[:3]), rows.cells(names)).collect()[0]
+    assert few == {"c0": "x, y", "c2": "2"}
+    assert many == few | {f"c{n}": str(n) for n in range(3, 2000)}
+
+
 def test_ids_that_stand_for_none_are_none(spark: SparkSession) -> None:
     # Else all visitors without a name would be one user.
     texts = ["NULL", "\\N", "nan", "NaN", "None", "NA", "N/A", "<NA>", " ", "Nan Goldin", "0", "-1", "nana"]
