@@ -45,11 +45,17 @@ USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
 }
 """Our name of a column -> usual names of it, the likeliest first; case, blanks, hyphens and underscores don't count."""
 
+_NUM_LISTED = 40
+
 REQUIRED: Mapping[FileRole, Sequence[str]] = {
     "ratings": ("user_id", "item_id"),
     "items": ("item_id",),
     "users": ("user_id",),
 }
+
+
+OPTIONS: Mapping[FileRole, str] = {"ratings": "--column", "items": "--item-column", "users": "--user-column"}
+"""By which a user names columns of each."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class ColumnMap:
     def describe(self) -> str:
         """The columns in words: `user_id from userId`; those with the same name are named once."""
         renamed = [ours if ours == source else f"{ours} from {source}" for ours, source in self.sources.items()]
-        return ", ".join(renamed) + (f"; kept as they are: {', '.join(self.others)}" if self.others else "")
+        return ", ".join(renamed) + (f"; kept as they are: {_listed(self.others)}" if self.others else "")
 
 
 def map_columns(
@@ -82,7 +88,7 @@ def map_columns(
     Raises:
         UserError: a column that is named isn't there, two are the same, or a required one is missing.
     """
-    columns = ", ".join(names)
+    columns = _listed(names)
     for name, ours in options.items():
         # To leave out what isn't there is no mistake: another of the files may have it.
         if ours and name not in names and name.partition(".")[0] not in names:
@@ -101,12 +107,16 @@ def map_columns(
         for candidate in (ours, *usual):
             matches = [name for name in free if _normalized(name) == _normalized(candidate)]
             if ours not in sources and matches:
+                if len(matches) > 1:
+                    raise UserError(
+                        f"{place}: both {matches[0]} and {matches[1]} may be {ours}: {OPTIONS[role]} {matches[1]}= "
+                        "leaves one out"
+                    )
                 sources[ours] = matches[0]
                 free.remove(matches[0])
     if missing := [ours for ours in REQUIRED[role] if ours not in sources]:
-        option = {"ratings": "--column", "items": "--item-column", "users": "--user-column"}[role]
         raise UserError(
-            f"{place}: no column {', '.join(missing)}; found {columns}: name it with {option} NAME={missing[0]}"
+            f"{place}: no column {', '.join(missing)}; found {columns}: name it with {OPTIONS[role]} NAME={missing[0]}"
         )
     return ColumnMap({ours: sources[ours] for ours in (*USUAL_NAMES[role], *sources) if ours in sources}, tuple(free))
 
@@ -125,6 +135,12 @@ def parse_mapping(role: FileRole, options: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"'{option}': write NAME_IN_THE_FILE=OURS, where OURS is one of {choices}, or empty")
         mapping[name] = ours
     return mapping
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, not all where they are hundreds."""
+    more = len(names) - _NUM_LISTED
+    return ", ".join(names[:_NUM_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_rating(name: str) -> bool:

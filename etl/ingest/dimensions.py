@@ -15,7 +15,7 @@ from etl.ingest.files import FileGroup
 from etl.ingest.interactions import own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.times import read_time
-from etl.sources.values import is_damaged_id, to_list, to_number, trimmed
+from etl.sources.values import is_damaged_id, to_id, to_list, to_number, trimmed
 from etl.table import Table
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
@@ -94,12 +94,12 @@ def _user_columns(rows: SourceRows, group: FileGroup) -> dict[str, Column]:
     # The age itself has no column of its own.
     others = (*group.columns.others, *[sources[name] for name in ("age",) if name in sources])
     return {
-        "user_id": trimmed(rows.cell(sources["user_id"])),
+        "user_id": to_id(rows.cell(sources["user_id"])),
         "gender": _text(rows, sources.get("gender")),
         "age_group": age_group,
         "city": _text(rows, sources.get("city")),
         "registered_at": _time(rows, group, "registered_at"),
-        "attributes": own_columns(rows, others),
+        "attributes": own_columns(rows, others, _unread_times(rows, group, "registered_at")),
     }
 
 
@@ -113,13 +113,13 @@ def _item_columns(rows: SourceRows, group: FileGroup, zone: str) -> dict[str, Co
     new_year = F.try_to_timestamp(F.concat(year, F.lit("-01-01")), F.lit("yyyy-MM-dd"))
     others = (*group.columns.others, *[sources[name] for name in ("release_year",) if name in sources])
     return {
-        "item_id": trimmed(rows.cell(sources["item_id"])),
+        "item_id": to_id(rows.cell(sources["item_id"])),
         "title": _text(rows, sources.get("title")),
         "category": F.get(categories, F.lit(0)),
         "author": _text(rows, sources.get("author")),
         "published_at": F.coalesce(_time(rows, group, "published_at"), F.to_utc_timestamp(new_year, zone)),
         "categories": categories,
-        "attributes": own_columns(rows, others),
+        "attributes": own_columns(rows, others, _unread_times(rows, group, "published_at")),
     }
 
 
@@ -131,3 +131,10 @@ def _time(rows: SourceRows, group: FileGroup, name: str) -> Column:
     if name not in group.times:
         return F.lit(None).cast("timestamp")
     return read_time(rows.cell(group.columns.sources[name]), group.times[name], group.dialect.decimal)
+
+
+def _unread_times(rows: SourceRows, group: FileGroup, name: str) -> dict[str, Column]:
+    """The text of a time that does not fit its column's format: else nothing would say that there was one."""
+    if (source := group.columns.sources.get(name)) is None:
+        return {}
+    return {source: F.when(_time(rows, group, name).isNull(), rows.cell(source))}

@@ -2,17 +2,17 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from conf import UserError
-from etl.ingest.columns import USUAL_NAMES, ColumnMap, FileRole, map_columns
+from etl.ingest.columns import OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
 from etl.ingest.formats import FileFormat
-from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns
+from etl.sources.dialect import Dialect, DialectOptions, NoRowsError, detect_dialect, header_line, sample_columns
 from etl.sources.times import TimeFormat, detect_time_format
-from etl.sources.values import has_damaged_ids
+from etl.sources.values import are_decimals, has_damaged_ids
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ _TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
 # Read by Java, too.
 DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
 DAY_BY_NAME = "name"
+# Columns by which sets of impressions say which ones were clicked.
+_LABELS = ("click", "clicked", "clk", "is_click", "label", "target")
 _HEADER_OPTIONS: dict[FileRole, str] = {"ratings": "--header", "items": "--item-header", "users": "--user-header"}
 
 
@@ -69,37 +71,44 @@ def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tupl
         UserError: a file is missing, empty, damaged or no table, a column is missing, or times can't be told.
     """
     groups: dict[tuple[object, ...], FileGroup] = {}
+    empty: list[NoRowsError] = []
+    # One of each column, not of each of hundreds of files.
+    warnings: dict[str, str] = {}
     for path in dict.fromkeys(path.resolve() for path in paths):
-        group = _examine_file(role, path, options)
+        try:
+            group = _examine_file(role, path, options, warnings)
+        except NoRowsError as error:
+            # A day without orders, a part of Spark's without rows.
+            empty.append(error)
+            continue
         layout = (group.dialect, tuple(group.columns.sources.items()), tuple(group.times.items()))
         if (same := groups.get(layout)) is not None:
             group = replace(same, files=same.files + group.files)
         groups[layout] = group
+    if empty and not groups:
+        raise empty[0]
+    for warning in (*map(str, empty), *warnings.values()):
+        log.warning("%s", warning)
     return list(groups.values()), [_describe(group) for group in groups.values()]
 
 
-def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup:
+def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: dict[str, str]) -> FileGroup:
+    """Look at one file; `warnings` gets a line for each column that is odd and has none yet."""
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
     dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
     if not dialect.names:
-        raise UserError(
-            f"{path} has no header ({dialect.describe()}): name its columns in order, "
-            f"{_HEADER_OPTIONS[role]} {','.join(list(USUAL_NAMES[role])[:4])}"
-        )
+        raise _no_header(role, path, dialect, options, usual)
     columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns)
     samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
-    for name in columns.others:
-        if has_damaged_ids(samples[name]):
-            log.warning(
-                "%s: %s was rounded by a spreadsheet (%s): different ones are equal", path, name, samples[name][0]
-            )
-    times = {
-        name: _time_format(f"{path}: {columns.sources[name]}", samples[columns.sources[name]], options)
-        for name in _TIME_COLUMNS
-        if name in columns.sources
-    }
+    _check_ids(path, role, dialect, columns, samples)
+    for column, text in _warnings(role, columns, samples):
+        warnings.setdefault(column, f"{path}: {column} {text}")
+    times = {}
+    for name in _TIME_COLUMNS:
+        if (source := columns.sources.get(name)) and (role == "ratings" or samples[source]):
+            times[name] = _time_format(f"{path}: {source}", role, samples[source], options)
     if role == "ratings" and times and options.day is not None:
         name = columns.sources["timestamp"]
         raise UserError(f"{path} has times ({name}): --day has no effect; --column {name}= leaves them out")
@@ -109,10 +118,71 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions) -> FileGroup
     return FileGroup(role, (str(path),), dialect, columns, times)
 
 
-def _time_format(place: str, samples: Sequence[str], options: FileOptions) -> TimeFormat:
-    if options.time_format is not None:
+def _no_header(role: FileRole, path: Path, dialect: Dialect, options: FileOptions, names: Sequence[str]) -> UserError:
+    """What to do about a file without a header; it may have one below other lines."""
+    if number := header_line(path, options.dialect, names):
+        cure = f"--skip-lines {number - 1}" if role == "ratings" else "remove the lines before it"
+        return UserError(f"{path}: line {number} looks like the header: {cure}")
+    return UserError(
+        f"{path} has no header ({dialect.describe()}): name its columns in order, "
+        f"{_HEADER_OPTIONS[role]} {','.join(list(USUAL_NAMES[role])[:4])}"
+    )
+
+
+def _check_ids(
+    path: Path, role: FileRole, dialect: Dialect, columns: ColumnMap, samples: Mapping[str, Sequence[str]]
+) -> None:
+    """Check that ids are texts or numbers.
+
+    Raises:
+        UserError: what should be an id is a list or an object.
+    """
+    for ours in REQUIRED[role]:
+        name = columns.sources[ours]
+        first = next(iter(samples[name]), "")
+        if dialect.kind != "delimited" and first.startswith(("{", "[")):
+            raise UserError(
+                f"{path}: {name} is a list or an object ({first[:40]}): name what is in it, as "
+                f"{OPTIONS[role]} {name}.id={ours}"
+            )
+
+
+def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What the samples say that a user may not mean: a column, and the rest of the sentence."""
+    for name in columns.others:
+        if has_damaged_ids(samples[name]):
+            yield name, f"was rounded by a spreadsheet ({samples[name][0]}): different ones are equal"
+    for name in (columns.sources[ours] for ours in REQUIRED[role]):
+        if are_decimals(samples[name]):
+            yield name, f"has ids with a decimal point ({samples[name][0]}): '1' in another file is another id"
+    value = columns.sources.get("value", "")
+    if role != "ratings" or "action" in columns.sources:
+        return
+    for name in filter(None, (value, *columns.others)):
+        is_label = name == value or name.casefold() in _LABELS
+        if is_label and not is_rating(name) and {"0", "0.0"} & set(samples[name]):
+            yield (
+                name,
+                (
+                    "is 0 in some rows, which count as clicks all the same: leave them out, or load it as ratings "
+                    f"(--column {name}=value --action rating, features.min_rating=1)"
+                ),
+            )
+
+
+def _time_format(place: str, role: FileRole, samples: Sequence[str], options: FileOptions) -> TimeFormat:
+    # A format that is given is that of the ratings: dates of users and items are hardly ever written the same way.
+    if role == "ratings" and options.time_format is not None:
         return TimeFormat(options.time_format, options.zone)
-    return detect_time_format(place, samples, options.zone)
+    try:
+        return detect_time_format(place, samples, options.zone)
+    except UserError as error:
+        if role == "ratings":
+            raise
+        if options.time_format is not None:
+            return TimeFormat(options.time_format, options.zone)
+        name = place.rpartition(": ")[2]
+        raise UserError(f"{error}, or leave it out, {OPTIONS[role]} {name}=") from None
 
 
 def _day_of_file(path: Path, dialect: Dialect, options: FileOptions) -> date | None:

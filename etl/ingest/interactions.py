@@ -1,5 +1,8 @@
 """Rows of ratings, clicks, plays or orders -> dwd_interaction, or the reason why a row is refused."""
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -9,7 +12,7 @@ from etl.ingest.files import DATE_IN_NAME, FileGroup
 from etl.sources.lines import with_line_numbers
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.times import read_time
-from etl.sources.values import is_damaged_id, to_number, trimmed
+from etl.sources.values import is_damaged_id, to_id, to_number, trimmed
 
 MAX_ACTION_CHARS = 64
 MS_A_DAY = 86_400_000
@@ -40,8 +43,8 @@ def read_interactions(
     parsed = frame.select(
         *PLACE,
         "fault",
-        trimmed(rows.cell(sources["user_id"])).alias("user_id"),
-        trimmed(rows.cell(sources["item_id"])).alias("item_id"),
+        to_id(rows.cell(sources["user_id"])).alias("user_id"),
+        to_id(rows.cell(sources["item_id"])).alias("item_id"),
         acted_at.alias("acted_at"),
         value.alias("value"),
         action.alias("action"),
@@ -64,10 +67,18 @@ def action_of(group: FileGroup) -> str:
     return "rating" if is_rating(group.columns.sources.get("value", "")) else "click"
 
 
-def own_columns(rows: SourceRows, names: tuple[str, ...]) -> Column:
-    """A map of the columns that have no place of their own, as text; null where all are empty."""
-    pairs = [part for name in names for part in (F.lit(name), rows.cell(name))]
-    values = F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()) if pairs else F.lit(None)
+def own_columns(rows: SourceRows, names: Sequence[str], texts: Mapping[str, Column] = MappingProxyType({})) -> Column:
+    """A map of the columns that have no place of their own, as text; null where all are empty.
+
+    Args:
+        rows: the rows.
+        names: the columns.
+        texts: more texts, by their names.
+    """
+    values = rows.cells(names) if names else F.create_map().cast("map<string,string>")
+    if texts:
+        pairs = [part for name, column in texts.items() for part in (F.lit(name), column)]
+        values = F.map_concat(values, F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()))
     values = values.cast("map<string,string>")
     return F.when(F.size(values) > 0, values)
 

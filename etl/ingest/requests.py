@@ -95,7 +95,7 @@ def _options(config: Config, role: FileRole, layout: LayoutOptions) -> FileOptio
         escape=layout.escape,
         decimal=layout.decimal,
         skip_lines=layout.skip_lines if role == "ratings" else 0,
-        names=tuple(names.split(",")) if names else preset.names.get(role, ()),
+        names=tuple(name.strip() for name in names.split(",")) if names else preset.names.get(role, ()),
     )
     return FileOptions(
         format=preset,
@@ -112,8 +112,22 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
     """The files, with folders replaced by theirs."""
     files: list[Path] = []
     for path in paths:
-        inside = [Path(file) for file in landed_files(path)] if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = [Path(file) for file in landed_files(path)]
+            for file in filter(_is_documentation, inside):
+                log.warning("%s is left out: by its name it has no rows", file)
+            inside = [file for file in inside if not _is_documentation(file)]
         if not inside:
             raise UserError(f"{path} has no files")
         files += inside
     return files
+
+
+def _is_documentation(file: Path) -> bool:
+    """Whether a file is what public data sets have beside their data."""
+    return file.suffix.casefold() in (".md", ".pdf", ".html") or file.stem.casefold() in (
+        "readme",
+        "license",
+        "licence",
+    )

@@ -22,6 +22,25 @@ PACKED = (".gz", ".bz2", ".zst", ZIP)
 # What reading a damaged or cut file raises.
 CORRUPT = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
+# First bytes of packed files, and the end of the name by which they are unpacked.
+_SIGNATURES = ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"PK", ZIP))
+_FOREIGN = (
+    (b"\xfd7zXZ\0", "is packed with xz: unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive: unpack it"),
+    (b"Rar!\x1a\x07", "is a rar archive: unpack it"),
+    (b"\x04\x22\x4d\x18", "is packed with lz4: unpack it"),
+    (b"\xd0\xcf\x11\xe0", "is an Excel workbook: save it as CSV"),
+    (b"ORC", "is ORC: write it as Parquet"),
+    (b"Obj\x01", "is Avro: write it as Parquet"),
+    (b"ARROW1", "is a Feather file: write it as Parquet"),
+    (b"SQLite format 3\0", "is a SQLite database: export its tables as CSV"),
+    (b"\x89HDF", "is HDF5: write it as Parquet"),
+    (b"\x93NUMPY", "is a NumPy array: write it as Parquet"),
+    (b"%PDF", "is a PDF: it has no rows"),
+    (b"version https://git-lfs", "is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
+)
+_TAR_MARK = slice(257, 262)
+
 
 @contextmanager
 def open_unpacked(path: str | Path) -> Iterator[IO[bytes]]:
@@ -34,9 +53,45 @@ def open_unpacked(path: str | Path) -> Iterator[IO[bytes]]:
         with _open(Path(path)) as stream:
             yield stream
     except CORRUPT as error:
+        if "too much memory" in str(error):
+            raise UserError(f"can't read file {path}: its window is over 128 MB (zstd --long): unpack it") from None
         # Errors of what a file holds have no number.
-        cause = error.strerror if isinstance(error, OSError) and error.errno else "it is corrupt or cut off"
+        cause = error.strerror if isinstance(error, OSError) and error.errno else _cause(Path(path))
         raise UserError(f"can't read file {path}: {cause}; nothing was changed") from None
+
+
+def foreign_content(path: Path, head: bytes) -> str | None:
+    """What a file is by its first bytes, and what to do, where it holds no rows of text; None for others.
+
+    Args:
+        path: the file.
+        head: its first bytes, unpacked.
+    """
+    if head[_TAR_MARK] == b"ustar":
+        return "is a tar archive: unpack the file to read"
+    for signature, text in _FOREIGN:
+        if head.startswith(signature):
+            return text
+    for signature, end in _SIGNATURES:
+        if head.startswith(signature):
+            if path.suffix in (".xlsx", ".xlsm", ".ods"):
+                return "is an Excel workbook: save it as CSV"
+            if path.suffix == ".npz":
+                return "has NumPy arrays: write them as Parquet"
+            # The end of the name decides how Spark unpacks a file, too.
+            return f"is packed, though its name does not end with {end}: rename it to {path.stem}{end}"
+    start = head[:200].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    is_page = start.startswith((b"<!doctype html", b"<html", b"<?xml"))
+    return "is a web page or XML, and no table: download or export it again" if is_page else None
+
+
+def _cause(path: Path) -> str:
+    """Why a file can't be unpacked: it isn't packed as its name says, or it is damaged."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if path.suffix in PACKED and not any(head.startswith(mark) for mark, end in _SIGNATURES if end == path.suffix):
+        return f"it is not packed, though its name ends with {path.suffix}: rename it"
+    return "it is corrupt or cut off"
 
 
 @contextmanager

@@ -29,7 +29,19 @@ JAVA_CHARSETS = {
     "cp1251": "windows-1251",
     "utf-16-le": "UTF-16LE",
     "utf-16-be": "UTF-16BE",
+    "iso2022_jp": "ISO-2022-JP",
+    "iso2022_kr": "ISO-2022-KR",
+    "mac-roman": "x-MacRoman",
+    "mac-cyrillic": "x-MacCyrillic",
+    "mac-greek": "x-MacGreek",
+    "mac-iceland": "x-MacIceland",
+    "mac-turkish": "x-MacTurkish",
 }
+# Encodings of Python's that Java has none of, or in which a line end is no single character.
+_UNREADABLE = re.compile(
+    r"utf-7|utf-32.*|hz|ptcp154|kz1048|hp-roman8|mac-latin2|cp1125|euc_jis.*|shift_jisx?_?\d+|iso2022_jp_.*"
+    r"|iso8859-1[0146]|punycode|idna|.*escape|undefined|mbcs|oem"
+)
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 # In European text a letter beyond ASCII stands alone or in pairs; Chinese, Japanese and Korean come in longer runs.
 _EUROPEAN_RUN = 2.2
@@ -78,9 +90,15 @@ def normalized_encoding(name: str) -> str:
     """Python's name of an encoding that a user named.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or Spark can't read it.
     """
+    examples = "for example utf-8, latin-1, gb18030, big5 or cp1252"
     try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise UsageError(f"unknown encoding '{name}'; for example utf-8, latin-1, gb18030, big5 or cp1252") from None
+        encoding = codecs.lookup(name).name
+        "".encode(encoding)  # not base64 and the like, which are no encodings of text
+    except (LookupError, UnicodeError):
+        raise UsageError(f"unknown encoding '{name}'; {examples}") from None
+    if _UNREADABLE.fullmatch(encoding):
+        raise UsageError(f"Spark can't read '{name}': write the file in another encoding, {examples}")
+    # A byte order mark is recognised without being said.
+    return "utf-8" if encoding == "utf-8-sig" else encoding

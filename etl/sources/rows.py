@@ -18,6 +18,7 @@ from etl.sources.lines import WHITESPACE, read_lines
 
 BOM = "\ufeff"
 MAX_LINES = 1000  # of one row: a quote that never closes takes no more with it
+_NUM_EXPRESSIONS = 50
 PLACE = ("line", "file", "block", "id")
 _BINARY_LINES = "line binary, file string, block bigint, id bigint"
 
@@ -39,6 +40,22 @@ class SourceRows:
             name: one of the dialect's; in JSON also a path, as `user.id`.
         """
         return F.nullif(self._text(name), F.lit(""))
+
+    def cells(self, names: Sequence[str]) -> Column:
+        """A map of columns to their texts, without those that are empty."""
+        if self.dialect.kind != "delimited" or len(names) <= _NUM_EXPRESSIONS:
+            pairs = [part for name in names for part in (F.lit(name), self.cell(name))]
+            return F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())
+        # One expression for all: Spark takes minutes to plan one for each of 2,000 columns.
+        positions = [F.struct(F.lit(name).alias("key"), F.lit(self.dialect.names.index(name))) for name in names]
+        entries = F.transform(
+            F.array(*positions),
+            lambda one: F.struct(
+                one["key"].alias("key"),
+                F.nullif(_unquoted(F.get("cells", one["col2"]), self.dialect), F.lit("")).alias("value"),
+            ),
+        )
+        return F.map_from_entries(F.filter(entries, lambda entry: entry["value"].isNotNull()))
 
     def _text(self, name: str) -> Column:
         if self.dialect.kind == "parquet":
@@ -200,7 +217,7 @@ def joined_rows(rows: Iterator[_Place], dialect: Dialect) -> Iterator[_Place]:
 
 def _read_parquet(spark: SparkSession, files: Sequence[str], dialect: Dialect) -> SourceRows:
     rows = spark.read.parquet(*files)
-    cells = F.struct(*[F.col(f"`{name}`") for name in rows.columns])
+    cells = F.struct(*[F.col(f"`{name.replace('`', '``')}`") for name in rows.columns])
     frame = rows.select(
         cells.alias("cells"),
         F.to_json(cells).alias("line"),
@@ -220,6 +237,10 @@ def _as_text(frame: DataFrame, name: str) -> Column:
         return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     if isinstance(type_, (T.ArrayType, T.StructType, T.MapType)):
         return F.to_json(column)
+    if isinstance(type_, (T.FloatType, T.DoubleType)):
+        # An id, or a count: pandas makes 123456789.0 of an integer beside missing ones, and a cast 1.23456789E8.
+        is_integer = (column == F.rint(column)) & (F.abs(column) < 2**53)
+        return F.when(is_integer, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
     return column.cast("string")
 
 

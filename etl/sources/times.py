@@ -32,7 +32,14 @@ _PARTS = re.compile(
     r"(?P<date>(?P<a>\d{1,4})(?P<sep>[-/.])(?P<b>\d{1,2})(?P=sep)(?P<c>\d{1,4}))"
     r"(?P<time>[T ]\d{1,2}:\d{2}(?P<second>:\d{2}(?P<fraction>\.\d{1,9})?)?(?P<half> ?[AaPp][Mm])?)?"
 )
-_COMPACT = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_COMPACT = re.compile(
+    r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?P<time>[01]\d|2[0-3])?(?(time)[0-5]\d[0-5]\d)"
+)
+# 01-Jan-1995, as MovieLens 100k has release dates
+_NAMED_MONTH = re.compile(
+    r"\d{1,2}(?P<sep>[-/ ])[A-Z][a-z]{2}(?P=sep)\d{4}(?P<time> \d{1,2}:\d{2}(?P<second>:\d{2})?)?"
+)
+_ROUNDED = re.compile(r"\d([.,]\d{1,6})?[eE]\+\d+")
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def detect_time_format(place: str, samples: Sequence[str], zone: str) -> TimeFor
     texts = [text.strip() for text in samples if text.strip()]
     if not texts:
         raise UserError(f"{place}: no times among the first rows")
-    for detect in (_compact_date, _epoch_unit, _iso, _parts_pattern):
+    for detect in (_compact_date, _epoch_unit, _iso, _named_month, _parts_pattern):
         if pattern := detect(place, texts):
             return TimeFormat(pattern, zone)
     raise UserError(f"{place}: can't tell the format of '{texts[0]}': give --time-format, for example 'yyMMddHH'")
@@ -106,7 +113,20 @@ def read_time(text: Column, time_format: TimeFormat, decimal: str = ".") -> Colu
 
 
 def _compact_date(place: str, texts: Sequence[str]) -> str | None:
-    return "yyyyMMdd" if all(_COMPACT.fullmatch(text) for text in texts) else None
+    matches = [_COMPACT.fullmatch(text) for text in texts]
+    if not all(matches):
+        return None
+    lengths = {len(text) for text in texts}
+    return {8: "yyyyMMdd", 14: "yyyyMMddHHmmss"}[lengths.pop()] if len(lengths) == 1 else None
+
+
+def _named_month(place: str, texts: Sequence[str]) -> str | None:
+    matches = [match for text in texts if (match := _NAMED_MONTH.fullmatch(text))]
+    if len(matches) <= len(texts) / 2:
+        return None
+    most = matches[len(matches) // 2]
+    time = (" H:mm:ss" if most["second"] else " H:mm") if most["time"] else ""
+    return f"d{most['sep']}MMM{most['sep']}yyyy{time}"
 
 
 def _epoch_unit(place: str, texts: Sequence[str]) -> str | None:
@@ -114,6 +134,10 @@ def _epoch_unit(place: str, texts: Sequence[str]) -> str | None:
     numbers = [float(text.replace(",", ".")) for text in texts if re.fullmatch(r"-?\d+([.,]\d+)?([eE][+-]?\d+)?", text)]
     if len(numbers) <= len(texts) / 2:
         return None
+    if sum(bool(_ROUNDED.fullmatch(text)) for text in texts) > len(texts) / 2:
+        raise UserError(
+            f"{place}: times were rounded by a spreadsheet ({texts[0]}): export them again as whole numbers"
+        )
     middle = sorted(numbers)[len(numbers) // 2]
     for unit, per_second in EPOCH_UNITS.items():
         if _FIRST_LIKELY_S <= middle / per_second < END_S:

@@ -6,16 +6,26 @@ from collections.abc import Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from etl.sources.lines import NUMBER, WHITESPACE
+from etl.sources.lines import WHITESPACE
 
-# What a spreadsheet makes of a long number: the digits are gone, and different ids are equal.
-DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$"
+# What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
+DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
+# What programs write for an id that there is none of: as one user, all visitors without a name would be the same.
+_NO_ID = r"^(?i:null|\\N|n/?a|nan|none|<na>|#n/a|undefined)$"
+# Beside Java's: +4, .5 and 5.
+_WRITTEN_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _JSON_STRINGS = "array<string>"
 
 
 def trimmed(text: Column) -> Column:
     """The text without blanks around it; null where nothing is left."""
     return F.nullif(F.btrim(text, F.lit(WHITESPACE)), F.lit(""))
+
+
+def to_id(text: Column) -> Column:
+    """The text without blanks around it; null where it is empty or stands for no value, as `NULL`, `\\N` or `nan`."""
+    text = trimmed(text)
+    return F.when(~F.rlike(text, F.lit(_NO_ID)), text)
 
 
 def to_number(text: Column, decimal: str = ".") -> Column:
@@ -28,7 +38,7 @@ def to_number(text: Column, decimal: str = ".") -> Column:
     number = F.btrim(text, F.lit(WHITESPACE))
     if decimal == ",":
         number = F.replace(F.regexp_replace(number, r"\.(?=\d{3}(\D|$))", ""), F.lit(","), F.lit("."))
-    double = F.when(F.rlike(number, F.lit(NUMBER)), number.cast("double"))
+    double = F.when(F.rlike(number, F.lit(_WRITTEN_NUMBER)), number.cast("double"))
     return F.when(F.abs(double) < float("inf"), double)
 
 
@@ -42,6 +52,11 @@ def has_damaged_ids(samples: Sequence[str]) -> bool:
     """Whether most texts of a column are ids that a spreadsheet has rounded."""
     texts = [text for text in samples if text.strip()]
     return sum(bool(re.search(DAMAGED_ID, text.strip())) for text in texts) > len(texts) / 2
+
+
+def are_decimals(samples: Sequence[str]) -> bool:
+    """Whether all texts are whole numbers with a decimal point, as pandas writes ids beside missing ones: `123.0`."""
+    return bool(samples) and all(re.fullmatch(r"\s*-?\d+\.0\s*", text) for text in samples)
 
 
 def to_list(text: Column, separator: str = "|") -> Column:

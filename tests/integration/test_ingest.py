@@ -166,6 +166,7 @@ def test_each_refused_row_has_its_reason_and_column(ingest, warehouse: Warehouse
         "1,3,1,-1": ("bad_time", "timestamp"),
         "1,3,1,2200-01-01": ("bad_time", "timestamp"),
         f" ,3,1,{at(day)}": ("missing_field", "user_id"),
+        f"NULL,3,1,{at(day)}": ("missing_field", "user_id"),
         f"1,2.10381E+18,1,{at(day)}": ("damaged_id", "item_id"),
         f"1,3,1,{at(day)},more": ("extra_cells", None),
         "1,3": ("missing_cells", None),
@@ -175,7 +176,7 @@ def test_each_refused_row_has_its_reason_and_column(ingest, warehouse: Warehouse
     text = HEADER + "".join(f"{n},x,1,{at(day)}\n" for n in range(10)) + "\n".join(faults) + "\n"
     ratings = tmp_path / "r.csv"
     ratings.write_bytes(text.encode().replace("\ufffd\ufffd".encode(), b"\xff\xfe"))
-    assert ingest(ratings, settings={"ingest.max_refused": 0.6}, encoding="utf-8") == [22, 10, 0, 12]
+    assert ingest(ratings, settings={"ingest.max_refused": 0.6}, encoding="utf-8") == [23, 10, 0, 13]
     assert refused(warehouse, day) == dict(enumerate(faults.values(), start=12))
 
 
@@ -278,6 +279,16 @@ def test_files_of_movielens_1m_have_their_own_columns(ingest, warehouse: Warehou
     user = warehouse.read(dim.user, [day]).where("user_id = '1'").collect()[0]
     assert (item["title"], item["category"]) == ("Misérables, Les (1995)", "Action")
     assert (user["gender"], user["age_group"], user["attributes"]["occupation"]) == ("F", "25-34", "7")
+
+
+def test_dates_of_items_that_cannot_be_read_stay_as_text(ingest, warehouse: Warehouse, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    day = date(2028, 3, 22)
+    ratings = write(tmp_path / "r.csv", HEADER + f"1,a,3,{at(day)}\n")
+    items = write(tmp_path / "items.csv", "item_id,release_date\na,2020-01-01\nb,2021-05-05\nc,soon\n")
+    assert ingest(ratings, items=[items]) == [4, 4, 0, 0]
+    rows = {row["item_id"]: row for row in warehouse.read(dim.item, [day]).collect()}
+    assert (rows["a"]["published_at"], rows["a"]["attributes"]) == (datetime(2020, 1, 1), None)
+    assert (rows["c"]["published_at"], rows["c"]["attributes"]) == (None, {"release_date": "soon"})
 
 
 @pytest.mark.wide

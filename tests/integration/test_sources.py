@@ -16,11 +16,11 @@ from pyspark.sql import functions as F
 
 from conf import UserError
 from etl.sources.compressed import unpacked_lines
-from etl.sources.dialect import Dialect, DialectOptions, detect_dialect
+from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns
 from etl.sources.lines import with_line_numbers
 from etl.sources.rows import SourceRows, read_rows
 from etl.sources.times import TimeFormat, detect_time_format, parse_time_format, read_time
-from etl.sources.values import to_list, to_number
+from etl.sources.values import is_damaged_id, to_id, to_list, to_number
 
 CELLS = [
     "",
@@ -186,6 +186,36 @@ def test_typed_columns_of_parquet_become_the_text_of_a_file(spark: SparkSession,
     )
 
 
+def test_doubles_and_odd_names_of_parquet_are_read_as_they_are_meant(spark: SparkSession, tmp_path: Path) -> None:
+    # pandas has doubles where integers are missing; nanoseconds, with a zone too, are integers to Spark.
+    frame = pd.DataFrame({"id": [123456789.0, None, 1e16, 2.5], "a`b": [1, 2, 3, 4]})
+    frame["ns"] = pd.Series([1_767_323_045_600_000_000] * 4).astype("datetime64[ns, America/New_York]")
+    frame.to_parquet(tmp_path / "f.parquet", version="2.6")
+    dialect = detect_dialect(tmp_path / "f.parquet", DialectOptions())
+    assert sample_columns(tmp_path / "f.parquet", dialect, ["ns"])["ns"][0] == "1767323045600000000"
+    rows = read_rows(spark, [str(tmp_path / "f.parquet")], dialect)
+    read = rows.frame.orderBy(rows.cell("a`b")).select(rows.cell("id"), is_damaged_id(rows.cell("id"))).collect()
+    assert [tuple(row) for row in read] == [("123456789", False), (None, False), ("1.0E16", True), ("2.5", False)]
+
+
+def test_thousands_of_columns_are_one_map(spark: SparkSession, tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(2000)]
+    path = tmp_path / "f.csv"
+    path.write_text(",".join(names) + "\n" + '"x, y",,' + ",".join(map(str, range(2, 2000))) + "\n")
+    rows = read_rows(spark, [str(path)], detect_dialect(path, DialectOptions(), ["c0"]))
+    few, many = rows.frame.select(rows.cells(names[:3]), rows.cells(names)).collect()[0]
+    assert few == {"c0": "x, y", "c2": "2"}
+    assert many == few | {f"c{n}": str(n) for n in range(3, 2000)}
+
+
+def test_ids_that_stand_for_none_are_none(spark: SparkSession) -> None:
+    # Else all visitors without a name would be one user.
+    texts = ["NULL", "\\N", "nan", "NaN", "None", "NA", "N/A", "<NA>", " ", "Nan Goldin", "0", "-1", "nana"]
+    frame = spark.createDataFrame([(n, text) for n, text in enumerate(texts)], "n int, text string").orderBy("n")
+    ids = [row[0] for row in frame.select(to_id(F.col("text"))).collect()]
+    assert ids == [*[None] * 9, "Nan Goldin", "0", "-1", "nana"]
+
+
 @pytest.mark.parametrize(
     ("texts", "pattern", "expected"),
     [
@@ -204,6 +234,9 @@ def test_typed_columns_of_parquet_become_the_text_of_a_file(spark: SparkSession,
         (["1.2.2019"], "d.M.yyyy", "2019-01-31 23:00:00"),
         (["2019/1/31 00:30"], "yyyy/M/d H:mm", "2019-01-30 23:30:00"),
         (["20190131"], "yyyyMMdd", "2019-01-30 23:00:00"),
+        (["20190131003000"], "yyyyMMddHHmmss", "2019-01-30 23:30:00"),
+        (["01-Jan-1995", "12-Feb-1995"], "d-MMM-yyyy", "1994-12-31 23:00:00"),
+        (["01 Jan 1995 8:05"], "d MMM yyyy H:mm", "1995-01-01 07:05:00"),
     ],
 )
 def test_times_are_read_in_the_format_that_the_column_has(
@@ -236,12 +269,12 @@ def test_a_given_pattern_is_used(spark: SparkSession) -> None:
 
 
 def test_numbers_and_lists_keep_what_they_say(spark: SparkSession) -> None:
-    numbers = ["12.50", " 7 ", "1e3", "-0.5", "NaN", "Infinity", "1d", "1,5", "1.234,5", ""]
+    numbers = ["12.50", " 7 ", "1e3", "-0.5", "+4", ".5", "5.", "NaN", "Infinity", "1d", "1,5", "1.234,5", ".", ""]
     frame = spark.createDataFrame([(n, text) for n, text in enumerate(numbers)], "n int, text string").orderBy("n")
     read = [tuple(row) for row in frame.select(to_number(F.col("text")), to_number(F.col("text"), ",")).collect()]
     assert read == [
-        (12.5, 12.5), (7.0, 7.0), (1000.0, 1000.0), (-0.5, -0.5), (None, None), (None, None), (None, None),
-        (None, 1.5), (None, 1234.5), (None, None),
+        (12.5, 12.5), (7.0, 7.0), (1000.0, 1000.0), (-0.5, -0.5), (4.0, 4.0), (0.5, 0.5), (5.0, 5.0), (None, None),
+        (None, None), (None, None), (None, 1.5), (None, 1234.5), (None, None), (None, None),
     ]  # fmt: skip
     lists = {
         "Action|Crime": ["Action", "Crime"],

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conf import UserError
+from conf import UsageError, UserError
 from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns, split_line, unquote
-from etl.sources.encodings import detect_encoding
+from etl.sources.encodings import detect_encoding, normalized_encoding
 from etl.sources.rows import joined_rows
 
 # A surrogate is no character, and NUL ends a text for csv.
@@ -102,6 +102,12 @@ def write(path: Path, text: str | bytes) -> Path:
         ("a;b\n1;2.5\n3;4,5\n", Dialect(separator=";", header="a;b", names=("a", "b"))),
         ("1::x::3\n2::y, z::4\n", Dialect(separator="::")),
         ("id\tname\n1\t\"Weird Al\" Yankovic\n2\t!!!\n", Dialect(separator="\t", quote=None, header="id\tname", names=("id", "name"))),
+        ("sep=;\r\na;b\r\n1;2\r\n", Dialect(separator=";", line_end="\r\n", skip_lines=1, header="a;b", names=("a", "b"))),
+        ("'a','b'\n'1','x, y'\n", Dialect(quote="'", header="'a','b'", names=("a", "b"))),
+        ("user-id,title\nu,x\n", Dialect(header="user-id,title", names=("user-id", "title"))),
+        ("1,Big Bad Wolf\n2,Toy Story 2\n", Dialect()),
+        ("a;b\n1;1,234\n2;17\n", Dialect(separator=";", header="a;b", names=("a", "b"))),
+        ("a;b\n1;1.234,50\n2;17\n", Dialect(separator=";", decimal=",", header="a;b", names=("a", "b"))),
         ("a,b\r1,2\r3,4\r", Dialect(line_end="\r", header="a,b", names=("a", "b"))),
         ("click,101,102\n0,1,2\n", Dialect(header="click,101,102", names=("click", "101", "102"))),
         (",item,item\n0,1,2\n", Dialect(header=",item,item", names=("column_1", "item", "item_2"))),
@@ -112,9 +118,9 @@ def write(path: Path, text: str | bytes) -> Path:
     ],
 )  # fmt: skip
 def test_the_layout_is_detected(tmp_path: Path, text: str, expected: Dialect) -> None:
-    assert detect_dialect(write(tmp_path / "f.csv", text), DialectOptions()) == expected
+    assert detect_dialect(write(tmp_path / "f.csv", text), DialectOptions(), ["user_id"]) == expected
     marked = b"\xef\xbb\xbf" + text.encode()
-    assert detect_dialect(write(tmp_path / "marked.csv", marked), DialectOptions()) == expected
+    assert detect_dialect(write(tmp_path / "marked.csv", marked), DialectOptions(), ["user_id"]) == expected
 
 
 def test_each_part_of_the_layout_can_be_given(tmp_path: Path) -> None:
@@ -125,6 +131,38 @@ def test_each_part_of_the_layout_can_be_given(tmp_path: Path) -> None:
     assert detect_dialect(path, options) == Dialect(
         encoding="cp1252", separator=";", quote="'", decimal=",", skip_lines=1, names=("x", "y", "z")
     )
+
+
+def test_the_number_of_names_decides_between_separators(tmp_path: Path) -> None:
+    rows = {"1,a|b|c|d,2\n3,e|f|g|h,4\n": ",", "1 2 2026-01-07,10:00\n": " "}
+    for text, separator in rows.items():
+        path = write(tmp_path / "f.txt", text)
+        assert detect_dialect(path, DialectOptions(names=("x", "y", "z"))).separator == separator
+
+
+def test_a_header_whose_columns_are_named_anew_is_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.csv", "user_id,item,day\n1,2,3\n")
+    renamed = detect_dialect(path, DialectOptions(names=("u", "i", "d")), ["user_id", "item"])
+    assert (renamed.header, renamed.names) == ("user_id,item,day", ("u", "i", "d"))
+    first_row = detect_dialect(path, DialectOptions(names=("u", "i", "d")), ["user_id"])
+    assert (first_row.header, first_row.names) == (None, ("u", "i", "d"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "message"),
+    [
+        ("a,b\n", (), r"has a header \(a, b\) and no rows"),
+        ("a,b\n1,2,\n3,4,\n", (), "names of 2 columns .* most rows have 3 cells .* name all columns in order with --header"),
+        ("a b\n1 2 3\n2 3 4\n", (), "names of 2 columns"),
+        ("1\t2\t3\n", ("a", "b"), "names of 2 columns"),
+    ],
+)  # fmt: skip
+def test_rows_of_another_width_than_the_header_are_said(
+    tmp_path: Path, text: str, names: tuple[str, ...], message: str
+) -> None:
+    # pandas makes an index of the cell too much, and shifts all others.
+    with pytest.raises(UserError, match=message):
+        detect_dialect(write(tmp_path / "f.csv", text), DialectOptions(names=names))
 
 
 @pytest.mark.parametrize(
@@ -148,6 +186,17 @@ def test_encodings_are_detected_and_nothing_is_mangled(tmp_path: Path, encoding:
     dialect = detect_dialect(path, DialectOptions())
     assert dialect.encoding == encoding
     assert sample_columns(path, dialect, ["name"])["name"] == text.splitlines()
+
+
+def test_an_encoding_that_is_named_is_one_that_spark_reads(tmp_path: Path) -> None:
+    assert [normalized_encoding(name) for name in ("utf-8-sig", "UTF8", "Latin-1")] == ["utf-8", "utf-8", "iso8859-1"]
+    for name in ("base64", "utf-7", "utf-32", "idna", "none"):
+        with pytest.raises(UsageError, match="for example utf-8"):
+            normalized_encoding(name)
+    # With and without a mark: Spark looks for line ends in one order of bytes.
+    for mark, encoding in (("", "utf-16-le"), ("\ufeff", "utf-16-le"), ("\ufeff", "utf-16-be")):
+        path = write(tmp_path / "f.txt", f"{mark}a\tb\n1\t2\n".encode(encoding))
+        assert detect_dialect(path, DialectOptions(encoding="utf-16")).encoding == encoding
 
 
 def test_letters_deep_in_a_large_file_decide_its_encoding(tmp_path: Path) -> None:
@@ -181,6 +230,19 @@ def test_packed_files_are_looked_into(tmp_path: Path) -> None:
         ("f.csv", b" \n\n", "is empty"),
         ("f.xlsx", b"PK\3\4\0\0\0", "Excel workbook: save it as CSV"),
         ("f.csv", b"a,b\n\0\1\2", "is no text"),
+        ("f.txt", "a\tb\n1\t2\n".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("f.csv", gzip.compress(b"a,b\n1,2\n"), "does not end with .gz: rename it to f.gz"),
+        ("f.csv.GZ", gzip.compress(b"a,b\n1,2\n"), "rename it to f.csv.gz"),
+        ("f.csv.gz", b"a,b\n1,2\n", "it is not packed, though its name ends with .gz"),
+        ("f.csv.zst", b"a,b\n1,2\n", "it is not packed, though its name ends with .zst"),
+        (
+            "f.tar.gz",
+            gzip.compress(b"f.csv".ljust(257, b"\0") + b"ustar".ljust(255, b"\0")),
+            "is a tar archive: unpack",
+        ),
+        ("f.xz", b"\xfd7zXZ\0...", "is packed with xz: unpack it"),
+        ("f.csv", b"<!DOCTYPE html>\n<html>404</html>\n", "is a web page or XML"),
+        ("f.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull"),
         ("f.csv.gz", gzip.compress(b"a,b\n" * 10_000)[:50], "corrupt or cut off"),
         ("f.zip", b"PK nonsense", "corrupt or cut off"),
         ("f.json", b'[\n {"a": 1},\n {"a": 2}]', "not one object a line"),
@@ -228,3 +290,14 @@ def test_public_files_are_recognised(real_data: Path) -> None:
     assert {name: (one.encoding, one.separator) for name, one in dialects.items()} == layouts
     assert dialects["lastfm-hetrec/artists.dat.gz"].quote is None
     assert detect_encoding((real_data / "log-formats/common_encoding_big5.log").read_bytes()) == "big5"
+
+
+def test_a_cell_of_megabytes_in_the_first_row_is_no_end_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.csv", 'a,b\n1,"' + "x, " * 500_000 + '"\n2,y\n')
+    assert detect_dialect(path, DialectOptions(), ["a"]) == Dialect(header="a,b", names=("a", "b"))
+
+
+def test_a_text_of_hundreds_of_lines_hides_no_header(tmp_path: Path) -> None:
+    long = 'user_id,text\n1,"' + "a line, and more\n" * 300 + '"\n2,"stray\n3,x\n'
+    expected = Dialect(header="user_id,text", names=("user_id", "text"))
+    assert detect_dialect(write(tmp_path / "f.csv", long), DialectOptions(), ["user_id"]) == expected

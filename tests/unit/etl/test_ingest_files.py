@@ -1,7 +1,7 @@
 """What an ingest makes of files before Spark starts: columns, times, days, and what it asks for."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from support import run_front_door
 
 from conf import UsageError, UserError, load
 from etl.ingest.columns import map_columns, parse_mapping
+from etl.ingest.files import FileGroup
 from etl.ingest.interactions import action_of
 from etl.ingest.requests import LayoutOptions, examine_all
 from etl.sources.times import TimeFormat
@@ -51,6 +52,11 @@ def test_a_named_column_goes_before_usual_names() -> None:
     [
         (["userid", "x"], {}, "no column item_id; found userid, x: name it with --column NAME=item_id"),
         (["user", "item"], {"itm": "item_id"}, "no column itm; found user, item; did you mean item?"),
+        (
+            ["user_id", "User-ID", "item"],
+            {},
+            "both user_id and User-ID may be user_id: --column User-ID= leaves one out",
+        ),
         (["a", "b", "item"], {"a": "user_id", "b": "user_id"}, "both a and b would be user_id"),
     ],
 )
@@ -125,3 +131,114 @@ def test_a_mistake_is_one_line_before_spark_starts(tmp_path: Path, options: str,
     assert (status, out) == (code, "")
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def detected(tmp_path: Path, text: str, role: str = "ratings", name: str = "f.csv", **layout: object) -> FileGroup:
+    config = load(environment={})
+    files = {role: [write(tmp_path / name, text)]}
+    (group,) = examine_all(config, files, LayoutOptions(**layout))[role]  # type: ignore
+    return group
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("f.csv", "Ratings of May\n\nuser_id,item_id,ts\n1,2,1772500000\n", "line 3 looks like the header: --skip-lines 2"),
+        ("f.jsonl", '{"user": {"id": 5}, "item": 1, "ts": 1772500000}\n', "user is a list or an object .* --column user.id=user_id"),
+        ("f.jsonl", '{"user": 1, "item": ["a"], "ts": 1772500000}\n', "item is a list or an object .* --column item.id=item_id"),
+        ("f.csv", "user,item,ts\n1,2,1.7725E+09\n", "ts: times were rounded by a spreadsheet"),
+    ],
+)  # fmt: skip
+def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        detected(tmp_path, text, name=name)
+
+
+def test_ids_with_a_decimal_point_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # pandas writes them where one is missing; no id of another file equals them.
+    detected(tmp_path, "user,item,ts\n123.0,a,1772500000\n,b,1772500000\n")
+    assert "user has ids with a decimal point (123.0)" in caplog.text
+    caplog.clear()
+    # Once, however many files there are.
+    write(tmp_path / "g.csv", "user,item,ts\n124.0,a,1772500000\n")
+    examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())
+    assert caplog.text.count("decimal point") == 1
+    caplog.clear()
+    detected(tmp_path, "user,item,ts\n1.5,a,1772500000\n1.0,b,1772500000\n")
+    assert "decimal point" not in caplog.text
+
+
+def test_dates_of_items_have_their_own_format_or_none(tmp_path: Path) -> None:
+    header = "movie id,movie title,release date\n"
+    dated = detected(tmp_path, header + "1,Toy Story,01-Jan-1995\n", role="items", time_format="yyMMddHH")
+    assert dated.times["published_at"].pattern == "d-MMM-yyyy"
+    assert detected(tmp_path, header + "1,Toy Story,\n", role="items").times == {}
+    with pytest.raises(
+        UserError, match=r"can't tell the format of 'soon': .* or leave it out, --item-column release date="
+    ):
+        detected(tmp_path, header + "1,Toy Story,soon\n", role="items")
+
+
+def test_names_of_columns_may_have_blanks_between(tmp_path: Path) -> None:
+    group = detected(tmp_path, "1,a,1772500000\n", headers={"ratings": "user_id, item_id, ts"})
+    assert dict(group.columns.sources) == {"user_id": "user_id", "item_id": "item_id", "timestamp": "ts"}
+
+
+def test_files_without_rows_are_left_out_beside_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = write(tmp_path / "2028-01-01.csv", "user,item,plays\n")
+    other = write(tmp_path / "2028-01-02.csv", "user,item,plays\n1,2,3\n")
+    config, layout = load(environment={}), LayoutOptions(day="name")
+    (group,) = examine_all(config, {"ratings": [tmp_path]}, layout)["ratings"]
+    assert group.files == (str(other),)
+    assert "2028-01-01.csv has a header (user, item, plays) and no rows" in caplog.text
+    with pytest.raises(UserError, match="and no rows"):
+        examine_all(config, {"ratings": [empty]}, layout)
+
+
+def test_a_readme_beside_the_data_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("README", "readme.txt", "LICENSE.txt", "SOURCE.md"):
+        write(tmp_path / name, "user_id,item_id and more\n")
+    data = write(tmp_path / "data.csv", "user,item,ts\n1,2,1772500000\n")
+    (group,) = examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())["ratings"]
+    assert group.files == (str(data),)
+    assert caplog.text.count("is left out: by its name it has no rows") == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "warns"),
+    [
+        ("user,item,ts,click", {}, True),
+        ("user,item,ts,plays", {}, True),
+        ("user,item,ts,rating", {}, False),
+        ("user,item,ts,isweekend", {}, False),
+        ("user,item,ts,event,label", {}, False),
+        ("user,item,ts,click", {"columns": {"ratings": ["click="]}}, False),
+    ],
+)
+def test_rows_that_say_that_nobody_clicked_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: str, options: dict[str, object], warns: bool
+) -> None:
+    row = "1,2,1772500000,view,0\n" if "event" in header else "1,2,1772500000,0\n"
+    detected(tmp_path, f"{header}\n{row}", **options)
+    assert ("count as clicks all the same" in caplog.text) == warns
+
+
+def test_parquet_that_spark_cannot_read_is_refused_before(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"user": [1], "item": [2], "ts": [1_772_500_000]}
+    tables = {
+        "User and user differ in nothing but case": {"User": [1], **columns},
+        "at is a time of day": {**columns, "at": [time(1, 2)]},
+        "user is a list or an object": {**columns, "user": [{"id": 1}]},
+        "has no rows": {name: pa.array([], pa.int64()) for name in columns},
+    }
+    for message, table in tables.items():
+        pq.write_table(pa.table(table), tmp_path / "f.parquet")
+        with pytest.raises(UserError, match=message):
+            examine_all(load(environment={}), {"ratings": [tmp_path / "f.parquet"]}, LayoutOptions())
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pq.write_table(pa.table({**columns, "user": ["x"]}), tmp_path / "f.parquet")
+    # Spark reads files of one schema together, and calls the second one corrupt.
+    assert len(examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())["ratings"]) == 2
