@@ -10,7 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Named one by one: tests and benchmarks lie beside them in a checkout and are no part of a job.
 PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
-SUFFIXES = (".py", ".yaml", ".sql", ".properties", ".j2", ".java")  # nothing else goes into the archive: no data, no secrets
+SUFFIXES = (
+    ".py",
+    ".yaml",
+    ".sql",
+    ".properties",
+    ".j2",
+    ".java",
+)  # nothing else goes into the archive: no data, no secrets
 
 
 def archive(folder: Path) -> Path:

@@ -44,8 +44,9 @@ def to_number(text: Column, decimal: str = ".") -> Column:
 
 def is_damaged_id(text: Column) -> Column:
     """Whether a spreadsheet has turned an id into a rounded number, as `2.10381E+18`."""
-    # Most ids have no plus, and need no regular expression.
-    return F.coalesce(F.contains(text, F.lit("+")) & F.rlike(text, F.lit(DAMAGED_ID)), F.lit(False))
+    # Most ids have no E, and need no regular expression.
+    has_e = F.contains(text, F.lit("E")) | F.contains(text, F.lit("e"))
+    return F.coalesce(has_e & F.rlike(text, F.lit(DAMAGED_ID)), F.lit(False))
 
 
 def has_damaged_ids(samples: Sequence[str]) -> bool:
