@@ -10,7 +10,8 @@ from pathlib import Path
 from conf import UserError
 from etl.ingest.columns import OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
 from etl.ingest.formats import FileFormat
-from etl.sources.dialect import Dialect, DialectOptions, NoRowsError, detect_dialect, header_line, sample_columns
+from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
+from etl.sources.dialect import Dialect, DialectOptions
 from etl.sources.times import TimeFormat, detect_time_format
 from etl.sources.values import are_decimals, has_damaged_ids
 

@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 
 from conf import UserError
 from etl.sources.compressed import unpacked_lines
-from etl.sources.dialect import Dialect, DialectOptions, detect_dialect, sample_columns
+from etl.sources.detection import detect_dialect, sample_columns
+from etl.sources.dialect import Dialect, DialectOptions
 from etl.sources.lines import with_line_numbers
 from etl.sources.rows import SourceRows, read_rows
 from etl.sources.times import TimeFormat, detect_time_format, parse_time_format, read_time
