@@ -416,8 +416,8 @@ def _is_other_header(first: Sequence[str], known_names: Sequence[str]) -> bool:
 
 
 def _num_known(first: Sequence[str], known_names: Sequence[str]) -> int:
-    known = {_bare(name) for name in known_names}
-    return sum(_bare(name.split(":")[0]) in known for name in first)
+    bare_names = {_bare(name) for name in known_names}
+    return sum(_bare(name.split(":")[0]) in bare_names for name in first)
 
 
 def _bare(name: str) -> str:
