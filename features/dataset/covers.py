@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
-from etl.metastore.connection import advisory_lock
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import ods
+from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
 from features.dataset.item_topics import ITEM, LABEL, item_topics, publish_items
 from features.dataset.names import COVERS
@@ -106,13 +106,6 @@ def _resize(content: bytes, cover: UnischemaField) -> bytes | None:
 def _quarantine(warehouse: Warehouse, no_images: DataFrame, day: date) -> None:
     """Write the paths of files that are no images to ods_quarantine; the files stay where they are."""
     rows = no_images.select(
-        F.lit(COVERS).alias("stage"),
-        "reason",
-        F.col("path").alias("file"),
-        F.lit(0).cast("bigint").alias("line_number"),
-        F.lit("").alias("line"),
+        "reason", F.col("path").alias("file"), F.lit(0).cast("bigint").alias("line_number"), F.lit("").alias("line")
     )
-    # Other stages write the same partition: read and written under one lock.
-    with advisory_lock(warehouse.spark, ods.quarantine.name):
-        others = warehouse.read(ods.quarantine, [day]).where(F.col("stage") != COVERS)
-        warehouse.write(ods.quarantine, others.unionByName(ods.quarantine.with_partition(rows, day)), [day])
+    quarantine.replace_rows(warehouse, COVERS, ods.quarantine.with_partition(rows, day), [day])

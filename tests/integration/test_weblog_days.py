@@ -49,6 +49,7 @@ def rows_by_table(warehouse: Warehouse, days: list[date]) -> dict[str, list[tupl
     }
 
 
+@pytest.mark.wide  # visits over midnights, loaded in any order, are in test_weblog_tables.py
 def test_days_with_holes_have_the_rows_of_day_by_day(
     spark: SparkSession, config: Config, warehouse: Warehouse, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from pathlib import Path
@@ -147,6 +147,15 @@ def rows(warehouse: Warehouse, table: Table, day: date, *names: str) -> list[tup
     return sorted((tuple(row) for row in warehouse.read(table, [day]).select(*names).collect()), key=str)
 
 
+@pytest.fixture
+def no_visitors(spark: SparkSession) -> Iterator[None]:
+    """No visitor of other tests, who are told apart by another key, before and after the test."""
+    spark.sql("drop table if exists dim_visitor")
+    yield
+    spark.sql("drop table if exists dim_visitor")
+
+
+@pytest.mark.usefixtures("no_visitors")
 def test_visits_and_visitors_follow_the_key_and_the_site(
     spark: SparkSession, config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
