@@ -232,8 +232,8 @@ def test_files_without_ratings_are_choices_and_own_actions_are_kept(  # type: ig
 
 def test_users_and_items_are_there_from_the_first_day_on_and_stay(ingest, warehouse: Warehouse, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     first, middle, last = date(2028, 3, 1), date(2028, 3, 5), date(2028, 3, 9)
-    users = write(tmp_path / "users.csv", "user_id,sex,age,plan\nu1,F,30,pro\n")
-    early = write(tmp_path / "early.csv", HEADER + f"guest1,a,3,{at(first)}\nu2,a,3,{at(middle)}\n")
+    users = write(tmp_path / "users.csv", "user_id,sex,age,plan\nguest1,F,30,pro\n")
+    early = write(tmp_path / "early.csv", HEADER + f"guest1,a,3,{at(first)}\nguest2,a,3,{at(middle)}\n")
     late = write(tmp_path / "late.csv", HEADER + f"guest3,b,3,{at(last)}\n")
     ingest(late)
     ingest(early, users=[users])
