@@ -1,12 +1,12 @@
 """Which column of a file is which of ours: as the user says, by a public data set's names, or by usual names."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from conf import UsageError, UserError
+from etl.sources.dialect import bare_name
 
 FileRole = Literal["ratings", "items", "users"]
 
@@ -105,7 +105,7 @@ def map_columns(
     free = [name for name in names if name not in explicit]
     for ours, usual in USUAL_NAMES[role].items():
         for candidate in (ours, *usual):
-            matches = [name for name in free if _normalized(name) == _normalized(candidate)]
+            matches = [name for name in free if bare_name(name) == bare_name(candidate)]
             if ours not in sources and matches:
                 if len(matches) > 1:
                     raise UserError(
@@ -145,8 +145,4 @@ def _listed(names: Sequence[str]) -> str:
 
 def is_rating(name: str) -> bool:
     """Whether a column of values, by its name in the file, has ratings: a count of plays has no threshold of likes."""
-    return _normalized(name) in {_normalized(rating) for rating in _RATINGS}
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_ .]", "", name).casefold()
+    return bare_name(name) in {bare_name(rating) for rating in _RATINGS}

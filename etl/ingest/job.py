@@ -61,7 +61,7 @@ def run(
         options: actions, and whether days are replaced.
 
     Returns:
-        First and last day, the row counts of all files, and the interactions of each action.
+        First and last day, and the row counts of all files.
 
     Raises:
         UserError: no row is valid, too many are refused, or a file is corrupt.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from conf import UserError
 from etl.sources.compressed import PACKED, foreign_content, open_unpacked
-from etl.sources.dialect import Dialect, DialectOptions, split_line, unquote
+from etl.sources.dialect import Dialect, DialectOptions, bare_name, split_line, unquote
 from etl.sources.encodings import detect_encoding
 
 SEPARATORS = (",", "\t", ";", "|", "::", "\x01", " ")
@@ -416,12 +416,8 @@ def _is_other_header(first: Sequence[str], known_names: Sequence[str]) -> bool:
 
 
 def _num_known(first: Sequence[str], known_names: Sequence[str]) -> int:
-    bare_names = {_bare(name) for name in known_names}
-    return sum(_bare(name.split(":")[0]) in bare_names for name in first)
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[-_ .]", "", name).casefold()
+    bare_names = {bare_name(name) for name in known_names}
+    return sum(bare_name(name.split(":")[0]) in bare_names for name in first)
 
 
 def _detect_decimal(dialect: Dialect, rows: Sequence[Sequence[str]]) -> str:

@@ -65,6 +65,11 @@ class DialectOptions:
     """Names of the columns, in order, of a file without a header."""
 
 
+def bare_name(name: str) -> str:
+    """A column's name by which spellings are compared: without case, blanks, hyphens, underscores and dots."""
+    return re.sub(r"[-_ .]", "", name).casefold()
+
+
 def split_line(line: str, dialect: Dialect) -> list[str] | None:
     """The cells of a line as they stand in it, with their quotes; None when its quotes do not close."""
     text = line.removesuffix("\r") if dialect.line_end == "\r\n" else line
