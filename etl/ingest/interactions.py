@@ -12,7 +12,7 @@ from etl.ingest.files import DATE_IN_NAME, FileGroup
 from etl.sources.lines import with_line_numbers
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.times import read_time
-from etl.sources.values import is_damaged_id, to_id, to_number, trimmed
+from etl.sources.values import is_damaged_id, text_map, to_id, to_number, trimmed
 
 MAX_ACTION_CHARS = 64
 MS_A_DAY = 86_400_000
@@ -77,8 +77,7 @@ def own_columns(rows: SourceRows, names: Sequence[str], texts: Mapping[str, Colu
     """
     values = rows.cells(names) if names else F.create_map().cast("map<string,string>")
     if texts:
-        pairs = [part for name, column in texts.items() for part in (F.lit(name), column)]
-        values = F.map_concat(values, F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()))
+        values = F.map_concat(values, text_map(texts))
     values = values.cast("map<string,string>")
     return F.when(F.size(values) > 0, values)
 

@@ -17,6 +17,7 @@ from etl.relational.database import Database, explained, find_database
 from etl.relational.reading import column_bounds, read_query, sql_literal
 from etl.relational.settings import ImportSettings, RelationalSettings
 from etl.relational.watermark import Watermarks
+from etl.sources.values import text_map
 from etl.stage import stage_run, total_counts
 from etl.table import Column, Table
 from etl.tables import dim
@@ -94,8 +95,7 @@ def with_attributes(rows: DataFrame, table: Table) -> DataFrame:
     others = [name for name in rows.columns if name not in table.column_names]
     if not others or "attributes" not in table.column_names or "attributes" in rows.columns:
         return rows
-    pairs = [part for name in others for part in (F.lit(name), F.col(f"`{name}`").cast("string"))]
-    return rows.withColumn("attributes", F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull()))
+    return rows.withColumn("attributes", text_map({name: F.col(f"`{name}`").cast("string") for name in others}))
 
 
 def _import_changes(

@@ -15,6 +15,7 @@ from etl.sources.dialect import Dialect, cell_pattern, split_line
 from etl.sources.encodings import JAVA_CHARSETS
 from etl.sources.json_lines import STRICT, has_duplicate
 from etl.sources.lines import WHITESPACE, read_lines
+from etl.sources.values import text_map
 
 BOM = "\ufeff"
 MAX_LINES = 1000  # of one row: a quote that never closes takes no more with it
@@ -44,8 +45,7 @@ class SourceRows:
     def cells(self, names: Sequence[str]) -> Column:
         """A map of columns to their texts, without those that are empty."""
         if self.dialect.kind != "delimited" or len(names) <= _NUM_EXPRESSIONS:
-            pairs = [part for name in names for part in (F.lit(name), self.cell(name))]
-            return F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())
+            return text_map({name: self.cell(name) for name in names})
         # One expression for all: Spark takes minutes to plan one for each of 2,000 columns.
         positions = [F.struct(F.lit(name).alias("key"), F.lit(self.dialect.names.index(name))) for name in names]
         entries = F.transform(

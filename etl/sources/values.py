@@ -1,7 +1,7 @@
 """Texts of files -> numbers, ids and lists."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -26,6 +26,12 @@ def to_id(text: Column) -> Column:
     """The text without blanks around it; null where it is empty or stands for no value, as `NULL`, `\\N` or `nan`."""
     text = trimmed(text)
     return F.when(~F.rlike(text, F.lit(_NO_ID)), text)
+
+
+def text_map(texts: Mapping[str, Column]) -> Column:
+    """A map of names to those of the texts that are not null."""
+    pairs = [part for name, text in texts.items() for part in (F.lit(name), text)]
+    return F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())
 
 
 def to_number(text: Column, decimal: str = ".") -> Column:
