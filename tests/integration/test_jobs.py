@@ -104,6 +104,16 @@ def test_users_and_items_come_over_jdbc_from_derby(spark: SparkSession, config: 
         warehouse.newest_snapshot(dim.user, date(2020, 1, 1))
 
 
+def test_columns_that_a_dimension_has_no_place_for_are_its_attributes(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(
+        [("u1", "F", True, None), ("u2", "M", None, None)], "user_id string, gender string, pro boolean, `a b` int"
+    )
+    imported = imports.with_attributes(rows, dim.user).orderBy("user_id").collect()
+    assert [row["attributes"] for row in imported] == [{"pro": "true"}, {}]
+    same = rows.select("user_id", "gender")
+    assert imports.with_attributes(same, dim.user).columns == ["user_id", "gender"]
+
+
 def test_a_source_that_is_not_there_is_one_clear_line(spark: SparkSession, tmp_path: Path, config: Config) -> None:
     nowhere = load(
         overrides=[f"paths.home={tmp_path}", f"paths.warehouse_root={config.get(Paths).warehouse}"], environment={}
