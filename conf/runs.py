@@ -38,6 +38,7 @@ DONE = "run.json"
 RUN_KEYS = ("run_id", "model", "dt", "ended_at")  # what every run.json has
 INPUTS = "inputs.jsonl"
 PREDICTIONS = "predictions.parquet"  # key, answer, score
+RANKED_LISTS = "ranked_lists.parquet"  # list (a score, blend or published), user_id, rank, item_id
 RECOMMENDATIONS = "recommendations.parquet"  # user_id, rank, item_id, score, channels
 UNKNOWN_USER = "unknown_user.parquet"  # item_id, channels by rank: the list of a user who is not in dim_user
 PROMOTED = "promoted"  # runs/promoted/<day>.json: model -> run id of what is served from that day on

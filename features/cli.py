@@ -31,13 +31,13 @@ def build_command(
 
 @app.command("oracle")
 def oracle_command(context: typer.Context, date: DayOption) -> dict[str, float]:
-    """Expected AUC and log loss of a generated day's true click probabilities; nothing on real data."""
+    """Measure what models can reach on a generated day, and what its lists are worth; nothing on real data."""
     from etl.session import spark_session
-    from features.inspect import oracle
+    from features.oracle import job
 
     day, config = parse_day(date), settings_of(context)
     with spark_session(config) as spark:
-        return oracle.run(spark, config, day)
+        return job.run(spark, config, day)
 
 
 @app.command("profile")

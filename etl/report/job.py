@@ -18,7 +18,7 @@ from etl.warehouse.store import Warehouse
 CONSOLE_WIDTH = 120  # without a terminal: the widest table fits
 LEFT_ALIGNED = ("stage", "model", "list", "status")
 # The simulator's true click probabilities, scored like a model: see `ads_model_metric.model`.
-BEST_POSSIBLE = "best_possible"
+BOUNDS = ("best_learnable", "best_possible")  # of generated days: what no model is expected to reach
 
 
 def run(spark: SparkSession, config: Config, day: date) -> dict[str, object]:
@@ -94,8 +94,8 @@ def metric_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
     for row in metrics:
         if row["metric"] in ("auc", "log_loss"):
             by_model.setdefault(str(row["model"]), {})[f"{row['split']} {row['metric']}"] = row["value"]
-    # False sorts before True: `best_possible` goes last whatever its AUC.
-    ordered = sorted(by_model.items(), key=lambda item: (item[0] == BEST_POSSIBLE, item[1].get("test auc", 0)))
+    # False sorts before True: bounds go last whatever their AUC.
+    ordered = sorted(by_model.items(), key=lambda item: (item[0] in BOUNDS, item[1].get("test auc", 0)))
     names = ["valid auc", "valid log_loss", "test auc", "test log_loss"]
     rows = [{"model": model, **{name: values.get(name) for name in names}} for model, values in ordered]
     return rows_table(title, rows)
@@ -104,6 +104,8 @@ def metric_table(title: str, metrics: Sequence[dict[str, object]]) -> RichTable:
 def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) -> RichTable:
     """Recall, nDCG and MAP at k of the recall channels and of each ranking step, on the day's clicks.
 
+    Generated days know better what a list is worth: their `value_share@k` comes first.
+
     Args:
         title: printed above it.
         metrics: rows of `newest_metrics`.
@@ -111,9 +113,10 @@ def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) ->
     """
     by_list: dict[str, dict[str, object]] = {}
     for row in metrics:
-        if row["k"] == k and row["split"] == "holdout":
+        if row["k"] == k and (row["split"] == "holdout" or row["metric"] == "value_share"):
             by_list.setdefault(f"{row['stage']}: {row['model']}", {})[f"{row['metric']}@{k}"] = row["value"]
-    names = [f"{metric}@{k}" for metric in ("recall", "ndcg", "map")]
+    metric_names = ("value_share", "recall", "ndcg", "map")
+    names = [f"{name}@{k}" for name in metric_names if any(row["metric"] == name for row in metrics)]
     # Descending: "recall: …" before "evaluate: …", "fine: …" and "coarse: …".
     ordered = sorted(by_list.items(), reverse=True)
     rows = [{"list": name, **{metric: values.get(metric) for metric in names}} for name, values in ordered]

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from conf import Config, Paths, UserError
 from etl.simulator import business, events, images, traffic, weblog
 from etl.simulator.settings import SimulatorSettings
+from etl.simulator.truth import write_world
 from etl.simulator.world import World
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, obje
     paths, settings = config.get(Paths), config.get(SimulatorSettings)
     world = World(settings, scale, seed)
     _clear(paths)
+    write_world(world, paths.truth)
     totals = Counter(dict.fromkeys(("impressions", "clicks", "late", "log_lines", "texts"), 0))
     for day_index in range(days):
         day = settings.start + timedelta(days=day_index)

@@ -39,6 +39,7 @@ TOPICS = (
 # The click model: sigmoid(base + taste + quality + freshness + position + device).
 BASE_LOGIT = -2.9
 TASTE_WEIGHT = 1.5
+TASTE_DEVIATION = 0.7  # of a user's taste from that of their topic
 POSITION_LOGIT = -0.16  # per position down the list: position bias
 
 
@@ -56,9 +57,9 @@ class World:
         self.num_users = max(10, int(settings.users * scale + 0.5))
         self.num_items = max(30, round(settings.items * math.sqrt(scale)))
         self.num_requests = max(10, round(settings.requests_per_day * scale))  # a day
-        topic_centres = self.rng(1).normal(0, 1, (settings.topics, LATENT_DIM)).astype(np.float32)
-        self._generate_items(topic_centres)
-        self._generate_users(topic_centres)
+        self.topic_centres: Floats = self.rng(1).normal(0, 1, (settings.topics, LATENT_DIM)).astype(np.float32)
+        self._generate_items(self.topic_centres)
+        self._generate_users(self.topic_centres)
 
     def rng(self, *stream: int) -> np.random.Generator:
         """A generator of its own for each purpose, so that a new draw in one place leaves all others as they are."""
@@ -86,7 +87,8 @@ class World:
         weights = self.rng(8).gamma(0.7, 1.0, n) + 0.02
         self.user_activity: NDArray[np.float64] = np.cumsum(weights / weights.sum())  # (users,) a CDF, for searchsorted
         rng = self.rng(9)
-        self._user_base = (topic_centres[self.user_topic] + rng.normal(0, 0.7, (n, LATENT_DIM))).astype(np.float32)
+        tastes = topic_centres[self.user_topic] + rng.normal(0, TASTE_DEVIATION, (n, LATENT_DIM))
+        self._user_base = tastes.astype(np.float32)
         self._user_drift = rng.normal(0, 0.05, (n, LATENT_DIM)).astype(np.float32)  # (users, latent) a day
         self.user_device = self.rng(10).choice(len(DEVICES), n, p=DEVICE_SHARE)  # (users,)
         self.user_age = self.rng(11).choice(len(AGE_GROUPS), n, p=AGE_SHARE)  # (users,)
@@ -100,6 +102,13 @@ class World:
         """Tastes as of a day, of the users with these numbers: (n,) -> (n, latent)."""
         tastes = self._user_base[users] + day_index * self._user_drift[users]
         return _scale_to_norm(tastes)
+
+    def item_logits(self, items: NDArray[np.int64], day_index: int | NDArray[np.int64]) -> NDArray[np.float64]:
+        """What an item adds to the log odds of a click on a day, whoever sees it; arrays of any shape."""
+        age_days = day_index - self.item_birth[items]
+        freshness = 0.5 * np.exp(-np.maximum(age_days, 0) / 5.0)  # news fades within about a week
+        logits: NDArray[np.float64] = BASE_LOGIT + self.item_quality[items] + freshness
+        return logits
 
     def click_probability(
         self, users: NDArray[np.int64], items: NDArray[np.int64], positions: NDArray[np.int64], day_index: int
@@ -116,13 +125,9 @@ class World:
             (n, m) probabilities.
         """
         taste = np.einsum("nk,nmk->nm", self.user_vectors(users, day_index), self.item_vectors[items])  # (n, m)
-        age_days = day_index - self.item_birth[items]
-        freshness = 0.5 * np.exp(-np.maximum(age_days, 0) / 5.0)  # news fades within about a week
         logit = (
-            BASE_LOGIT
+            self.item_logits(items, day_index)
             + TASTE_WEIGHT * taste
-            + self.item_quality[items]
-            + freshness
             + POSITION_LOGIT * (positions - 1)
             + DEVICE_LOGIT[self.user_device[users]][:, None]  # (n, 1)
         )
