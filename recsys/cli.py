@@ -25,6 +25,14 @@ def recall_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
         return candidates.run(spark, config, day)
 
 
+@app.command("mf")
+def mf_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
+    """Train the Bayesian matrix factorisation, a ranker and a recall channel."""
+    from recsys.mf import train as mf
+
+    return mf.run(settings_of(context), parse_day(date))
+
+
 @app.command("coarse")
 def coarse_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
     """Train the coarse ranker (LightGBM)."""
@@ -59,16 +67,18 @@ def promote_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
 
 @app.command("run")
 def run_command(context: typer.Context, date: DayOption) -> dict[str, Any]:
-    """Run recall, coarse, fine, rank and promote, one after the other."""
+    """Run mf, recall, coarse, fine, rank and promote, one after the other."""
     from etl.session import spark_session
     from recsys.blend import rank
     from recsys.coarse import train as coarse
     from recsys.fine import train as fine
+    from recsys.mf import train as mf
     from recsys.recall import candidates
     from recsys.registry import promote
 
     day, config = parse_day(date), settings_of(context)
     rank.check_order(config)
+    mf.run(config, day)
     with spark_session(config) as spark:
         candidates.run(spark, config, day)
     # The session has ended: a training process never shares its memory with a JVM.

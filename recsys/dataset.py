@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -85,6 +86,16 @@ def read_files(files: Sequence[Path], keys: Sequence[str] = ()) -> Rows:
         label=table["label"].to_numpy(),
         # By pandas: numpy has no strings that may be null, and no lists of different lengths.
         keys={name: table[name].to_pandas() for name in keys},
+    )
+
+
+def concatenate(*parts: Rows) -> Rows:
+    """Rows of several data sets with the same keys, one after the other."""
+    return Rows(
+        sparse=np.concatenate([part.sparse for part in parts]),
+        dense=np.concatenate([part.dense for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        keys={name: pd.concat([part.keys[name] for part in parts], ignore_index=True) for name in parts[0].keys},
     )
 
 

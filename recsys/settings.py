@@ -101,6 +101,20 @@ class CoarseSettings(Settings):
     seed: int = 7
 
 
+class MFSettings(Settings):
+    """The Bayesian matrix factorisation: probabilities of clicks from posteriors of users' and items' vectors."""
+
+    section: ClassVar[str] = "mf"
+
+    factors: int = Field(default=12, gt=0)
+    """Length of the vectors, besides their bias; time and memory grow with its square."""
+    iterations: int = Field(default=14, gt=0)
+    """Sweeps over users, items and context."""
+    side_l2: float = Field(default=1.0, gt=0)
+    """Ridge penalty of what the side information says of a vector."""
+    seed: int = 7
+
+
 class FMSettings(Settings):
     """The fine ranker: a factorisation machine trained online by FTRL-Proximal (McMahan et al. 2013)."""
 

@@ -11,24 +11,37 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from conf import Config, UserError
 from conf.atomic import write_atomically
 from conf.clock import day_start
-from conf.runs import RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
+from conf.runs import RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
+from features.metrics.classification import click_metrics
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
-from recsys.blend import weights
+from recsys.blend import stack, weights
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
+from recsys.blend.stack import Stack
 from recsys.blend.weights import MERGED, Blend
-from recsys.dataset import HOT_ITEMS, candidates_folder, dataset_timezone, read_rows
+from recsys.dataset import (
+    HOT_ITEMS,
+    SPARSE_COLUMNS,
+    Rows,
+    candidates_folder,
+    dataset_timezone,
+    examples_folder,
+    read_rows,
+)
 from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
 
 MODEL = "recommend"
 BLEND = "blend"
+BLEND_FILE = "blend.json"  # kind (stack or blend) and what `Stack` or `Blend` is made of
+POSITION = SPARSE_COLUMNS.index("f_position")
 KEYS = ["user_id", "item_id", "channels", "score"]
 
 
@@ -58,19 +71,21 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
                 run.log_input_run(model_run.name)
         # The models must not have learned the rows that a set is labelled by: hence a split for each.
         fit_candidates, scores = score_candidates(config, day, folder / "fit", "valid")
-        blend = weights.fit(fit_candidates, scores, k)
-        write_atomically(run.model_folder / "blend.json", json.dumps(blend.weights, indent=2))
+        blend = fit_stack(config, day, run) or weights.fit(fit_candidates, scores, k)
+        kind = "stack" if isinstance(blend, Stack) else "blend"
+        write_atomically(run.model_folder / BLEND_FILE, json.dumps({"kind": kind, **vars(blend)}, indent=2))
         for name, value in blend.weights.items():
             run.log_metric("evaluate", "valid", "weight", value, len(fit_candidates), model=name)
-        holdout, _ = score_candidates(config, day, folder / "holdout", "test")
+        holdout, scores = score_candidates(config, day, folder / "holdout", "test")
         report: dict[str, Any] = {"run_id": run.run_id}
         report |= _log_list_metrics(
-            config, holdout, blend, items, pd.read_parquet(folder / "positives.parquet"), run, k
+            config, holdout, scores, blend, items, pd.read_parquet(folder / "positives.parquet"), run, k
         )
         if (folder / "serve").exists():
-            candidates, _ = score_candidates(config, day, folder / "serve", "serve")
+            candidates, scores = score_candidates(config, day, folder / "serve", "serve")
             lists = served_lists(config, candidates, blend, items, day)
             lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
+            ranked_lists(config, candidates, scores, blend, lists).to_parquet(run.folder / RANKED_LISTS, index=False)
             if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
                 hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
                 hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
@@ -107,7 +122,53 @@ def score_candidates(config: Config, day: date, folder: Path, split: str) -> tup
     return candidates, scores
 
 
-def order_candidates(candidates: pd.DataFrame, score: str, blend: Blend, keep: int) -> pd.DataFrame:
+def fit_stack(config: Config, day: date, run: Run) -> Stack | None:
+    """Fit the stack of the rankers on the validation impressions, and log its metrics on the test impressions.
+
+    Returns:
+        None where nothing was shown (negatives were sampled), or clicked too rarely.
+
+    Raises:
+        UserError: there is no training set for the day, or the coarse or the fine ranker was not trained for it.
+    """
+    rows, predictions = _impressions(config, day, "valid")
+    if not rows.sparse[:, POSITION].any():
+        return None
+    fitted = stack.fit(predictions, rows.label, rows.keys["user_id"].factorize()[0])
+    if fitted:
+        rows, predictions = _impressions(config, day, "test")
+        metrics = click_metrics(rows.label, fitted.predict(predictions), rows.keys["user_id"])
+        for name, value in metrics.items():
+            run.log_metric("evaluate", "test", name, value, len(rows.label), model=BLEND)
+    return fitted
+
+
+def _impressions(config: Config, day: date, split: str) -> tuple[Rows, dict[str, NDArray[np.float64]]]:
+    """A split of the day's training set, and what each trained ranker predicts that has not learned from it."""
+    rankers = configured_rankers(config)
+    columns = {column for ranker in rankers.values() for column in ranker.columns(config)}
+    rows = read_rows(examples_folder(config, day) / split, ["user_id", "item_id", *sorted(columns)])
+    predictions = {name: ranker.predict(config, day, rows, split) for name, ranker in rankers.items()}
+    return rows, {name: np.asarray(values, np.float64) for name, values in predictions.items() if values is not None}
+
+
+def ranked_lists(
+    config: Config, candidates: pd.DataFrame, scores: list[str], blend: Stack | Blend, published: pd.DataFrame
+) -> pd.DataFrame:
+    """What each score would show: list (a score, "blend" or "published"), user_id, rank and item_id.
+
+    As long as `recommend.length`, so that `features oracle` and other judges of lists need no model.
+    """
+    settings, keep = config.get(RecommendSettings), config.get(CoarseSettings).keep
+    lists = {name: order_candidates(candidates, name, blend, keep) for name in [*scores, BLEND]}
+    parts = [
+        ranked.loc[ranked["rank"] <= settings.length, ["user_id", "rank", "item_id"]].assign(list=name)
+        for name, ranked in {**lists, "published": published}.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[["list", "user_id", "rank", "item_id"]]
+
+
+def order_candidates(candidates: pd.DataFrame, score: str, blend: Stack | Blend, keep: int) -> pd.DataFrame:
     """Rank each user's candidates by one score.
 
     Rankers after coarse get only the union of the `keep` best by coarse and by recall: a ranker that was trained on
@@ -131,7 +192,7 @@ def order_candidates(candidates: pd.DataFrame, score: str, blend: Blend, keep: i
 
 
 def served_lists(
-    config: Config, candidates: pd.DataFrame, blend: Blend, items: pd.DataFrame, day: date
+    config: Config, candidates: pd.DataFrame, blend: Stack | Blend, items: pd.DataFrame, day: date
 ) -> pd.DataFrame:
     """Make the lists to publish: ranked by `recommend.order`, then re-ranked for diversity and freshness.
 
@@ -160,7 +221,9 @@ def served_lists(
         is_fresh=(age <= pd.Timedelta(days=settings.fresh_days)).to_numpy(),
     )
     lists = rerank(ranked, settings)
-    table = lists.assign(score=lists["fine"].astype(float), rank=lists["rank"].astype("int32"))
+    # The stack's probability, or the FM's where there is none; both are comparable between users.
+    probability = blend.predict(lists) if isinstance(blend, Stack) else lists["fine"]
+    table = lists.assign(score=probability.astype(float), rank=lists["rank"].astype("int32"))
     return table[["user_id", "rank", "item_id", "score", "channels"]]
 
 
@@ -191,14 +254,21 @@ def check_order(config: Config) -> None:
 
 
 def _log_list_metrics(
-    config: Config, candidates: pd.DataFrame, blend: Blend, items: pd.DataFrame, truth: pd.DataFrame, run: Run, k: int
+    config: Config,
+    candidates: pd.DataFrame,
+    scores: list[str],
+    blend: Stack | Blend,
+    items: pd.DataFrame,
+    truth: pd.DataFrame,
+    run: Run,
+    k: int,
 ) -> dict[str, float]:
     """Log metrics of the held-out lists by each score and by the blend; returns those at k."""
     settings = config.get(RecommendSettings)
     users = truth["user_id"].nunique()
     popularity, category = items["popularity"].to_dict(), items["category"].to_dict()
     metrics: dict[str, float] = {}
-    for score in [*blend.weights, BLEND]:
+    for score in [*scores, BLEND]:
         ranked = order_candidates(candidates, score, blend, config.get(CoarseSettings).keep)
         for (metric, at), value in ranking_metrics(ranked, truth, settings.ks).items():
             run.log_metric("evaluate", "holdout", metric, value, users, k=at, model=score)

@@ -13,6 +13,7 @@ from recsys.coarse import train as coarse
 from recsys.dataset import Rows
 from recsys.fine import deep
 from recsys.fine import train as fine
+from recsys.mf import train as mf
 from recsys.settings import RecommendSettings
 
 Predict = Callable[[Config, date, Rows, str], NDArray[np.floating] | None]
@@ -38,6 +39,7 @@ class Ranker:
 RANKERS: dict[str, Ranker] = {
     "coarse": Ranker(coarse.predict, lambda _: coarse.MODEL),
     "fine": Ranker(fine.predict, lambda _: fine.MODEL),
+    "mf": Ranker(mf.predict, lambda _: mf.MODEL),
     "deep": Ranker(deep.predict, deep.run_model, deep.history_columns),
 }
 

@@ -1,0 +1,268 @@
+"""Bayesian logistic matrix factorisation by variational inference, with side information of users and items.
+
+    P(click) = σ(context + b_u + b_i + uᵀv),    (u, b_u) ~ N(W_U x_u, Λ_U⁻¹),    (v, b_i) ~ N(W_I x_i, Λ_I⁻¹)
+
+A user whose vector is uncertain, because hardly anything was shown to them, is predicted by what their side information
+says, and probabilities are averages over what the vectors may be: a maximum-likelihood factorisation of the same rows
+is far too sure of itself. The logistic is bounded by a quadratic (Jaakkola and Jordan 2000), so that each vector has a
+normal posterior in closed form; priors are fitted to the posteriors (empirical Bayes), as in Matchbox (Stern et al.
+2009). Vectors of `size` K + 2 hold K factors, a bias of their own, and a 1 that the other side's bias is multiplied by.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.settings import MFSettings
+
+Floats = NDArray[np.float64]
+
+START_VARIANCE = 0.1  # of every coordinate, before the first update
+CONTEXT_L2 = 2.0  # a prior of the context effects; each has thousands of rows
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Impressions: who was shown what, in which context, and whether they clicked; all (rows,) in the same order."""
+
+    user: NDArray[np.int32]  # codes from 0
+    item: NDArray[np.int32]
+    label: NDArray[np.float32]  # 1 for a click
+    weight: NDArray[np.float32]
+    context: sparse.csr_matrix  # (rows, contexts) of ones
+
+
+@dataclass
+class Side:
+    """Posterior of the users' or of the items' vectors, and their prior.
+
+    Attributes:
+        mean: (entities, size).
+        covariance: (entities, size, size), zero in the coordinate that is 1.
+        features: (entities, columns) side information, the last column 1.
+        weights: (columns, size) W of the prior's mean.
+        prior: (size, size) covariance of the prior.
+        one: the coordinate that is 1.
+    """
+
+    mean: Floats
+    covariance: NDArray[np.float32]
+    features: sparse.csr_matrix
+    weights: Floats
+    prior: Floats
+    one: int
+
+    @property
+    def free(self) -> list[int]:
+        """The coordinates that are learned: all but `one`."""
+        return [i for i in range(self.mean.shape[1]) if i != self.one]
+
+    def prior_mean(self, features: sparse.csr_matrix) -> Floats:
+        """Expected vectors (n, size) of entities of which only the side information is known."""
+        mean = np.asarray(features @ self.weights)
+        mean[:, self.one] = 1.0
+        return mean
+
+
+@dataclass
+class Posterior:
+    """What was learned: vectors of users and items, and what the context adds to the log odds."""
+
+    users: Side
+    items: Side
+    intercept: float
+    context: Floats  # (contexts,)
+
+
+def fit(feedback: Feedback, users: sparse.csr_matrix, items: sparse.csr_matrix, settings: MFSettings) -> Posterior:
+    """Fit the posterior in `mf.iterations` sweeps; each costs rows · size² operations a side, on all cores.
+
+    Args:
+        feedback: codes are rows of `users` and `items`.
+        users: (users, columns) side information, the last column 1.
+        items: (items, columns) the same.
+        settings: the section `mf`.
+
+    Returns:
+        The same for the same input, whatever the number of threads.
+    """
+    rng = np.random.default_rng(settings.seed)
+    size = settings.factors + 2
+    rate = np.clip(np.average(feedback.label, weights=feedback.weight), 1e-4, 1 - 1e-4) if len(feedback.label) else 0.5
+    posterior = Posterior(
+        _start(users, size, size - 2, rng),  # a user's 1 meets the item's bias …
+        _start(items, size, size - 1, rng),  # … and an item's 1 the user's
+        float(np.log(rate / (1 - rate))),
+        np.zeros(feedback.context.shape[1]),
+    )
+    orders = [_by_entity(codes, rows.shape[0]) for codes, rows in ((feedback.user, users), (feedback.item, items))]
+    for _ in range(settings.iterations if len(feedback.label) else 0):
+        for side, other, codes, order in (
+            (posterior.users, posterior.items, feedback.item, orders[0]),
+            (posterior.items, posterior.users, feedback.user, orders[1]),
+        ):
+            _update_side(side, other, feedback, codes, order, _offsets(posterior, feedback))
+            _fit_prior(side, settings)
+        _update_context(posterior, feedback)
+    return posterior
+
+
+def predict(
+    mean_u: Floats, cov_u: NDArray[np.float32], mean_i: Floats, cov_i: NDArray[np.float32], offset: Floats
+) -> Floats:
+    """Probabilities (rows,) for vectors of a user and an item a row, averaged over their posteriors.
+
+    The average of a logistic under a normal of variance s² is σ(m / √(1 + π s²/8)) (MacKay 1992).
+
+    Args:
+        mean_u: (rows, size) users' means.
+        cov_u: (rows, size, size).
+        mean_i: (rows, size).
+        cov_i: (rows, size, size).
+        offset: (rows,) intercept and context.
+    """
+    mean = np.einsum("rk,rk->r", mean_u, mean_i)
+    # Var(uᵀv) of independent u and v.
+    variance = (
+        np.einsum("rk,rkl,rl->r", mean_i, cov_u, mean_i)
+        + np.einsum("rk,rkl,rl->r", mean_u, cov_i, mean_u)
+        + np.einsum("rkl,rkl->r", cov_u, cov_i)
+    )
+    return np.asarray(1 / (1 + np.exp(-(offset + mean) / np.sqrt(1 + np.pi * np.maximum(variance, 0) / 8))))
+
+
+def _start(features: sparse.csr_matrix, size: int, one: int, rng: np.random.Generator) -> Side:
+    """A side before its first update: small random factors, which break the symmetry between them."""
+    entities = features.shape[0]
+    mean = np.zeros((entities, size))
+    mean[:, : size - 2] = rng.normal(0, 0.3, (entities, size - 2))
+    mean[:, one] = 1.0
+    free = [i for i in range(size) if i != one]
+    covariance = np.zeros((entities, size, size), np.float32)
+    covariance[:, free, free] = START_VARIANCE
+    prior = np.zeros((size, size))
+    prior[free, free] = 1.0
+    return Side(mean, covariance, features, np.zeros((features.shape[1], size)), prior, one)
+
+
+def _by_entity(codes: NDArray[np.int32], entities: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(entities + 1,) starts, and (rows,) the rows of each entity one after the other."""
+    rows = np.argsort(codes, kind="stable")
+    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=entities))]), rows
+
+
+def _offsets(posterior: Posterior, feedback: Feedback) -> Floats:
+    return posterior.intercept + np.asarray(feedback.context @ posterior.context)
+
+
+def _update_side(
+    side: Side,
+    other: Side,
+    feedback: Feedback,
+    codes: NDArray[np.int32],
+    order: tuple[NDArray[np.int64], NDArray[np.int64]],
+    offset: Floats,
+) -> None:
+    """Replace the posterior of all vectors of a side, given the other side."""
+    starts, rows = order
+    free = np.array(side.free)
+    inner = side.prior[np.ix_(free, free)]
+    _posterior_kernel(
+        starts, codes[rows], feedback.label[rows], feedback.weight[rows], offset[rows],
+        other.mean, _second_moments(other), side.mean, side.covariance,
+        side.prior_mean(side.features), np.linalg.inv(inner), free, side.one,
+    )  # fmt: skip
+
+
+def _second_moments(side: Side) -> NDArray[np.float32]:
+    """E[x xᵀ] of each vector of a side: (entities, size, size)."""
+    outer = np.einsum("ni,nj->nij", side.mean, side.mean, dtype=np.float32, casting="same_kind")
+    outer += side.covariance
+    return np.asarray(outer)
+
+
+@njit(parallel=True, cache=True)
+def _posterior_kernel(  # type: ignore[no-untyped-def]  # compiled: numba takes no annotations of arrays
+    starts, other_code, label, weight, offset, other_mean, other_second, mean, covariance, prior_mean, precision, free,
+    one,
+):  # fmt: skip
+    """The normal posterior of each vector of a side, in place; a thread per vector, so the order of threads is free."""
+    size = mean.shape[1]
+    for e in prange(len(starts) - 1):
+        quadratic = np.zeros((size, size))
+        linear = np.zeros(size)
+        for r in range(starts[e], starts[e + 1]):
+            z, zz = other_mean[other_code[r]], other_second[other_code[r]]
+            dot, square = 0.0, 0.0
+            for i in range(size):
+                dot += mean[e, i] * z[i]
+                for j in range(size):
+                    square += (mean[e, i] * mean[e, j] + covariance[e, i, j]) * zz[i, j]
+            # The bound touches the logistic where the expected square of the log odds is.
+            xi = np.sqrt(max(square + 2 * offset[r] * dot + offset[r] * offset[r], 1e-8))
+            curvature = weight[r] * np.tanh(xi / 2) / (2 * xi)
+            slope = weight[r] * (label[r] - 0.5) - curvature * offset[r]
+            for i in range(size):
+                linear[i] += slope * z[i]
+                for j in range(size):
+                    quadratic[i, j] += curvature * zz[i, j]
+        inner = precision.copy()
+        target = np.zeros(len(free))
+        for i in range(len(free)):
+            target[i] = linear[free[i]] - quadratic[free[i], one]
+            for j in range(len(free)):
+                inner[i, j] += quadratic[free[i], free[j]]
+                target[i] += precision[i, j] * prior_mean[e, free[j]]
+        inverse = np.linalg.inv(inner)
+        for i in range(len(free)):
+            value = 0.0
+            for j in range(len(free)):
+                value += inverse[i, j] * target[j]
+                covariance[e, free[i], free[j]] = inverse[i, j]
+            mean[e, free[i]] = value
+
+
+def _fit_prior(side: Side, settings: MFSettings) -> None:
+    """Fit the prior to the posteriors: a ridge regression on the side information, and the covariance around it."""
+    entities = len(side.mean)
+    if not entities:
+        return
+    free, x = side.free, side.features
+    gram = (x.T @ x).toarray() + settings.side_l2 * np.eye(x.shape[1])
+    side.weights[:, free] = np.linalg.solve(gram, np.asarray(x.T @ side.mean[:, free]))
+    residual = side.mean - side.prior_mean(x)
+    scatter = residual.T @ residual + side.covariance.sum(axis=0, dtype=np.float64)
+    # As if one more vector of variance 1 had been seen: a side of few entities has a covariance as well.
+    side.prior[:] = 0
+    side.prior[np.ix_(free, free)] = (scatter[np.ix_(free, free)] + np.eye(len(free))) / (entities + 1)
+
+
+def _update_context(posterior: Posterior, feedback: Feedback) -> None:
+    """Effects of the context on the log odds: a weighted ridge regression on the same bound."""
+    dot, square = _moments(posterior, feedback.user, feedback.item)
+    offset = _offsets(posterior, feedback)
+    xi = np.sqrt(np.maximum(square + 2 * offset * dot + offset**2, 1e-8))
+    curvature = feedback.weight * np.tanh(xi / 2) / (2 * xi)
+    slope = feedback.weight * (feedback.label - 0.5) - curvature * (posterior.intercept + dot)
+    context = feedback.context
+    gram = (context.T @ context.multiply(curvature[:, None]).tocsr()).toarray()
+    posterior.context = np.linalg.solve(gram + CONTEXT_L2 * np.eye(len(gram)), np.asarray(context.T @ slope))
+
+
+def _moments(posterior: Posterior, user: NDArray[np.int32], item: NDArray[np.int32]) -> tuple[Floats, Floats]:
+    """Expected uᵀv and (uᵀv)² of each row, a block of rows at a time."""
+    users, items = _second_moments(posterior.users), _second_moments(posterior.items)
+    dots, squares = np.empty(len(user)), np.empty(len(user))
+    for block in blocks(len(user)):
+        dots[block] = np.einsum("rk,rk->r", posterior.users.mean[user[block]], posterior.items.mean[item[block]])
+        squares[block] = np.einsum("rkl,rkl->r", users[user[block]], items[item[block]])
+    return dots, squares
+
+
+def blocks(rows: int, size: int = 50_000) -> Sequence[slice]:
+    """Slices of at most `size` rows, so that (rows, size, size) arrays stay small."""
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
