@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from pyspark.sql import functions as F
 
 from etl.report.day_tables import DayTables, Rows, collect_rows
-from etl.report.job import BEST_POSSIBLE, format_cell
+from etl.report.job import BOUNDS, format_cell
 from etl.report.parts import Numbers, Table, share
 from etl.settings import SiteSettings
 from etl.tables import ads
@@ -21,7 +21,7 @@ SEARCHES = 6  # of the chart of trials
 # All of them are legible on white and on the page's dark background.
 COLOURS = ["#3182ce", "#dd6b20", "#38a169", "#9f7aea", "#e53e3e", "#319795", "#d69e2e", "#718096"]
 FAILED_COLOUR = "#e53e3e"
-BEST_POSSIBLE_LINE = {"dash": "dot", "color": "#718096"}
+BOUND_LINE = {"dash": "dot", "color": "#718096"}
 
 Figure = Any  # plotly has no types
 
@@ -191,7 +191,7 @@ def _lines_over_days(rows: Rows, name: str, value: str) -> Figure:
     for label in sorted({row[name] for row in rows}):
         points = [row for row in rows if row[name] == label]
         days, values = [row["dt"] for row in points], [row[value] for row in points]
-        style = {"line": BEST_POSSIBLE_LINE} if label == BEST_POSSIBLE else {}
+        style = {"line": BOUND_LINE} if label == BEST_POSSIBLE else {}
         figure.add_trace(go.Scatter(x=days, y=values, mode="lines+markers", name=label, **style))
     # Days as categories, for Plotly would put ticks between them; sorted, for not every line has the first day.
     return figure.update_layout(xaxis_type="category", xaxis_categoryorder="category ascending")
