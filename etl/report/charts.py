@@ -191,7 +191,7 @@ def _lines_over_days(rows: Rows, name: str, value: str) -> Figure:
     for label in sorted({row[name] for row in rows}):
         points = [row for row in rows if row[name] == label]
         days, values = [row["dt"] for row in points], [row[value] for row in points]
-        style = {"line": BOUND_LINE} if label == BEST_POSSIBLE else {}
+        style = {"line": BOUND_LINE} if label in BOUNDS else {}
         figure.add_trace(go.Scatter(x=days, y=values, mode="lines+markers", name=label, **style))
     # Days as categories, for Plotly would put ticks between them; sorted, for not every line has the first day.
     return figure.update_layout(xaxis_type="category", xaxis_categoryorder="category ascending")

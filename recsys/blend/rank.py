@@ -18,16 +18,17 @@ from conf.atomic import write_atomically
 from conf.clock import day_start
 from conf.runs import RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
+from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import stack, weights
+from recsys.blend.judge import CLIP, POSITION, ListJudge
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.stack import Stack
 from recsys.blend.weights import MERGED, Blend
 from recsys.dataset import (
     HOT_ITEMS,
-    SPARSE_COLUMNS,
     Rows,
     candidates_folder,
     dataset_timezone,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 MODEL = "recommend"
 BLEND = "blend"
 BLEND_FILE = "blend.json"  # kind (stack or blend) and what `Stack` or `Blend` is made of
-POSITION = SPARSE_COLUMNS.index("f_position")
+ESTIMATOR = "sndr"  # that lists are chosen by
 KEYS = ["user_id", "item_id", "channels", "score"]
 
 
@@ -71,7 +72,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
                 run.log_input_run(model_run.name)
         # The models must not have learned the rows that a set is labelled by: hence a split for each.
         fit_candidates, scores = score_candidates(config, day, folder / "fit", "valid")
-        blend = fit_stack(config, day, run) or weights.fit(fit_candidates, scores, k)
+        fitted, judge = fit_stack(config, day, run)
+        blend = fitted or weights.fit(fit_candidates, scores, k)
         kind = "stack" if isinstance(blend, Stack) else "blend"
         write_atomically(run.model_folder / BLEND_FILE, json.dumps({"kind": kind, **vars(blend)}, indent=2))
         for name, value in blend.weights.items():
@@ -81,9 +83,14 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         report |= _log_list_metrics(
             config, holdout, scores, blend, items, pd.read_parquet(folder / "positives.parquet"), run, k
         )
+        order = config.get(RecommendSettings).order
+        if fitted and judge:
+            best, estimates = judge_lists(config, holdout, scores, fitted, judge, run, k)
+            report |= estimates
+            order = best if order == BLEND else order
         if (folder / "serve").exists():
             candidates, scores = score_candidates(config, day, folder / "serve", "serve")
-            lists = served_lists(config, candidates, blend, items, day)
+            lists = served_lists(config, candidates, blend, items, day, order)
             lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
             ranked_lists(config, candidates, scores, blend, lists).to_parquet(run.folder / RANKED_LISTS, index=False)
             if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
@@ -122,34 +129,86 @@ def score_candidates(config: Config, day: date, folder: Path, split: str) -> tup
     return candidates, scores
 
 
-def fit_stack(config: Config, day: date, run: Run) -> Stack | None:
+def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJudge | None]:
     """Fit the stack of the rankers on the validation impressions, and log its metrics on the test impressions.
 
     Returns:
-        None where nothing was shown (negatives were sampled), or clicked too rarely.
+        The stack, and a judge of lists by the test impressions; None where nothing was shown (negatives were sampled),
+        or clicked too rarely.
 
     Raises:
         UserError: there is no training set for the day, or the coarse or the fine ranker was not trained for it.
     """
-    rows, predictions = _impressions(config, day, "valid")
-    if not rows.sparse[:, POSITION].any():
-        return None
-    fitted = stack.fit(predictions, rows.label, rows.keys["user_id"].factorize()[0])
-    if fitted:
-        rows, predictions = _impressions(config, day, "test")
-        metrics = click_metrics(rows.label, fitted.predict(predictions), rows.keys["user_id"])
-        for name, value in metrics.items():
-            run.log_metric("evaluate", "test", name, value, len(rows.label), model=BLEND)
-    return fitted
+    folder = examples_folder(config, day)
+    columns = {column for ranker in configured_rankers(config).values() for column in ranker.columns(config)}
+    keys = ["user_id", "item_id", "at_s", *sorted(columns)]
+    valid = read_rows(folder / "valid", keys)
+    if not valid.sparse[:, POSITION].any():
+        return None, None
+    predictions = _predictions(config, day, valid, "valid")
+    fitted = stack.fit(predictions, valid.label, valid.keys["user_id"].factorize()[0])
+    test = read_rows(folder / "test", keys)
+    if not fitted or not len(test.label):
+        return fitted, None
+
+    def predict(rows: Rows) -> NDArray[np.float64]:
+        return fitted.predict(_predictions(config, day, rows, "test"))
+
+    for name, value in click_metrics(test.label, predict(test), test.keys["user_id"]).items():
+        run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
+    return fitted, ListJudge(test, predict)
 
 
-def _impressions(config: Config, day: date, split: str) -> tuple[Rows, dict[str, NDArray[np.float64]]]:
-    """A split of the day's training set, and what each trained ranker predicts that has not learned from it."""
-    rankers = configured_rankers(config)
-    columns = {column for ranker in rankers.values() for column in ranker.columns(config)}
-    rows = read_rows(examples_folder(config, day) / split, ["user_id", "item_id", *sorted(columns)])
-    predictions = {name: ranker.predict(config, day, rows, split) for name, ranker in rankers.items()}
-    return rows, {name: np.asarray(values, np.float64) for name, values in predictions.items() if values is not None}
+def _predictions(config: Config, day: date, rows: Rows, split: str) -> dict[str, NDArray[np.float64]]:
+    """What each trained ranker predicts of rows of a split that it has not learned from."""
+    predictions = {
+        name: ranker.predict(config, day, rows, split) for name, ranker in configured_rankers(config).items()
+    }
+    return {name: np.asarray(values, np.float64) for name, values in predictions.items() if values is not None}
+
+
+def judge_lists(
+    config: Config, candidates: pd.DataFrame, scores: list[str], fitted: Stack, judge: ListJudge, run: Run, k: int
+) -> tuple[str, dict[str, float]]:
+    """Log the clicks to expect of the lists by each score, and choose the score to publish by.
+
+    The stack, unless a single score is better by an interval above 0: then the day's line says so.
+
+    Returns:
+        The score, and `<score>_off_policy_clicks@k`.
+    """
+    keep = config.get(CoarseSettings).keep
+    report: dict[str, float] = {}
+    slots = {}
+    for score in [*scores, BLEND]:
+        ranked = order_candidates(candidates, score, fitted, keep)
+        ranked = ranked[ranked["rank"] <= k]
+        if judged := judge.slots(ranked.assign(attraction=fitted.predict(ranked)), k):
+            slots[score] = judged
+            estimates = off_policy.estimate(judged, clip=CLIP)
+            for name, estimate in estimates.items():
+                for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
+                    metric = f"off_policy_{name}{suffix}"
+                    run.log_metric("evaluate", "holdout", metric, value, len(judged.user), k=k, model=score)
+            report[f"{score}_off_policy_clicks@{k}"] = estimates[ESTIMATOR].value
+    if BLEND not in slots:
+        return BLEND, report
+    gains = {
+        score: off_policy.difference(judged, slots[BLEND], clip=CLIP)[ESTIMATOR]
+        for score, judged in slots.items()
+        if score != BLEND
+    }
+    better = {score: gain for score, gain in gains.items() if gain.low > 0}
+    if not better:
+        return BLEND, report
+    best = max(better, key=lambda score: better[score].value)
+    log.warning(
+        "rank: lists by %s earn %.2f to %.2f clicks more than those of the stack: they are published",
+        best,
+        better[best].low,
+        better[best].high,
+    )
+    return best, report
 
 
 def ranked_lists(
@@ -192,9 +251,9 @@ def order_candidates(candidates: pd.DataFrame, score: str, blend: Stack | Blend,
 
 
 def served_lists(
-    config: Config, candidates: pd.DataFrame, blend: Stack | Blend, items: pd.DataFrame, day: date
+    config: Config, candidates: pd.DataFrame, blend: Stack | Blend, items: pd.DataFrame, day: date, order: str
 ) -> pd.DataFrame:
-    """Make the lists to publish: ranked by `recommend.order`, then re-ranked for diversity and freshness.
+    """Make the lists to publish: ranked by one score, then re-ranked for diversity and freshness.
 
     Args:
         config: all settings.
@@ -202,13 +261,14 @@ def served_lists(
         blend: weights of the scores.
         items: category and published_at (UTC), by item_id.
         day: the day; freshness counts to its end by the clocks of its training set.
+        order: the score that orders them, `recommend.order` or what `judge_lists` found better.
 
     Returns:
         user_id, rank, item_id, score (the FM's click probability, which is comparable between users; ranks follow the
         blend and the re-ranking, so it does not fall with them) and channels.
     """
     settings = config.get(RecommendSettings)
-    score = settings.order
+    score = order
     if score != BLEND and score not in candidates:
         log.warning("recommend.order=%s: no such model was trained for %s: lists follow the blend", score, day)
         score = BLEND

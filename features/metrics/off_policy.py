@@ -1,0 +1,212 @@
+"""Off-policy evaluation: what other lists would have earned, from the log of a site that showed its own.
+
+A logged slot has a reward (1 for a click), and a weight: how much more often the judged policy would have filled it so
+than the site did. Estimators of the reward a slot:
+
+    direct   mean of v                       v: what a click model expects of the judged policy; as biased as the model
+    ips      mean of w·r                     inverse propensity scoring (Horvitz and Thompson 1952)
+    snips    Σ w·r / Σ w · E[w]              self-normalised (Swaminathan and Joachims 2015)
+    dr       mean of v + w·(r − q)           doubly robust (Dudík et al. 2011): right if the model or the weights are
+    sndr     mean of v + the second part     self-normalised: of use where few slots carry the weight
+             of dr, self-normalised
+
+Intervals are of a bootstrap over users, whose slots are not independent. `list_slots` makes slots of ranked lists under
+the position-based click model (Craswell et al. 2008): a click needs that the place was looked at and that the item
+attracts, so a list is judged item by item, wherever the site showed each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ESTIMATORS = ("direct", "ips", "snips", "dr", "sndr")
+MIN_EFFECTIVE_SLOTS = 100.0  # below, the log hardly ever showed what the judged policy would
+DRAWS = 500  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Logged slots, as they are for one judged policy; all (slots,).
+
+    Attributes:
+        user: codes from 0; intervals resample users.
+        reward: 1 for a click.
+        weight: probability of what was shown under the judged policy, over that under the logging one.
+        predicted: q, reward that the click model expects of what was shown.
+        direct: v, reward that the click model expects of the judged policy in the slot's place.
+        expected_weight: mean weight to expect of a right model of propensities.
+    """
+
+    user: NDArray[np.int64]
+    reward: Floats
+    weight: Floats
+    predicted: Floats
+    direct: Floats
+    expected_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Reward a slot, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate(slots: Slots, *, clip: float = np.inf, seed: int = 0) -> dict[str, Estimate]:
+    """Estimate the reward a slot of the judged policy by every one of ESTIMATORS.
+
+    Args:
+        slots: of the judged policy.
+        clip: larger weights count as this: less variance, and a bias towards 0 that `dr` does not have.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: there is no slot.
+    """
+    values = _resampled(slots, clip, seed)
+    return {
+        name: Estimate(float(series[0]), *(float(bound) for bound in np.quantile(series[1:], [0.025, 0.975])))
+        for name, series in values.items()
+    }
+
+
+def difference(better: Slots, worse: Slots, *, clip: float = np.inf, seed: int = 0) -> dict[str, Estimate]:
+    """Estimate by how much one policy is better than another in the same log, resampling the same users for both."""
+    one, other = _resampled(better, clip, seed), _resampled(worse, clip, seed)
+    gains = {name: one[name] - other[name] for name in ESTIMATORS}
+    return {
+        name: Estimate(float(series[0]), *(float(bound) for bound in np.quantile(series[1:], [0.025, 0.975])))
+        for name, series in gains.items()
+    }
+
+
+def _resampled(slots: Slots, clip: float, seed: int) -> dict[str, Floats]:
+    """Each of ESTIMATORS on all users, and then on DRAWS samples of them with replacement: (1 + DRAWS,)."""
+    if not len(slots.reward):
+        raise ValueError("off-policy estimates need logged slots")
+    weight = np.minimum(slots.weight, clip)
+    columns = [weight * slots.reward, weight, slots.direct, weight * (slots.reward - slots.predicted)]
+    columns.append(np.ones(len(weight)))
+    sums = np.stack([np.bincount(slots.user, column) for column in columns])  # (columns, users)
+    users = sums.shape[1]
+    draws = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), DRAWS) @ sums.T
+    rewarded, weights, direct, residual, count = np.vstack([sums.sum(axis=1), draws]).T
+    # A draw without any weight says nothing of a ratio to it: 0.
+    scale = np.divide(slots.expected_weight, weights, out=np.zeros(len(weights)), where=weights > 0)
+    return {
+        "direct": direct / count,
+        "ips": rewarded / count,
+        "snips": rewarded * scale,
+        "dr": (direct + residual) / count,
+        "sndr": direct / count + residual * scale,
+    }
+
+
+def effective_slots(slots: Slots, clip: float = np.inf) -> float:
+    """Kish's effective sample size: as many slots of weight 1 would say as much as these."""
+    weight = np.minimum(slots.weight, clip)
+    return float(weight.sum() ** 2 / max((weight**2).sum(), 1e-12))
+
+
+@dataclass(frozen=True)
+class ListLog:
+    """The log of lists that a site showed; all (slots,), a slot being one item in one list.
+
+    Attributes:
+        user, item: codes from 0.
+        position: from 1.
+        click: 1 for a click.
+        predicted: probability of a click by the click model, at the slot's own place.
+        exposure: expected times that the site shows this item to this user in one list, weighted by how much its places
+            are looked at; logged, or of `estimated_exposure`.
+        examination: (places,) how much each place is looked at, relative to the first.
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    position: NDArray[np.int64]
+    click: Floats
+    predicted: Floats
+    exposure: Floats
+    examination: Floats
+
+
+def list_slots(log: ListLog, ranked: pd.DataFrame, length: int) -> Slots:
+    """Slots for judging one list a user under the position-based click model; rewards are clicks a list.
+
+    Args:
+        log: of requests of the users.
+        ranked: user and item (codes), rank (from 1) and attraction (probability of a click at the first place).
+        length: of the list.
+
+    Returns:
+        One slot a logged list: sums over its items. Lists of users that `ranked` lacks earn nothing.
+    """
+    place = log.examination[np.minimum(np.arange(length), len(log.examination) - 1)]  # (length,)
+    top = ranked[ranked["rank"] <= length]
+    looked_at = pd.Series(place[top["rank"].to_numpy() - 1], index=pd.MultiIndex.from_frame(top[["user", "item"]]))
+    keys = pd.MultiIndex.from_arrays([log.user, log.item])
+    weight = looked_at.reindex(keys).fillna(0.0).to_numpy(np.float64) / log.exposure
+    earned = (top["attraction"] * place[top["rank"].to_numpy() - 1]).groupby(top["user"]).sum()  # a list of the user
+    request = np.cumsum(log.position == 1) - 1  # rows are in the order of their lists
+    request = np.maximum(request, 0)
+    first = np.unique(request, return_index=True)[1]
+    user = log.user[first]
+    # Sums of w·r and w·q over a list's items: as ratios of them, weights and rewards of one slot a list.
+    total: Floats = np.bincount(request, weight).astype(np.float64)
+    safe = np.maximum(total, 1e-12)
+    expected = float(place.sum() / max(log.examination.mean(), 1e-12))
+    return Slots(
+        user=user,
+        reward=np.bincount(request, weight * log.click) / safe,
+        weight=total,
+        predicted=np.bincount(request, weight * log.predicted) / safe,
+        direct=earned.reindex(user).fillna(0.0).to_numpy(),
+        expected_weight=expected,
+    )
+
+
+def examination_of(position: NDArray[np.int64], click: Floats, attraction: Floats) -> Floats:
+    """(places,) how much each place is looked at, relative to the first: clicks over those expected at the first place.
+
+    Args:
+        position: (rows,) from 1.
+        click: (rows,).
+        attraction: (rows,) probability of a click at the first place, by a model that removes the place.
+    """
+    clicks = np.bincount(position - 1, click)
+    expected = np.bincount(position - 1, attraction)
+    rate = np.divide(clicks + 1, expected + 1)  # one of each more: a place that was shown once has no rate
+    return np.asarray(rate / rate[0])
+
+
+def estimated_exposure(shown: pd.DataFrame, pairs: pd.DataFrame, examination: Floats, strength: float = 10.0) -> Floats:
+    """Estimate how often a site shows an item to a user in a list, from what it showed: item's share · user's lift.
+
+    The lift is that of the item's category among what the user was shown, pulled to 1 by `strength` impressions.
+
+    Args:
+        shown: user, item and category (codes) of logged impressions of the time that is judged.
+        pairs: the same of the pairs to estimate.
+        examination: (places,) of the lists.
+        strength: impressions that no lift at all weighs as much as.
+
+    Returns:
+        (pairs,) expected exposures a list, in places of full examination.
+    """
+    share = shown["item"].value_counts(normalize=True)
+    usual = shown["category"].value_counts(normalize=True)
+    by_user = shown.groupby("user").size()
+    by_pair = shown.groupby(["user", "category"]).size()
+    item_share = share.reindex(pairs["item"]).fillna(0.5 / max(len(shown), 1)).to_numpy()
+    category_share = usual.reindex(pairs["category"]).fillna(usual.min()).to_numpy()
+    total = by_user.reindex(pairs["user"]).fillna(0).to_numpy()
+    seen = by_pair.reindex(pd.MultiIndex.from_frame(pairs[["user", "category"]])).fillna(0).to_numpy()
+    lift = (seen + strength * category_share) / (total + strength) / category_share
+    return np.asarray(item_share * lift * examination.sum())

@@ -1,0 +1,99 @@
+"""Off-policy judgement of the day's lists: the clicks that the site's own log lets expect of them.
+
+Lists that were never shown are judged by the impressions of the test rows: where the site showed an item of a list, its
+click or its absence counts for as many as the site hardly ever showed it (`features.metrics.off_policy`).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features import catalog
+from features.metrics import off_policy
+from features.metrics.off_policy import ListLog, Slots
+from features.transforms.hashing import hash_bucket
+from recsys.dataset import SPARSE_COLUMNS, Rows
+
+log = logging.getLogger(__name__)
+
+CLIP = 100.0  # of a list's weight: larger ones add more variance than they take bias
+MIN_CLICKS = 10  # on items of the judged lists: below, intervals are too short
+POSITION, CATEGORY = SPARSE_COLUMNS.index("f_position"), SPARSE_COLUMNS.index("f_category")
+MAX_POSITION = 200
+
+Predict = Callable[[Rows], NDArray[np.float64]]
+
+
+class ListJudge:
+    """Judges lists by logged impressions that no ranker learned from."""
+
+    def __init__(self, rows: Rows, predict: Predict) -> None:
+        """Estimate what the site shows to whom and how much each place is looked at.
+
+        Args:
+            rows: impressions, with the keys user_id, item_id and at_s.
+            predict: the stack's click probabilities of rows.
+        """
+        position = positions(rows)
+        # What a user was shown at one moment is a list.
+        order = np.lexsort((position, rows.keys["user_id"].to_numpy(str), rows.keys["at_s"].to_numpy()))
+        user, self._users = rows.keys["user_id"].iloc[order].factorize()
+        item, self._items = rows.keys["item_id"].iloc[order].factorize()
+        position, click = position[order], rows.label[order].astype(np.float64)
+        at_first = rows.sparse.copy()
+        at_first[:, POSITION] = _position_id(1)
+        attraction = predict(replace(rows, sparse=at_first))[order]
+        examination = off_policy.examination_of(position, click, attraction)
+        shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
+        exposure = off_policy.estimated_exposure(shown, shown, examination)
+        self._log = ListLog(user, item, position, click, predict(rows)[order], exposure, examination)
+
+    def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:
+        """Logged lists as they judge other lists, for `off_policy.estimate`.
+
+        Args:
+            ranked: user_id, item_id, rank and attraction (click probability at the first place).
+            k: length of the lists, whose clicks are the reward.
+
+        Returns:
+            None where the log can't answer, with a line that says so.
+        """
+        codes = pd.DataFrame(
+            {
+                "user": self._users.get_indexer(ranked["user_id"]),
+                "item": self._items.get_indexer(ranked["item_id"]),
+                "rank": ranked["rank"].to_numpy(),
+                "attraction": ranked["attraction"].to_numpy(),
+            }
+        )
+        # Items that nobody was shown have a code each: the model alone knows them.
+        unknown = codes["item"] < 0
+        codes.loc[unknown, "item"] = -1 - np.arange(int(unknown.sum()))
+        slots = off_policy.list_slots(self._log, codes[codes["user"] >= 0], k)
+        clicks = float((slots.reward * (slots.weight > 0)).astype(bool).sum())
+        effective = off_policy.effective_slots(slots, CLIP)
+        if effective < off_policy.MIN_EFFECTIVE_SLOTS or clicks < MIN_CLICKS:
+            log.warning(
+                "the log can't judge these lists: it shows them as %.0f lists would, with %.0f clicks on their items",
+                effective,
+                clicks,
+            )
+            return None
+        return slots
+
+
+def positions(rows: Rows) -> NDArray[np.int64]:
+    """(rows,) places in the list, from 1, of ids of the feature `position`; 0 where there is none."""
+    table = np.zeros(catalog.SPARSE[POSITION].buckets, np.int64)
+    for position in range(MAX_POSITION, 0, -1):  # downwards: of two places with the same id, the first one is meant
+        table[_position_id(position)] = position
+    return table[rows.sparse[:, POSITION]]
+
+
+def _position_id(position: int) -> int:
+    feature = catalog.SPARSE[POSITION]
+    return hash_bucket(catalog.FEATURES.index(feature), position, feature.buckets)
