@@ -45,7 +45,7 @@ class ListJudge:
         item, self._items = rows.keys["item_id"].iloc[order].factorize()
         position, click = position[order], rows.label[order].astype(np.float64)
         at_first = rows.sparse.copy()
-        at_first[:, POSITION] = _position_id(1)
+        at_first[:, POSITION] = position_id(1)
         attraction = predict(replace(rows, sparse=at_first))[order]
         examination = off_policy.examination_of(position, click, attraction)
         shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
@@ -90,10 +90,11 @@ def positions(rows: Rows) -> NDArray[np.int64]:
     """(rows,) places in the list, from 1, of ids of the feature `position`; 0 where there is none."""
     table = np.zeros(catalog.SPARSE[POSITION].buckets, np.int64)
     for position in range(MAX_POSITION, 0, -1):  # downwards: of two places with the same id, the first one is meant
-        table[_position_id(position)] = position
+        table[position_id(position)] = position
     return table[rows.sparse[:, POSITION]]
 
 
-def _position_id(position: int) -> int:
+def position_id(position: int) -> int:
+    """Id of a place in the list, from 1, in the feature `position`."""
     feature = catalog.SPARSE[POSITION]
     return hash_bucket(catalog.FEATURES.index(feature), position, feature.buckets)

@@ -345,10 +345,10 @@ def _log_list_metrics(
 
 def _rank_within_users(candidates: pd.DataFrame, score: "pd.Series[float]") -> "pd.Series[int]":
     """Ranks from 1 within each user, best first, ties by item."""
-    # The last key sorts first: user, then score, then item.
-    order = np.lexsort((candidates["item_id"], -score.to_numpy(), candidates["user_id"]))
-    users = candidates["user_id"].to_numpy()[order]
-    position = pd.Series(1, index=range(len(users))).groupby(users).cumsum().to_numpy()
-    ranks = np.empty(len(users), np.int64)
-    ranks[order] = position
+    # Codes, since sorting the ids themselves takes several times as long.
+    user, item = candidates["user_id"].factorize()[0], candidates["item_id"].factorize(sort=True)[0]
+    order = np.lexsort((item, -score.to_numpy(), user))  # the last key sorts first: user, then score, then item
+    sizes = np.bincount(user)
+    ranks = np.empty(len(user), np.int64)
+    ranks[order] = np.arange(1, len(user) + 1) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return pd.Series(ranks, index=candidates.index)
