@@ -78,13 +78,16 @@ class NextItem(FeatureInputs):
     def predict(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
         """(rows, 2): rank of the right item among all items, from 1, and −log of its probability.
 
+        Among items of the same score it has their middle rank, as it would on average in a random order: a model that
+        scores all items alike is not the best one.
         Computed here and not in `measure`: scores of all items would be (rows, items) for a whole split.
         """
         item = batch.sparse[:, inputs.column_of("item_id")]
         scores = self.scores(net, batch, inputs)
         positive_score = scores.gather(1, item.unsqueeze(1))  # (rows, 1)
-        rank = 1 + (scores > positive_score).sum(1)
-        return torch.stack([rank.to(scores.dtype), scores.logsumexp(1) - positive_score.squeeze(1)], 1)
+        better, equal = (scores > positive_score).sum(1), (scores == positive_score).sum(1)  # equal: itself as well
+        rank = 1 + better + (equal - 1).to(torch.float32) / 2
+        return torch.stack([rank, scores.logsumexp(1) - positive_score.squeeze(1)], 1)
 
     def scores(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
         """(rows, items) scores of all items, `EXCLUDED` for ids that are no item. Not corrected by logQ."""

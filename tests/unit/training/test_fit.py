@@ -275,3 +275,16 @@ def test_an_unknown_metric_is_refused_before_the_first_step(tmp_path: Path, name
     with pytest.raises(UserError, match=f"the metric of train.metrics '{name}'"):
         fit(LocalWorker(), make_job(tmp_path, "deepfm", f'train.metrics=["{name}"]', rows=50), hooks=hooks)
     assert steps == []
+
+
+def test_an_item_among_equals_has_their_middle_rank(tmp_path: Path) -> None:
+    """A model that scores all items alike is no better than chance."""
+    job = make_job(tmp_path, "two_tower")
+    objective = build_objective(job)
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.zero_()
+        batch = next(read_epoch(job.feed("train", LocalWorker()), 0))
+        rank = objective.predict(batch)[:, 0]
+    num_items = int(objective.net.catalog.is_item.sum())
+    assert rank.tolist() == [(num_items + 1) / 2] * len(rank)
