@@ -57,9 +57,10 @@ def agreement(site: Mapping[str, tuple[float, dict[str, Estimate]]], estimator: 
 def measure_site(world: World) -> dict[str, tuple[float, dict[str, Estimate]]]:
     """True clicks a list, and their estimates, of each list that the last day's log can judge."""
     day = DAYS - 1
-    ranker = mf.train(concatenate(*(impressions(world, index) for index in range(day))), MFSettings())
+    earlier = concatenate(*(impressions(world, index) for index in range(day)))
+    ranker = mf.train(earlier, MFSettings())
     test = impressions(world, day)
-    judge = ListJudge(test, ranker.predict)
+    judge = ListJudge(test, earlier, ranker.predict)
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
     published = np.flatnonzero(world.item_birth <= day)

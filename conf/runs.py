@@ -89,8 +89,8 @@ class Run:
         """Add one row to `ads_model_metric`.
 
         Args:
-            stage: report, recall, coarse, fine, train, tune or evaluate.
-            split: the rows it was measured on: train, valid, test or holdout.
+            stage: report, recall, mf, coarse, fine, train, tune or evaluate.
+            split: the rows it was measured on: train, valid, test, holdout or serve.
             metric: its name, as described at the table's column `metric`.
             value: the measured value.
             rows: number of examples or users it was measured on.

@@ -210,7 +210,7 @@ class RecommendSettings(Settings):
     """More rankers for the blend, as `package.module:function`; see docs/extending.md."""
     calibration: str = Field(default="platt", pattern="^(none|platt|isotonic)$")
     """How the FM's scores are calibrated on the validation rows."""
-    diversity: float = Field(default=0.1, ge=0, lt=1)
+    diversity: float = Field(default=0.0, ge=0, lt=1)
     """Weight of dissimilarity to the items above, against relevance, in the served lists (MMR by category)."""
     fresh_days: float = Field(default=7.0, gt=0)
     """Days after its publication in which an item is fresh."""

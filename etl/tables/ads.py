@@ -199,7 +199,8 @@ prediction = Table(
 _METRICS = (
     "auc, recall, ndcg …; log_loss: of click probabilities; log_loss_sum: summed over a multi-task model's labels "
     "(log_loss_LABEL); cross_entropy: over classes (image, text); softmax_loss: over all items (retrieval, "
-    "sequence)"
+    "sequence); value_share: clicks to expect of a generated day's lists, from random items (0) to the best (1); "
+    "off_policy_ESTIMATOR: clicks a list that the log lets expect, with the 95 % interval's _low and _high"
 )
 
 # No key: a run may report a metric again after it was resumed, and both rows are true.
@@ -211,10 +212,11 @@ model_metric = Table(
         (
             "model",
             "string",
-            "fm, lightgbm, deepfm, recommend, a recall channel, best_possible (true probabilities)",
+            "fm, lightgbm, mf, deepfm, recommend, a recall channel, a list (merged, coarse …, blend, published), "
+            "best_possible (true probabilities), best_learnable (of generated days: see value_share)",
         ),
-        ("stage", "string", "report, recall, coarse, fine, train, tune or evaluate"),
-        ("split", "string", "train, valid, test or holdout"),
+        ("stage", "string", "report, recall, mf, coarse, fine, train, tune or evaluate"),
+        ("split", "string", "train, valid, test, holdout, or serve (the lists to publish)"),
         ("metric", "string", _METRICS),
         ("k", "int", "length of the list, null when the metric has none"),
         ("value", "double", "value of the metric"),

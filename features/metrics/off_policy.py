@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 ESTIMATORS = ("direct", "ips", "snips", "dr", "sndr")
 MIN_EFFECTIVE_SLOTS = 100.0  # below, the log hardly ever showed what the judged policy would
 DRAWS = 500  # of the bootstrap
+LIFT_STRENGTH = 10.0  # impressions that no lift at all weighs as much as in a user's lift of a category
+LIFT_POWERS = np.linspace(0, 3, 31)
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,13 @@ def list_slots(log: ListLog, ranked: pd.DataFrame, length: int) -> Slots:
     Returns:
         One slot a logged list: sums over its items. Lists of users that `ranked` lacks earn nothing.
     """
-    place = log.examination[np.minimum(np.arange(length), len(log.examination) - 1)]  # (length,)
+    places = np.minimum(np.arange(length), len(log.examination) - 1)
     top = ranked[ranked["rank"] <= length]
-    looked_at = pd.Series(place[top["rank"].to_numpy() - 1], index=pd.MultiIndex.from_frame(top[["user", "item"]]))
+    at = places[top["rank"].to_numpy() - 1]
+    looked_at = pd.Series(log.examination[at], index=pd.MultiIndex.from_frame(top[["user", "item"]]))
     keys = pd.MultiIndex.from_arrays([log.user, log.item])
     weight = looked_at.reindex(keys).fillna(0.0).to_numpy(np.float64) / log.exposure
-    earned = (top["attraction"] * place[top["rank"].to_numpy() - 1]).groupby(top["user"]).sum()  # a list of the user
+    earned = (top["attraction"] * log.examination[at]).groupby(top["user"]).sum()  # a list of the user
     request = np.cumsum(log.position == 1) - 1  # rows are in the order of their lists
     request = np.maximum(request, 0)
     first = np.unique(request, return_index=True)[1]
@@ -161,7 +164,7 @@ def list_slots(log: ListLog, ranked: pd.DataFrame, length: int) -> Slots:
     # Sums of w·r and w·q over a list's items: as ratios of them, weights and rewards of one slot a list.
     total: Floats = np.bincount(request, weight).astype(np.float64)
     safe = np.maximum(total, 1e-12)
-    expected = float(place.sum() / max(log.examination.mean(), 1e-12))
+    expected = float(log.examination[places].sum() / max(log.examination.mean(), 1e-12))
     return Slots(
         user=user,
         reward=np.bincount(request, weight * log.click) / safe,
@@ -186,27 +189,39 @@ def examination_of(position: NDArray[np.int64], click: Floats, attraction: Float
     return np.asarray(rate / rate[0])
 
 
-def estimated_exposure(shown: pd.DataFrame, pairs: pd.DataFrame, examination: Floats, strength: float = 10.0) -> Floats:
-    """Estimate how often a site shows an item to a user in a list, from what it showed: item's share · user's lift.
+def estimated_exposure(shown: pd.DataFrame, earlier: pd.DataFrame, places: float) -> Floats:
+    """Estimate how often a site shows an item to a user in a list: the item's share, times the user's lift.
 
-    The lift is that of the item's category among what the user was shown, pulled to 1 by `strength` impressions.
+    The lift is that of the item's category in what the user was shown before, to the power that predicts best what they
+    are shown now: a lift of few impressions is pulled to 1, and would make likers of a category count too often.
 
     Args:
-        shown: user, item and category (codes) of logged impressions of the time that is judged.
-        pairs: the same of the pairs to estimate.
-        examination: (places,) of the lists.
-        strength: impressions that no lift at all weighs as much as.
+        shown: user, item and category (codes) of the impressions that are judged by.
+        earlier: user and category of impressions before them.
+        places: of a list, each counted by how much it is looked at.
 
     Returns:
-        (pairs,) expected exposures a list, in places of full examination.
+        (rows of `shown`,) expected exposures a list, in places of full examination.
     """
-    share = shown["item"].value_counts(normalize=True)
-    usual = shown["category"].value_counts(normalize=True)
-    by_user = shown.groupby("user").size()
-    by_pair = shown.groupby(["user", "category"]).size()
-    item_share = share.reindex(pairs["item"]).fillna(0.5 / max(len(shown), 1)).to_numpy()
-    category_share = usual.reindex(pairs["category"]).fillna(usual.min()).to_numpy()
-    total = by_user.reindex(pairs["user"]).fillna(0).to_numpy()
-    seen = by_pair.reindex(pd.MultiIndex.from_frame(pairs[["user", "category"]])).fillna(0).to_numpy()
-    lift = (seen + strength * category_share) / (total + strength) / category_share
-    return np.asarray(item_share * lift * examination.sum())
+    users, categories = int(shown["user"].max()) + 1, int(max(shown["category"].max(), earlier["category"].max())) + 1
+    before = _counts(earlier[earlier["user"].between(0, users - 1)], users, categories)
+    now = _counts(shown, users, categories)
+    usual_before, usual = (counts.sum(axis=0) / max(counts.sum(), 1) for counts in (before, now))
+    pulled = (before + LIFT_STRENGTH * usual_before) / (before.sum(axis=1, keepdims=True) + LIFT_STRENGTH)
+    lift = np.divide(pulled, usual_before, out=np.ones_like(pulled), where=usual_before > 0)
+
+    def shares(power: float) -> Floats:
+        weights = usual * lift**power
+        return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12))
+
+    # Log likelihood of what is shown now, up to a constant.
+    best = max(LIFT_POWERS, key=lambda power: float((now * np.log(np.maximum(shares(power), 1e-12))).sum()))
+    user, category = shown["user"].to_numpy(), shown["category"].to_numpy()
+    item_share = (np.bincount(shown["item"]) / len(shown))[shown["item"]]
+    return np.asarray(item_share * (shares(best)[user, category] / usual[category]) * places)
+
+
+def _counts(rows: pd.DataFrame, users: int, categories: int) -> Floats:
+    """(users, categories) impressions."""
+    cells = rows["user"].to_numpy(np.int64) * categories + rows["category"].to_numpy(np.int64)
+    return np.bincount(cells, minlength=users * categories).reshape(users, categories).astype(np.float64)

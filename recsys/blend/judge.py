@@ -31,11 +31,12 @@ Predict = Callable[[Rows], NDArray[np.float64]]
 class ListJudge:
     """Judges lists by logged impressions that no ranker learned from."""
 
-    def __init__(self, rows: Rows, predict: Predict) -> None:
+    def __init__(self, rows: Rows, earlier: Rows, predict: Predict) -> None:
         """Estimate what the site shows to whom and how much each place is looked at.
 
         Args:
             rows: impressions, with the keys user_id, item_id and at_s.
+            earlier: impressions before them, with the key user_id.
             predict: the stack's click probabilities of rows.
         """
         position = positions(rows)
@@ -49,7 +50,12 @@ class ListJudge:
         attraction = predict(replace(rows, sparse=at_first))[order]
         examination = off_policy.examination_of(position, click, attraction)
         shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
-        exposure = off_policy.estimated_exposure(shown, shown, examination)
+        before = self._users.get_indexer(earlier.keys["user_id"])
+        # By what was logged: two places may share an id, and a list have more places than there are ids.
+        places = examination[position - 1].sum() / max((position == 1).sum(), 1)
+        exposure = off_policy.estimated_exposure(
+            shown, pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]}), places
+        )
         self._log = ListLog(user, item, position, click, predict(rows)[order], exposure, examination)
 
     def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:

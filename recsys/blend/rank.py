@@ -31,6 +31,7 @@ from recsys.dataset import (
     HOT_ITEMS,
     Rows,
     candidates_folder,
+    concatenate,
     dataset_timezone,
     examples_folder,
     read_rows,
@@ -156,7 +157,8 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
 
     for name, value in click_metrics(test.label, predict(test), test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
-    return fitted, ListJudge(test, predict)
+    earlier = concatenate(*(read_rows(folder / split, ["user_id"]) for split in ("train", "valid")))
+    return fitted, ListJudge(test, earlier, predict)
 
 
 def _predictions(config: Config, day: date, rows: Rows, split: str) -> dict[str, NDArray[np.float64]]:

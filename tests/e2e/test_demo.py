@@ -11,7 +11,9 @@ from support import DEMO_SETTINGS, FinishedDay, chromium_dom, run_front_door
 from etl.report.charts import CHARTS
 from recsys.recall.channels import CHANNELS
 
-MODELS_OF_A_DAY = {"deepfm", "fm", "lightgbm", "best_possible", "blend", "ease", "two_tower"}
+MODELS_OF_A_DAY = {
+    *("deepfm", "fm", "lightgbm", "mf", "best_possible", "best_learnable", "blend", "published", "ease", "two_tower")
+}
 
 
 @pytest.mark.slow
@@ -21,10 +23,16 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
     assert 0.55 < told["fm_auc"] < told["best_possible_auc"] < 0.95
     assert 0.55 < told["lightgbm_auc"] < told["best_possible_auc"]
     assert 0.55 < told["deepfm_auc"] < told["best_possible_auc"]
+    assert 0.55 < told["mf_auc"] < told["best_possible_auc"]
+    assert told["blend_auc"] > max(told[f"{model}_auc"] for model in ("fm", "lightgbm", "mf")) - 0.005
+    values = {row["model"]: row["value"] for row in json.loads(home("sql", _VALUES, "--format", "json").stdout)}
+    # What is published earns most of what can be learned, and more than what recall alone would show.
+    assert values["merged"] < values["published"] < values["best_learnable"] < 1
+    assert values["published"] > 0.75 * values["best_learnable"]
     _draws(home.home / f"reports/{finished_day.day}.html")
     counts = json.loads(home("sql", _COUNTS, "--format", "json").stdout)[0]
     assert set(counts["models"].split()) >= MODELS_OF_A_DAY
-    assert counts["runs"] == 9
+    assert counts["runs"] == 11
     assert counts["champions"] == 3
     assert counts["trials"] == 4
     assert counts["lists"] == counts["users"] * 20
@@ -85,6 +93,8 @@ from ads_model_metric
 where stage <> 'tune' and (split = 'test' and metric in ('auc', 'log_loss') or split = 'holdout' and metric = 'recall' and k = 10)
 group by model, metric, stage
 """
+
+_VALUES = "select model, value from ads_model_metric where metric = 'value_share' and k = 10"
 
 _COUNTS = """
 select (select count(distinct run_id) from ads_model_metric) + (select count(distinct run_id) from ads_tuning_trial) runs,

@@ -177,8 +177,8 @@ def test_a_users_own_ranker_takes_part_in_the_blend(config: Config) -> None:
     publish_day(config, day)
     trained(config, day)
     runs = config.get(Paths).runs
-    weights = json.loads(next(runs.glob("recommend-*/model/blend.json")).read_text())
-    assert set(weights) == {"merged", "coarse", "fine", name}
+    blend = json.loads(next(runs.glob("recommend-*/model/blend.json")).read_text())
+    assert set(blend["weights"]) == {"merged", "coarse", "fine", name}
     assert {row["model"] for row in map(json.loads, next(runs.glob("recommend-*/metrics.jsonl")).open())} > {name}
 
 
@@ -390,7 +390,7 @@ def test_freshness_counts_to_the_end_of_the_local_day(config: Config, zone: str 
     candidates = candidates.assign(merged=scores, coarse=scores, fine=scores)
     settings = {"length": 2, "diversity": 0, "fresh_share": 0.5, "fresh_days": 7}
     config = config.with_values({f"recommend.{name}": value for name, value in settings.items()})
-    lists = rank.served_lists(config, candidates, Blend({"fine": 1.0}), items, day)
+    lists = rank.served_lists(config, candidates, Blend({"fine": 1.0}), items, day, "fine")
     assert lists["item_id"].tolist() == expected
 
 
