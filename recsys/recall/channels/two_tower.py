@@ -7,17 +7,17 @@ left out of it) by softmax over the items of the batch, corrected by the items' 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.history import History, UserBatch
+from recsys.recall.lists import TopItems
+from recsys.recall.vectors import QUERIES, ItemVectors, build_vectors
 from recsys.settings import RecallSettings
 
-MAX_EXACT_ITEMS = 50_000  # up to which exact search is fast enough
 MASKED = -1e9  # logit of a pair that must not count as a negative
 
 
@@ -25,48 +25,46 @@ MASKED = -1e9  # logit of a pair that must not count as a negative
 class TwoTowerScorer:
     """Trained towers as arrays: the workers need no torch."""
 
-    items: NDArray[np.float32]  # (items, dim) outputs of the item tower, of length 1
+    items: ItemVectors  # (items, dim) outputs of the item tower, of length 1
     inputs: NDArray[np.float32]  # (items, dim) what a history is averaged from
     layer: NDArray[np.float32]  # (dim, dim) of the user tower
-    nearest: int  # items retrieved for a user
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Cosine (users, items) to the `nearest` items; −inf for the others."""
-        weight = np.maximum(np.asarray(batch.recent.sum(axis=1)), 1e-9)
-        users = np.asarray(batch.recent @ self.inputs / weight) @ self.layer  # (users, dim)
-        users = np.asarray(users / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-9), np.float32)
-        # The items of the history are the nearest ones, and are dropped later: retrieve as many more.
-        num_retrieved = min(len(self.items), self.nearest + int(np.diff(batch.chosen.indptr).max(initial=0)))
-        cosine, numbers = _build_index(self.items).search(np.ascontiguousarray(users), num_retrieved)
-        scores = np.full((len(users), len(self.items)), -np.inf, np.float32)
-        np.put_along_axis(scores, np.maximum(numbers, 0), cosine, axis=1)  # FAISS fills up with −1
-        return batch.mask_cold(scores)
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Items by cosine."""
+        return self.items.top(user_vectors(batch, self.inputs, self.layer), batch, k)
 
 
-def _build_index(items: NDArray[np.float32]) -> Any:
-    """A FAISS index of inner products: exact for few items, a graph (HNSW) beyond MAX_EXACT_ITEMS."""
-    import faiss
-
-    dim = items.shape[1]
-    is_small = len(items) <= MAX_EXACT_ITEMS
-    index = faiss.IndexFlatIP(dim) if is_small else faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
-    index.add(items)
-    return index
+def user_vectors(batch: UserBatch, inputs: NDArray[np.float32], layer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(users, dim) outputs of the user tower, of length 1; the mean of a history is weighted by its decay."""
+    weight = np.maximum(np.asarray(batch.recent.sum(axis=1)), 1e-9)
+    means = np.asarray(batch.recent @ inputs / weight)
+    # Row by row in one order: a matrix product rounds by the rows beside it.
+    users = np.einsum("ui,ij->uj", means.astype(np.float64), layer.astype(np.float64))
+    return np.asarray(users / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-9), np.float32)
 
 
 def fit(history: History, settings: RecallSettings) -> TwoTowerScorer:
     """Train on the driver with the histories of the `tower_users` users who were active last."""
-    batch = user_batch(history.newest_users(settings.tower_users), history.num_items, settings.history_half_life_days)
-    return train(batch.chosen, history.items, settings)
+    batch = history.newest_users(settings.tower_users)
+    vectors, inputs, layer = train(batch.chosen, history.items, settings)
+    queries = user_vectors(batch.take(np.arange(min(QUERIES, len(batch.users))), batch.users[:QUERIES]), inputs, layer)
+    listed = np.arange(history.num_items)
+    return TwoTowerScorer(build_vectors("two_tower", vectors, listed, queries, settings.exact_items), inputs, layer)
 
 
-def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettings) -> TwoTowerScorer:
+Towers = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettings) -> Towers:
     """Train the towers by Adam.
 
     Args:
         chosen: (users, items) ones.
         items: category and author, by item number.
         settings: the `tower_*` settings and the seed.
+
+    Returns:
+        Outputs of the item tower (items, dim), inputs of the user tower (items, dim), and its layer (dim, dim).
     """
     import torch
     from torch.nn import functional
@@ -110,9 +108,7 @@ def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettin
     # An inner product with these is the cosine.
     with torch.no_grad():
         vectors = item_tower(torch.arange(len(items))).numpy()
-    return TwoTowerScorer(
-        vectors, inputs.weight.detach().numpy(), layer.weight.detach().numpy().T.copy(), settings.tower_nearest
-    )
+    return vectors, inputs.weight.detach().numpy(), layer.weight.detach().numpy().T.copy()
 
 
 def _log_shares(chosen: sparse.csr_matrix) -> NDArray[np.float32]:
