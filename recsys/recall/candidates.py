@@ -41,10 +41,10 @@ from features.settings import FeatureSettings
 from recsys.dataset import HOT_ITEMS
 from recsys.recall.channels import channel_named
 from recsys.recall.history import ITEM_COLUMNS, History
-from recsys.recall.measure import log_channel_metrics
+from recsys.recall.measure import log_channel_metrics, log_collected_metrics
 from recsys.recall.merge import ChannelWeights, fit_channel_weights
 from recsys.recall.positives import Positives, collect_positives
-from recsys.recall.proposer import PAIR_SCHEMA, Proposer, Truth, Users
+from recsys.recall.proposer import PAIR_SCHEMA, Proposer, Truth, Users, read_ranks
 from recsys.settings import RecallSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -246,8 +246,14 @@ def _fit_set(data: _DayData, run: Run) -> tuple[ChannelWeights, DataFrame]:
 def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run) -> DataFrame:
     """The set `holdout`, whose channels are measured; its positives and items are written beside it."""
     proposer, truth = data.proposer("train", "valid"), data.truth(("train", "valid"), "test")
-    candidates = proposer.propose(truth.users(), weights, data.recall.keep)
-    log_channel_metrics(candidates, truth.frame, proposer.channels, data.ks, run)
+    users = truth.users()
+    if isinstance(users, DataFrame):
+        candidates = proposer.propose(users, weights, data.recall.keep)
+        log_channel_metrics(candidates, truth.frame, proposer.channels, data.ks, run)
+    else:
+        file = proposer.write(users, weights, data.recall.keep)
+        log_collected_metrics(read_ranks(file), truth.pairs(), proposer.channels, data.ks, run)
+        candidates = proposer.read(file)
     # One file, which ranking reads with pandas: users of the test rows are few.
     truth.frame.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
     items = proposer.history.items.assign(popularity=proposer.history.popularity)

@@ -1,6 +1,6 @@
 """The channels fitted on what was chosen before a moment, and their proposals: on the driver's cores or on Spark."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from tempfile import mkstemp
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -40,6 +41,10 @@ class Truth:
         if self.collected is None:
             return self.frame.select("user_id").distinct()
         return np.asarray(self.collected["user_id"].drop_duplicates(), object)
+
+    def pairs(self) -> pd.DataFrame:
+        """The pairs, collected."""
+        return self.frame.toPandas() if self.collected is None else self.collected
 
 
 class Proposer:
@@ -73,10 +78,14 @@ class Proposer:
         plan = self._plan(weights, max_candidates)
         if isinstance(users, DataFrame):
             return propose(self.history, users, plan).persist()
-        return self._spark.read.schema(SCHEMA).parquet(file_url(self.write(users, weights, max_candidates)))
+        return self.read(self.write(users, weights, max_candidates))
+
+    def read(self, file: Path) -> DataFrame:
+        """What `write` wrote, on Spark."""
+        return self._spark.read.schema(SCHEMA).parquet(file_url(file))
 
     def write(self, users: NDArray[np.object_], weights: ChannelWeights, max_candidates: int | None) -> Path:
-        """Propose on the driver, to a new Parquet file."""
+        """Propose on the driver, to a new Parquet file, and return it."""
         assert self.history.all_users is not None
         handle, name = mkstemp(".parquet", dir=self._scratch)
         plan = self._plan(weights, max_candidates)
@@ -102,12 +111,11 @@ class Proposer:
             truth_pairs: pd.DataFrame = truth.frame.join(sampled, on="user_id", how="left_semi").toPandas()
         else:
             assert self.history.all_users is not None
-            assert truth.collected is not None
             warm_users = users[np.isin(users.astype(str), self.history.all_users.users.astype(str))]
             order = np.lexsort((warm_users.astype(str), hash_ids(warm_users)))[:num_users]
             batches = propose_on_driver(self.history.all_users, warm_users[np.sort(order)], plan)
             proposed = pa.Table.from_batches(batches, ARROW_SCHEMA).select(columns).to_pandas()
-            truth_pairs = truth.collected
+            truth_pairs = truth.pairs()
         sample: pd.DataFrame = proposed.merge(truth_pairs.assign(label=1), on=["user_id", "item_id"], how="left")
         sample["label"] = sample["label"].fillna(0).astype(int)
         return sample.sort_values(["user_id", "item_id"], ignore_index=True)
@@ -126,3 +134,11 @@ class Proposer:
             max_rank=self._max_rank,
             half_life_days=self.history.settings.history_half_life_days,
         )
+
+
+def read_ranks(file: Path) -> Iterator[pd.DataFrame]:
+    """user_id, item_id, rank and channel_ranks of a file of `Proposer.write`, a stretch at a time."""
+    columns = ["user_id", "item_id", "rank", "channel_ranks"]
+    yield pd.DataFrame(columns=columns)  # there may be no candidate
+    for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+        yield batch.to_pandas()

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from conf import UserError
-from recsys.recall.channels import CHANNELS, Scorer, als, channel_named, ease, fit_channel, item_cf
+from recsys.recall.channels import CHANNELS, Scorer, als, channel_named, ease, fit_channel, item_cf, two_tower
 from recsys.recall.channels.new_items import NewItemsScorer
 from recsys.recall.history import SECONDS_PER_DAY, History, UserBatch
 from recsys.recall.positives import Positives
@@ -392,3 +392,25 @@ def test_a_channel_of_ones_own_may_score_every_item(monkeypatch: pytest.MonkeyPa
     for wrong in ("nothing.here:fit", f"{__name__}:nothing", "unknown"):
         with pytest.raises(UserError, match=r"recall\.quota"):
             channel_named(wrong)
+
+
+def test_gradients_of_the_towers_are_those_of_finite_differences() -> None:
+    """Of the mean cross-entropy over cosines, an item that is in the batch twice being no negative of itself."""
+    rng = np.random.default_rng(6)
+    hidden, summed = rng.standard_normal((2, 6, 3))
+    targets, log_share = np.array([0, 1, 2, 1, 3, 4]), np.log(rng.random(5))
+    summed[3] = summed[1]
+
+    def loss(hidden: Dense, summed: Dense) -> float:
+        users, items = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (hidden, summed))
+        logits = users @ items.T / 0.5 - log_share[targets]
+        logits[1, 3] = logits[3, 1] = -np.inf
+        return float(np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits)))
+
+    gradients = two_tower._gradients(hidden, summed, targets, log_share, 0.5)  # type: ignore[arg-type]
+    for which, gradient in enumerate(gradients):
+        for cell in np.ndindex(6, 3):
+            step = np.zeros((2, 6, 3))
+            step[(which, *cell)] = 1e-5
+            difference = loss(hidden + step[0], summed + step[1]) - loss(hidden - step[0], summed - step[1])
+            assert gradient[cell] == pytest.approx(difference / 2e-5, rel=1e-3, abs=1e-6)
