@@ -92,7 +92,7 @@ def ndcg_objective(
     return objective
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _mean_ndcg(sums, is_positive, bounds, discount, ideal_dcg):  # type: ignore[no-untyped-def]
     """Mean over users of the discounts at the ranks of their positives, as a share of the ideal."""
     total = 0.0

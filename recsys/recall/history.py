@@ -1,5 +1,6 @@
 """What channels are fitted on, who chose what and when by item number, and what they answer: batches of users."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from scipy import sparse
 
 from recsys.recall.positives import Positives
 from recsys.settings import RecallSettings
+
+log = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400.0
 ITEM_COLUMNS = ["item_id", "title", "category", "author", "published_at"]
@@ -161,13 +164,23 @@ class History:
             "user_id", F.coalesce("items", no_items).alias("items"), F.coalesce("ages", no_ages).alias("ages")
         )
 
-    def newest_users(self, limit: int) -> UserBatch:
-        """The `limit` users who were active last, newest first; ties by user_id."""
+    def newest_users(self, limit: int, reader: str = "") -> UserBatch:
+        """The `limit` users who were active last, newest first; ties by user_id.
+
+        Args:
+            limit: number of users.
+            reader: the channel and the setting that limits it, for a log line where there are more users.
+        """
         if self.all_users is None:
             newest = self.histories.orderBy(F.desc("last"), "user_id").limit(limit).toPandas()
-            return user_batch(newest, self.num_items, self.settings.history_half_life_days)
-        rows = np.argsort(-self._last, kind="stable")[:limit]
-        return self.all_users.take(rows, self.all_users.users[rows])
+            users = user_batch(newest, self.num_items, self.settings.history_half_life_days)
+            num_users = self.histories.count() if len(newest) == limit else len(newest)
+        else:
+            rows = np.argsort(-self._last, kind="stable")[:limit]
+            users, num_users = self.all_users.take(rows, self.all_users.users[rows]), len(self.all_users.users)
+        if reader and num_users > limit:
+            log.info("%s: of %d users, the %d who were active last", reader, num_users, limit)
+        return users
 
     def unpersist(self) -> None:
         """Free the persisted frames on the executors."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from threadpoolctl import threadpool_limits
 
 from recsys.recall.channels import Scorer
 from recsys.recall.history import History, UserBatch, user_batch
@@ -94,7 +95,7 @@ def propose_on_driver(histories: UserBatch, users: NDArray[np.object_], plan: Re
         return propose_batch(histories.take(rows[start:stop], users[start:stop]), plan)
 
     threads = num_threads()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
         # In rounds: what was computed waits for its reader.
         for some in _rounds(starts, 2 * threads):
             yield from pool.map(propose_from, some)

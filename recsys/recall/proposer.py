@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from threadpoolctl import threadpool_limits
 
 from conf import file_url
 from etl.session import run_concurrently
@@ -70,7 +71,9 @@ class Proposer:
         self._spark, self._scratch = spark, scratch
         self._max_rank = max(*ks, *settings.quota.values())
         fits = [partial(fit_channel, name, history, settings) for name in self.channels]
-        scorers = run_concurrently(*fits)
+        # Fits share the cores already: threads of BLAS would wait for each other in every small product.
+        with threadpool_limits(1, "blas"):
+            scorers = run_concurrently(*fits)
         self._scorers: Mapping[str, Scorer] = dict(zip(self.channels, scorers, strict=True))
 
     def propose(self, users: Users, weights: ChannelWeights, max_candidates: int | None) -> DataFrame:

@@ -49,7 +49,7 @@ def user_vectors(batch: UserBatch, inputs: Matrix, layer: Matrix) -> Matrix:
 
 def fit(history: History, settings: RecallSettings) -> TwoTowerScorer:
     """Train on the driver with the histories of the `tower_users` users who were active last."""
-    batch = history.newest_users(settings.tower_users)
+    batch = history.newest_users(settings.tower_users, "two_tower (recall.tower_users)")
     vectors, inputs, layer = train(batch.chosen, history.items, settings)
     queries = user_vectors(batch.take(np.arange(min(QUERIES, len(batch.users))), batch.users[:QUERIES]), inputs, layer)
     listed = np.arange(history.num_items)
@@ -140,13 +140,17 @@ def _gradients(
 
 
 def _normalised(rows: Matrix) -> Matrix:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return np.asarray(rows / _norms(rows))
+
+
+def _norms(rows: Matrix) -> Matrix:
+    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12)))
 
 
 def _through_norm(gradient: Matrix, normalised: Matrix, rows: Matrix) -> Matrix:
     """The gradient by `rows` from that by their normalised vectors: without what would only change the length."""
     along = (gradient * normalised).sum(axis=1, keepdims=True)
-    return (gradient - along * normalised) / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return np.asarray((gradient - along * normalised) / _norms(rows))
 
 
 @jit

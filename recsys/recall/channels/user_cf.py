@@ -63,7 +63,7 @@ class UserCFScorer:
 
 def fit(history: History, settings: RecallSettings) -> UserCFScorer:
     """Take the histories of the `user_cf_users` users who were active last, and the items' rarity."""
-    others = history.newest_users(settings.user_cf_users)
+    others = history.newest_users(settings.user_cf_users, "user_cf (recall.user_cf_users)")
     rarity = 1 / np.log(2 + history.popularity)
     return UserCFScorer(others, rarity.astype(np.float32), settings.user_cf_neighbours, settings.similarity)
 

@@ -48,7 +48,7 @@ def fit(history: History, settings: RecallSettings) -> UserEaseScorer:
 
     Of their items, the `ease_items` most popular ones are in the model: it is a dense matrix between items.
     """
-    others = history.newest_users(settings.user_ease_users)
+    others = history.newest_users(settings.user_ease_users, "user_ease (recall.user_ease_users)")
     popularity = np.asarray(others.chosen.sum(axis=0), np.float64).ravel()
     popular = popular_items(popularity, settings.ease_items)
     num_chosen = int((popularity > 0).sum())

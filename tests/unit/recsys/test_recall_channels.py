@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from conf import UserError
 from recsys.recall.channels import CHANNELS, Scorer, als, channel_named, ease, fit_channel, item_cf, two_tower
 from recsys.recall.channels.new_items import NewItemsScorer
+from recsys.recall.channels.products import top_products
 from recsys.recall.history import SECONDS_PER_DAY, History, UserBatch
 from recsys.recall.positives import Positives
 from recsys.recall.vectors import build_vectors, exact_search
@@ -389,6 +390,9 @@ def test_a_channel_of_ones_own_may_score_every_item(monkeypatch: pytest.MonkeyPa
     batch = batch_of(history, USERS)
     dense, rows = same_author(history, SETTINGS).score(batch), batch.chosen.toarray()
     np.testing.assert_array_equal(scorer.top_items(batch, 6).items, expected_lists(dense, rows, 6, zeros=True)[0])
+    # Or list them itself.
+    lists = top_products(batch.recent, scorer.scorer.similar, batch, 6, zeros_count=False)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(lists.items, expected_lists(dense, rows, 6, zeros=False)[0])
     for wrong in ("nothing.here:fit", f"{__name__}:nothing", "unknown"):
         with pytest.raises(UserError, match=r"recall\.quota"):
             channel_named(wrong)
@@ -414,3 +418,16 @@ def test_gradients_of_the_towers_are_those_of_finite_differences() -> None:
             step[(which, *cell)] = 1e-5
             difference = loss(hidden + step[0], summed + step[1]) - loss(hidden - step[0], summed - step[1])
             assert gradient[cell] == pytest.approx(difference / 2e-5, rel=1e-3, abs=1e-6)
+
+
+def test_a_channel_that_takes_some_users_only_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    settings = SETTINGS.model_copy(update={"user_cf_users": 4, "user_ease_users": 5, "tower_users": 6})
+    history = history_of(choices(1), settings)
+    with caplog.at_level("INFO"):
+        others = fit_channel("user_cf", history, settings).others  # type: ignore[attr-defined]
+        fit_channel("user_ease", history, settings)
+        fit_channel("two_tower", history, settings)
+    assert len(others.users) == 4
+    for limit, name in ((4, "user_cf"), (5, "user_ease"), (6, "two_tower")):
+        assert f"{name} (recall." in caplog.text
+        assert f"of 24 users, the {limit} who were active last" in caplog.text
