@@ -43,7 +43,7 @@ class RecallSettings(Settings):
     ease_l2: float = Field(default=300.0, gt=0)
     """λ of the linear item model."""
     ease_items: int = Field(default=5000, gt=0)
-    """Items in the linear item model, the most popular ones; time grows with the cube."""
+    """Items in the linear models, the most popular ones; time grows with the cube."""
     ease_user_power: float = Field(default=0.25, ge=0)
     """How much users with long histories are weighted down: n^-power."""
     ease_item_power: float = Field(default=0.25, ge=0)
@@ -68,14 +68,16 @@ class RecallSettings(Settings):
     tower_temperature: float = Field(default=0.1, gt=0)
     tower_users: int = Field(default=100_000, gt=0)
     """Users that the towers are trained on: those who were active last."""
-    tower_nearest: int = Field(default=1000, gt=0)
-    """Nearest items retrieved for a user."""
     tag_strength: float = Field(default=5.0, gt=0)
     """Weight of the overall shares of the topics in a user's profile, in positives."""
     content_words: int = Field(default=50_000, gt=0)
     """Most words in the vocabulary of the items' texts."""
     new_days: float = Field(default=7.0, gt=0)
     """Days after its publication in which an item is new."""
+    exact_items: int = Field(default=50_000, gt=0)
+    """Most items that als and two_tower search exactly; beyond, inverted lists have at least 98 % of the nearest."""
+    driver_positives: int = Field(default=5_000_000, ge=0)
+    """Most positives, and most users, that recall reads into the driver, 16 bytes a row; beyond, all stays on Spark."""
     seed: int = 7
 
 

@@ -10,16 +10,15 @@ Three sets are published under `datasets/candidates/dt=…/`:
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
-from functools import partial, reduce
-from operator import add
+from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import pandas as pd
-from pyspark.sql import DataFrame, SparkSession, Window
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
@@ -27,7 +26,6 @@ from conf.clock import day_start
 from conf.console.progress import waiting
 from conf.runs import Run, start_run
 from conf.versions import publish_version
-from etl.session import run_concurrently
 from etl.settings import SiteSettings
 from etl.spark_progress import spark_progress
 from etl.stage import RowCounts, stage_run, total_counts
@@ -37,16 +35,16 @@ from features.compatibility import TIMEZONE
 from features.dataset.build import candidate_features, countable_rows, split_examples
 from features.dataset.names import examples_version
 from features.dataset.parquet import select_dataset_columns, write_candidates
-from features.dataset.sampling import hash_uniform
 from features.dataset.splits import TIME_ORDERED
 from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
 from recsys.dataset import HOT_ITEMS
 from recsys.recall.channels import channel_named
-from recsys.recall.history import History
-from recsys.recall.measure import log_channel_metrics
-from recsys.recall.merge import ChannelWeights, fit_channel_weights, initial_weights
-from recsys.recall.propose import RecallPlan, propose
+from recsys.recall.history import ITEM_COLUMNS, History
+from recsys.recall.measure import log_channel_metrics, log_collected_metrics
+from recsys.recall.merge import ChannelWeights, fit_channel_weights
+from recsys.recall.positives import Positives, collect_positives
+from recsys.recall.proposer import PAIR_SCHEMA, Proposer, Truth, Users, read_ranks
 from recsys.settings import RecallSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -54,7 +52,6 @@ log = logging.getLogger(__name__)
 KIND = "candidates"
 COLUMNS = ["user_id", "item_id", "channels", "score"]
 LABELLED_BY = {"fit": "valid", "holdout": "test"}  # set -> split whose positives its lists are compared with
-MAX_FIT_ROWS = 1_000_000  # candidates that weights are fitted on, on the driver
 
 
 def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
     _, examples = examples_version(config, day)
     warehouse = Warehouse(spark, config)
     num_served = 0
-    with stage_run(warehouse, "recall", [day]) as row_counts, _day_data(warehouse, config, day, examples) as data:
+    with stage_run(warehouse, "recall", [day]) as row_counts, day_data(warehouse, config, day, examples) as data:
         metadata: dict[str, Any] = {"split": examples["split"], "examples": examples["version"], TIMEZONE: data.zone}
         with (
             publish_version(config.get(Paths).datasets(KIND, day), metadata) as folder,
@@ -116,156 +113,173 @@ def measure(spark: SparkSession, config: Config, day: date, split: str) -> dict[
         UserError: no training set for the day, or one of another `site.timezone`.
     """
     _, examples = examples_version(config, day)
-    with _day_data(Warehouse(spark, config), config, day, examples) as data:
-        fitted = _fit_weights(data)
-        truth = fitted.truth
-        if split == "valid":
-            ranked = rescore(fitted.candidates, fitted.weights, data.recall.keep)
-        else:
-            positives, truth = data.split_positives(("train", "valid"), split)
-            users = truth.select("user_id").distinct()
-            history, ranked = _propose(data, positives, users, fitted.weights, max_candidates=data.recall.keep)
-        lists = ranked.select(F.lit("merged").alias("list"), "user_id", "item_id", "rank")
-        metrics = ranking_metrics(lists, truth, config.get(RecommendSettings).ks)
+    with day_data(Warehouse(spark, config), config, day, examples) as data:
+        proposer, truth = data.proposer("train"), data.truth(("train",), "valid")
+        weights, _ = _fit_weights(data, proposer, truth)
         if split != "valid":
-            history.unpersist()
+            proposer, truth = data.proposer("train", "valid"), data.truth(("train", "valid"), split)
+        proposed = proposer.propose(truth.users(), weights, data.recall.keep)
+        ranked = proposed.select(F.lit("merged").alias("list"), "user_id", "item_id", "rank")
+        metrics = ranking_metrics(ranked, truth.frame, config.get(RecommendSettings).ks)
     return {f"{metric}@{k}": value for (_, metric, k), value in metrics.items()}
 
 
-@dataclass(frozen=True)
 class _DayData:
     """What the sets of a day are made from."""
 
-    warehouse: Warehouse
-    config: Config
-    day: date
-    examples: DataFrame  # of the training set, with `split`; persisted
-    split: str  # name of the split: day, time, random …
-    statistics: dict[str, Any]  # of the training rows
-    zone: str  # time zone of the training set's days and hours
-    persisted: list[DataFrame]  # until all sets are written
+    def __init__(self, warehouse: Warehouse, config: Config, day: date, metadata: Mapping[str, Any], scratch: Path):
+        """Read the examples, and the positives into the driver where `recall.driver_positives` allows.
 
-    @property
-    def recall(self) -> RecallSettings:
-        """The section `recall`."""
-        return self.config.get(RecallSettings)
+        Args:
+            warehouse: of the examples, users and items.
+            config: all settings.
+            day: the day.
+            metadata: of its training set.
+            scratch: an existing folder that workers can read.
+        """
+        self.warehouse, self.config, self.day, self.scratch = warehouse, config, day, scratch
+        self.split: str = metadata["split"]  # name of the split: day, time, random …
+        self.statistics: dict[str, Any] = metadata["statistics"]  # of the training rows
+        self.zone: str = metadata.get(TIMEZONE, "UTC")  # of the training set's days and hours
+        self.recall, self.ks = config.get(RecallSettings), config.get(RecommendSettings).ks
+        self.examples = split_examples(warehouse, config.get(FeatureSettings), day, self.split).persist()
+        self.positives = self.examples.where(F.col("label") == 1).select("user_id", "item_id", "at", "split")
+        self._persisted = [self.examples]
+        self._proposers: list[Proposer] = []
+        seconds, is_positive = F.col("at").cast("double"), F.col("label") == 1
+        columns = [F.min(seconds).alias("start"), F.max(F.when(is_positive, seconds)).alias("newest")]
+        counted = F.count_if(is_positive).alias("positives")
+        rows = self.examples.groupBy("split").agg(*columns, counted).collect()
+        self.starts: dict[str, float] = {row["split"]: row["start"] for row in rows}  # when a split's first row was
+        self._newest: dict[str, float] = {row["split"]: row["newest"] or 0.0 for row in rows}  # its last positive
+        self.users = warehouse.newest_snapshot(dim.user, day).select("user_id")
+        self.num_users = self.users.count()
+        self.collected = self._collect(sum(row["positives"] for row in rows))
+        self.items = warehouse.newest_snapshot(dim.item, day).select(*ITEM_COLUMNS).toPandas()
 
-    def persist(self, frame: DataFrame) -> DataFrame:
-        """Persist a frame until all sets are written."""
-        self.persisted.append(frame.persist())
+    def truth(self, before: tuple[str, ...], after: str) -> Truth:
+        """Positives of the split `after` that are new to their users: a repeated choice needs no recommendation."""
+        if self.collected is not None:
+            pairs = self.collected.of_splits(after).pairs(without=self.collected.of_splits(*before))
+            return Truth(self.warehouse.spark.createDataFrame(pairs, PAIR_SCHEMA), pairs)
+        earlier = self.positives.where(F.col("split").isin(*before))
+        later = self.positives.where(F.col("split") == after).select("user_id", "item_id").distinct()
+        return Truth(self._persist(later.join(earlier, on=["user_id", "item_id"], how="left_anti")), None)
+
+    def proposer(self, *splits: str) -> Proposer:
+        """The channels fitted on the positives of `splits`."""
+        positives = self.positives.where(F.col("split").isin(*splits)).drop("split")
+        collected = self.collected.of_splits(*splits) if self.collected else None
+        now = max([self._newest.get(split, 0.0) for split in splits])
+        history = History(positives, self.items, now, self.recall, collected=collected)
+        self._proposers.append(Proposer(self.warehouse.spark, history, self.ks, self.scratch))
+        return self._proposers[-1]
+
+    def all_users(self) -> Users:
+        """Users of the day's snapshot."""
+        if self.collected is None:
+            return self.users
+        return np.sort(np.asarray(self.users.toArrow()["user_id"].to_numpy(), object))
+
+    def close(self) -> None:
+        """Free what is persisted."""
+        for proposer in self._proposers:
+            proposer.close()
+        for frame in self._persisted:
+            frame.unpersist()
+
+    def _persist(self, frame: DataFrame) -> DataFrame:
+        self._persisted.append(frame.persist())
         return frame
 
-    def split_positives(self, before: tuple[str, ...], after: str) -> tuple[DataFrame, DataFrame]:
-        """Positives of the splits `before` (user_id, item_id, at), and those of `after` that are new to their users."""
-        positives = self.examples.where(F.col("label") == 1)
-        earlier = positives.where(F.col("split").isin(*before)).select("user_id", "item_id", "at")
-        # A repeated choice needs no recommendation: only items that are new to the user count.
-        later = positives.where(F.col("split") == after).select("user_id", "item_id").distinct()
-        return earlier, self.persist(later.join(earlier, on=["user_id", "item_id"], how="left_anti"))
+    def _collect(self, num_positives: int) -> Positives | None:
+        limit = self.recall.driver_positives
+        if max(num_positives, self.num_users) <= limit:
+            return collect_positives(self.positives)
+        log.info(
+            "recall %s: %d positives of %d users are more than recall.driver_positives=%d: all stays on Spark",
+            self.day, num_positives, self.num_users, limit,
+        )  # fmt: skip
+        return None
 
 
 @contextmanager
-def _day_data(warehouse: Warehouse, config: Config, day: date, metadata: Mapping[str, Any]) -> Iterator[_DayData]:
-    persisted: list[DataFrame] = []
+def day_data(warehouse: Warehouse, config: Config, day: date, metadata: Mapping[str, Any]) -> Iterator[_DayData]:
+    """What the sets of a day are made from, until the block ends.
+
+    Raises:
+        UserError: the training set has days of another time zone.
+    """
     zone, declared = metadata.get(TIMEZONE, "UTC"), config.get(SiteSettings).zone
     if zone != declared:  # the examples of the warehouse would be on other days than those of the training set
         raise UserError(
             f"the training set of {day} has hours and days of {zone}, site.timezone is {declared}: build it again by "
             f"`millrace features build --date {day}`"
         )
-    examples = split_examples(warehouse, config.get(FeatureSettings), day, metadata["split"]).persist()
-    try:
-        yield _DayData(warehouse, config, day, examples, metadata["split"], metadata["statistics"], zone, persisted)
-    finally:
-        for frame in (examples, *persisted):
-            frame.unpersist()
+    # Under the home, which workers of a cluster share.
+    temporary = config.get(Paths).root / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=temporary, prefix="recall-") as scratch, ExitStack() as stack:
+        data = _DayData(warehouse, config, day, metadata, Path(scratch))
+        stack.callback(data.close)
+        yield data
 
 
-class _FittedWeights(NamedTuple):
-    weights: ChannelWeights
-    candidates: DataFrame  # that they were fitted on, before the cut to `recall.keep`: see `label_candidates`
-    truth: DataFrame  # positives of the validation rows
-    num_rows: int
-
-
-def _fit_weights(data: _DayData) -> _FittedWeights:
-    """Propose candidates from the training rows, and fit the channels' weights on those of the validation rows."""
-    positives, truth = data.split_positives(("train",), "valid")
-    channels = list(data.recall.quota)
-    users = truth.select("user_id").distinct()
-    history, proposed = _propose(data, positives, users, initial_weights(channels), max_candidates=None)
-    candidates = data.persist(label_candidates(proposed, truth, positives))
-    # Cold users are ranked by one channel whatever the weights are: they would only add noise.
-    sample = sample_users(candidates.where("is_warm"))
-    weights = fit_channel_weights(sample, channels, data.recall.learn_at)
-    history.unpersist()  # its work is done: the sample above has materialised the candidates
-    return _FittedWeights(weights, candidates, truth, len(sample))
+def _fit_weights(data: _DayData, proposer: Proposer, truth: Truth) -> tuple[ChannelWeights, int]:
+    """The channels' weights, from proposals labelled by what users chose later, and the number of these."""
+    sample = proposer.fit_sample(truth)
+    return fit_channel_weights(sample, proposer.channels, data.recall.learn_at), len(sample)
 
 
 def _fit_set(data: _DayData, run: Run) -> tuple[ChannelWeights, DataFrame]:
     """The channels' weights, which are logged, and the set `fit`."""
-    fitted = _fit_weights(data)
-    weights = fitted.weights
+    proposer, truth = data.proposer("train"), data.truth(("train",), "valid")
+    weights, num_rows = _fit_weights(data, proposer, truth)
     if weights.values is not None:
-        for channel, value in zip(data.recall.quota, weights.values, strict=True):
-            run.log_metric("recall", "valid", "weight", value, fitted.num_rows, model=channel)
-    return weights, rescore(fitted.candidates, weights, data.recall.keep).select(*COLUMNS, "label")
+        for channel, value in zip(proposer.channels, weights.values, strict=True):
+            run.log_metric("recall", "valid", "weight", value, num_rows, model=channel)
+    candidates = proposer.propose(truth.users(), weights, data.recall.keep).select(*COLUMNS)
+    labels = truth.frame.withColumn("label", F.lit(1))
+    return weights, candidates.join(labels, on=["user_id", "item_id"], how="left").fillna({"label": 0})
 
 
 def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run) -> DataFrame:
     """The set `holdout`, whose channels are measured; its positives and items are written beside it."""
-    positives, truth = data.split_positives(("train", "valid"), "test")
-    users = truth.select("user_id").distinct()
-    history, candidates = _propose(data, positives, users, weights, max_candidates=data.recall.keep)
-    log_channel_metrics(candidates, truth, list(data.recall.quota), data.config.get(RecommendSettings).ks, run)
+    proposer, truth = data.proposer("train", "valid"), data.truth(("train", "valid"), "test")
+    users = truth.users()
+    if isinstance(users, DataFrame):
+        candidates = proposer.propose(users, weights, data.recall.keep)
+        log_channel_metrics(candidates, truth.frame, proposer.channels, data.ks, run)
+    else:
+        file = proposer.write(users, weights, data.recall.keep)
+        log_collected_metrics(read_ranks(file), truth.pairs(), proposer.channels, data.ks, run)
+        candidates = proposer.read(file)
     # One file, which ranking reads with pandas: users of the test rows are few.
-    truth.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
-    items = history.items.assign(popularity=history.popularity)
+    truth.frame.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
+    items = proposer.history.items.assign(popularity=proposer.history.popularity)
     items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
-    history.unpersist()
     return candidates.select(*COLUMNS, F.lit(0).alias("label"))
 
 
 def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[DataFrame, int]:
     """The set `serve`, which is written to dws_recall_candidate too, and its number of rows; hot items beside it."""
-    positives = data.examples.where(F.col("label") == 1).select("user_id", "item_id", "at")
     # Users without a history as well: they get what is hot and new.
-    users = data.warehouse.newest_snapshot(dim.user, data.day).select("user_id")
-    num_users, num_active = users.count(), users.join(positives, on="user_id", how="left_semi").count()
-    if num_active < num_users:
+    num_active = data.users.join(data.positives, on="user_id", how="left_semi").count()
+    if num_active < data.num_users:
         log.info(
             "%d of %d users chose nothing in the %d days up to %s (features.window_days): they get what is hot and new",
-            num_users - num_active,
-            num_users,
+            data.num_users - num_active,
+            data.num_users,
             data.config.get(FeatureSettings).window_days,
             data.day,
         )
-    history, candidates = _propose(data, positives, users, weights, max_candidates=data.recall.keep)
+    proposer = data.proposer("train", "valid", "test")
+    candidates = proposer.propose(data.all_users(), weights, data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
     num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]
+    history = proposer.history
     history.items[["item_id", "published_at"]].assign(heat=history.heat).to_parquet(folder / HOT_ITEMS)
-    history.unpersist()
     return candidates.select(*COLUMNS, F.lit(0).alias("label")), num_rows
-
-
-def _propose(
-    data: _DayData, positives: DataFrame, users: DataFrame, weights: ChannelWeights, *, max_candidates: int | None
-) -> tuple[History, DataFrame]:
-    """Fit all channels on `positives`, concurrently, and propose candidates for `users`; see `propose.propose`."""
-    settings = data.recall
-    newest = positives.agg(F.max(F.col("at").cast("double"))).collect()[0][0]  # null without positives
-    history = History(positives, data.warehouse.newest_snapshot(dim.item, data.day), newest or 0.0, settings)
-    scorers = run_concurrently(*[partial(channel_named(name), history, settings) for name in settings.quota])
-    plan = RecallPlan(
-        scorers=dict(zip(settings.quota, scorers, strict=True)),
-        quota=settings.quota,
-        weights=weights,
-        item_ids=history.items["item_id"].to_numpy(dtype=object),
-        max_candidates=max_candidates,
-        max_rank=max(*data.config.get(RecommendSettings).ks, *settings.quota.values()),
-        half_life_days=settings.history_half_life_days,
-    )
-    return history, data.persist(propose(history, users, plan))
 
 
 def _write_sets(data: _DayData, sets: Mapping[str, DataFrame], folder: Path) -> None:
@@ -290,56 +304,5 @@ def _shown_at(data: _DayData, set_name: str) -> float:
     """
     split = LABELLED_BY.get(set_name)
     if split and data.split in TIME_ORDERED:
-        rows = data.examples.where(F.col("split") == split)
-        return float(rows.agg(F.min(F.col("at").cast("double"))).collect()[0][0])
+        return data.starts[split]
     return day_start(data.day + timedelta(days=1), data.zone).timestamp()
-
-
-def label_candidates(candidates: DataFrame, truth: DataFrame, positives: DataFrame) -> DataFrame:
-    """Add `label` (1: the user chose the item afterwards) and `is_warm` (the user has a history) to candidates.
-
-    Args:
-        candidates: rows of `propose`.
-        truth: user_id and item_id of later positives.
-        positives: earlier positives, which the candidates were proposed from.
-    """
-    labels = truth.withColumn("label", F.lit(1))
-    warm_users = positives.select("user_id", F.lit(True).alias("is_warm")).distinct()
-    return (
-        candidates.join(labels, on=["user_id", "item_id"], how="left")
-        .join(warm_users, on="user_id", how="left")
-        .fillna({"label": 0, "is_warm": False})
-    )
-
-
-def sample_users(candidates: DataFrame) -> pd.DataFrame:
-    """Collect all candidates of as many users as MAX_FIT_ROWS allows, sampled by a hash of the user, in a fixed order.
-
-    Returns:
-        user_id, item_id, channel_scores and label.
-    """
-    share = min(1.0, MAX_FIT_ROWS / max(candidates.count(), 1))
-    sampled = candidates.where(hash_uniform("user_id") < share)
-    sample: pd.DataFrame = sampled.select("user_id", "item_id", "channel_scores", "label").toPandas()
-    return sample.sort_values(["user_id", "item_id"], ignore_index=True)
-
-
-def rescore(candidates: DataFrame, weights: ChannelWeights, max_candidates: int) -> DataFrame:
-    """Score candidates again by weights that were fitted on them; keep and rank the best of each user.
-
-    For users with a history, proposing them again with these weights would give the same rows at the cost of scoring
-    every item anew; others are ranked by one channel, whatever the weights.
-
-    Args:
-        candidates: of `label_candidates`.
-        weights: of the channels.
-        max_candidates: per user.
-    """
-    if weights.values is not None:
-        scores = F.col("channel_scores")
-        # Added in the order of the channels: sums of floating-point numbers depend on it.
-        merged = reduce(add, [scores[i] * F.lit(float(weight)) for i, weight in enumerate(weights.values)])
-        score = F.when(F.col("is_warm"), merged).otherwise(scores[weights.cold_channel])
-        candidates = candidates.withColumn("score", score.cast("double"))
-    best_first = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
-    return candidates.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= max_candidates)

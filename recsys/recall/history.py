@@ -1,5 +1,6 @@
-"""What channels are fitted on, who chose what and when by item number, and what they score: batches of users."""
+"""What channels are fitted on, who chose what and when by item number, and what they answer: batches of users."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,13 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
+from recsys.recall.positives import Positives
 from recsys.settings import RecallSettings
 
+log = logging.getLogger(__name__)
+
 SECONDS_PER_DAY = 86_400.0
+ITEM_COLUMNS = ["item_id", "title", "category", "author", "published_at"]
 PAIRS_SCHEMA = "item int, other int, damped double, scaled double"
 
 
@@ -31,6 +36,19 @@ class UserBatch:
         num_chosen = np.diff(self.chosen.indptr)
         return np.asarray(num_chosen == 0)
 
+    def take(self, rows: NDArray[np.integer], users: NDArray[np.object_]) -> "UserBatch":
+        """A batch of `users`, whose histories are those of `rows`, −1 for a user without one."""
+        is_cold = rows < 0
+        lengths = np.where(is_cold, 0, np.diff(self.chosen.indptr)[rows]) if len(self.users) else np.zeros(len(rows))
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        # Positions of the entries: those of each row are beside each other.
+        starts = np.where(is_cold, 0, self.chosen.indptr[rows]) - indptr[:-1]
+        entries = np.arange(indptr[-1]) + np.repeat(starts, np.diff(indptr))
+        shape = (len(rows), self.chosen.shape[1])
+        items = self.chosen.indices[entries]
+        chosen = sparse.csr_matrix((self.chosen.data[entries], items, indptr), shape=shape)
+        return UserBatch(users, chosen, sparse.csr_matrix((self.recent.data[entries], items, indptr), shape=shape))
+
     def mask_cold(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return scores (users, items) with −inf for cold users: a personal channel has nothing to say about them."""
         scores = np.asarray(scores, np.float32)
@@ -39,45 +57,79 @@ class UserBatch:
 
 
 class History:
-    """Positives of all users up to a moment, as distributed histories, and the items, on the driver.
+    """Positives of all users up to a moment, and the items, which are on the driver.
 
-    An item's number is its position in the order of item_id; scores are arrays by this number.
+    Histories are on the driver, too, where `recall.driver_positives` allows, and distributed otherwise. An item's
+    number is its position in the order of item_id.
 
     Attributes:
         items: item_id, title, category, author, published_at and first_at (its first positive) by item number.
-        num_items: length of a row of scores.
-        histories: one row per user: items (numbers, newest first), ages (days before the user's newest), last
-            (seconds since 1970 of the newest). Persisted.
+        num_items: number of items.
+        all_users: histories of all users by user_id, on the driver; None where they are too many for it.
         now: the moment, in seconds since 1970.
         settings: the section `recall`.
     """
 
-    def __init__(self, positives: DataFrame, items: DataFrame, now: float, settings: RecallSettings) -> None:
-        """Number the items and collect the histories.
+    def __init__(
+        self,
+        positives: DataFrame | None,
+        items: pd.DataFrame,
+        now: float,
+        settings: RecallSettings,
+        *,
+        collected: Positives | None = None,
+    ) -> None:
+        """Number the items and group the histories.
 
         Args:
-            positives: user_id, item_id, at; an item that `items` lacks gets a number, too.
+            positives: user_id, item_id, at; an item that `items` lacks gets a number, too. None where they are
+                collected and nobody asks for `histories` or `pairs`.
             items: item_id, title, category, author, published_at.
             now: the moment up to which the positives reach, in seconds since 1970.
             settings: the section `recall`.
+            collected: the same positives, if they are on the driver.
         """
         self.settings = settings
         self.now = now
-        self.items = _number_items(positives, items)
+        self._positives = positives
+        self._persisted: list[DataFrame] = []
+        self.all_users: UserBatch | None = None
+        first_at = self._first_positives() if collected is None else _first_collected(collected)
+        # An outer join: items that nobody chose yet, and chosen items that the item table lacks.
+        described = items[ITEM_COLUMNS].astype({"item_id": object})  # a frame without rows has no type of its own
+        catalog = described.merge(first_at.astype({"item_id": object}), on="item_id", how="outer")
+        self.items = catalog.sort_values("item_id", ignore_index=True)
         self.num_items = len(self.items)
-        self.histories = self._collect_histories(positives).persist()
-        self._persisted = [self.histories]
+        if collected is not None:
+            self.all_users, self._ages, self._last = self._group(collected)
+
+    @cached_property
+    def histories(self) -> DataFrame:
+        """One row per user: items (numbers, newest first), ages (days before the user's newest), last (seconds since
+        1970 of the newest). Persisted on Spark.
+        """
+        histories = self._distribute_histories(self._distributed()).persist()
+        self._persisted.append(histories)
+        return histories
 
     @cached_property
     def heat(self) -> NDArray[np.float64]:
         """(items,) positives of each item; an old one counts less, half after `half_life_days`."""
-        decay = F.pow(F.lit(0.5), F.col("age") / self.settings.half_life_days)
-        return self._item_sums(decay)
+        half_life = self.settings.half_life_days
+        if self.all_users is None:
+            return self._item_sums(F.pow(F.lit(0.5), F.col("age") / half_life))
+        # Ages are before the user's newest item; a clock that runs ahead must not make them negative.
+        since_last = np.repeat((self.now - self._last) / SECONDS_PER_DAY, np.diff(self.all_users.chosen.indptr))
+        age = np.maximum(since_last + self._ages, 0.0)
+        decay = 0.5 ** (age / half_life)
+        return np.asarray(np.bincount(self.all_users.chosen.indices, decay, self.num_items), np.float64)
 
     @cached_property
     def popularity(self) -> NDArray[np.float64]:
         """(items,) number of users who chose each item."""
-        return self._item_sums(F.lit(1.0))
+        if self.all_users is None:
+            return self._item_sums(F.lit(1.0))
+        return np.bincount(self.all_users.chosen.indices, minlength=self.num_items).astype(float)
 
     @cached_property
     def pairs(self) -> DataFrame:
@@ -112,17 +164,60 @@ class History:
             "user_id", F.coalesce("items", no_items).alias("items"), F.coalesce("ages", no_ages).alias("ages")
         )
 
-    def newest_users(self, limit: int) -> pd.DataFrame:
-        """Collect the rows of `histories` of the `limit` users who were active last; ties by user_id."""
-        newest: pd.DataFrame = self.histories.orderBy(F.desc("last"), "user_id").limit(limit).toPandas()
-        return newest
+    def newest_users(self, limit: int, reader: str = "") -> UserBatch:
+        """The `limit` users who were active last, newest first; ties by user_id.
+
+        Args:
+            limit: number of users.
+            reader: the channel and the setting that limits it, for a log line where there are more users.
+        """
+        if self.all_users is None:
+            newest = self.histories.orderBy(F.desc("last"), "user_id").limit(limit).toPandas()
+            users = user_batch(newest, self.num_items, self.settings.history_half_life_days)
+            num_users = self.histories.count() if len(newest) == limit else len(newest)
+        else:
+            rows = np.argsort(-self._last, kind="stable")[:limit]
+            users, num_users = self.all_users.take(rows, self.all_users.users[rows]), len(self.all_users.users)
+        if reader and num_users > limit:
+            log.info("%s: of %d users, the %d who were active last", reader, num_users, limit)
+        return users
 
     def unpersist(self) -> None:
         """Free the persisted frames on the executors."""
         for frame in self._persisted:
             frame.unpersist()
 
-    def _collect_histories(self, positives: DataFrame) -> DataFrame:
+    def _distributed(self) -> DataFrame:
+        if self._positives is None:
+            raise ValueError("positives were collected only: nothing is on Spark")
+        return self._positives
+
+    def _first_positives(self) -> pd.DataFrame:
+        """item_id and first_at, which stands in where an item has no date of publication; one row per item."""
+        by_item = self._distributed().groupBy("item_id")
+        first: pd.DataFrame = by_item.agg(F.min("at").alias("first_at")).toPandas()
+        return first
+
+    def _group(self, positives: Positives) -> tuple[UserBatch, NDArray[np.float32], NDArray[np.float64]]:
+        """Histories by user as `_distribute_histories` has them; ages (entries,) and times of the newest (users,)."""
+        number = pd.Index(self.items["item_id"]).get_indexer(pd.Index(positives.item_ids)).astype(np.int32)
+        items = number[positives.items]  # −1 for an id of other splits, which no row has
+        by_user = np.lexsort((items, -positives.at, positives.users))
+        users, items, at = positives.users[by_user], items[by_user], positives.at[by_user]
+        # Each item once, at its newest time: the first of equal pairs.
+        key = users.astype(np.int64) * max(self.num_items, 1) + items
+        first = np.sort(np.unique(key, return_index=True)[1])
+        users, items, at = users[first], items[first], at[first]
+        codes, start, lengths = np.unique(users, return_index=True, return_counts=True)
+        position = np.arange(len(users)) - np.repeat(start, lengths)
+        last = at[start]
+        is_newest = position < self.settings.history
+        ages = ((np.repeat(last, lengths) - at) / SECONDS_PER_DAY).astype(np.float32)[is_newest]
+        indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, self.settings.history))])
+        matrices = _matrices(items[is_newest], ages, indptr, self.num_items, self.settings.history_half_life_days)
+        return UserBatch(positives.user_ids[codes], *matrices), ages, last
+
+    def _distribute_histories(self, positives: DataFrame) -> DataFrame:
         """The column `histories`: each item once, at its newest time, the `history` newest items of a user."""
         item_numbers = positives.sparkSession.createDataFrame(
             pd.DataFrame({"item_id": self.items["item_id"], "item": np.arange(self.num_items, dtype=np.int32)})
@@ -151,13 +246,11 @@ class History:
         return sums
 
 
-def _number_items(positives: DataFrame, items: DataFrame) -> pd.DataFrame:
-    first_positives = positives.groupBy("item_id").agg(F.min("at").alias("first_at"))
-    # `first_at` stands in where an item has no date of publication.
-    described = items.select("item_id", "title", "category", "author", "published_at")
-    # A full join: items that nobody chose yet, and chosen items that the item table lacks.
-    catalog: pd.DataFrame = described.join(first_positives, on="item_id", how="full").toPandas()
-    return catalog.sort_values("item_id", ignore_index=True)
+def _first_collected(positives: Positives) -> pd.DataFrame:
+    first = np.full(len(positives.item_ids), np.inf)
+    np.minimum.at(first, positives.items, positives.at)
+    items = np.flatnonzero(np.isfinite(first))
+    return pd.DataFrame({"item_id": positives.item_ids[items], "first_at": pd.to_datetime(first[items], unit="s")})
 
 
 def user_batch(frame: pd.DataFrame, num_items: int, half_life_days: float) -> UserBatch:
@@ -173,10 +266,14 @@ def user_batch(frame: pd.DataFrame, num_items: int, half_life_days: float) -> Us
     empty = [np.empty(0, np.int32)]  # concatenate refuses an empty list: a batch may be of nobody
     items = np.concatenate([*frame["items"], *empty]).astype(np.int32)
     ages = np.concatenate([*frame["ages"], *empty]).astype(np.float32)
-    shape = (len(frame), num_items)
-    decay = np.float32(0.5) ** (ages / np.float32(half_life_days))
-    return UserBatch(
-        frame["user_id"].to_numpy(),
-        sparse.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=shape),
-        sparse.csr_matrix((decay, items, indptr), shape=shape),
-    )
+    return UserBatch(frame["user_id"].to_numpy(), *_matrices(items, ages, indptr, num_items, half_life_days))
+
+
+def _matrices(
+    items: NDArray[np.int32], ages: NDArray[np.float32], indptr: NDArray[np.int64], num_items: int, half_life: float
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """`chosen` and `recent` of a batch."""
+    shape = (len(indptr) - 1, num_items)
+    decay = np.float32(0.5) ** (ages / np.float32(half_life))
+    chosen = sparse.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=shape)
+    return chosen, sparse.csr_matrix((decay, items, indptr), shape=shape)

@@ -1,13 +1,18 @@
 """Offline metrics of the recall channels: how many held-out positives each has, and what it adds to the others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf.runs import Run
+from features.metrics import ranking
 from features.metrics.ranking import clip_rounding
 from features.metrics.spark import ranking_metrics
+
+METRICS = ("precision", "recall", "ndcg", "map")
 
 
 def log_channel_metrics(
@@ -33,10 +38,40 @@ def log_channel_metrics(
     lists = F.array(*channel_ranks, F.struct(F.lit("merged").alias("list"), F.col("rank")))
     ranked = hits.select("user_id", "item_id", F.explode(lists).alias("entry")).select("user_id", "item_id", "entry.*")
     users = truth.select("user_id").distinct().count()
-    for (name, metric, k), value in ranking_metrics(ranked.where("rank > 0"), truth, ks).items():
-        run.log_metric("recall", "holdout", metric, value, users, k=k, model=name)
-    for name, metric, share in _channel_overlap(hits, truth, channels, max(ks)):
-        run.log_metric("recall", "holdout", metric, clip_rounding(share / max(users, 1)), users, k=max(ks), model=name)
+    metrics = ranking_metrics(ranked.where("rank > 0"), truth, ks)
+    _log(metrics, _channel_overlap(hits, truth, channels, max(ks)), users, max(ks), run)
+
+
+def log_collected_metrics(
+    candidates: Iterable[pd.DataFrame], truth: pd.DataFrame, channels: Sequence[str], ks: Sequence[int], run: Run
+) -> None:
+    """`log_channel_metrics` on the driver, of candidates that come in parts; only hits are kept."""
+    hits = pd.concat([part.merge(truth, on=["user_id", "item_id"]) for part in candidates], ignore_index=True)
+    ranks = np.stack([*hits["channel_ranks"], np.zeros(len(channels), int)])[:-1]  # (hits, channels)
+    lists = {name: ranks[:, i] for i, name in enumerate(channels)} | {"merged": hits["rank"].to_numpy(np.int64)}
+    metrics = {}
+    for name, list_ranks in lists.items():
+        ranked = hits[["user_id", "item_id"]].assign(rank=list_ranks)[list_ranks > 0]
+        for (metric, k), value in ranking.ranking_metrics(ranked, truth, ks).items():
+            if metric in METRICS:
+                metrics[name, metric, k] = clip_rounding(value)
+    share = 1 / hits["user_id"].map(truth.groupby("user_id").size()).to_numpy(float)
+    has_hit = (ranks >= 1) & (ranks <= max(ks))
+    num_channels = has_hit.sum(axis=1)
+    overlap = [
+        (name, "only", float(share[has_hit[:, i] & (num_channels == 1)].sum())) for i, name in enumerate(channels)
+    ]
+    overlap.append(("union", "union", float(share[num_channels > 0].sum())))
+    _log(metrics, overlap, truth["user_id"].nunique(), max(ks), run)
+
+
+def _log(
+    metrics: dict[tuple[str, str, int], float], overlap: list[tuple[str, str, float]], users: int, k: int, run: Run
+) -> None:
+    for (name, metric, length), value in metrics.items():
+        run.log_metric("recall", "holdout", metric, value, users, k=length, model=name)
+    for name, metric, share in overlap:
+        run.log_metric("recall", "holdout", metric, clip_rounding(share / max(users, 1)), users, k=k, model=name)
 
 
 def _channel_overlap(

@@ -1,30 +1,44 @@
-"""Proposes candidates: every channel scores every item for a batch of users; the best of each are merged into one list.
+"""Proposes candidates: every channel lists its best items for a batch of users; the lists are merged into one.
 
-Runs in Spark's Python workers, a batch of users at a time, with dense matrices (users, items) of at most MAX_CELLS.
+On the driver's cores where histories are there, else in Spark's Python workers; a batch of users at a time in either
+case, so memory grows with a batch and its lists, not with the items.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from threadpoolctl import threadpool_limits
 
 from recsys.recall.channels import Scorer
 from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.kernels import jit
+from recsys.recall.lists import num_threads
 from recsys.recall.merge import ChannelWeights
 
-MAX_CELLS = 4_000_000  # of a matrix (users, items): 16 MB of float32 per channel
+BATCH_USERS = 512  # of a batch: its lists and scores of ten channels are some 30 MB
 SCHEMA = (
     "user_id string, item_id string, channels string, score double, rank int, channel_ranks array<int>, "
     "channel_scores array<float>"
 )
+ARROW_SCHEMA = pa.schema(
+    {
+        "user_id": pa.string(), "item_id": pa.string(), "channels": pa.string(), "score": pa.float64(),
+        "rank": pa.int32(), "channel_ranks": pa.list_(pa.int32()), "channel_scores": pa.list_(pa.float32()),
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RecallPlan:
-    """What a worker needs to propose candidates; broadcast once."""
+    """What is needed to propose candidates; broadcast once."""
 
     scorers: Mapping[str, Scorer]  # by channel
     quota: Mapping[str, int]  # by channel: most candidates that it may propose to a user
@@ -36,7 +50,7 @@ class RecallPlan:
 
 
 def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
-    """Propose the best items that each user did not choose yet.
+    """Propose the best items that each user did not choose yet, in Spark's workers.
 
     One shuffle by user, then only local work.
 
@@ -53,101 +67,150 @@ def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
     # Once per executor instead of once per task: the scorers hold matrices of hundreds of MB.
     shared = users.sparkSession.sparkContext.broadcast(plan)
 
-    def propose_frames(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def propose_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         plan = shared.value
-        batch_size = max(1, MAX_CELLS // max(len(plan.item_ids), 1))
-        for frame in frames:
-            for start in range(0, len(frame), batch_size):
-                batch = user_batch(frame[start : start + batch_size], len(plan.item_ids), plan.half_life_days)
-                candidates = propose_batch(batch, plan)
-                if len(candidates):  # Arrow can't infer the element type of a list column without rows
-                    yield candidates
+        for arrow in batches:
+            frame = arrow.to_pandas()
+            for start in range(0, len(frame), BATCH_USERS):
+                rows = frame[start : start + BATCH_USERS]
+                yield propose_batch(user_batch(rows, len(plan.item_ids), plan.half_life_days), plan)
 
     partitions = max(users.sparkSession.sparkContext.defaultParallelism, 1)
-    return history.for_users(users).repartition(partitions, "user_id").mapInPandas(propose_frames, SCHEMA)
+    return history.for_users(users).repartition(partitions, "user_id").mapInArrow(propose_batches, SCHEMA)
 
 
-def propose_batch(batch: UserBatch, plan: RecallPlan) -> pd.DataFrame:
+def propose_on_driver(histories: UserBatch, users: NDArray[np.object_], plan: RecallPlan) -> Iterator[pa.RecordBatch]:
+    """Propose as `propose` does, in as many threads as there are cores; only their batches are in memory.
+
+    Args:
+        histories: `History.all_users`.
+        users: ids, in the order of the rows.
+        plan: scorers and how to merge them.
+    """
+    rows = pd.Index(histories.users).get_indexer(pd.Index(users))
+    starts = range(0, len(users), BATCH_USERS)
+
+    def propose_from(start: int) -> pa.RecordBatch:
+        stop = start + BATCH_USERS
+        return propose_batch(histories.take(rows[start:stop], users[start:stop]), plan)
+
+    threads = num_threads()
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
+        # In rounds: what was computed waits for its reader.
+        for some in _rounds(starts, 2 * threads):
+            yield from pool.map(propose_from, some)
+
+
+def _rounds(starts: range, size: int) -> Iterator[Sequence[int]]:
+    return (starts[position : position + size] for position in range(0, len(starts), size))
+
+
+def write_proposals(batches: Iterable[pa.RecordBatch], file: BinaryIO) -> None:
+    """Write proposals as Parquet, a batch at a time."""
+    with pq.ParquetWriter(file, ARROW_SCHEMA, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def propose_batch(batch: UserBatch, plan: RecallPlan) -> pa.RecordBatch:
     """Propose candidates for a batch of users: rows of SCHEMA, by user in the order of the batch, then by rank."""
     channels = list(plan.scorers)
-    raw = [mask_chosen(scorer.score(batch), batch) for scorer in plan.scorers.values()]
-    scores = np.stack([standardize(channel) for channel in raw])  # (channels, users, items)
-    ranks = np.stack([item_ranks(channel, plan.max_rank) for channel in raw])
-    merged = plan.weights.merge(scores, ranks, batch.is_cold)  # (users, items)
-    quota = np.array([plan.quota[name] for name in channels])[:, None, None]
-    is_proposed = (ranks > 0) & (ranks <= quota)
+    tops = [scorer.top_items(batch, plan.max_rank) for scorer in plan.scorers.values()]
+    quota = np.array([plan.quota[name] for name in channels])
+    items, ranks = unite_lists([top.items for top in tops], quota, len(plan.item_ids))
+    scores = np.stack([top.standardize(top.score_pairs(items)) for top in tops])  # (channels, users, m)
+    merged = np.where(items >= 0, plan.weights.merge(scores, ranks, batch.is_cold), -np.inf)  # (users, m)
+    # Items ascend, so a stable sort breaks ties by item.
+    order = np.argsort(-merged, axis=1, kind="stable")[:, : plan.max_candidates]
+    position = np.take_along_axis(items, order, axis=1)
+    users, columns = np.nonzero(position >= 0)  # by user, then by rank
+    slots = order[users, columns]
+    row_ranks = np.ascontiguousarray(ranks[:, users, slots].T)  # (rows, channels)
+    row_scores = np.ascontiguousarray(scores[:, users, slots].T)  # (rows, channels)
     # A channel ranks more items than it may propose: their ranks and scores still count in the merged score.
-    merged = np.where(is_proposed.any(axis=0), merged, -np.inf)
-    # (candidates,) row of the batch and item number.
-    users, items = _top_k(merged, merged.shape[1] if plan.max_candidates is None else plan.max_candidates)
-    per_user = np.bincount(users, minlength=len(batch.users))
-    rank = np.concatenate([np.arange(1, n + 1) for n in per_user] or [users])  # concatenate refuses an empty list
-    return pd.DataFrame(
-        {
-            "user_id": batch.users[users],
-            "item_id": plan.item_ids[items],
-            "channels": _channel_labels(channels, ranks[:, users, items], is_proposed[:, users, items]),
-            "score": merged[users, items].astype(np.float64),
-            "rank": rank.astype(np.int32),
-            "channel_ranks": list(ranks[:, users, items].T.astype(np.int32)),
-            "channel_scores": list(scores[:, users, items].T.astype(np.float32)),
-        }
+    is_proposed = (row_ranks > 0) & (row_ranks <= quota)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(batch.users, pa.string()).take(pa.array(users)),
+            pa.array(plan.item_ids[items[users, slots]], pa.string()),
+            channel_labels(channels, row_ranks, is_proposed),
+            pa.array(merged[users, slots]),
+            pa.array(columns.astype(np.int32) + 1),
+            _lists(row_ranks),
+            _lists(row_scores),
+        ],
+        schema=ARROW_SCHEMA,
     )
 
 
-def mask_chosen(scores: NDArray[np.float32], batch: UserBatch) -> NDArray[np.float32]:
-    """Copy scores (users, items) with −inf for items that the user chose already, and for NaN."""
-    scores = np.array(scores, np.float32)
-    users, items = batch.chosen.nonzero()
-    scores[users, items] = -np.inf
-    scores[np.isnan(scores)] = -np.inf
-    return scores
+def unite_lists(
+    lists: Sequence[NDArray[np.int32]], quota: NDArray[np.int64], num_items: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Unite the channels' lists, each up to its quota.
 
+    Args:
+        lists: for each channel (users, k) items, best first, −1 where there are fewer.
+        quota: (channels,) how many of its items a channel proposes.
+        num_items: number of all items.
 
-def standardize(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Standardise a channel's scores (users, items) within each user, since channels score in different units.
-
-    (x − mean) / deviation over the finite scores of a row; −1 for −inf, so that what a channel does not propose counts
-    as poor without ruling the sum; 0 in a row without a finite score.
+    Returns:
+        Items (users, m), ascending, −1 where a user has fewer, and their ranks (channels, users, m) in each channel's
+        whole list, from 1; 0 where they are not in it.
     """
-    is_finite = np.isfinite(scores)
-    count = np.maximum(is_finite.sum(axis=1, keepdims=True), 1)
-    filled = np.where(is_finite, scores, 0).astype(np.float64)  # sums of many float32 lose digits
-    mean = filled.sum(axis=1, keepdims=True) / count
-    deviation = np.sqrt((np.where(is_finite, filled - mean, 0) ** 2).sum(axis=1, keepdims=True) / count)
-    scaled = np.where(is_finite, (filled - mean) / np.maximum(deviation, 1e-9), -1.0)
-    return np.asarray(np.where(is_finite.any(axis=1, keepdims=True), scaled, 0.0), np.float32)
+    stacked = np.stack(lists)  # (channels, users, k)
+    longest = int(np.minimum(quota, stacked.shape[2]).sum())
+    items = np.full((stacked.shape[1], longest), -1, np.int32)
+    ranks = np.zeros((len(lists), stacked.shape[1], longest), np.int32)
+    most = _unite(stacked, quota, num_items, items, ranks)
+    return items[:, :most], ranks[:, :, :most]
 
 
-def item_ranks(scores: NDArray[np.float32], max_rank: int) -> NDArray[np.int32]:
-    """Rank the items of each row of scores (users, items), from 1; 0 beyond `max_rank` and for −inf."""
-    ranks = np.zeros(scores.shape, np.int32)
-    rows, items = _top_k(scores, max_rank)
-    ranks[rows, items] = _position_in_row(rows, len(scores)) + 1
-    return ranks
+@jit
+def _unite(lists, quota, num_items, items, ranks):  # type: ignore[no-untyped-def]
+    """Fill `items` and `ranks` of `unite_lists` and return the most items of a user."""
+    channels, users, k = lists.shape
+    slot = np.full(num_items, -1, np.int32)  # place of an item among the user's
+    most = 0
+    for user in range(users):
+        count = 0
+        for channel in range(channels):
+            for position in range(min(quota[channel], k)):
+                item = lists[channel, user, position]
+                if item >= 0 and slot[item] < 0:
+                    slot[item] = 0
+                    items[user, count] = item
+                    count += 1
+        items[user, :count] = np.sort(items[user, :count])
+        for position in range(count):
+            slot[items[user, position]] = position
+        for channel in range(channels):
+            for position in range(k):
+                item = lists[channel, user, position]
+                if item >= 0 and slot[item] >= 0:
+                    ranks[channel, user, slot[item]] = position + 1
+        for position in range(count):
+            slot[items[user, position]] = -1
+        most = max(most, count)
+    return most
 
 
-def _top_k(scores: NDArray[np.floating], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(row, item) of the k best finite scores of each row, best first, ties by item."""
-    k = min(k, scores.shape[1])
-    # argpartition would break ties at the k-th score by chance: take all that equal it, and cut after sorting.
-    kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k] if k else scores[:, :0]  # (rows, 1)
-    rows, items = np.nonzero(np.isfinite(scores) & (scores >= kth) if k else np.zeros(scores.shape, bool))
-    order = np.lexsort((items, -scores[rows, items], rows))
-    rows, items = rows[order], items[order]
-    is_top = _position_in_row(rows, len(scores)) < k
-    return rows[is_top], items[is_top]
-
-
-def _position_in_row(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
-    """Position, from 0, of each entry within its row; `rows` is sorted."""
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))])[:-1]
-    return np.asarray(np.arange(len(rows)) - starts[rows])
-
-
-def _channel_labels(channels: Sequence[str], ranks: NDArray[np.int32], is_proposed: NDArray[np.bool_]) -> list[str]:
-    """Names of the channels that proposed each candidate, best rank first, joined by +; arrays (channels, rows)."""
+def channel_labels(channels: Sequence[str], ranks: NDArray[np.int32], is_proposed: NDArray[np.bool_]) -> pa.StringArray:
+    """Names of the channels that proposed each candidate, best rank first, joined by +; arrays (rows, channels)."""
     # Channels that did not propose the row come last, beyond its count.
-    order = np.argsort(np.where(is_proposed, ranks, np.iinfo(np.int32).max), axis=0, kind="stable")
-    counts = is_proposed.sum(axis=0)
-    return ["+".join(channels[c] for c in order[: counts[row], row]) for row in range(ranks.shape[1])]
+    order = np.argsort(np.where(is_proposed, ranks, np.iinfo(np.int32).max), axis=1, kind="stable")
+    beyond = np.arange(len(channels)) >= is_proposed.sum(axis=1, keepdims=True)
+    digits = np.where(beyond, 0, order + 1).astype(np.uint8)
+    # Few orders are distinct: a label for each of them. As numbers where these fit 64 bits, else as bytes.
+    base = len(channels) + 1
+    fits = base ** len(channels) < 2**63
+    keys = digits @ (base ** np.arange(len(channels))) if fits else digits.view(f"V{len(channels)}").ravel().astype("O")
+    codes = pd.factorize(keys)[0]
+    first = np.unique(codes, return_index=True)[1]
+    labels = ["+".join(channels[digit - 1] for digit in row if digit) for row in digits[first].tolist()]
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(labels, pa.string())).cast(pa.string())
+
+
+def _lists(values: NDArray[np.generic]) -> pa.ListArray:
+    """Rows of an array (rows, columns) as lists."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))

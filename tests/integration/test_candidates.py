@@ -22,7 +22,7 @@ from recsys.coarse import train as coarse
 from recsys.evaluation import evaluate
 from recsys.fine import train as fine
 from recsys.recall import candidates
-from recsys.recall.measure import log_channel_metrics
+from recsys.recall.measure import log_channel_metrics, log_collected_metrics
 from recsys.registry import promote
 from training.inputs.dataset import open_dataset
 from training.tasks.click import Click
@@ -117,19 +117,20 @@ def test_an_evaluation_is_the_mean_over_its_seeds_on_rows_held_out(
     assert all(0 < told[f"{model}_ndcg@5"] < 1 for model in ("ease", "hot", "coarse", "fine", "blend"))
 
 
-def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession, config: Config) -> None:
+@pytest.mark.parametrize("where", ["spark", "driver"])
+def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession, config: Config, where: str) -> None:
     """Of 3 positives of u: a is at rank 1 of both channels, b at rank 2 of cf alone, c nowhere; v's d too deep."""
     schema = "user_id string, item_id string, rank int, channel_ranks array<int>"
     proposed = [("u", "a", 1, [1, 1]), ("u", "b", 2, [2, 0]), ("v", "d", 9, [0, 9])]
     truth = [("u", "a"), ("u", "b"), ("u", "c"), ("v", "d")]
+    candidates = spark.createDataFrame(proposed, schema)
+    positives = spark.createDataFrame(truth, "user_id string, item_id string")
     with start_run(config, "recall", DAYS[0]) as found:
-        log_channel_metrics(
-            spark.createDataFrame(proposed, schema),
-            spark.createDataFrame(truth, "user_id string, item_id string"),
-            ["cf", "hot"],
-            [1, 5],
-            found,
-        )
+        if where == "spark":
+            log_channel_metrics(candidates, positives, ["cf", "hot"], [1, 5], found)
+        else:
+            frame = candidates.toPandas()
+            log_collected_metrics([frame[:1], frame[1:]], positives.toPandas(), ["cf", "hot"], [1, 5], found)
     rows = [json.loads(line) for line in (found.folder / "metrics.jsonl").open()]
     at_5 = {(row["model"], row["metric"]): row["value"] for row in rows if row["k"] == 5}
     assert at_5["cf", "only"] == pytest.approx((1 / 3 + 0) / 2)
@@ -137,3 +138,5 @@ def test_what_a_channel_alone_has_and_what_all_have_together(spark: SparkSession
     assert at_5["union", "union"] == pytest.approx((2 / 3 + 0) / 2)
     assert at_5["cf", "recall"] == pytest.approx((2 / 3 + 0) / 2)
     assert at_5["hot", "recall"] == pytest.approx((1 / 3 + 0) / 2)
+    assert at_5["merged", "recall"] == pytest.approx((2 / 3 + 0) / 2)
+    assert {metric for _, metric in at_5} == {"precision", "recall", "ndcg", "map", "only", "union"}

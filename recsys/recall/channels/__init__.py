@@ -1,36 +1,34 @@
 """Recall channels, a file each; `CHANNELS` is the one place that a new channel is added to.
 
-A channel is a function `fit(history, settings) -> Scorer`. It is fitted on Spark, or on the driver from what grows with
-the items only, side by side with the others, each in a thread; it returns something small that scores every item for a
-batch of users in Spark's workers.
+A channel is a function `fit(history, settings) -> Scorer`. It is fitted from histories on the driver where these fit
+one process, else on Spark or from what grows with the items only, side by side with the others, each in a thread. It
+returns something small that lists the best items of a batch of users, on the driver's cores or in Spark's workers.
 """
 
 from collections.abc import Callable
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol, runtime_checkable
 
 from conf import UserError
 from conf.plugins import import_object
 from recsys.recall.channels import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
+from recsys.recall.channels.dense import DenseLists, DenseScorer
 from recsys.recall.history import History, UserBatch
+from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A fitted channel. It is pickled to the workers, so it holds arrays and no DataFrame."""
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Score every item for every user of a batch.
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """List the k best items of each user of a batch that the user did not choose yet.
 
-        Returns:
-            (users, items), larger is better; −inf for what the channel does not propose. A user's scores must not
-            depend on who else is in the batch.
+        A user's list must not depend on who else is in the batch.
         """
 
 
-Channel = Callable[[History, RecallSettings], Scorer]
+Channel = Callable[[History, RecallSettings], Scorer | DenseScorer]
 
 CHANNELS: dict[str, Channel] = {
     "ease": ease.fit,
@@ -58,3 +56,9 @@ def channel_named(name: str) -> Channel:
     if name not in CHANNELS:
         raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
     return CHANNELS[name]
+
+
+def fit_channel(name: str, history: History, settings: RecallSettings) -> Scorer:
+    """Fit a channel by its name; one of one's own may have `score`, for every item, in place of `top_items`."""
+    scorer = channel_named(name)(history, settings)
+    return DenseLists(scorer) if not isinstance(scorer, Scorer) else scorer

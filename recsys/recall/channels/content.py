@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from recsys.recall.channels.products import top_products
 from recsys.recall.history import History, UserBatch
+from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
 
@@ -16,11 +17,11 @@ class ContentScorer:
     """TF-IDF vectors of the items."""
 
     words: sparse.csr_matrix  # (items, words), rows of length 1, or 0 for an item without text
+    items: sparse.csr_matrix  # (words, items) the same by word
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Similarity (users, items) to the time-decayed sum of the history; new items have one as well."""
-        scores = np.asarray((batch.recent @ self.words @ self.words.T).todense())
-        return batch.mask_cold(np.where(scores > 0, scores, -np.inf))
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Items by similarity to the time-decayed sum of the history; new items have one as well."""
+        return top_products(batch.recent @ self.words, self.items, batch, k, zeros_count=False)
 
 
 def fit(history: History, settings: RecallSettings) -> ContentScorer:
@@ -36,4 +37,5 @@ def fit(history: History, settings: RecallSettings) -> ContentScorer:
         words = TfidfVectorizer(token_pattern=r"(?u)[\w=&-]+", max_features=settings.content_words).fit_transform(texts)
     except ValueError:  # scikit-learn refuses an empty vocabulary
         words = sparse.csr_matrix((len(texts), 1))
-    return ContentScorer(sparse.csr_matrix(words, dtype=np.float32))
+    words = sparse.csr_matrix(words, dtype=np.float32)
+    return ContentScorer(words, words.T.tocsr())

@@ -5,51 +5,75 @@ is x̃ B, scaled back by n_i^b. Powers of 0 give the published model; 0.25 keeps
 dominating.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import linalg
+from pyspark.sql import functions as F
 
+from recsys.recall import kernels
+from recsys.recall.channels.linear import LinearModel, inverse, popular_items
 from recsys.recall.history import History, UserBatch
+from recsys.recall.lists import TopItems, in_threads
 from recsys.settings import RecallSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EaseScorer:
-    """Weights between the most popular items."""
+    """Weights between the most popular items, with the scaling of both sides multiplied in."""
 
-    weights: NDArray[np.float32]  # (popular, popular), with the scaling of both sides multiplied in
-    popular: NDArray[np.int64]  # (popular,) item numbers
-    num_items: int
+    model: LinearModel
     user_power: float
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """x̃ B for the popular items, −inf for the others; (users, items)."""
-        lengths = np.maximum(np.diff(batch.chosen.indptr), 1) ** -self.user_power
-        scores = np.full((len(batch.users), self.num_items), -np.inf, np.float32)
-        scores[:, self.popular] = (batch.chosen[:, self.popular] @ self.weights) * lengths[:, None]
-        return batch.mask_cold(scores)
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Popular items by x̃ B."""
+        scale = (np.maximum(np.diff(batch.chosen.indptr), 1) ** -self.user_power).astype(np.float32)
+        nobody = np.full(len(batch.users), -1)
+        return self.model.top_items(
+            batch, k, scale, nobody, np.zeros((0, len(self.model.popular)), np.float32), np.zeros(0, np.float32)
+        )
 
 
 def fit(history: History, settings: RecallSettings) -> EaseScorer:
-    """Sum the Gram matrix on Spark, invert it on the driver, for the `ease_items` most popular items.
+    """Sum the Gram matrix of the `ease_items` most popular items and invert it on the driver.
 
     The driver holds two dense matrices of float64: 400 MB for 5,000 items.
     """
     popularity = history.popularity
-    popular = np.sort(np.argsort(-popularity, kind="stable")[: settings.ease_items])
-    popular = popular[popularity[popular] > 0]
+    popular = popular_items(popularity, settings.ease_items)
+    if len(popular) < (num_chosen := int((popularity > 0).sum())):
+        log.info(
+            "ease: %d items were chosen, more than recall.ease_items: the %d most popular ones are proposed and read",
+            num_chosen, len(popular),
+        )  # fmt: skip
+    weights = ease_weights(_gram(history, popular, settings), popularity[popular], settings)
+    return EaseScorer(LinearModel(weights, popular, history.num_items), settings.ease_user_power)
+
+
+def _gram(history: History, popular: NDArray[np.int64], settings: RecallSettings) -> NDArray[np.float64]:
+    """(popular, popular) Σ_u n_u^(−2a) x_ui x_uj."""
+    gram = np.zeros((len(popular), len(popular)))
+    if history.all_users is not None:
+        lengths = np.maximum(np.diff(history.all_users.chosen.indptr), 1)
+        chosen = history.all_users.chosen[:, popular]
+        users = chosen.T.tocsr()
+        scale = lengths ** (-2.0 * settings.ease_user_power)
+        matrices = (users.indptr, users.indices, scale, chosen.indptr, chosen.indices)
+        in_threads(kernels.gram_rows, len(gram), *matrices, gram)
+        return gram
     position = np.full(history.num_items, -1)  # item number -> row of the matrix
     position[popular] = np.arange(len(popular))
-    pairs: pd.DataFrame = history.pairs.select("item", "other", "scaled").toPandas()
-    rows, columns = position[pairs["item"]], position[pairs["other"]]
-    is_popular = (rows >= 0) & (columns >= 0)
-    gram = np.zeros((len(popular), len(popular)))
-    gram[rows[is_popular], columns[is_popular]] = pairs["scaled"].to_numpy()[is_popular]
-    weights = ease_weights(gram, popularity[popular], settings)
-    return EaseScorer(weights, popular, history.num_items, settings.ease_user_power)
+    # Cut on Spark: pairs of all items would not fit the driver.
+    items = history.histories.sparkSession.createDataFrame([(int(item),) for item in popular], "item int")
+    pairs = history.pairs.select("item", "other", "scaled").join(F.broadcast(items), on="item", how="left_semi")
+    others = items.withColumnRenamed("item", "other")
+    frame: pd.DataFrame = pairs.join(F.broadcast(others), on="other", how="left_semi").toPandas()
+    gram[position[frame["item"]], position[frame["other"]]] = frame["scaled"]
+    return gram
 
 
 def ease_weights(
@@ -58,7 +82,7 @@ def ease_weights(
     """Solve for the weights between items (Steck 2019, equation 8); time grows with the cube of the items.
 
     Args:
-        gram: (items, items) Σ_u n_u^(−2a) x_ui x_uj.
+        gram: (items, items) Σ_u n_u^(−2a) x_ui x_uj; overwritten.
         popularity: (items,) number of users of each item.
         settings: `ease_l2` and `ease_item_power`.
 
@@ -70,9 +94,12 @@ def ease_weights(
     # Both scalings have mean 1, so that λ means the same for any powers.
     user_scale = popularity.sum() / max(np.trace(gram), 1e-12)
     item_scale = (popularity / popularity.mean()) ** -settings.ease_item_power
-    scaled = gram * user_scale * np.outer(item_scale, item_scale)
-    scaled[np.diag_indices_from(scaled)] += settings.ease_l2
-    inverse = linalg.inv(scaled, overwrite_a=True, check_finite=False)
-    weights = -inverse / np.diag(inverse)
+    gram *= user_scale * item_scale[:, None]
+    gram *= item_scale
+    gram[np.diag_indices_from(gram)] += settings.ease_l2
+    weights = inverse(gram)
+    weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0)
-    return np.asarray(weights * item_scale[:, None] / item_scale[None, :], np.float32)
+    weights *= item_scale[:, None]
+    weights /= item_scale
+    return weights.astype(np.float32)

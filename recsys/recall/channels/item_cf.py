@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
+from recsys.recall import kernels
+from recsys.recall.channels.products import top_products
 from recsys.recall.history import History, UserBatch
+from recsys.recall.lists import TopItems, in_threads
 from recsys.settings import RecallSettings
 
 
@@ -25,22 +27,49 @@ class ItemCFScorer:
 
     similarity: sparse.csr_matrix  # (items, items)
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Summed similarity (users, items) to the time-decayed history."""
-        return batch.mask_cold((batch.recent @ self.similarity).toarray())
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Items by summed similarity to the time-decayed history."""
+        return top_products(batch.recent, self.similarity, batch, k, zeros_count=True)
 
 
 def fit(history: History, settings: RecallSettings) -> ItemCFScorer:
-    """Compute the similarities on Spark; `neighbours` rows per item come to the driver."""
-    pairs: pd.DataFrame = item_similarity(history, settings).toPandas()
+    """Find the `neighbours` most similar items of each: from histories on the driver, or else on Spark."""
+    if history.all_users is not None:
+        return ItemCFScorer(similar_items(history.all_users.chosen, settings))
+    pairs: pd.DataFrame = distributed_similarity(history, settings).toPandas()
     shape = (history.num_items, history.num_items)
     # (item, other) is not symmetric: each item has its own neighbours.
     values = pairs["similarity"].to_numpy(np.float32)
     return ItemCFScorer(sparse.csr_matrix((values, (pairs["item"], pairs["other"])), shape=shape))
 
 
-def item_similarity(history: History, settings: RecallSettings) -> DataFrame:
-    """Find the `neighbours` most similar items of each item.
+def similar_items(chosen: sparse.csr_matrix, settings: RecallSettings) -> sparse.csr_matrix:
+    """(items, items) similarities of the `neighbours` most similar items of each, a row of all pairs at a time.
+
+    Args:
+        chosen: (users, items) ones.
+        settings: `neighbours`, `similarity` and `shrink`.
+    """
+    users = chosen.T.tocsr()  # (items, users)
+    user_weight = 1 / np.log1p(np.maximum(np.diff(chosen.indptr), 1))
+    counts, totals = np.diff(users.indptr), users @ user_weight
+    num_items = len(counts)
+    neighbours = min(settings.neighbours, max(num_items - 1, 1))
+    items, similarity = np.full((num_items, neighbours), -1, np.int32), np.zeros((num_items, neighbours))
+    # The diagonal of the pairs is the damped number of an item's users, co(i, i).
+    in_threads(
+        kernels.similar_rows, num_items,
+        users.indptr, users.indices, user_weight, chosen.indptr, chosen.indices, counts, totals, settings.shrink,
+        settings.similarity == "cosine", items, similarity,
+    )  # fmt: skip
+    is_pair = items >= 0
+    indptr = np.concatenate([[0], np.cumsum(is_pair.sum(axis=1))])
+    entries = (similarity[is_pair].astype(np.float32), items[is_pair], indptr)
+    return sparse.csr_matrix(entries, shape=(num_items, num_items))
+
+
+def distributed_similarity(history: History, settings: RecallSettings) -> DataFrame:
+    """The same on Spark, from `history.pairs`.
 
     Both joins broadcast one row per item; the window is one shuffle by item.
 

@@ -3,6 +3,7 @@
 There is no feedback on an item that nobody saw; showing different ones to different people collects it.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.recall.history import SECONDS_PER_DAY, History, UserBatch
+from recsys.recall.kernels import jit, push, sort_heap
+from recsys.recall.lists import TopItems, empty_lists, top_items
 from recsys.settings import RecallSettings
 
 
@@ -17,22 +20,29 @@ from recsys.settings import RecallSettings
 class NewItemsScorer:
     """How new each item is, as the weight with which it is sampled."""
 
-    freshness: NDArray[np.float32]  # (items,) 1 for just published, falling with age; 0: not new
+    log_weight: NDArray[np.float64]  # (items,) 0 for just published, falling with age; −inf: not new
+    fresh: NDArray[np.int32]  # numbers of the new items
+    item_hash: NDArray[np.uint64]  # (items,) of the item's id
     seed: int
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Random scores (users, items) whose ranking is a weighted sample without replacement; −inf if not new.
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Random scores whose ranking is a weighted sample without replacement.
 
-        log weight + Gumbel noise: the log of Efraimidis and Spirakis' keys (2006).
+        log weight + Gumbel noise: the log of Efraimidis and Spirakis' keys (2006). The noise is a hash of user and
+        item: the same in every run and every batch.
         """
-        noise = np.array([self._noise(user) for user in batch.users]).reshape(len(batch.users), len(self.freshness))
-        log_weights = np.log(np.maximum(self.freshness, 1e-9))
-        return np.where(self.freshness > 0, log_weights + noise, -np.inf).astype(np.float32)
+        users = hash_ids(batch.users) ^ np.uint64(self.seed * 0x9E3779B97F4A7C15 % 2**64)
+        items, scores, moments = empty_lists(len(users), k)
+        weights = (self.log_weight, self.item_hash)
+        history = (batch.chosen.indptr, batch.chosen.indices)
+        _sample(users, self.fresh, *weights, *history, items, scores, moments)
 
-    def _noise(self, user: object) -> NDArray[np.float64]:
-        """(items,) by a hash of the user's id: the same in every run and every batch."""
-        number = int(pd.util.hash_array(np.array([str(user)], dtype=object))[0])
-        return np.random.default_rng([self.seed, number]).gumbel(size=len(self.freshness))
+        def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
+            values = np.empty(pairs.shape, np.float32)
+            _noisy_pairs(users, *weights, pairs, values)
+            return values
+
+        return top_items(items, scores, moments, None, score_pairs)
 
 
 def fit(history: History, settings: RecallSettings) -> NewItemsScorer:
@@ -41,4 +51,50 @@ def fit(history: History, settings: RecallSettings) -> NewItemsScorer:
     seconds = (published - pd.Timestamp(0)).dt.total_seconds().to_numpy(dtype=float, na_value=np.nan)
     age = (history.now - seconds) / SECONDS_PER_DAY  # (items,) NaN without either date: not new
     is_new = (age >= 0) & (age <= settings.new_days)
-    return NewItemsScorer(np.where(is_new, np.exp(-age / settings.new_days), 0.0).astype(np.float32), settings.seed)
+    log_weight = np.where(is_new, -age / settings.new_days, -np.inf)
+    fresh = np.flatnonzero(is_new).astype(np.int32)
+    return NewItemsScorer(log_weight, fresh, hash_ids(history.items["item_id"].to_numpy(object)), settings.seed)
+
+
+def hash_ids(ids: NDArray[np.object_]) -> NDArray[np.uint64]:
+    """(ids,) the same in every process, unlike Python's own hash."""
+    return np.asarray(pd.util.hash_array(ids.astype(str).astype(object), categorize=False), np.uint64)
+
+
+@jit
+def _gumbel(user, item):  # type: ignore[no-untyped-def]
+    """Gumbel noise from two hashes, mixed as in SplitMix64 (Steele et al. 2014)."""
+    z = user + item * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    uniform = (np.float64(z >> np.uint64(11)) + 0.5) / 9007199254740992.0  # in (0, 1), of 53 bits
+    return -math.log(-math.log(uniform))
+
+
+@jit
+def _sample(users, fresh, log_weight, item_hash, indptr, indices, items, scores, moments):  # type: ignore[no-untyped-def]
+    is_chosen = np.full(len(log_weight), -1, np.int32)  # the last row that chose the item
+    for row in range(len(users)):
+        for entry in range(indptr[row], indptr[row + 1]):
+            is_chosen[indices[entry]] = row
+        size = 0
+        for item in fresh:
+            if is_chosen[item] != row:
+                score = np.float32(log_weight[item] + _gumbel(users[row], item_hash[item]))
+                size = push(scores[row], items[row], size, score, item)
+                moments[row, 0] += 1
+                moments[row, 1] += score
+                moments[row, 2] += np.float64(score) * score
+        sort_heap(scores[row], items[row], size)
+
+
+@jit
+def _noisy_pairs(users, log_weight, item_hash, items, scores):  # type: ignore[no-untyped-def]
+    for row in range(len(users)):
+        for position in range(items.shape[1]):
+            item = items[row, position]
+            if item >= 0 and log_weight[item] > -np.inf:
+                scores[row, position] = log_weight[item] + _gumbel(users[row], item_hash[item])
+            else:
+                scores[row, position] = -np.inf

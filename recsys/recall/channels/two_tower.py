@@ -1,121 +1,179 @@
 """Two towers (Yi et al. 2019): a user's vector from their history, an item's from id, topic and author; nearest by
-FAISS.
+inner product.
 
 The user tower is the mean of the history's input vectors through a linear layer. Both train on pairs (history, an item
-left out of it) by softmax over the items of the batch, corrected by the items' share among the pairs (logQ).
+left out of it) by softmax over the items of the batch, corrected by the items' share among the pairs (logQ). NumPy and
+gradients by hand: a step has matrices of 512 × 512 and 512 × 32, for which a framework's overhead is most of the time.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.history import History, UserBatch
+from recsys.recall.kernels import jit
+from recsys.recall.lists import TopItems
+from recsys.recall.vectors import QUERIES, ItemVectors, build_vectors
 from recsys.settings import RecallSettings
 
-MAX_EXACT_ITEMS = 50_000  # up to which exact search is fast enough
-MASKED = -1e9  # logit of a pair that must not count as a negative
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam (Kingma and Ba 2015)
+
+Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TwoTowerScorer:
-    """Trained towers as arrays: the workers need no torch."""
+    """Trained towers as arrays."""
 
-    items: NDArray[np.float32]  # (items, dim) outputs of the item tower, of length 1
-    inputs: NDArray[np.float32]  # (items, dim) what a history is averaged from
-    layer: NDArray[np.float32]  # (dim, dim) of the user tower
-    nearest: int  # items retrieved for a user
+    items: ItemVectors  # (items, dim) outputs of the item tower, of length 1
+    inputs: Matrix  # (items, dim) what a history is averaged from
+    layer: Matrix  # (dim, dim) of the user tower
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Cosine (users, items) to the `nearest` items; −inf for the others."""
-        weight = np.maximum(np.asarray(batch.recent.sum(axis=1)), 1e-9)
-        users = np.asarray(batch.recent @ self.inputs / weight) @ self.layer  # (users, dim)
-        users = np.asarray(users / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-9), np.float32)
-        # The items of the history are the nearest ones, and are dropped later: retrieve as many more.
-        num_retrieved = min(len(self.items), self.nearest + int(np.diff(batch.chosen.indptr).max(initial=0)))
-        cosine, numbers = _build_index(self.items).search(np.ascontiguousarray(users), num_retrieved)
-        scores = np.full((len(users), len(self.items)), -np.inf, np.float32)
-        np.put_along_axis(scores, np.maximum(numbers, 0), cosine, axis=1)  # FAISS fills up with −1
-        return batch.mask_cold(scores)
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Items by cosine."""
+        return self.items.top(user_vectors(batch, self.inputs, self.layer), batch, k)
 
 
-def _build_index(items: NDArray[np.float32]) -> Any:
-    """A FAISS index of inner products: exact for few items, a graph (HNSW) beyond MAX_EXACT_ITEMS."""
-    import faiss
-
-    dim = items.shape[1]
-    is_small = len(items) <= MAX_EXACT_ITEMS
-    index = faiss.IndexFlatIP(dim) if is_small else faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
-    index.add(items)
-    return index
+def user_vectors(batch: UserBatch, inputs: Matrix, layer: Matrix) -> Matrix:
+    """(users, dim) outputs of the user tower, of length 1; the mean of a history is weighted by its decay."""
+    weight = np.maximum(np.asarray(batch.recent.sum(axis=1)), 1e-9)
+    means = np.asarray(batch.recent @ inputs / weight)
+    # Row by row in one order: a matrix product rounds by the rows beside it.
+    users = np.einsum("ui,ij->uj", means.astype(np.float64), layer.astype(np.float64))
+    return np.asarray(users / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-9), np.float32)
 
 
 def fit(history: History, settings: RecallSettings) -> TwoTowerScorer:
     """Train on the driver with the histories of the `tower_users` users who were active last."""
-    batch = user_batch(history.newest_users(settings.tower_users), history.num_items, settings.history_half_life_days)
-    return train(batch.chosen, history.items, settings)
+    batch = history.newest_users(settings.tower_users, "two_tower (recall.tower_users)")
+    vectors, inputs, layer = train(batch.chosen, history.items, settings)
+    queries = user_vectors(batch.take(np.arange(min(QUERIES, len(batch.users))), batch.users[:QUERIES]), inputs, layer)
+    listed = np.arange(history.num_items)
+    return TwoTowerScorer(build_vectors("two_tower", vectors, listed, queries, settings.exact_items), inputs, layer)
 
 
-def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettings) -> TwoTowerScorer:
-    """Train the towers by Adam.
+class _Table:
+    """Vectors that Adam trains, row by row: a row without a gradient in a step stays as it is."""
+
+    def __init__(self, vectors: NDArray[np.floating]) -> None:
+        self.vectors = vectors.astype(np.float32)
+        self._mean, self._square = np.zeros_like(self.vectors), np.zeros_like(self.vectors)
+        self._gradient = np.zeros_like(self.vectors)
+
+    def step(self, rows: NDArray[np.integer], gradients: Matrix, rate: float, number: int) -> None:
+        """Step number `number`, from 1, by `gradients` (rows, dim), which are summed where a row occurs repeatedly."""
+        scale = rate * np.sqrt(1 - BETAS[1] ** number) / (1 - BETAS[0] ** number)
+        _adam(rows, gradients, self._gradient, self.vectors, self._mean, self._square, scale)
+
+
+def train(chosen: sparse.csr_matrix, items: pd.DataFrame, settings: RecallSettings) -> tuple[Matrix, Matrix, Matrix]:
+    """Train the towers.
 
     Args:
         chosen: (users, items) ones.
         items: category and author, by item number.
         settings: the `tower_*` settings and the seed.
-    """
-    import torch
-    from torch.nn import functional
 
-    torch.manual_seed(settings.seed)
+    Returns:
+        Outputs of the item tower (items, dim), inputs of the user tower (items, dim), and its layer (dim, dim).
+    """
     rng = np.random.default_rng(settings.seed)
     codes = [np.arange(len(items)), *[pd.factorize(items[name], sort=True)[0] + 1 for name in ("category", "author")]]
-    tables = [torch.nn.Embedding(int(code.max(initial=0)) + 1, settings.tower_dim) for code in codes]
-    for table in tables:
-        torch.nn.init.normal_(table.weight, std=0.1)
+    shape = (len(items), settings.tower_dim)
+    tables = [_Table(0.1 * rng.standard_normal((int(code.max(initial=0)) + 1, shape[1]))) for code in codes]
+    inputs = _Table(0.1 * rng.standard_normal(shape))
     # From the identity: an untrained user vector is the mean of the history.
-    layer = torch.nn.Linear(settings.tower_dim, settings.tower_dim, bias=False)
-    torch.nn.init.eye_(layer.weight)
-    inputs = torch.nn.Embedding(len(items), settings.tower_dim)
-    torch.nn.init.normal_(inputs.weight, std=0.1)
-    item_codes = [torch.from_numpy(code.astype(np.int64)) for code in codes]
-
-    def item_tower(numbers: torch.Tensor) -> torch.Tensor:
-        summed = sum(table(code[numbers]) for table, code in zip(tables, item_codes, strict=True))
-        return functional.normalize(summed, dim=1)  # (batch, dim)
-
-    modules = [*tables, layer, inputs]
-    optimizer = torch.optim.Adam([w for module in modules for w in module.parameters()], lr=settings.tower_rate)
-    log_share = torch.from_numpy(_log_shares(chosen))  # (items,)
-    for users, left_out in _batches(chosen, settings, rng):
+    layer = _Table(np.eye(shape[1]))
+    all_rows = np.arange(shape[1])
+    log_share = _log_shares(chosen)  # (items,)
+    lengths = np.diff(chosen.indptr)
+    for number, (users, targets) in enumerate(_batches(chosen, settings, rng), 1):
         histories = chosen[users]
-        bags = torch.from_numpy(histories.indices.astype(np.int64))
-        offsets = torch.from_numpy(histories.indptr[:-1].astype(np.int64))
-        target = torch.from_numpy(left_out.astype(np.int64))  # (batch,)
         # The item that is to be predicted is taken out of its own history.
-        total = functional.embedding_bag(bags, inputs.weight, offsets, mode="sum") - inputs(target)
-        mean = total / torch.from_numpy((np.diff(histories.indptr) - 1).astype(np.float32))[:, None]
-        logits = functional.normalize(layer(mean), dim=1) @ item_tower(target).T / settings.tower_temperature
-        # (batch, batch). An item that is in the batch twice must not be its own negative.
-        is_same = (target[:, None] == target[None]) & ~torch.eye(len(users), dtype=torch.bool)
-        logits = (logits - log_share[target][None]).masked_fill(is_same, MASKED)
-        loss = functional.cross_entropy(logits, torch.arange(len(users)))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    # An inner product with these is the cosine.
-    with torch.no_grad():
-        vectors = item_tower(torch.arange(len(items))).numpy()
-    return TwoTowerScorer(
-        vectors, inputs.weight.detach().numpy(), layer.weight.detach().numpy().T.copy(), settings.tower_nearest
-    )
+        rest = (lengths[users] - 1).astype(np.float32)[:, None]
+        mean = (histories @ inputs.vectors - inputs.vectors[targets]) / rest
+        hidden = mean @ layer.vectors
+        summed = sum(table.vectors[code[targets]] for table, code in zip(tables, codes, strict=True))
+        hidden_gradient, summed_gradient = _gradients(hidden, summed, targets, log_share, settings.tower_temperature)
+        mean_gradient = hidden_gradient @ layer.vectors.T / rest
+        # Of each history's entries, and of the left-out item, whose vector was subtracted.
+        owners = np.repeat(np.arange(len(users)), lengths[users])
+        rows = np.concatenate([histories.indices, targets])
+        gradients = np.concatenate([mean_gradient[owners], -mean_gradient])
+        rate = settings.tower_rate
+        inputs.step(rows, gradients, rate, number)
+        layer.step(all_rows, mean.T @ hidden_gradient, rate, number)
+        for table, code in zip(tables, codes, strict=True):
+            table.step(code[targets], summed_gradient, rate, number)
+    outputs = sum(table.vectors[code] for table, code in zip(tables, codes, strict=True))
+    return _normalised(np.asarray(outputs, np.float32)), inputs.vectors, layer.vectors
 
 
-def _log_shares(chosen: sparse.csr_matrix) -> NDArray[np.float32]:
+def _gradients(
+    hidden: Matrix, summed: Matrix, targets: NDArray[np.integer], log_share: Matrix, temperature: float
+) -> tuple[Matrix, Matrix]:
+    """Gradients of the mean cross-entropy by the towers' outputs before they are normalised; both (batch, dim).
+
+    Args:
+        hidden: (batch, dim) of the users.
+        summed: (batch, dim) of the items that they are paired with.
+        targets: (batch,) numbers of these items.
+        log_share: (items,) log of each item's share of the pairs.
+        temperature: of the softmax over cosines.
+    """
+    users, items = _normalised(hidden), _normalised(summed)
+    logits = users @ items.T / np.float32(temperature) - log_share[targets]  # (batch, batch)
+    # An item that is in the batch twice must not be its own negative.
+    is_same = targets[:, None] == targets
+    np.fill_diagonal(is_same, False)
+    logits[is_same] = -np.inf
+    logits -= logits.max(axis=1, keepdims=True)
+    share = np.exp(logits, out=logits)
+    share /= share.sum(axis=1, keepdims=True)
+    share[np.diag_indices_from(share)] -= 1
+    share /= np.float32(temperature * len(targets))
+    return _through_norm(share @ items, users, hidden), _through_norm(share.T @ users, items, summed)
+
+
+def _normalised(rows: Matrix) -> Matrix:
+    return np.asarray(rows / _norms(rows))
+
+
+def _norms(rows: Matrix) -> Matrix:
+    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12)))
+
+
+def _through_norm(gradient: Matrix, normalised: Matrix, rows: Matrix) -> Matrix:
+    """The gradient by `rows` from that by their normalised vectors: without what would only change the length."""
+    along = (gradient * normalised).sum(axis=1, keepdims=True)
+    return np.asarray((gradient - along * normalised) / _norms(rows))
+
+
+@jit
+def _adam(rows, gradients, total, vectors, mean, square, scale):  # type: ignore[no-untyped-def]
+    """One step of Adam on the rows that occur in `rows`; `total` is zeros before and after."""
+    for position in range(len(rows)):
+        total[rows[position]] += gradients[position]
+    for row in rows:
+        moved = False
+        for column in range(vectors.shape[1]):
+            gradient = total[row, column]
+            moved = moved or gradient != 0
+        if not moved:  # a repetition of a row that has moved already
+            continue
+        for column in range(vectors.shape[1]):
+            gradient = total[row, column]
+            total[row, column] = 0
+            mean[row, column] = BETAS[0] * mean[row, column] + (1 - BETAS[0]) * gradient
+            square[row, column] = BETAS[1] * square[row, column] + (1 - BETAS[1]) * gradient * gradient
+            vectors[row, column] -= scale * mean[row, column] / (np.sqrt(square[row, column]) + EPSILON)
+
+
+def _log_shares(chosen: sparse.csr_matrix) -> Matrix:
     """(items,) log of each item's share of the positives: how often it is a negative in a batch."""
     targets = chosen.nonzero()[1]
     share = np.maximum(np.bincount(targets, minlength=chosen.shape[1]), 1) / max(len(targets), 1)

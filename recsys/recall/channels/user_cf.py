@@ -6,12 +6,17 @@ is. A score is the sum over the most similar users, what they chose long ago cou
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.channels.products import top_products
+from recsys.recall.history import History, UserBatch
+from recsys.recall.kernels import jit
+from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
 
@@ -24,27 +29,86 @@ class UserCFScorer:
     num_neighbours: int
     similarity: str  # cosine or jaccard
 
-    def score(self, batch: UserBatch) -> NDArray[np.float32]:
-        """Summed similarity (users, items) of the nearest users who chose the item."""
-        common = (batch.chosen.multiply(self.rarity[None]).tocsr() @ self.others.chosen.T).toarray()  # (users, others)
+    def top_items(self, batch: UserBatch, k: int) -> TopItems:
+        """Items by the summed similarity of the nearest users who chose them."""
+        return top_products(self._neighbours(batch), self.others.recent, batch, k, zeros_count=True)
+
+    def _neighbours(self, batch: UserBatch) -> sparse.csr_matrix:
+        """(users, others) similarity of each user's nearest others."""
+        own = self._ids.get_indexer(pd.Index(batch.users))
+        size, other_size = self._sizes(batch.chosen), self._sizes(self.others.chosen)
+        lengths = np.zeros(len(batch.users), np.int64)
+        numbers, values = _nearest_users(
+            batch.chosen.indptr, batch.chosen.indices, self._by_item.indptr, self._by_item.indices, self.rarity,
+            own, size, other_size, self.num_neighbours, self.similarity == "cosine", lengths,
+        )  # fmt: skip
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return sparse.csr_matrix((values, numbers, indptr), shape=(len(batch.users), len(other_size)))
+
+    def _sizes(self, chosen: sparse.csr_matrix) -> NDArray[np.float64]:
+        """(users,) the size of a history in the norm: its length, or its weight."""
         if self.similarity == "cosine":
-            norm = np.sqrt(np.diff(batch.chosen.indptr)[:, None] * np.diff(self.others.chosen.indptr)[None])
-        else:
-            norm = (batch.chosen @ self.rarity)[:, None] + (self.others.chosen @ self.rarity)[None] - common
-        similarity = common / (norm + 1)
-        similarity[batch.users[:, None] == self.others.users[None]] = 0  # nobody is their own neighbour
-        k = min(self.num_neighbours, similarity.shape[1])
-        if not k:
-            return batch.mask_cold(np.zeros(batch.chosen.shape))
-        kth = np.partition(similarity, similarity.shape[1] - k, axis=1)[:, similarity.shape[1] - k, None]
-        # (users, others): at least k, since ties at the k-th similarity all vote.
-        nearest = sparse.csr_matrix(np.where(similarity >= np.maximum(kth, 1e-12), similarity, 0))
-        return batch.mask_cold((nearest @ self.others.recent).toarray())
+            return np.asarray(np.diff(chosen.indptr), np.float64)
+        weights: NDArray[np.float64] = chosen @ self.rarity.astype(np.float64)
+        return weights
+
+    @cached_property
+    def _by_item(self) -> sparse.csr_matrix:
+        return self.others.chosen.T.tocsr()  # (items, others)
+
+    @cached_property
+    def _ids(self) -> pd.Index:
+        return pd.Index(self.others.users)
 
 
 def fit(history: History, settings: RecallSettings) -> UserCFScorer:
-    """Collect the histories of the `user_cf_users` users who were active last, and the items' rarity."""
-    newest = history.newest_users(settings.user_cf_users)
-    others = user_batch(newest, history.num_items, settings.history_half_life_days)
+    """Take the histories of the `user_cf_users` users who were active last, and the items' rarity."""
+    others = history.newest_users(settings.user_cf_users, "user_cf (recall.user_cf_users)")
     rarity = 1 / np.log(2 + history.popularity)
     return UserCFScorer(others, rarity.astype(np.float32), settings.user_cf_neighbours, settings.similarity)
+
+
+@jit
+def _nearest_users(  # type: ignore[no-untyped-def]
+    indptr, indices, item_indptr, item_indices, rarity, own, size, other_size, k, is_cosine, lengths
+):
+    """Numbers and similarities of each row's k most similar others, one row after the other; `lengths` out.
+
+    At least k, since ties at the k-th similarity all vote.
+    """
+    num_others = len(other_size)
+    common, touched = np.zeros(num_others), np.empty(num_others, np.int32)
+    similarity = np.empty(num_others, np.float32)
+    numbers, values, used = np.empty(1024, np.int32), np.empty(1024, np.float32), 0
+    for row in range(len(indptr) - 1):
+        count = 0
+        for entry in range(indptr[row], indptr[row + 1]):
+            item = indices[entry]
+            for position in range(item_indptr[item], item_indptr[item + 1]):
+                other = item_indices[position]
+                if common[other] == 0.0:
+                    touched[count] = other
+                    count += 1
+                common[other] += rarity[item]
+        for position in range(count):
+            other = touched[position]
+            if is_cosine:
+                norm = np.sqrt(size[row] * other_size[other])
+            else:
+                norm = size[row] + other_size[other] - common[other]
+            # Nobody is their own neighbour.
+            similarity[position] = 0.0 if other == own[row] else common[other] / (norm + 1)
+            common[other] = 0.0
+        least = np.float32(0.0)
+        if count > k:
+            least = np.partition(similarity[:count], count - k)[count - k]
+        if used + count > len(numbers):
+            numbers = np.concatenate((numbers, np.empty(len(numbers) + count, np.int32)))
+            values = np.concatenate((values, np.empty(len(values) + count, np.float32)))
+        before = used
+        for position in range(count):
+            if similarity[position] >= least and similarity[position] > 0:
+                numbers[used], values[used] = touched[position], similarity[position]
+                used += 1
+        lengths[row] = used - before
+    return numbers[:used], values[:used]
