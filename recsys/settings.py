@@ -15,11 +15,14 @@ class RecallSettings(Settings):
 
     quota: dict[str, int] = Field(
         default_factory=lambda: {
-            "ease": 60, "user_ease": 40, "item_cf": 30, "user_cf": 30, "als": 40, "two_tower": 20, "tags": 20,
-            "content": 10, "hot": 30, "new": 10,
+            "mf": 100, "ease": 60, "user_ease": 40, "item_cf": 30, "user_cf": 30, "als": 40, "two_tower": 20,
+            "tags": 20, "content": 10, "hot": 30, "new": 10,
         }
     )  # fmt: skip
     """Channel -> most candidates that it may propose to a user; channels that are not named are off."""
+    reserved: dict[str, int] = Field(default_factory=lambda: {"mf": 70})
+    """Channel -> its first candidates stay, whatever their merged score, which favours what the site showed most; where
+    impressions are logged."""
     keep: int = Field(default=100, gt=0)
     """Candidates per user after the channels are merged."""
     history: int = Field(default=1000, gt=0)

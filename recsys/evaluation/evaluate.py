@@ -16,6 +16,7 @@ from features.metrics.ranking import RANKING_METRICS
 from recsys.blend import rank
 from recsys.coarse import train as coarse
 from recsys.fine import train as fine
+from recsys.mf import train as mf
 from recsys.recall import candidates
 from recsys.settings import RecommendSettings
 
@@ -60,8 +61,9 @@ def run(
 
 def _evaluate_once(spark: SparkSession, config: Config, day: date, split: str, k: int) -> dict[str, float]:
     build.run(spark, config, day, split)
+    reports = {"mf": mf.run(config, day)}
     candidates.run(spark, config, day, serve=False)
-    reports = {"coarse": coarse.run(config, day), "fine": fine.run(config, day)}
+    reports |= {"coarse": coarse.run(config, day), "fine": fine.run(config, day)}
     rank.run(config, day, k=k)
     metrics = _holdout_metrics(config, "recall", day, k) | _holdout_metrics(config, rank.MODEL, day, k)
     for name, report in reports.items():

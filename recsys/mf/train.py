@@ -5,6 +5,7 @@ the test rows; and of all, which ranks the lists to serve.
 """
 
 import io
+import logging
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy import sparse
 
 from conf import Config
 from conf.atomic import read_with_checksum, write_with_checksum
-from conf.runs import newest_run, start_run
+from conf.runs import INPUTS, newest_run, read_jsonl, start_run
 from conf.versions import describe_version
 from features.compatibility import check_timezone
 from features.dataset.names import WEIGHT
@@ -26,6 +27,8 @@ from recsys.mf import inference
 from recsys.mf.encode import Encoder, OneHot
 from recsys.mf.inference import Posterior, Side, blocks
 from recsys.settings import MFSettings
+
+log = logging.getLogger(__name__)
 
 MODEL = "mf"
 KEYS = ["user_id", "item_id", "at_s"]
@@ -105,11 +108,19 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
 def load_for(config: Config, day: date, split: str) -> MFRanker | None:
     """Load the day's newest factorisation that has not learned from `split`; None when it was not trained.
 
+    One that was trained on another version of the training set counts as none: its splits may be others.
+
     Raises:
         UserError: its file is corrupt, or it knows the hours of another time zone.
     """
     folder = newest_run(config, MODEL, day)
     if folder is None:
+        return None
+    present = examples_folder(config, day).name
+    if present not in {row.get("version") for row in read_jsonl(folder / INPUTS)}:
+        log.warning(
+            "%s was trained on another training set than %s: run `recsys mf --date %s`", folder.name, present, day
+        )
         return None
     check_timezone(folder, dataset_timezone(config, day))
     return load(folder / "model" / MODEL_FILES[split])

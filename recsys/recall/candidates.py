@@ -39,18 +39,21 @@ from features.dataset.splits import TIME_ORDERED
 from features.metrics.spark import ranking_metrics
 from features.settings import FeatureSettings
 from recsys.dataset import HOT_ITEMS
+from recsys.mf.vectors import load_factors
 from recsys.recall.channels import channel_named
 from recsys.recall.history import ITEM_COLUMNS, History
 from recsys.recall.measure import log_channel_metrics, log_collected_metrics
 from recsys.recall.merge import ChannelWeights, fit_channel_weights
 from recsys.recall.positives import Positives, collect_positives
-from recsys.recall.proposer import PAIR_SCHEMA, Proposer, Truth, Users, read_ranks
+from recsys.recall.proposer import MF, PAIR_SCHEMA, Proposer, Truth, Users, read_ranks
 from recsys.settings import RecallSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
 
 KIND = "candidates"
 COLUMNS = ["user_id", "item_id", "channels", "score"]
+# The factorisation that learned from no later row than channels that are fitted on these splits.
+FACTORS_OF = {("train",): "valid", ("train", "valid"): "test", ("train", "valid", "test"): "serve"}
 LABELLED_BY = {"fit": "valid", "holdout": "test"}  # set -> split whose positives its lists are compared with
 
 
@@ -171,7 +174,8 @@ class _DayData:
         positives = self.positives.where(F.col("split").isin(*splits)).drop("split")
         collected = self.collected.of_splits(*splits) if self.collected else None
         now = max([self._newest.get(split, 0.0) for split in splits])
-        history = History(positives, self.items, now, self.recall, collected=collected)
+        factors = load_factors(self.config, self.day, FACTORS_OF[splits]) if MF in self.recall.quota else None
+        history = History(positives, self.items, now, self.recall, collected=collected, factors=factors)
         self._proposers.append(Proposer(self.warehouse.spark, history, self.ks, self.scratch))
         return self._proposers[-1]
 
@@ -228,7 +232,8 @@ def day_data(warehouse: Warehouse, config: Config, day: date, metadata: Mapping[
 def _fit_weights(data: _DayData, proposer: Proposer, truth: Truth) -> tuple[ChannelWeights, int]:
     """The channels' weights, from proposals labelled by what users chose later, and the number of these."""
     sample = proposer.fit_sample(truth)
-    return fit_channel_weights(sample, proposer.channels, data.recall.learn_at), len(sample)
+    weights = fit_channel_weights(sample, proposer.channels, data.recall.learn_at, proposer.cold_channel)
+    return weights, len(sample)
 
 
 def _fit_set(data: _DayData, run: Run) -> tuple[ChannelWeights, DataFrame]:

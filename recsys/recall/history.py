@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
+from recsys.mf.vectors import Factors
 from recsys.recall.positives import Positives
 from recsys.settings import RecallSettings
 
@@ -68,6 +69,7 @@ class History:
         all_users: histories of all users by user_id, on the driver; None where they are too many for it.
         now: the moment, in seconds since 1970.
         settings: the section `recall`.
+        factors: of the factorisation of the same rows; None where none was trained.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class History:
         settings: RecallSettings,
         *,
         collected: Positives | None = None,
+        factors: Factors | None = None,
     ) -> None:
         """Number the items and group the histories.
 
@@ -88,8 +91,9 @@ class History:
             now: the moment up to which the positives reach, in seconds since 1970.
             settings: the section `recall`.
             collected: the same positives, if they are on the driver.
+            factors: of the factorisation of the same rows.
         """
-        self.settings = settings
+        self.settings, self.factors = settings, factors
         self.now = now
         self._positives = positives
         self._persisted: list[DataFrame] = []

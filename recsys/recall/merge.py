@@ -44,24 +44,26 @@ class ChannelWeights:
         return np.where(is_cold[:, None], scores[self.cold_channel] + 1e-3 * fused, merged)
 
 
-def initial_weights(channels: Sequence[str]) -> ChannelWeights:
-    """Weights before any are fitted: reciprocal rank fusion; `hot` ranks for cold users, or else the first channel."""
-    cold_channel = channels.index("hot") if "hot" in channels else 0
-    return ChannelWeights(None, cold_channel)
+def initial_weights(channels: Sequence[str], cold_channel: str = "hot") -> ChannelWeights:
+    """Weights before any are fitted: reciprocal rank fusion; `cold_channel` ranks for cold users, or the first one."""
+    return ChannelWeights(None, channels.index(cold_channel) if cold_channel in channels else 0)
 
 
-def fit_channel_weights(candidates: pd.DataFrame, channels: Sequence[str], k: int) -> ChannelWeights:
+def fit_channel_weights(
+    candidates: pd.DataFrame, channels: Sequence[str], k: int, cold_channel: str = "hot"
+) -> ChannelWeights:
     """Fit the channels' weights on labelled candidates, for nDCG at k.
 
     Args:
         candidates: user_id, channel_scores (an array, standardised) and label (1: the user chose it).
         channels: names, in the order of the scores.
         k: length of the list.
+        cold_channel: the channel that ranks for users without a history.
 
     Returns:
         `initial_weights` when there are too few positives.
     """
-    weights = initial_weights(channels)
+    weights = initial_weights(channels, cold_channel)
     if candidates.empty:
         return weights
     scores = np.stack(list(candidates["channel_scores"]))  # (candidates, channels)

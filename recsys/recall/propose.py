@@ -6,7 +6,7 @@ case, so memory grows with a batch and its lists, not with the items.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -47,6 +47,7 @@ class RecallPlan:
     max_candidates: int | None  # per user after merging; None: all that the quotas let through
     max_rank: int  # deepest rank of a channel that is recorded
     half_life_days: float  # of `UserBatch.recent`
+    reserved: Mapping[str, int] = field(default_factory=dict)  # by channel: its first candidates that always stay
 
 
 def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
@@ -120,10 +121,14 @@ def propose_batch(batch: UserBatch, plan: RecallPlan) -> pa.RecordBatch:
     items, ranks = unite_lists([top.items for top in tops], quota, len(plan.item_ids))
     scores = np.stack([top.standardize(top.score_pairs(items)) for top in tops])  # (channels, users, m)
     merged = np.where(items >= 0, plan.weights.merge(scores, ranks, batch.is_cold), -np.inf)  # (users, m)
+    if plan.max_candidates is not None:
+        reserved = np.array([plan.reserved.get(name, 0) for name in channels])[:, None, None]
+        is_reserved = np.asarray(((ranks > 0) & (ranks <= reserved)).any(axis=0))
+        merged = keep_best(merged, is_reserved, plan.max_candidates)
     # Items ascend, so a stable sort breaks ties by item.
     order = np.argsort(-merged, axis=1, kind="stable")[:, : plan.max_candidates]
-    position = np.take_along_axis(items, order, axis=1)
-    users, columns = np.nonzero(position >= 0)  # by user, then by rank
+    is_kept = np.take_along_axis(merged, order, axis=1) > -np.inf
+    users, columns = np.nonzero(is_kept)  # by user, then by rank
     slots = order[users, columns]
     row_ranks = np.ascontiguousarray(ranks[:, users, slots].T)  # (rows, channels)
     row_scores = np.ascontiguousarray(scores[:, users, slots].T)  # (rows, channels)
@@ -141,6 +146,15 @@ def propose_batch(batch: UserBatch, plan: RecallPlan) -> pa.RecordBatch:
         ],
         schema=ARROW_SCHEMA,
     )
+
+
+def keep_best(merged: NDArray[np.float64], is_reserved: NDArray[np.bool_], max_candidates: int) -> NDArray[np.float64]:
+    """Merged scores (users, m), −inf for all but the reserved and then the best, `max_candidates` a user."""
+    first = np.where(is_reserved & (merged > -np.inf), 0, 1)
+    order = np.lexsort((-merged, first), axis=1)[:, max_candidates:]
+    kept = merged.copy()
+    np.put_along_axis(kept, order, -np.inf, axis=1)
+    return kept
 
 
 def unite_lists(

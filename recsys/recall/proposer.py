@@ -24,6 +24,7 @@ from recsys.recall.merge import ChannelWeights, initial_weights
 from recsys.recall.propose import ARROW_SCHEMA, SCHEMA, RecallPlan, propose, propose_on_driver, write_proposals
 
 MAX_FIT_ROWS = 1_000_000  # candidates that weights are fitted on, on the driver
+MF = "mf"  # the channel that needs a factorisation
 PAIR_SCHEMA = "user_id string, item_id string"
 
 
@@ -54,6 +55,7 @@ class Proposer:
     Attributes:
         history: that they are fitted on.
         channels: names, in the order of ranks and scores.
+        cold_channel: the channel that ranks for users without a history.
     """
 
     def __init__(self, spark: SparkSession, history: History, ks: Sequence[int], scratch: Path) -> None:
@@ -67,7 +69,10 @@ class Proposer:
         """
         settings = history.settings
         self.history = history
-        self.channels = list(settings.quota)
+        self.channels = [name for name in settings.quota if name != MF or history.factors is not None]
+        self._knows_impressions = history.factors is not None and history.factors.is_of_impressions
+        # Who chose nothing has been shown something, perhaps: the factorisation knows what.
+        self.cold_channel = MF if self._knows_impressions else "hot"
         self._spark, self._scratch = spark, scratch
         self._max_rank = max(*ks, *settings.quota.values())
         fits = [partial(fit_channel, name, history, settings) for name in self.channels]
@@ -104,7 +109,7 @@ class Proposer:
         Returns:
             user_id, item_id, channel_scores and label (1: the user chose the item), in a fixed order.
         """
-        plan = self._plan(initial_weights(self.channels), None)
+        plan = self._plan(initial_weights(self.channels, self.cold_channel), None)
         num_users = max(1, MAX_FIT_ROWS // sum(plan.quota.values()))
         users, columns = truth.users(), ["user_id", "item_id", "channel_scores"]
         if isinstance(users, DataFrame):
@@ -131,6 +136,7 @@ class Proposer:
         return RecallPlan(
             scorers=self._scorers,
             quota=self.history.settings.quota,
+            reserved=self.history.settings.reserved if self._knows_impressions else {},
             weights=weights,
             item_ids=self.history.items["item_id"].to_numpy(dtype=object),
             max_candidates=max_candidates,

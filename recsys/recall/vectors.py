@@ -30,13 +30,14 @@ class ItemVectors:
     listed: NDArray[np.int64]  # item numbers that may be proposed, ascending
     serialized: NDArray[np.uint8] | None = field(repr=False, default=None)  # FAISS index of the listed; None: exact
 
-    def top(self, users: NDArray[np.float32], batch: UserBatch, k: int) -> TopItems:
-        """The k items of each user with the largest inner products; none for a cold user.
+    def top(self, users: NDArray[np.float32], batch: UserBatch, k: int, *, takes_cold: bool = False) -> TopItems:
+        """The k items of each user with the largest inner products.
 
         Args:
             users: (users, dim) vectors.
             batch: of the same users.
             k: length of the lists.
+            takes_cold: whether vectors of users without a history mean anything; else they get no list.
         """
         users = np.ascontiguousarray(users, np.float32)
         positions = self._search(users, batch.chosen[:, self.listed], k + SLACK)
@@ -48,7 +49,8 @@ class ItemVectors:
             return self._score(users, pairs)
 
         items, scores = items[:, :k].copy(), scores[:, :k].copy()
-        return top_items(items, scores, self._moments(users, batch), batch.is_cold, score_pairs)
+        is_cold = None if takes_cold else batch.is_cold
+        return top_items(items, scores, self._moments(users, batch), is_cold, score_pairs)
 
     def _score(self, users: NDArray[np.float32], items: NDArray[np.int32]) -> NDArray[np.float32]:
         scores = np.empty(items.shape, np.float32)

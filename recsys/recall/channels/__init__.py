@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from conf import UserError
 from conf.plugins import import_object
-from recsys.recall.channels import als, content, ease, hot, item_cf, new_items, tags, two_tower, user_cf, user_ease
+from recsys.recall.channels import als, content, ease, hot, item_cf, mf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.channels.dense import DenseLists, DenseScorer
 from recsys.recall.history import History, UserBatch
 from recsys.recall.lists import TopItems
@@ -31,6 +31,7 @@ class Scorer(Protocol):
 Channel = Callable[[History, RecallSettings], Scorer | DenseScorer]
 
 CHANNELS: dict[str, Channel] = {
+    "mf": mf.fit,
     "ease": ease.fit,
     "user_ease": user_ease.fit,
     "item_cf": item_cf.fit,
