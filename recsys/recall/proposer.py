@@ -69,6 +69,7 @@ class Proposer:
         self.history = history
         self.channels = list(settings.quota)
         self._spark, self._scratch = spark, scratch
+        self._persisted: list[DataFrame] = []
         self._max_rank = max(*ks, *settings.quota.values())
         fits = [partial(fit_channel, name, history, settings) for name in self.channels]
         # Fits share the cores already: threads of BLAS would wait for each other in every small product.
@@ -80,7 +81,8 @@ class Proposer:
         """The candidates of `users`: rows of `propose.SCHEMA`; written to a file where the driver proposes them."""
         plan = self._plan(weights, max_candidates)
         if isinstance(users, DataFrame):
-            return propose(self.history, users, plan).persist()
+            self._persisted.append(propose(self.history, users, plan).persist())
+            return self._persisted[-1]
         return self.read(self.write(users, weights, max_candidates))
 
     def read(self, file: Path) -> DataFrame:
@@ -124,7 +126,9 @@ class Proposer:
         return sample.sort_values(["user_id", "item_id"], ignore_index=True)
 
     def close(self) -> None:
-        """Free what the history has persisted on Spark."""
+        """Free what is persisted on Spark."""
+        for frame in self._persisted:
+            frame.unpersist()
         self.history.unpersist()
 
     def _plan(self, weights: ChannelWeights, max_candidates: int | None) -> RecallPlan:
