@@ -110,12 +110,17 @@ def channel_seconds(
         fit = partial(fit_channel, name, history, settings)
         # As in the stage; a single solve for EASE may use all cores, as NumPy's does.
         with threadpool_limits(None if name in ("ease", "user_ease") else 1, "blas"):
-            fit_seconds = best_seconds(fit, repeats)
-            scorers[name] = fit()
+            fitted: list[Scorer] = []
+            fit_seconds = best_seconds(partial(_append_result, fitted, fit), repeats)
+            scorers[name] = fitted[-1]
             list_seconds = best_seconds(partial(list_all, history, scorers[name]), repeats)
         seconds[name] = fit_seconds + list_seconds
         print(f"{name:<10} fit {fit_seconds:7.2f} s, lists {list_seconds:7.2f} s", flush=True)
     return scorers, seconds
+
+
+def _append_result(results: list[Scorer], work: Callable[[], Scorer]) -> None:
+    results.append(work())
 
 
 def list_all(history: History, scorer: Scorer) -> None:

@@ -71,6 +71,8 @@ class RecallSettings(Settings):
     tower_temperature: float = Field(default=0.1, gt=0)
     tower_users: int = Field(default=100_000, gt=0)
     """Users that the towers are trained on: those who were active last."""
+    tower_pairs: int = Field(default=1_000_000, gt=0)
+    """Most pairs (history, item left out of it) of an epoch; of more, each epoch samples as many."""
     tag_strength: float = Field(default=5.0, gt=0)
     """Weight of the overall shares of the topics in a user's profile, in positives."""
     content_words: int = Field(default=50_000, gt=0)

@@ -185,6 +185,13 @@ class _DayData:
             return self.users
         return np.sort(np.asarray(self.users.toArrow()["user_id"].to_numpy(), object))
 
+    def count_active(self, users: Users) -> int:
+        """How many of `users` have a positive."""
+        if isinstance(users, DataFrame):
+            return users.join(self.positives, on="user_id", how="left_semi").count()
+        assert self.collected is not None
+        return int(np.isin(users.astype(str), self.collected.user_ids.astype(str)).sum())
+
     def close(self) -> None:
         """Free what is persisted."""
         for proposer in self._proposers:
@@ -269,7 +276,8 @@ def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run
 def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[DataFrame, int]:
     """The set `serve`, which is written to dws_recall_candidate too, and its number of rows; hot items beside it."""
     # Users without a history as well: they get what is hot and new.
-    num_active = data.users.join(data.positives, on="user_id", how="left_semi").count()
+    users = data.all_users()
+    num_active = data.count_active(users)
     if num_active < data.num_users:
         log.info(
             "%d of %d users chose nothing in the %d days up to %s (features.window_days): they get what is hot and new",
@@ -279,7 +287,7 @@ def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[D
             data.day,
         )
     proposer = data.proposer("train", "valid", "test")
-    candidates = proposer.propose(data.all_users(), weights, data.recall.keep)
+    candidates = proposer.propose(users, weights, data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
     num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]
     history = proposer.history

@@ -244,21 +244,22 @@ def linear_pairs(  # type: ignore[no-untyped-def]
     indptr, indices, weights, scale, own, own_rows, own_diagonal, items, scores, start, stop
 ):
     """The scores of `top_linear` at (row, items[row, …]); −inf where the item is −1."""
+    width = items.shape[1]
+    sums = np.empty(width, np.float32)
     for row in range(start, stop):
-        own_weight = np.float32(0.0)
+        sums[:] = 0.0
+        # A row of the weights at a time: its entries are beside each other in memory. Item −1 reads the last column.
+        for entry in range(indptr[row], indptr[row + 1]):
+            line = weights[indices[entry]]
+            for position in range(width):
+                sums[position] += line[items[row, position]]
         if own[row] >= 0:
             own_weight = np.float32(_own_weight(row, indptr, indices, own, own_rows, own_diagonal))
-        for position in range(items.shape[1]):
-            item = items[row, position]
-            if item < 0:
-                scores[row, position] = -np.inf
-                continue
-            total = np.float32(0.0)
-            for entry in range(indptr[row], indptr[row + 1]):
-                total += weights[indices[entry], item]
-            if own[row] >= 0:
-                total -= own_weight * own_rows[own[row], item]
-            scores[row, position] = total * scale[row]
+            line = own_rows[own[row]]
+            for position in range(width):
+                sums[position] -= own_weight * line[items[row, position]]
+        for position in range(width):
+            scores[row, position] = sums[position] * scale[row] if items[row, position] >= 0 else -np.inf
 
 
 @jit

@@ -74,6 +74,7 @@ class Proposer:
         # Who chose nothing has been shown something, perhaps: the factorisation knows what.
         self.cold_channel = MF if self._knows_impressions else "hot"
         self._spark, self._scratch = spark, scratch
+        self._persisted: list[DataFrame] = []
         self._max_rank = max(*ks, *settings.quota.values())
         fits = [partial(fit_channel, name, history, settings) for name in self.channels]
         # Fits share the cores already: threads of BLAS would wait for each other in every small product.
@@ -85,7 +86,8 @@ class Proposer:
         """The candidates of `users`: rows of `propose.SCHEMA`; written to a file where the driver proposes them."""
         plan = self._plan(weights, max_candidates)
         if isinstance(users, DataFrame):
-            return propose(self.history, users, plan).persist()
+            self._persisted.append(propose(self.history, users, plan).persist())
+            return self._persisted[-1]
         return self.read(self.write(users, weights, max_candidates))
 
     def read(self, file: Path) -> DataFrame:
@@ -129,7 +131,9 @@ class Proposer:
         return sample.sort_values(["user_id", "item_id"], ignore_index=True)
 
     def close(self) -> None:
-        """Free what the history has persisted on Spark."""
+        """Free what is persisted on Spark."""
+        for frame in self._persisted:
+            frame.unpersist()
         self.history.unpersist()
 
     def _plan(self, weights: ChannelWeights, max_candidates: int | None) -> RecallPlan:

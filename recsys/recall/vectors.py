@@ -158,14 +158,30 @@ def exact_search(
 def _index_search(index: Any, users: NDArray[np.float32], chosen: sparse.csr_matrix, k: int) -> NDArray[np.int32]:
     """`exact_search` by a FAISS index; as many more items as a user chose are retrieved, and dropped."""
     items = np.full((len(users), k), -1, np.int32)
-    lengths = np.diff(chosen.indptr)
+    lengths, is_chosen = np.diff(chosen.indptr), np.zeros(index.ntotal, np.bool_)
     # Users with histories of like length together: one long history must not lengthen the lists of all.
     order = np.argsort(lengths, kind="stable")
     for rows in np.array_split(order, max(1, len(order) // 256)):
         retrieved = min(k + int(lengths[rows].max(initial=0)), index.ntotal)
         nearest = index.search(users[rows], retrieved)[1]
-        for row, numbers in zip(rows, nearest, strict=True):
-            mine = chosen.indices[chosen.indptr[row] : chosen.indptr[row + 1]]
-            fresh = numbers[(numbers >= 0) & ~np.isin(numbers, mine)][:k]
-            items[row, : len(fresh)] = fresh
+        _drop_chosen(nearest, rows, chosen.indptr, chosen.indices, is_chosen, items)
     return items
+
+
+@kernels.jit
+def _drop_chosen(nearest, rows, indptr, indices, is_chosen, items):  # type: ignore[no-untyped-def]
+    """The first k of `nearest` (rows, retrieved) that a row did not choose, to `items[rows]`."""
+    for position in range(len(rows)):
+        row = rows[position]
+        mine = indices[indptr[row] : indptr[row + 1]]
+        for number in mine:
+            is_chosen[number] = True
+        size = 0
+        for number in nearest[position]:
+            if size == items.shape[1]:
+                break
+            if number >= 0 and not is_chosen[number]:
+                items[row, size] = number
+                size += 1
+        for number in mine:
+            is_chosen[number] = False

@@ -61,8 +61,14 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
         UserError, match=r"has hours and days of America/New_York, site.timezone is UTC: build it again"
     ):
         candidates.run(spark, elsewhere, day)
+    if silent != DAYS:
+        # Positives that are too many for the driver: the same lists from Spark.
+        candidates.run(spark, config.with_values({"recall.driver_positives": 0}), day)
+        on_spark = published_lists(warehouse, day)
     told = candidates.run(spark, config, day)
     assert told["rows_out"] == warehouse.read(dws.recall_candidate, [day]).count()
+    if silent != DAYS:
+        pd.testing.assert_frame_equal(published_lists(warehouse, day), on_spark)
     coarse.run(config, day)
     fine.run(config, day)
     told = rank.run(config, day)
@@ -81,6 +87,11 @@ def test_a_day_without_clicks_still_gets_its_lists(spark: SparkSession, config: 
         # The first hour of the day after.
         assert set(serve["at_s"]) == {datetime(2026, 11, 2, 5, tzinfo=UTC).timestamp()}
         assert set(serve["f_hour"]) == {hash_bucket(HOUR, 0, 32)}
+
+
+def published_lists(warehouse: Warehouse, day: date) -> pd.DataFrame:
+    rows = warehouse.read(dws.recall_candidate, [day]).select("user_id", "rank", "item_id", "channels", "score")
+    return rows.orderBy("user_id", "rank").toPandas()
 
 
 def assert_hours_are_those_of_the_zone(config: Config, day: date) -> None:

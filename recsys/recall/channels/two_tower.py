@@ -6,6 +6,7 @@ left out of it) by softmax over the items of the batch, corrected by the items' 
 gradients by hand: a step has matrices of 512 × 512 and 512 × 32, for which a framework's overhead is most of the time.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from recsys.recall.kernels import jit
 from recsys.recall.lists import TopItems
 from recsys.recall.vectors import QUERIES, ItemVectors, build_vectors
 from recsys.settings import RecallSettings
+
+log = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam (Kingma and Ba 2015)
 
@@ -186,8 +189,10 @@ def _batches(
     """Shuffled (users, items) of each epoch; one item alone leaves no history, so such users are left out."""
     users, items = chosen.nonzero()
     has_rest = np.flatnonzero(np.diff(chosen.indptr)[users] > 1)
+    if len(has_rest) > settings.tower_pairs:
+        log.info("two_tower: %d of %d pairs an epoch (recall.tower_pairs)", settings.tower_pairs, len(has_rest))
     for _ in range(settings.tower_epochs):
-        order = rng.permutation(has_rest)
+        order = rng.permutation(has_rest)[: settings.tower_pairs]
         for start in range(0, len(order), settings.tower_batch):
             pairs = order[start : start + settings.tower_batch]
             yield users[pairs], items[pairs]

@@ -421,13 +421,16 @@ def test_gradients_of_the_towers_are_those_of_finite_differences() -> None:
 
 
 def test_a_channel_that_takes_some_users_only_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    settings = SETTINGS.model_copy(update={"user_cf_users": 4, "user_ease_users": 5, "tower_users": 6})
+    settings = SETTINGS.model_copy(
+        update={"user_cf_users": 4, "user_ease_users": 5, "tower_users": 6, "tower_pairs": 8}
+    )
     history = history_of(choices(1), settings)
     with caplog.at_level("INFO"):
         others = fit_channel("user_cf", history, settings).others  # type: ignore[attr-defined]
         fit_channel("user_ease", history, settings)
         fit_channel("two_tower", history, settings)
     assert len(others.users) == 4
+    assert "two_tower: 8 of " in caplog.text
     for limit, name in ((4, "user_cf"), (5, "user_ease"), (6, "two_tower")):
         assert f"{name} (recall." in caplog.text
         assert f"of 24 users, the {limit} who were active last" in caplog.text
