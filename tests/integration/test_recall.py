@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from data.factors import factors_of
 from pyspark.sql import DataFrame, SparkSession
 from scipy import sparse
 
@@ -19,6 +20,7 @@ from recsys.settings import RecallSettings
 NOW = datetime(2026, 4, 10).timestamp()
 SETTINGS = RecallSettings(als_rank=4, als_iterations=3, tower_dim=4, ease_l2=1.0, user_ease_l2=1.0, shrink=0.5)
 USERS = [f"u{u}" for u in range(10)]
+FACTORS = factors_of(USERS, [f"i{i}" for i in range(10)])
 
 
 def items_of(number: int) -> pd.DataFrame:
@@ -43,14 +45,15 @@ CHOICES = [*CHECKERBOARD, ("u0", "i2"), ("u3", "unlisted"), ("u4", "unlisted")]
 @pytest.fixture(scope="module")
 def distributed(spark: SparkSession) -> Iterator[History]:
     """Even users chose even items, odd users odd ones; each lacks one of theirs. Nobody chose iz."""
-    history = History(positives_of(spark, CHOICES), items_of(11), NOW, SETTINGS)
+    history = History(positives_of(spark, CHOICES), items_of(11), NOW, SETTINGS, factors=FACTORS)
     yield history
     history.unpersist()
 
 
 @pytest.fixture(scope="module")
 def collected(spark: SparkSession) -> History:
-    return History(None, items_of(11), NOW, SETTINGS, collected=collect_positives(positives_of(spark, CHOICES)))
+    positives = collect_positives(positives_of(spark, CHOICES))
+    return History(None, items_of(11), NOW, SETTINGS, collected=positives, factors=FACTORS)
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +179,10 @@ def test_a_day_without_any_choice_still_proposes_new_items(spark: SparkSession, 
     positives = positives_of(spark, [])
     chosen = collect_positives(positives) if where == "driver" else None
     history = History(positives, items_of(4), NOW, SETTINGS, collected=chosen)
-    scorers = {name: fit_channel(name, history, SETTINGS) for name in CHANNELS}
+    channels = [name for name in CHANNELS if name != "mf"]  # nothing was shown, either
+    scorers = {name: fit_channel(name, history, SETTINGS) for name in channels}
     ids = history.items["item_id"].to_numpy(dtype=object)
-    plan = RecallPlan(scorers, dict.fromkeys(CHANNELS, 3), ChannelWeights(None, 0), ids, 6, 5, 30.0)
+    plan = RecallPlan(scorers, dict.fromkeys(channels, 3), ChannelWeights(None, 0), ids, 6, 5, 30.0)
     if history.all_users is None:
         items = propose(history, spark.createDataFrame([("u",)], "user_id string"), plan).toPandas()["item_id"].tolist()
     else:

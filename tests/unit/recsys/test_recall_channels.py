@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from data.factors import factors_of
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -53,7 +54,9 @@ def items_of(number: int) -> pd.DataFrame:
 
 
 def history_of(matrix: NDArray[np.bool_], settings: RecallSettings = SETTINGS) -> History:
-    return History(None, items_of(matrix.shape[1]), NOW, settings, collected=positives_of(matrix))
+    users, items = ([f"{name}{n:02}" for n in range(size)] for name, size in zip("ui", matrix.shape, strict=True))
+    factors = factors_of(users, items)
+    return History(None, items_of(len(items)), NOW, settings, collected=positives_of(matrix), factors=factors)
 
 
 def choices(seed: int) -> NDArray[np.bool_]:
@@ -198,7 +201,7 @@ def test_what_every_channel_promises(name: str) -> None:
     """R2: lists of items that a user lacks, best first, the same again and in any company; scores agree with pairs."""
     history = history_of(choices(3))
     scorer = fit_channel(name, history, SETTINGS)
-    assert_promises(scorer, history, serves_cold=name in ("hot", "new"))
+    assert_promises(scorer, history, serves_cold=name in ("hot", "new", "mf"))
     again = fit_channel(name, history, SETTINGS).top_items(batch_of(history, USERS), 5)
     np.testing.assert_array_equal(again.items, scorer.top_items(batch_of(history, USERS), 5).items)
 
@@ -234,7 +237,7 @@ def test_no_items_or_no_users_are_empty_lists(name: str, shape: tuple[int, int])
     history = history_of(np.zeros(shape, bool))
     batch = UserBatch(np.array(["u"], object), *[sparse.csr_matrix((1, shape[1]), dtype=np.float32) for _ in range(2)])
     top = fit_channel(name, history, SETTINGS).top_items(batch, 3)
-    expected = 3 if name == "new" and shape[1] else 0  # new items need no history
+    expected = 3 if name in ("new", "mf") and shape[1] else 0  # they need no history
     assert (top.items >= 0).sum() == expected
 
 

@@ -15,7 +15,7 @@ from recsys.recall.channels import Scorer
 from recsys.recall.channels.dense import DenseLists
 from recsys.recall.history import UserBatch
 from recsys.recall.merge import ChannelWeights
-from recsys.recall.propose import RecallPlan, channel_labels, propose_batch, propose_on_driver, unite_lists
+from recsys.recall.propose import RecallPlan, channel_labels, keep_best, propose_batch, propose_on_driver, unite_lists
 
 INF = float("inf")
 
@@ -168,3 +168,12 @@ def test_candidates_do_not_depend_on_the_batches(size: int, monkeypatch: pytest.
     file = io.BytesIO()
     propose.write_proposals(propose_on_driver(histories, users, plan), file)
     pd.testing.assert_frame_equal(pq.read_table(file).to_pandas(), expected)
+
+
+def test_reserved_items_stay_whatever_their_merged_score() -> None:
+    merged = np.array([[0.9, 0.8, 0.1, -np.inf, 0.7], [0.1, 0.2, 0.3, 0.4, 0.5]])
+    is_reserved = np.array([[False, False, True, True, False], [False] * 5])
+    kept = keep_best(merged, is_reserved, 2)
+    assert np.flatnonzero(kept[0] > -np.inf).tolist() == [0, 2]  # nothing proposed the fourth one
+    assert np.flatnonzero(kept[1] > -np.inf).tolist() == [3, 4]
+    assert kept[0, 2] == 0.1
