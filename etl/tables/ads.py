@@ -197,10 +197,9 @@ prediction = Table(
 # One name, one meaning: losses over two outcomes, several labels, classes or all items can't be compared. All are means
 # over rows of -log of the probability given to what happened. Hive's schema allows a comment 256 characters.
 _METRICS = (
-    "auc, recall, ndcg …; log_loss: of click probabilities; log_loss_sum: summed over a multi-task model's labels "
-    "(log_loss_LABEL); cross_entropy: over classes (image, text); softmax_loss: over all items (retrieval, "
-    "sequence); value_share: clicks to expect of a generated day's lists, from random items (0) to the best (1); "
-    "off_policy_ESTIMATOR: clicks a list that the log lets expect, with the 95 % interval's _low and _high"
+    "auc, recall, ndcg …; log_loss: of clicks; log_loss_LABEL, log_loss_sum: of a multi-task model; cross_entropy: over "
+    "classes; softmax_loss: over items; value_share: of a list, from random items (0) to the best (1); off_policy_*: "
+    "clicks a list by the log"
 )
 
 # No key: a run may report a metric again after it was resumed, and both rows are true.
@@ -212,8 +211,8 @@ model_metric = Table(
         (
             "model",
             "string",
-            "fm, lightgbm, mf, deepfm, recommend, a recall channel, a list (merged, coarse …, blend, published), "
-            "best_possible (true probabilities), best_learnable (of generated days: see value_share)",
+            "fm, lightgbm, mf, deepfm, recommend, a channel, a list (merged, coarse, blend, published …); of generated "
+            "days best_possible (true probabilities) and best_learnable",
         ),
         ("stage", "string", "report, recall, mf, coarse, fine, train, tune or evaluate"),
         ("split", "string", "train, valid, test, holdout, or serve (the lists to publish)"),
