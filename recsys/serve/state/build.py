@@ -179,7 +179,8 @@ def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | No
     for name in PROFILE:
         names[name], of_rows = profiles(table, name)
         arrays[f"user_{name}"] = np.where(row >= 0, of_rows[row], len(names[name]) - 1).astype(np.int32)
-    return names, arrays | IdIndex.build(user_ids.to_pylist()).arrays("user_index")
+    ids = user_ids.to_pylist()
+    return names, arrays | IdIndex.build(ids).arrays("user_index") | Texts.pack(ids).arrays("user_ids")
 
 
 def _count_arrays(counts: CountArrays) -> dict[str, NDArray[Any]]:

@@ -51,7 +51,8 @@ class State:
         meta = read_meta(folder)
         names = meta["names"]
         self.day, self.zone, self.rates = day, statistics.timezone, statistics.rates
-        self.users, self.num_items = IdIndex.map(folder, "user_index"), int(meta["items"])
+        self.users, self._user_ids = IdIndex.map(folder, "user_index"), Texts.map(folder, "user_ids")
+        self.num_items = int(meta["items"])
         self.items, self.item_ids = IdIndex.map(folder, "item_index"), Texts.map(folder, "item_ids")
         self.authors: list[str | None] = names["author"]
         self.item_category, self._item_author = map_array(folder, "item_category"), map_array(folder, "item_author")
@@ -81,7 +82,15 @@ class State:
 
     def user(self, user_id: str) -> User:
         """Look a user up; a new one has code −1."""
-        return User(user_id, int(self.users.find([user_id])[0]), self.recent.users.get(user_id, NOBODY))
+        code = int(self.users.find([user_id])[0])
+        # Who sends another text with the same hash must not get that user's list.
+        if code >= 0 and self._user_ids[code] != user_id:
+            code = -1
+        return User(user_id, code, self.recent.users.get(user_id, NOBODY))
+
+    def user_id(self, code: int) -> str:
+        """The id of a user."""
+        return self._user_ids[code]
 
     def find_items(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """(items,) codes; −1 for unknown ones."""
