@@ -4,7 +4,7 @@ Users, items and topics have codes; arrays by code can lie in memory-mapped file
 for single rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -164,7 +164,7 @@ def count_columns(
     return columns | user_tags(user, categories)
 
 
-def user_tags(user: UserCounts, categories: CategoryCounts) -> Mapping[str, str | None]:
+def user_tags(user: UserCounts, categories: CategoryCounts) -> dict[str, str | None]:
     """user_tag1..3 and user_liked_tag of `with_counts_before`, None where the user has fewer topics."""
     tags: dict[str, str | None] = {f"user_tag{n + 1}": None for n in range(NUM_TAGS)}
     tags["user_liked_tag"] = None

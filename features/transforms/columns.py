@@ -84,7 +84,8 @@ def as_numbers(value: Value, rows: int) -> Numbers:
     if isinstance(value, np.ndarray):
         return np.asarray(value, np.float64)
     if isinstance(value, Texts):
-        return np.array([np.nan if one is None else float(one) for one in value.values])[value.codes]
+        numbers = np.array([np.nan if one is None else float(one) for one in value.values])
+        return np.asarray(numbers[value.codes])
     return np.full(rows, np.nan if value is None else float(value))
 
 
@@ -133,7 +134,8 @@ def _compile_operator(op: type, left: Compiled, right: Compiled) -> Compiled:
 
 def _divide(a: Value, b: Numbers) -> Numbers:
     quotient = np.full(len(b), np.nan)
-    return np.divide(a, b, out=quotient, where=b != 0)
+    np.divide(a, b, out=quotient, where=b != 0)
+    return quotient
 
 
 def _compile_call(name: str, arguments: list[Compiled]) -> Compiled:
@@ -221,8 +223,8 @@ def _greatest(*values: Value) -> Value:
 
 def _is_null(value: Value) -> NDArray[np.bool_]:
     if isinstance(value, Texts):
-        return np.array([one is None for one in value.values])[value.codes]
-    return np.isnan(value.wall if isinstance(value, Moments) else value)
+        return np.asarray(np.array([one is None for one in value.values])[value.codes])
+    return np.asarray(np.isnan(value.wall if isinstance(value, Moments) else value))
 
 
 # By the names of FUNCTIONS and NULL_SKIPPING; at least one argument is a column, and none of FUNCTIONS' is null.

@@ -316,7 +316,7 @@ def standardized(values: Scores, *, is_probability: bool) -> Scores:
     """(n,) scores of one list with mean 0 and deviation 1, as `recsys.blend.weights` has them."""
     x = logit(values) if is_probability else values
     centred = x - x.mean()
-    return centred / max(float(np.sqrt(np.mean(centred**2))), 1e-9)
+    return np.asarray(centred / max(float(np.sqrt(np.mean(centred**2))), 1e-9))
 
 
 def _ordered(snapshot: Snapshot, scored: _Scored, candidates: _Candidates, at: datetime, length: int) -> Codes:

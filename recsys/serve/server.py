@@ -169,7 +169,7 @@ class _Workers:
         age = time.monotonic() - self._started.pop(pid)
         self.replaced += 1
         log.warning("worker %d ended (%d) after %.0f s; it is replaced", pid, os.waitstatus_to_exitcode(status), age)
-        mark_process_dead(pid)
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has no types for it
         if age < CRASH_S:
             self._not_before = time.monotonic() + 1.0
 

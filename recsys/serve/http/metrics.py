@@ -79,5 +79,5 @@ class Metrics:
         if FOLDER_VARIABLE not in os.environ:
             return bytes(generate_latest(self._registry))
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types for it
         return bytes(generate_latest(registry))

@@ -106,7 +106,7 @@ def document(settings: ServingSettings) -> dict[str, Any]:
         responses = {"200": {"description": "ok"}, "401": _json("no token", _ERROR)}
         paths[path] = {"get": {"summary": summary, "responses": responses}}
     components |= {"Error": _ERROR}
-    secured = {"security": [{"token": []}]} if settings.token else {}
+    secured: dict[str, Any] = {"security": [{"token": []}]} if settings.token else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Millrace", "version": "1"},

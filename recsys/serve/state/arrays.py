@@ -33,11 +33,11 @@ def map_array(folder: Path, name: str, mode: Literal["r", "c"] = "r") -> NDArray
     try:
         # An empty file can't be mapped.
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         try:
-            return np.load(path, allow_pickle=False)
+            return np.asarray(np.load(path, allow_pickle=False))
         except (OSError, ValueError):
-            raise UserError(f"{path} is missing or damaged ({error}): delete {folder}, and start again") from None
+            raise UserError(f"{path} is missing or damaged: delete {folder}, and start again") from None
     return np.asarray(array)  # a plain view: memmap's own slicing is slower
 
 

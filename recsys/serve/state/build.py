@@ -221,8 +221,8 @@ def _choices(
         read_partition(url, ["user_id", "item_id", "action"])
         for url in publication.sources.get("dwd_interaction", {}).values()
     ]
-    empty = {"user_id": [], "item_id": [], "action": []}
-    acts = pa.concat_tables(tables) if tables else pa.table(empty, pa.schema([(n, pa.string()) for n in empty]))
+    schema = pa.schema([(name, pa.string()) for name in ("user_id", "item_id", "action")])
+    acts = pa.concat_tables(tables) if tables else schema.empty_table()
     acts = acts.filter(pc.equal(acts["action"], "purchase"))
     bought = pd.DataFrame({"user": codes_of(acts["user_id"], user_ids), "item": codes_of(acts["item_id"], item_ids)})
     bought = bought[(bought["user"] >= 0) & (bought["item"] >= 0)].drop_duplicates().sort_values(["user", "item"])

@@ -135,23 +135,24 @@ class State:
 
     def counts(self, user: User) -> UserCounts:
         """What was counted of a user up to now."""
-        sums, recent = np.array(user.recent.sums), user.recent
-        last_click, code = recent.last_click, user.code
+        recent, code = user.recent, user.code
+        (shown, clicks, expected), last_click = recent.sums, recent.last_click
         if code < 0:
-            return UserCounts(*sums.tolist(), last_click, *_topics(recent, np.zeros(0, np.int64), np.zeros((3, 0))))
-        sums = sums + self._user_sums[code]
+            topics = _topics(recent, np.zeros(0, np.int64), np.zeros((3, 0)))
+            return UserCounts(shown, clicks, expected, last_click, *topics)
+        before = self._user_sums[code].tolist()
         if last_click is None and self._last_click[code] != NEVER:
             last_click = as_day(int(self._last_click[code]))
         bounds = slice(self._user_categories.offsets[code], self._user_categories.offsets[code + 1])
         topics = _topics(recent, self._user_categories.values[bounds], self._pairs[bounds].T)
-        return UserCounts(*sums.tolist(), last_click, *topics)
+        return UserCounts(shown + before[0], clicks + before[1], expected + before[2], last_click, *topics)
 
     def history(self, user: User, length: int) -> NDArray[np.int64]:
         """(choices,) ids of the items that a user chose last, oldest first, as sequence models read them."""
         base = self._history[user.code] if user.code >= 0 else np.zeros(0, np.int32)
         recent = [code for _, code in sorted(user.recent.choices)]
         codes = np.concatenate([base, np.array(recent, np.int32)])[-length:]
-        return self._item_features["item_id"][codes].astype(np.int64)
+        return np.asarray(self._item_features["item_id"][codes], np.int64)
 
     def hidden_items(self, user: User, *, seen: bool, bought: bool) -> NDArray[np.int64]:
         """(items,) codes of what a user chose or bought, for filters."""
