@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +23,9 @@ from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.stopping import stop_signals
 from recsys.serve.settings import ServingSettings, check_exposure
+
+if TYPE_CHECKING:
+    from recsys.serve.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ def _serve(config: Config, settings: ServingSettings, folder: Path, signals: lis
     return {"seconds": round(time.monotonic() - started, 1), "replaced": workers.replaced, "events": landed}
 
 
-def _supervise(service: Any, workers: "_Workers", signals: list[int], folder: Path, about: dict[str, Any]) -> int:
+def _supervise(service: "Service", workers: "_Workers", signals: list[int], folder: Path, about: dict[str, Any]) -> int:
     from recsys.serve.service import PromotionWatch
 
     changes, landed, looked = PromotionWatch(service.config), 0, time.monotonic()
@@ -205,7 +208,7 @@ def _run_child(work: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def _work(service: Any, listener: socket.socket) -> None:
+def _work(service: "Service", listener: socket.socket) -> None:
     import asyncio
 
     import uvicorn

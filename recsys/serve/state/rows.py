@@ -33,7 +33,7 @@ def read_partition(url: str, columns: Sequence[str]) -> pa.Table:
     """
     filesystem, path = _filesystem(url)
     if filesystem.get_file_info(path).type == fs.FileType.NotFound:
-        raise UserError(f"{url} is gone: its day was loaded again; run `millrace run --from features` for the day")
+        raise UserError(f"{url} is gone: its day was loaded again; run `millrace run --date DAY --from features`")
     dataset = ds.dataset(path, filesystem=filesystem, format="parquet")
     return dataset.to_table(columns=[name for name in columns if name in dataset.schema.names])
 
