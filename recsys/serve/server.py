@@ -100,7 +100,7 @@ def _supervise(service: "Service", workers: "_Workers", signals: list[int], fold
         time.sleep(LOOP_S)
         if workers.keep_up():
             write_atomically(folder / ADDRESS, json.dumps({**about, "workers": list(workers.pids)}))
-        service.live.catch_up()
+        service.lineup.catch_up()
         if time.monotonic() - looked < service.settings.poll_s:
             continue
         looked = time.monotonic()

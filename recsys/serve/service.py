@@ -1,4 +1,4 @@
-"""What a worker holds: the snapshot that answers, recent events, the journal and the served log. It knows no HTTP."""
+"""What a worker holds: publications that answer, recent events, the journal, the served log. It knows no HTTP."""
 
 import logging
 import os
@@ -13,37 +13,18 @@ from conf.runs import PROMOTED
 from recsys.serve import engine
 from recsys.serve.budget import Budget, Costs
 from recsys.serve.events.committer import Committer
-from recsys.serve.events.journal import Reader, Writer, open_folder, segments
-from recsys.serve.events.landing import journal_folder, landed_events, parse_line, served_folder
+from recsys.serve.events.journal import Writer, open_folder
+from recsys.serve.events.landing import journal_folder, served_folder
+from recsys.serve.lineup import Lineup, lineup_key, load_lineup
 from recsys.serve.requests import RankRequest, RecommendRequest
 from recsys.serve.served_log import ServedLog
 from recsys.serve.settings import ServingSettings
-from recsys.serve.snapshot import Snapshot, load_snapshot, published
+from recsys.serve.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 30  # requests of each kind before a snapshot answers
 WARM_UP_ITEMS = 100
-
-
-class LiveSnapshot:
-    """A snapshot and its reader of the journal, which belong together: recent events are those after its day."""
-
-    def __init__(self, snapshot: Snapshot, config: Config) -> None:
-        self.snapshot = snapshot
-        folder = journal_folder(config)
-        # Opened before the landed files are listed: an event that lands meanwhile comes twice, and counts once.
-        self._reader = Reader(folder, segments(folder)[0])
-        for event in landed_events(config, snapshot.publication.day, snapshot.state.zone):
-            snapshot.state.recent.add(event)
-        self.catch_up()
-
-    def catch_up(self) -> None:
-        """Take the events that any worker has accepted since the last call."""
-        for line in self._reader.poll():
-            event = parse_line(line)
-            if event is not None:
-                self.snapshot.state.recent.add(event)
 
 
 class Service:
@@ -58,15 +39,15 @@ class Service:
         self.config, self.settings = config, config.get(ServingSettings)
         open_folder(journal_folder(config))
         self.costs = Costs()
-        self.live = self._load(published(config).key)
+        self.lineup = self._load()
         self.committer: Committer | None = None
         self.served_log: ServedLog | None = None
-        self.failed_key = ""  # of a publication that could not be loaded: not tried again
+        self._failed_key = ""  # of what could not be loaded: not tried again
 
     @property
     def snapshot(self) -> Snapshot:
-        """What answers now; a request takes it once, and keeps it to its end."""
-        return self.live.snapshot
+        """The newest publication."""
+        return self.lineup.main.snapshot
 
     def start(self) -> None:
         """Open what a process can't inherit: files that are written to, and threads."""
@@ -80,26 +61,23 @@ class Service:
             self.served_log.close()
 
     def take_up(self) -> bool | None:
-        """Load what is promoted now, if it is another publication; requests go on meanwhile.
+        """Load what is promoted now, if it is something else; requests go on meanwhile.
 
         Returns:
-            None when nothing has changed, whether it could be loaded otherwise; the last snapshot stays if not.
+            None when nothing has changed, whether it could be loaded otherwise; what was served stays if not.
         """
+        key = ""
         try:
-            publication = published(self.config)
-            if publication.key in (self.snapshot.publication.key, self.failed_key):
+            key = lineup_key(self.config)
+            if key in (self.lineup.key, self._failed_key):
                 return None
-        except UserError as error:
-            log.error("%s; %s goes on", error, self.snapshot.publication.key)
-            return False
-        try:
-            # A single assignment: a request sees the old snapshot or the new one.
-            self.live = self._load(publication.key)
+            # A single assignment: a request sees the old lineup or the new one.
+            self.lineup = self._load()
         except (UserError, OSError) as error:
-            self.failed_key = publication.key
-            log.error("%s; %s goes on", error, self.snapshot.publication.key)
+            self._failed_key = key
+            log.error("%s; %s goes on", error, self.lineup.key)
             return False
-        log.info("%s serves %s", os.getpid(), publication.key)
+        log.info("process %d serves %s", os.getpid(), self.lineup.key)
         return True
 
     def model_age_s(self) -> float:
@@ -107,63 +85,53 @@ class Service:
         state = self.snapshot.state
         return (datetime.now(UTC) - day_start(state.day + timedelta(days=1), state.zone)).total_seconds()
 
-    def _load(self, key: str) -> LiveSnapshot:
-        publication = published(self.config)
+    def _load(self) -> Lineup:
         started = time.monotonic()
-        live = LiveSnapshot(load_snapshot(self.config, publication), self.config)
-        self._warm_up(live.snapshot, Costs())  # compiles code, which no later request waits for
-        self._warm_up(live.snapshot, self.costs)
-        log.info("loaded %s in %.1f s", key, time.monotonic() - started)
-        return live
+        lineup = load_lineup(self.config)
+        snapshots = [lineup.main.snapshot, *(arm.snapshot for arm in lineup.arms.values())]
+        for snapshot in snapshots:
+            self._warm_up(snapshot, Costs())  # compiles code, which no later request waits for
+            self._warm_up(snapshot, self.costs)
+        log.info("loaded %s in %.1f s", lineup.key, time.monotonic() - started)
+        return lineup
 
     def _warm_up(self, snapshot: Snapshot, costs: Costs) -> None:
         """Answer requests: code is compiled, pages are read, and the costs of the steps are learned."""
         state, at = snapshot.state, datetime.now(UTC)
         items = [state.item_ids[n] for n in range(min(WARM_UP_ITEMS, state.num_items))]
-        if not items:
-            return
-        users = [number * max(len(state.users.hashes) // WARM_UP, 1) for number in range(WARM_UP)]
-        for user in users:
+        num_users = len(state.users.hashes)
+        for number in range(WARM_UP if items and num_users else 0):
             budget = Budget(60_000, costs, time.perf_counter())
-            user_id = state.user_id(user)
-            engine.rank(snapshot, RankRequest(user_id, items), at, budget)
-            request = RecommendRequest(user_id)
-            engine.recommend(
-                snapshot,
-                request,
-                at,
-                budget,
-                length=self.settings.recommend_length,
-                exploration=self.settings.exploration,
-            )
+            user = state.user_id(number * num_users // WARM_UP)
+            engine.rank(snapshot, RankRequest(user, items), at, budget)
+            length = self.settings.recommend_length
+            engine.recommend(snapshot, RecommendRequest(user), at, budget, length=length, exploration=0.0)
 
 
 class PromotionWatch:
-    """Tells when to look at promotions again: by the folder's time of change, at no cost."""
+    """Tells when to look at promotions again: by the folder's times of change, at no cost."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.get(Paths).runs / PROMOTED
-        self._stamp = self._look()
+        self._stamp = _stamp_of(self._folder)
 
     def has_changed(self) -> bool:
         """Whether a file of the folder was replaced since the last call."""
-        stamp = self._look()
+        stamp = _stamp_of(self._folder)
         changed, self._stamp = stamp != self._stamp, stamp
         return changed
 
-    def _look(self) -> list[tuple[str, int]]:
-        return sorted((path.name, path.stat().st_mtime_ns) for path in _existing(self._folder))
+
+def _stamp_of(folder: Path) -> list[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".json"))
 
 
-def _existing(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*.json") if path.exists()]
-
-
-def watch(service: Service, stopped: threading.Event, taken_up: "list[bool]") -> None:
-    """Take promotions up until `stopped`, in a thread of a worker; each result is appended to `taken_up`."""
+def watch(service: Service, stopped: threading.Event, results: list[bool]) -> None:
+    """Take promotions up until `stopped`, in a thread of a worker; what came of each is appended to `results`."""
     changes = PromotionWatch(service.config)
     while not stopped.wait(service.settings.poll_s):
         if changes.has_changed():
             result = service.take_up()
             if result is not None:
-                taken_up.append(result)
+                results.append(result)

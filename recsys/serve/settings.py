@@ -1,12 +1,33 @@
 """Settings of the HTTP server of recommendations; `serve` is the section of the warehouse's endpoint."""
 
 import socket
+from datetime import date
 from ipaddress import ip_address
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
 from conf import Settings, UserError
+from conf.settings import SettingsEntry
+
+
+class ArmSettings(SettingsEntry):
+    """One arm of `serving.experiment`."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the users, relative to the other arms' weights."""
+    promoted: date | None = None
+    """Day of the promotion whose models and lists the arm has; the newest one's when not given."""
+    order: str | None = None
+    """Score that orders its lists, as `recommend.order`."""
+
+
+class ExperimentSettings(SettingsEntry):
+    """Users are assigned to arms by a hash of the experiment's name and theirs: always to the same one."""
+
+    name: str = Field(min_length=1, max_length=100)
+    arms: dict[str, ArmSettings] = Field(min_length=2)
+    """Name -> arm."""
 
 
 class ServingSettings(Settings):
@@ -46,6 +67,8 @@ class ServingSettings(Settings):
     """Seconds between two looks for a promotion or a rollback."""
     remembered_events: int = Field(default=1_000_000, gt=0)
     """Newest event ids that a worker recognises when they are sent again; older ones are dropped by `etl events`."""
+    experiment: ExperimentSettings | None = None
+    """Arms that are served side by side; answers and the log of served lists name the arm."""
     log_served: bool = True
     """Write served lists with their features to the landing zone, kind `served`."""
     instance: str = Field(default_factory=socket.gethostname)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from conf import Config, UserError
@@ -49,11 +50,12 @@ class Snapshot:
         }
 
 
-def published(config: Config) -> Publication:
-    """What is promoted now. Raises UserError when nothing is."""
-    publication = newest_publication(config)
+def published(config: Config, promoted_for: date | None = None) -> Publication:
+    """What is promoted now, or was for a day. Raises UserError when nothing is."""
+    publication = newest_publication(config, promoted_for)
     if publication is None:
-        raise UserError("no promoted lists: run `millrace run --date DAY` first")
+        missing = f"nothing was promoted for {promoted_for}" if promoted_for else "no promoted lists"
+        raise UserError(f"{missing}: run `millrace run --date DAY` first")
     return publication
 
 

@@ -39,6 +39,7 @@ from recsys.serve.snapshot import Snapshot, load_snapshot, published
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TOKEN = "0123456789abcdef"
+BUDGET = "serving.budget_ms=10000"  # others use the machine, too
 
 
 def copied(finished_day: FinishedDay, home: Path) -> Path:
@@ -140,7 +141,7 @@ def is_ready(server: Server) -> bool:
 @pytest.fixture(scope="module")
 def server(home: Path, snapshot: Snapshot) -> Iterator[Server]:
     """Two workers with time enough on a machine that others use; `snapshot` has built the state."""
-    settings = ("serving.budget_ms=10000", "serving.max_waiting=3", "serving.read_s=2", "serving.roll_s=1")
+    settings = (BUDGET, "serving.max_waiting=3", "serving.read_s=2", "serving.roll_s=1")
     with serving(home, *settings, workers=2) as running:
         yield running
 
@@ -495,7 +496,9 @@ def test_accepted_events_outlast_kills_of_workers_and_of_all(
     assert np.expm1(item_shown) == pytest.approx(base + len(landed), rel=1e-4)
 
 
-def test_others_need_the_token(home: Path, server: Server, finished_day: FinishedDay, tmp_path: Path) -> None:
+def test_others_need_the_token_and_arms_have_their_own_lists(
+    finished_day: FinishedDay, tmp_path: Path, snapshot: Snapshot
+) -> None:
     refused = subprocess.run(
         [str(Path(sys.executable).parent / "millrace"), "serve", "--host", "0.0.0.0", "--port", "0"],
         cwd=ROOT,
@@ -508,10 +511,29 @@ def test_others_need_the_token(home: Path, server: Server, finished_day: Finishe
     assert refused.returncode == 1
     assert "serving.host 0.0.0.0 lets others in" in refused.stderr
     elsewhere = copied(finished_day, tmp_path / "home")
-    with serving(elsewhere, f"serving.token={TOKEN}") as guarded:
+    arms = "{name: orders, arms: {a: {}, b: {order: merged}}}"
+    with serving(elsewhere, f"serving.token={TOKEN}", f"serving.experiment={arms}", BUDGET) as guarded:
         query = {"user": "u1"}
         assert guarded.ask("/v1/recommend", query)[0] == 401
         assert guarded.ask("/metrics")[0] == 401
         assert guarded.ask("/v1/models", headers={"Authorization": "Bearer wrong"})[0] == 401
         assert guarded.ask("/v1/recommend", query, {"Authorization": f"Bearer {TOKEN}"})[0] == 200
         assert guarded.ask("/health/live")[0] == 200
+        expect_arms(guarded, snapshot)
+
+
+def expect_arms(guarded: Server, snapshot: Snapshot) -> None:
+    """Each user has the list of the arm that the answer names, and the log of served lists names it, too."""
+    headers, arms = {"Authorization": f"Bearer {TOKEN}"}, Counter[str]()
+    state, at = snapshot.state, end_of_day(snapshot)
+    for user in ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8"):
+        query = {"user": user, "n": 3, "context": {"at": at.isoformat()}}
+        answer = guarded.ask("/v1/recommend", query, headers)[1]
+        arm = answer["experiment"]["arm"]
+        stack = replace(snapshot.stack, order="merged" if arm == "b" else snapshot.stack.order)
+        request = RecommendRequest(user, n=3)
+        expected = engine.recommend(replace(snapshot, stack=stack), request, at, unlimited(), length=3, exploration=0)
+        assert [item["item"] for item in answer["items"]] == [entry.item for entry in expected.entries]
+        arms[arm] += 1
+    assert set(arms) == {"a", "b"}
+    assert state.recent.num_events == 0

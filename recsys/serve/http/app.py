@@ -27,6 +27,7 @@ from recsys.serve.events.event import Event, fault
 from recsys.serve.http.limits import HttpError, Turnstile, check_token, read_body
 from recsys.serve.http.metrics import Metrics
 from recsys.serve.http.openapi import PAGE, document
+from recsys.serve.lineup import Choice
 from recsys.serve.requests import (
     RankRequest,
     RecommendRequest,
@@ -105,7 +106,7 @@ class Application:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(CATCH_UP_S)
-            self.service.live.catch_up()
+            self.service.lineup.catch_up()
             while self._taken_up:
                 self.metrics.swaps.labels("taken_up" if self._taken_up.pop() else "failed").inc()
             recent, snapshot = self.service.snapshot.state.recent, self.service.snapshot
@@ -146,13 +147,13 @@ class Application:
             exploration, length = self.settings.exploration, self.settings.recommend_length
             return engine.recommend(snapshot, query, at, budget, length=length, exploration=exploration)
 
-        about = {"user_id": query.user, "scene": query.scene, "device": query.context.device}
-        return await self._answer(request, answer, arrived, {"ts": at.isoformat(), **about})
+        about = {"ts": at.isoformat(), "scene": query.scene, "device": query.context.device}
+        return await self._answer(request, query.user, answer, arrived, about)
 
     async def _rank(self, request: Request, body: bytes, arrived: float) -> Response:
         query = _parse(body, _RANK)
         at = _moment(query)
-        about = {"ts": at.isoformat(), "user_id": query.user, "device": query.context.device}
+        about = {"ts": at.isoformat(), "device": query.context.device}
 
         def answer(snapshot: Snapshot, budget: Budget) -> Answer:
             unknown = int((snapshot.state.find_items(query.items) < 0).sum())
@@ -160,15 +161,16 @@ class Application:
                 self.metrics.unknown_items.inc(unknown)
             return engine.rank(snapshot, query, at, budget)
 
-        return await self._answer(request, answer, arrived, about)
+        return await self._answer(request, query.user, answer, arrived, about)
 
     async def _similar(self, request: Request, body: bytes, arrived: float) -> Response:
         query = _parse(body, _SIMILAR)
-        return await self._answer(request, lambda snapshot, _: engine.similar(snapshot, query), arrived, None)
+        return await self._answer(request, "", lambda snapshot, _: engine.similar(snapshot, query), arrived, None)
 
     async def _answer(
         self,
         request: Request,
+        user: str,
         compute: Callable[[Snapshot, Budget], Answer],
         arrived: float,
         about: dict[str, Any] | None,
@@ -177,16 +179,15 @@ class Application:
         await self._turnstile.enter()
         started = time.perf_counter()
         try:
-            live = self.service.live
-            live.catch_up()
+            choice = self.service.lineup.choose(user)
+            choice.live.catch_up()
             budget = Budget(self.settings.budget_ms, self.service.costs, arrived)
-            answer = compute(live.snapshot, budget)
-            response = self._write(answer, live.snapshot, arrived)
+            answer = compute(choice.snapshot, budget)
+            response = self._write(answer, choice, arrived)
             if about is not None and self.service.served_log is not None:
+                served_by = {"model": choice.snapshot.model, "rung": answer.rung, **self._experiment(choice)}
                 kind = request.url.path.rpartition("/")[2]
-                self.service.served_log.add(
-                    answer, {"kind": kind, "model": live.snapshot.model, "rung": answer.rung, **about}
-                )
+                self.service.served_log.add(answer, {"kind": kind, **served_by, "user_id": user, **about})
         finally:
             self._turnstile.leave((time.perf_counter() - started) * 1000)
         for step, milliseconds in budget.steps.items():
@@ -196,7 +197,11 @@ class Application:
             self.metrics.degraded.labels(answer.reason).inc()
         return response
 
-    def _write(self, answer: Answer, snapshot: Snapshot, arrived: float) -> Response:
+    def _experiment(self, choice: Choice) -> dict[str, dict[str, str]]:
+        experiment = self.settings.experiment
+        return {"experiment": {"name": experiment.name, "arm": choice.arm}} if experiment and choice.arm else {}
+
+    def _write(self, answer: Answer, choice: Choice, arrived: float) -> Response:
         items = [
             {
                 "item": entry.item,
@@ -210,9 +215,8 @@ class Application:
         ]
         degraded = {"degraded": answer.degraded, "reason": answer.reason} if answer.degraded else {}
         took = round((time.perf_counter() - arrived) * 1000, 3)
-        return JsonResponse(
-            {"request_id": answer.request_id, "model": snapshot.model, **degraded, "items": items, "took_ms": took}
-        )
+        about = {"request_id": answer.request_id, "model": choice.snapshot.model, **self._experiment(choice)}
+        return JsonResponse({**about, **degraded, "items": items, "took_ms": took})
 
     async def _events(self, request: Request, body: bytes, arrived: float) -> Response:
         now = datetime.now(UTC)
@@ -223,9 +227,8 @@ class Application:
         await self._turnstile.enter()
         started = time.perf_counter()
         try:
-            live = self.service.live
-            live.catch_up()
-            recent = live.snapshot.state.recent
+            self.service.lineup.catch_up()
+            recent = self.service.snapshot.state.recent
             new = {event.event_id: event for event in reversed(events) if not recent.has(event.event_id)}
         finally:
             self._turnstile.leave((time.perf_counter() - started) * 1000)
@@ -235,7 +238,7 @@ class Application:
         except OSError as error:
             log.error("events can't be written: %s", error)
             raise HttpError(503, "events can't be written now: send them again", "disk", {"Retry-After": "5"}) from None
-        self.service.live.catch_up()
+        self.service.lineup.catch_up()
         for event in new.values():
             self.metrics.events.labels(event.type).inc()
         self.metrics.repeated.inc(len(events) - accepted)
@@ -243,7 +246,14 @@ class Application:
 
     async def _models(self, request: Request) -> Response:
         check_token(request, self._token)
-        return JsonResponse({"current": self.service.snapshot.describe(), "costs_ms": self.service.costs.mean_ms})
+        lineup, costs = self.service.lineup, self.service.costs.mean_ms
+        about: dict[str, Any] = {"current": lineup.main.snapshot.describe(), "costs_ms": costs}
+        if lineup.experiment is not None:
+            arms = {
+                name: arm.snapshot.describe() | {"order": arm.snapshot.stack.order} for name, arm in lineup.arms.items()
+            }
+            about["experiment"] = {"name": lineup.experiment.name, "arms": arms}
+        return JsonResponse(about)
 
     async def _live(self, _: Request) -> Response:
         return JsonResponse({"status": "live"})

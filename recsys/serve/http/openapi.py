@@ -68,6 +68,7 @@ _LIST = {
     "properties": {
         "request_id": {"type": "string"},
         "model": {"type": "string"},
+        "experiment": {"type": "object"},
         "degraded": {"type": "string"},
         "reason": {"type": "string"},
         "items": {"type": "array", "items": _ITEM},

@@ -50,14 +50,14 @@ class Publication:
         return str(self.statistics.get(TIMEZONE, "UTC"))
 
 
-def newest_publication(config: Config) -> Publication | None:
-    """Read what is promoted now, by a few small files; None when nothing ever was.
+def newest_publication(config: Config, promoted_for: date | None = None) -> Publication | None:
+    """Read what is promoted now, or was for a day, by a few small files; None when nothing was.
 
     Raises:
         UserError: a run or a data set of the promotion is gone; the message names it.
     """
     runs = config.get(Paths).runs
-    newest = next(promotions(runs), None)
+    newest = next((pair for pair in promotions(runs) if promoted_for in (None, pair[0])), None)
     if newest is None:
         return None
     promoted_for, promotion = newest
