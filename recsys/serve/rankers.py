@@ -16,7 +16,7 @@ from features.catalog import DENSE
 from features.compatibility import check_features, check_timezone
 from features.compute.request_batch import FeatureBatch
 from recsys.blend.weights import MERGED
-from recsys.calibration import Calibrator
+from recsys.calibration import Calibrator, sigmoid
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows
 from recsys.fine import ftrl
@@ -24,6 +24,7 @@ from recsys.fine.csr import Csr
 from recsys.fine.encode import FIELDS, Encoder
 from recsys.fine.fm import OnlineFM
 from recsys.serve.state.publication import Publication
+from recsys.serve.trees import compile_trees
 from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -118,9 +119,18 @@ def _load_coarse(publication: Publication) -> Ranker:
     def contributions(features: FeatureBatch) -> Scores:
         return np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(features)), pred_contrib=True))
 
-    return Ranker(
-        "coarse", folder.name, lambda features, _: ranker.predict(as_rows(features)), contributions, coarse.NAMES
-    )
+    scores = compile_trees(ranker.booster)
+    if scores is None:
+        log.warning("%s has trees of another kind: LightGBM's own prediction is slower", folder.name)
+        return Ranker(
+            "coarse", folder.name, lambda features, _: ranker.predict(as_rows(features)), contributions, coarse.NAMES
+        )
+
+    def predict(features: FeatureBatch, _: NDArray[np.int64]) -> Scores:
+        probabilities = sigmoid(scores(coarse.feature_matrix(as_rows(features))))
+        return probabilities if ranker.calibrator is None else ranker.calibrator(probabilities)
+
+    return Ranker("coarse", folder.name, predict, contributions, coarse.NAMES)
 
 
 def _load_fine(publication: Publication) -> Ranker:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from recsys.serve.events.event import Event
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array, save_arrays
 from recsys.serve.state.build import similar_items
 from recsys.serve.state.recent import Recent, Totals
+from recsys.serve.trees import compile_trees
 
 DAY = date(2026, 1, 7)
 RATES = ClickRates(0.25, {1: 0.5, 2: 0.125}, 20.0)
@@ -162,3 +164,30 @@ def test_only_the_newest_ids_are_remembered() -> None:
 
 def test_a_moment_is_utc() -> None:
     assert event("a", "like", ts="2026-01-08T01:00:00.5+02:00").moment == datetime(2026, 1, 7, 23, 0, 0, 500000, UTC)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"zero_as_missing": True}, {"use_missing": False}, {"boosting": "dart"}])
+def test_trees_score_as_lightgbm_does_to_the_last_bit(parameters: dict[str, Any]) -> None:
+    """With sets of categories beyond 32, missing values of both kinds, and ids that no training row had."""
+    rng = np.random.default_rng(5)
+    rows = np.concatenate([rng.normal(size=(3000, 3)), rng.integers(0, 70, (3000, 2))], axis=1).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    rows[rng.random(rows.shape) < 0.1] = 0
+    target = np.nan_to_num(rows[:, 0]) + (np.nan_to_num(rows[:, 3]) % 3) + rng.normal(size=3000)
+    data = lgb.Dataset(rows, target > 1, categorical_feature=[3, 4])
+    settings = {"objective": "binary", "num_leaves": 15, "min_data_in_leaf": 20, "verbosity": -1, "seed": 1}
+    booster = lgb.train(settings | parameters, data, 30)
+    scores = compile_trees(booster)
+    assert scores is not None
+    unseen = rows.copy()
+    unseen[::3, 3:] += 500
+    for matrix in (rows, unseen):
+        assert np.array_equal(scores(matrix), booster.predict(matrix, raw_score=True))
+
+
+def test_trees_of_another_kind_are_left_to_lightgbm() -> None:
+    rng = np.random.default_rng(6)
+    rows = rng.normal(size=(500, 2)).astype(np.float32)
+    settings = {"objective": "regression", "linear_tree": True, "verbosity": -1}
+    booster = lgb.train(settings, lgb.Dataset(rows, rows[:, 0] * 2, params={"linear_tree": True}), 3)
+    assert compile_trees(booster) is None
