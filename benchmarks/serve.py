@@ -43,7 +43,7 @@ def main() -> None:
     with Server(options.home, options.workers) as server:
         print(f"{psutil.cpu_count()} cores, {options.workers} worker(s); ready after {server.ready_s:.1f} s\n")
         figures: dict[str, Any] = {"ready_s": round(server.ready_s, 2)}
-        print(f"  {'':<28}{'asked':>9}{'p50':>8}{'p99':>8}{'p99.9':>8}{'max':>8}  answers")
+        print(f"  {'':<28}{'asked':>9}{'p50':>8}{'p99':>8}{'p99.9':>8}{'max':>8}{'server':>8}  answers")
         for name, path, size, rate, target in (
             ("rank 100 items, 100/s", "/v1/rank", 100, 100, 5),
             ("rank 100 items, 200/s", "/v1/rank", 100, 200, 10),
@@ -164,6 +164,7 @@ async def _open_loop(port: int, path: str, bodies: Sequence[bytes], rate: float,
     for _ in range(CONNECTIONS):
         pool.append((await loop.create_connection(lambda: Connection(pool), "127.0.0.1", port))[1])
     latencies: list[float] = []
+    took: list[float] = []
     statuses: Counter[str] = Counter()
     requests = [request_bytes(path, body) for body in bodies]
 
@@ -172,6 +173,7 @@ async def _open_loop(port: int, path: str, bodies: Sequence[bytes], rate: float,
             statuses[str(status) + _rung(body)] += 1
             if status == 200:
                 latencies.append((loop.time() - due) * 1000)
+                took.append(float(body.rpartition(b":")[2].rstrip(b"}")))
 
         if pool:
             pool.pop().send(requests[number % len(requests)], done)
@@ -189,7 +191,7 @@ async def _open_loop(port: int, path: str, bodies: Sequence[bytes], rate: float,
     statuses["no answer"] += number - sum(statuses.values())
     for connection in list(pool):
         connection.transport.close()
-    return {"latencies": latencies, "statuses": {name: n for name, n in statuses.items() if n}}
+    return {"latencies": latencies, "took": took, "statuses": {name: n for name, n in statuses.items() if n}}
 
 
 async def _send_new(loop: Any, pool: list[Connection], port: int, request: bytes, done: Any) -> None:
@@ -260,6 +262,8 @@ def show(name: str, measured: dict[str, Any], asked: str) -> dict[str, Any]:
         label: round(float(np.quantile(ms, q)), 2) for label, q in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
     }
     figures |= {"max": round(float(ms.max()), 2)}
+    # From the arrival in the server's loop to the answer: without the client and the sockets.
+    figures |= {"server p99": round(float(np.quantile(measured["took"] or [np.nan], 0.99)), 2)}
     load_1 = os.getloadavg()[0]
     cells = "".join(f"{value:>8.1f}" for value in figures.values())
     print(f"  {name:<28}{asked:>9}{cells}  {measured['statuses']}, load {load_1:.1f}", flush=True)

@@ -96,6 +96,7 @@ def _supervise(service: "Service", workers: "_Workers", signals: list[int], fold
     from recsys.serve.service import PromotionWatch
 
     changes, landed, looked = PromotionWatch(service.config), 0, time.monotonic()
+    service.take_up()  # what was promoted while the models were loaded
     while not signals:
         time.sleep(LOOP_S)
         if workers.keep_up():

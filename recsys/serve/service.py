@@ -42,7 +42,6 @@ class Service:
         self.lineup = self._load()
         self.committer: Committer | None = None
         self.served_log: ServedLog | None = None
-        self._failed_key = ""  # of what could not be loaded: not tried again
 
     @property
     def snapshot(self) -> Snapshot:
@@ -66,15 +65,12 @@ class Service:
         Returns:
             None when nothing has changed, whether it could be loaded otherwise; what was served stays if not.
         """
-        key = ""
         try:
-            key = lineup_key(self.config)
-            if key in (self.lineup.key, self._failed_key):
+            if lineup_key(self.config) == self.lineup.key:
                 return None
             # A single assignment: a request sees the old lineup or the new one.
             self.lineup = self._load()
         except (UserError, OSError) as error:
-            self._failed_key = key
             log.error("%s; %s goes on", error, self.lineup.key)
             return False
         log.info("process %d serves %s", os.getpid(), self.lineup.key)
@@ -130,8 +126,8 @@ def _stamp_of(folder: Path) -> list[tuple[str, int]]:
 def watch(service: Service, stopped: threading.Event, results: list[bool]) -> None:
     """Take promotions up until `stopped`, in a thread of a worker; what came of each is appended to `results`."""
     changes = PromotionWatch(service.config)
-    while not stopped.wait(service.settings.poll_s):
-        if changes.has_changed():
-            result = service.take_up()
-            if result is not None:
-                results.append(result)
+    is_due = True  # the worker may have been forked while its parent was about to take another publication up
+    while not stopped.wait(0.0 if is_due else service.settings.poll_s):
+        if is_due and (result := service.take_up()) is not None:
+            results.append(result)
+        is_due = changes.has_changed()

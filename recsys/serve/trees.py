@@ -104,7 +104,7 @@ def _sum_leaves(features, roots, feature, kind, left, right, threshold, words, l
                 else:
                     missing = k // 2
                     if np.isnan(x) and missing != 2:
-                        x = 0.0
+                        x = np.float64(0.0)
                     if (missing == 1 and abs(x) <= ZERO) or (missing == 2 and np.isnan(x)):
                         is_left = k % 2 == 1
                     else:

@@ -110,7 +110,8 @@ class Reader:
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder, self._number, self._offset = folder, number, 0
-        self._file = os.open(segment_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
+        # A file object, and no descriptor: it is closed with the reader, whoever used that last.
+        self._file = segment_path(folder, number).open("rb", buffering=0)
         self._next = self._paths_after(number)
 
     def poll(self) -> list[bytes]:
@@ -119,14 +120,13 @@ class Reader:
         while True:
             # In this order: after the next segment was begun, nobody appends to this one.
             following = next((path for path in self._next if os.path.exists(path)), None)
-            if os.fstat(self._file).st_size > self._offset:
+            if os.fstat(self._file.fileno()).st_size > self._offset:
                 lines += self._read()
             if following is None:
                 return lines
             with suppress(FileNotFoundError):  # it has landed since: found by its other name in the next round
-                file = os.open(following, os.O_RDONLY | os.O_CLOEXEC)
-                os.close(self._file)
-                self._file, self._offset, self._number = file, 0, self._number + 1
+                self._file = Path(following).open("rb", buffering=0)  # noqa: SIM115 (read from until the next one)
+                self._offset, self._number = 0, self._number + 1
                 self._next = self._paths_after(self._number)
 
     def _paths_after(self, number: int) -> tuple[str, str]:
@@ -135,7 +135,7 @@ class Reader:
 
     def _read(self) -> list[bytes]:
         lines: list[bytes] = []
-        while data := os.pread(self._file, READ_BYTES, self._offset):
+        while data := os.pread(self._file.fileno(), READ_BYTES, self._offset):
             end = data.rfind(b"\n") + 1
             if not end:  # the line is still being written; no event is as long as a block
                 break
