@@ -218,6 +218,10 @@ def _work(service: "Service", listener: socket.socket) -> None:
     from recsys.serve.http.app import Application
     from recsys.serve.http.protocol import GuardedProtocol
 
+    # While a thread loads another publication, the loop gets its turn within half a millisecond and not within five.
+    sys.setswitchinterval(0.0005)
+    # A line for each malformed request would let anybody fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     settings = service.settings
     protocol = GuardedProtocol.limited(settings.read_s, settings.max_connections)
     server = uvicorn.Server(

@@ -1,9 +1,7 @@
 """What happened after a state's day: counts, histories and filters of users and items, in memory."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +30,23 @@ class RecentUser:
     bought: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class _Impression:
-    user: str
-    item: str
-    code: int  # −1 for an item that the state does not know
+class _Newest:
+    """The newest entries by a 64-bit hash: from one half of the limit to all of it, and two plain dicts, which take a
+    quarter of the memory of an ordered one.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(limit // 2, 1)
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def get(self, key: int) -> int | None:
+        return self._young.get(key, self._old.get(key))
+
+    def put(self, key: int, value: int) -> None:
+        self._young[key] = value
+        if len(self._young) >= self._limit:
+            self._old, self._young = self._young, {}
 
 
 @dataclass(frozen=True)
@@ -66,25 +76,26 @@ class Recent:
             remembered: ids of events, and impressions, that are kept to recognise repeated ones and clicks on them.
         """
         self._totals, self._items, self._rates = totals, items, rates
-        self._day, self._zone, self._remembered = day, zone, remembered
+        self._day, self._zone = day, zone
         self.users: dict[str, RecentUser] = {}
         self.newest_at = 0.0
         self.num_events = 0
-        self._ids: OrderedDict[int, None] = OrderedDict()
-        self._impressions: OrderedDict[str, _Impression] = OrderedDict()
-        self._clicked: OrderedDict[str, tuple[str, str]] = OrderedDict()  # impression -> user and item of its click
+        # By hashes: a million ids as texts would take hundreds of megabytes in each worker.
+        self._ids = _Newest(remembered)
+        self._shown = _Newest(remembered)  # impression -> its user and item
+        self._clicked = _Newest(remembered)  # impression -> user and item of the click on it
 
     def has(self, event_id: str) -> bool:
         """Whether an event was taken already, among the newest."""
-        return hash_of(event_id) in self._ids
+        return self._ids.get(hash_of(event_id)) is not None
 
     def add(self, event: Event) -> bool:
         """Take one event; False for one that was taken before, or whose day is over."""
         moment = event.moment
         key = hash_of(event.event_id)
-        if key in self._ids:
+        if self._ids.get(key) is not None:
             return False
-        _remember(self._ids, key, None, self._remembered)
+        self._ids.put(key, 0)
         today = local_time(moment, self._zone).date()
         if today <= self._day:
             return False
@@ -95,36 +106,34 @@ class Recent:
             user = self.users[event.user_id] = RecentUser()
         code = int(self._items.find([event.item_id])[0])
         if event.type == "impression":
-            self._add_impression(event, user, code)
+            self._add_impression(event, key, user, code)
             return True
         self._add_choice(event, user, code, moment)
         if event.type == "click" and event.impression_id:
-            self._add_click(event, today)
+            self._add_click(event, user, code, today)
         return True
 
-    def _add_impression(self, event: Event, user: RecentUser, code: int) -> None:
-        shown = _Impression(event.user_id, event.item_id, code)
-        _remember(self._impressions, event.event_id, shown, self._remembered)
+    def _add_impression(self, event: Event, key: int, user: RecentUser, code: int) -> None:
+        pair = hash_of(f"{event.user_id}\x00{event.item_id}")
+        self._shown.put(key, pair)
         position = event.position
         expected = self._rates.prior if position is None else self._rates.by_position.get(position, self._rates.prior)
         self._count(user, code, SHOWN, 1.0)
         self._count(user, code, EXPECTED, expected)
         self._totals.num_shown[0] += 1
         # A click may arrive before its impression.
-        if self._clicked.get(event.event_id) == (event.user_id, event.item_id):
+        if self._clicked.get(key) == pair:
             self._count_click(user, code, local_time(event.moment, self._zone).date())
 
-    def _add_click(self, event: Event, today: date) -> None:
+    def _add_click(self, event: Event, user: RecentUser, code: int, today: date) -> None:
         """Count the first click on an impression, if it is of the same user and item."""
-        impression_id = str(event.impression_id)
-        if impression_id in self._clicked:
+        impression, pair = hash_of(str(event.impression_id)), hash_of(f"{event.user_id}\x00{event.item_id}")
+        shown = self._shown.get(impression)
+        if self._clicked.get(impression) is not None or shown not in (None, pair):
             return
-        shown = self._impressions.get(impression_id)
-        if shown is not None and (shown.user, shown.item) != (event.user_id, event.item_id):
-            return
-        _remember(self._clicked, impression_id, (event.user_id, event.item_id), self._remembered)
+        self._clicked.put(impression, pair)
         if shown is not None:
-            self._count_click(self.users[event.user_id], shown.code, today)
+            self._count_click(user, code, today)
 
     def _add_choice(self, event: Event, user: RecentUser, code: int, moment: datetime) -> None:
         if code < 0:  # of a new item nothing else is known yet
@@ -149,9 +158,3 @@ class Recent:
         if category < totals.categories.shape[1] - 1:  # the last is no topic
             totals.categories[which, category] += value
             user.categories.setdefault(category, [0.0, 0.0, 0.0])[which] += value
-
-
-def _remember(entries: "OrderedDict[Any, Any]", key: Any, value: Any, limit: int) -> None:
-    entries[key] = value
-    if len(entries) > limit:
-        entries.popitem(last=False)
