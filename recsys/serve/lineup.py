@@ -49,13 +49,13 @@ class Lineup:
     """Never changed: a swap puts another one in its place.
 
     Attributes:
-        key: names the publications; equal keys are the same.
+        keys: of the publications; equal ones are the same.
         main: the newest publication.
         experiment: its settings, None without one.
         arms: by name.
     """
 
-    key: str
+    keys: list[str]
     main: LiveSnapshot
     experiment: ExperimentSettings | None
     arms: Mapping[str, Choice]
@@ -82,9 +82,9 @@ def assign(experiment: ExperimentSettings, user: str) -> str:
     return name
 
 
-def lineup_key(config: Config) -> str:
-    """The key of what is to be served now, by a few small files. Raises UserError as `published` does."""
-    return "+".join(publication.key for publication in _publications(config).values())
+def lineup_keys(config: Config) -> list[str]:
+    """The keys of what is to be served now, by a few small files. Raises UserError as `published` does."""
+    return [publication.key for publication in _publications(config).values()]
 
 
 def load_lineup(config: Config) -> Lineup:
@@ -108,7 +108,7 @@ def load_lineup(config: Config) -> Lineup:
         stack = replace(stack, order=arm.order or stack.order)
         arms[name] = Choice(live, replace(live.snapshot, stack=stack), name)
     main = lives[publications[""].key]
-    return Lineup("+".join(publication.key for publication in publications.values()), main, experiment, arms)
+    return Lineup([publication.key for publication in publications.values()], main, experiment, arms)
 
 
 def _publications(config: Config) -> dict[str, Publication]:

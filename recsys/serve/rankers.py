@@ -19,12 +19,11 @@ from recsys.blend.weights import MERGED
 from recsys.calibration import Calibrator, sigmoid
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows
-from recsys.fine import ftrl
-from recsys.fine.csr import Csr
 from recsys.fine.encode import FIELDS, Encoder
 from recsys.fine.fm import OnlineFM
+from recsys.serve.served_fm import ServedFM
 from recsys.serve.state.publication import Publication
-from recsys.serve.trees import compile_trees
+from recsys.serve.trees import FlatTrees
 from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -72,10 +71,15 @@ class Stack:
     order: str
 
 
-def load_stack(config: Config, publication: Publication) -> Stack:
+def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
     """Load the rankers that took part in the blend of the published lists.
 
     A ranker that can't be loaded is missing, which a server survives.
+
+    Args:
+        config: `recommend.*` and `coarse.keep`.
+        publication: whose rankers they are.
+        state: folder of its state, which may have models of `export_models`.
 
     Raises:
         UserError: the blend's file is damaged.
@@ -83,8 +87,8 @@ def load_stack(config: Config, publication: Publication) -> Stack:
     blend = {name: float(w) for name, w in read_json(publication.lists / "model" / "blend.json").items()}
     deep = config.get(RecommendSettings).deep.replace(":", ".")
     loaders: dict[str, Callable[[], Ranker]] = {
-        "coarse": lambda: _load_coarse(publication),
-        "fine": lambda: _load_fine(publication),
+        "coarse": lambda: _load_coarse(publication, state),
+        "fine": lambda: _load_fine(publication, state),
         "deep": lambda: _load_deep(config, publication, deep),
     }
     rankers, missing = {}, {}
@@ -111,57 +115,59 @@ def as_rows(features: FeatureBatch) -> Rows:
     return Rows(features.sparse, features.dense, np.zeros(len(features.sparse), np.float32), {})
 
 
-def _load_coarse(publication: Publication) -> Ranker:
+def export_models(publication: Publication, folder: Path) -> None:
+    """Write the trees and the FM as arrays into a state's folder, for workers to map; a model that is missing is not.
+
+    To load them takes a second of a process's time, in which a worker that serves would keep its clients waiting.
+    """
+    try:
+        _load_fm(publication).save(folder)
+    except (UserError, OSError) as error:
+        log.error("fine: %s", error)
+    try:
+        booster = coarse.load(_run(publication, coarse.MODEL)).booster
+    except (UserError, OSError) as error:
+        log.error("coarse: %s", error)
+        return
+    trees = FlatTrees.of(booster)
+    if trees is None:
+        log.warning("coarse: trees of another kind: LightGBM's own prediction is slower")
+    else:
+        trees.save(folder)
+
+
+def _load_coarse(publication: Publication, state: Path) -> Ranker:
     folder = _run(publication, coarse.MODEL)
     check_timezone(folder, publication.zone)
-    ranker = coarse.load(folder)
+    # Its file is verified, too; parsing the text is quick.
+    ranker, trees = coarse.load(folder), FlatTrees.map(state)
 
     def contributions(features: FeatureBatch) -> Scores:
         return np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(features)), pred_contrib=True))
 
-    scores = compile_trees(ranker.booster)
-    if scores is None:
-        log.warning("%s has trees of another kind: LightGBM's own prediction is slower", folder.name)
-        return Ranker(
-            "coarse", folder.name, lambda features, _: ranker.predict(as_rows(features)), contributions, coarse.NAMES
-        )
-
     def predict(features: FeatureBatch, _: NDArray[np.int64]) -> Scores:
-        probabilities = sigmoid(scores(coarse.feature_matrix(as_rows(features))))
+        if trees is None:
+            return ranker.predict(as_rows(features))
+        probabilities = sigmoid(trees.scores(coarse.feature_matrix(as_rows(features))))
         return probabilities if ranker.calibrator is None else ranker.calibrator(probabilities)
 
     return Ranker("coarse", folder.name, predict, contributions, coarse.NAMES)
 
 
-def _load_fine(publication: Publication) -> Ranker:
+def _load_fm(publication: Publication) -> ServedFM:
     folder = _run(publication, "fm")
     model, extra = OnlineFM.load(folder / "model" / FM_FILE)
     trained = extra.get("features", np.array(FIELDS[: len(FIELDS) - len(DENSE) + len(extra["edges"])]))
     check_features(folder, trained.tolist(), FIELDS)
     check_timezone(folder, publication.zone)
     encoder = Encoder.from_raw(extra["edges"], model.settings.bits, publication.statistics)
-    calibrator, score = Calibrator(*extra["curve"]), _fm_scorer(model)
-    return Ranker("fine", folder.name, lambda features, _: calibrator(score(encoder.encode(as_rows(features)))))
+    return ServedFM.of(model, encoder, Calibrator(*extra["curve"]))
 
 
-def _fm_scorer(model: OnlineFM) -> Callable[[Csr], NDArray[np.float32]]:
-    """`model.predict` without the state of its training, which takes twice the memory of the weights."""
-    table, w0, inclusion, size = model.scoring_table(), ftrl.f32(model.bias_weight()), model.inclusion, model.size
-    scale = ftrl.QUANTUM if model.settings.weights == "q2.13" else ftrl.ONE
-    has_fields, k = bool(model.fields), model.settings.k
-    predict = ftrl.field_aware_predict_kernel(k) if has_fields else ftrl.predict_kernel(k)
-
-    def score(rows: Csr) -> NDArray[np.float32]:
-        rows = rows.with_index(inclusion.lookup(rows.index)) if inclusion else rows
-        rows.validate(size)
-        out = np.empty(len(rows), np.float32)
-        if has_fields:
-            predict(rows.indptr, rows.index, rows.value, rows.field, w0, table, scale, out)
-        else:
-            predict(rows.indptr, rows.index, rows.value, w0, table, scale, out)
-        return out
-
-    return score
+def _load_fine(publication: Publication, state: Path) -> Ranker:
+    model = ServedFM.map(state) or _load_fm(publication)
+    run_id = _run(publication, "fm").name
+    return Ranker("fine", run_id, lambda features, _: model.predict(as_rows(features)))
 
 
 def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:

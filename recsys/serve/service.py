@@ -15,16 +15,19 @@ from recsys.serve.budget import Budget, Costs
 from recsys.serve.events.committer import Committer
 from recsys.serve.events.journal import Writer, open_folder
 from recsys.serve.events.landing import journal_folder, served_folder
-from recsys.serve.lineup import Lineup, lineup_key, load_lineup
+from recsys.serve.lineup import Lineup, lineup_keys, load_lineup
 from recsys.serve.requests import RankRequest, RecommendRequest
 from recsys.serve.served_log import ServedLog
 from recsys.serve.settings import ServingSettings
 from recsys.serve.snapshot import Snapshot
+from recsys.serve.state.build import is_built
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 30  # requests of each kind before a snapshot answers
+WARM_UP_AGAIN = 5  # of a later one: the code is compiled, and other requests wait meanwhile
 WARM_UP_ITEMS = 100
+WAIT_S = 30.0  # for the parent to build a state, which would take the time of a worker's requests
 
 
 class Service:
@@ -39,7 +42,7 @@ class Service:
         self.config, self.settings = config, config.get(ServingSettings)
         open_folder(journal_folder(config))
         self.costs = Costs()
-        self.lineup = self._load()
+        self.lineup = self._load(WARM_UP)
         self.committer: Committer | None = None
         self.served_log: ServedLog | None = None
 
@@ -66,14 +69,14 @@ class Service:
             None when nothing has changed, whether it could be loaded otherwise; what was served stays if not.
         """
         try:
-            if lineup_key(self.config) == self.lineup.key:
+            if lineup_keys(self.config) == self.lineup.keys:
                 return None
             # A single assignment: a request sees the old lineup or the new one.
-            self.lineup = self._load()
+            self.lineup = self._load(WARM_UP_AGAIN)
         except (UserError, OSError) as error:
-            log.error("%s; %s goes on", error, self.lineup.key)
+            log.error("%s; %s goes on", error, self.snapshot.publication.key)
             return False
-        log.info("process %d serves %s", os.getpid(), self.lineup.key)
+        log.info("process %d serves %s", os.getpid(), self.snapshot.publication.key)
         return True
 
     def model_age_s(self) -> float:
@@ -81,24 +84,31 @@ class Service:
         state = self.snapshot.state
         return (datetime.now(UTC) - day_start(state.day + timedelta(days=1), state.zone)).total_seconds()
 
-    def _load(self) -> Lineup:
+    def is_built(self) -> bool:
+        """Whether the states of what is to be served now are there, or can't be told."""
+        try:
+            return all(is_built(self.config, key) for key in lineup_keys(self.config))
+        except (UserError, OSError):
+            return True
+
+    def _load(self, requests: int) -> Lineup:
         started = time.monotonic()
         lineup = load_lineup(self.config)
         snapshots = [lineup.main.snapshot, *(arm.snapshot for arm in lineup.arms.values())]
         for snapshot in snapshots:
-            self._warm_up(snapshot, Costs())  # compiles code, which no later request waits for
-            self._warm_up(snapshot, self.costs)
-        log.info("loaded %s in %.1f s", lineup.key, time.monotonic() - started)
+            self._warm_up(snapshot, Costs(), requests)  # compiles code, which no later request waits for
+            self._warm_up(snapshot, self.costs, requests)
+        log.info("loaded %s in %.1f s", lineup.main.snapshot.publication.key, time.monotonic() - started)
         return lineup
 
-    def _warm_up(self, snapshot: Snapshot, costs: Costs) -> None:
+    def _warm_up(self, snapshot: Snapshot, costs: Costs, requests: int) -> None:
         """Answer requests: code is compiled, pages are read, and the costs of the steps are learned."""
         state, at = snapshot.state, datetime.now(UTC)
         items = [state.item_ids[n] for n in range(min(WARM_UP_ITEMS, state.num_items))]
         num_users = len(state.users.hashes)
-        for number in range(WARM_UP if items and num_users else 0):
+        for number in range(requests if items and num_users else 0):
             budget = Budget(60_000, costs, time.perf_counter())
-            user = state.user_id(number * num_users // WARM_UP)
+            user = state.user_id(number * num_users // requests)
             engine.rank(snapshot, RankRequest(user, items), at, budget)
             length = self.settings.recommend_length
             engine.recommend(snapshot, RecommendRequest(user), at, budget, length=length, exploration=0.0)
@@ -128,6 +138,10 @@ def watch(service: Service, stopped: threading.Event, results: list[bool]) -> No
     changes = PromotionWatch(service.config)
     is_due = True  # the worker may have been forked while its parent was about to take another publication up
     while not stopped.wait(0.0 if is_due else service.settings.poll_s):
-        if is_due and (result := service.take_up()) is not None:
-            results.append(result)
+        if is_due:
+            deadline = time.monotonic() + WAIT_S
+            while not service.is_built() and time.monotonic() < deadline and not stopped.wait(0.1):
+                pass
+            if (result := service.take_up()) is not None:
+                results.append(result)
         is_due = changes.has_changed()

@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 from conf import Config, UserError
 from features.compute.training_statistics import TrainingStatistics
 from features.settings import FeatureSettings
-from recsys.serve.rankers import Stack, load_stack
+from recsys.serve.rankers import Stack, export_models, load_stack
 from recsys.serve.settings import ServingSettings
 from recsys.serve.state.build import build_state
 from recsys.serve.state.publication import Publication, newest_publication
@@ -65,9 +66,9 @@ def load_snapshot(config: Config, publication: Publication) -> Snapshot:
     Raises:
         UserError: what it is made of is gone or damaged.
     """
-    folder = build_state(config, publication)
+    folder = build_state(config, publication, partial(export_models, publication))
     statistics = TrainingStatistics(**publication.statistics)
     remembered = config.get(ServingSettings).remembered_events
     state = State(folder, statistics, publication.day, remembered)
-    stack, length = load_stack(config, publication), config.get(FeatureSettings).history_length
+    stack, length = load_stack(config, publication, folder), config.get(FeatureSettings).history_length
     return Snapshot(publication, state, stack, config.get(RecommendSettings), length, time.time())

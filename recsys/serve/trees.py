@@ -4,7 +4,8 @@ Trees come one after the other and rows within: a tree stays in the cache while 
 are summed up in LightGBM's order, so that scores are equal to the last bit.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -12,35 +13,51 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from recsys.serve.state.arrays import map_array, save_arrays
+
 MISSING = {"None": 0, "Zero": 1, "NaN": 2}  # LightGBM's missing_type
 ZERO = 1e-35  # what LightGBM takes for zero, kZeroThreshold
 CHECKED_ROWS = 256
+ARRAYS = ("roots", "feature", "kind", "left", "right", "threshold", "words", "leaves")
 
 
-def compile_trees(booster: lgb.Booster) -> Callable[[NDArray[np.float32]], NDArray[np.float64]] | None:
-    """A function from features (rows, features) to scores before any sigmoid (rows,).
+@dataclass(frozen=True)
+class FlatTrees:
+    """All trees of a booster; the arrays are those of `_sum_leaves`."""
 
-    None when it doesn't give the booster's own scores, as for kinds of trees that are not known here.
-    """
-    trees = booster.dump_model()["tree_info"]
-    table = _Table()
-    try:
-        roots = [table.add(tree["tree_structure"]) for tree in trees]
-    except KeyError:  # a node of another kind
-        return None
-    arrays = table.arrays(roots)
+    arrays: tuple[NDArray[Any], ...]
 
-    def scores(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    @classmethod
+    def of(cls, booster: lgb.Booster) -> "FlatTrees | None":
+        """Flatten the trees; None when they don't give the booster's own scores, as kinds that are not known here."""
+        table = _Table()
+        try:
+            roots = [table.add(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
+        except KeyError:  # a node of another kind
+            return None
+        trees = cls(table.arrays(roots))
+        rng = np.random.default_rng(0)
+        rows = rng.normal(size=(CHECKED_ROWS, booster.num_feature())).astype(np.float32)
+        rows[::2] = np.abs(np.rint(rows[::2] * 20))  # ids of categories
+        rows[::5, rng.integers(0, rows.shape[1], rows.shape[1])] = 0
+        return trees if np.array_equal(trees.scores(rows), booster.predict(rows, raw_score=True)) else None
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scores before any sigmoid (rows,) of features (rows, features)."""
         out = np.zeros(len(features))
-        _sum_leaves(np.ascontiguousarray(features, np.float32), *arrays, out)
+        _sum_leaves(np.ascontiguousarray(features, np.float32), *self.arrays, out)
         return out
 
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(CHECKED_ROWS, booster.num_feature())).astype(np.float32)
-    rows[::2] = np.abs(np.rint(rows[::2] * 20))  # ids of categories
-    rows[::5, rng.integers(0, rows.shape[1], rows.shape[1])] = 0
-    is_equal = np.array_equal(scores(rows), booster.predict(rows, raw_score=True))
-    return scores if is_equal else None
+    def save(self, folder: Path) -> None:
+        """Save the arrays for `map`."""
+        save_arrays(folder, {f"trees_{name}": array for name, array in zip(ARRAYS, self.arrays, strict=True)})
+
+    @classmethod
+    def map(cls, folder: Path) -> "FlatTrees | None":
+        """Map what was saved into memory; None when nothing was."""
+        if not (folder / f"trees_{ARRAYS[-1]}.npy").exists():
+            return None
+        return cls(tuple(np.array(map_array(folder, f"trees_{name}")) for name in ARRAYS))
 
 
 class _Table:

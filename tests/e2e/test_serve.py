@@ -219,7 +219,7 @@ def test_a_model_that_is_gone_is_done_without(snapshot: Snapshot, home: Path, tm
     (runs["lightgbm"] / "model" / "model.txt").unlink()
     damaged = next((runs["deepfm"] / "model").glob("*.pt"))
     damaged.write_bytes(damaged.read_bytes()[:-10])
-    stack = load_stack(config_of(home), replace(publication, runs=runs))
+    stack = load_stack(config_of(home), replace(publication, runs=runs), tmp_path)
     assert set(stack.missing) == {"coarse", "deep"}
     assert "model.txt is missing" in stack.missing["coarse"]
     answer = engine.rank(

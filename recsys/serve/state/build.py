@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,13 @@ def states_folder(config: Config) -> Path:
     return config.get(Paths).root / "serving" / "states"
 
 
-def build_state(config: Config, publication: Publication) -> Path:
+def build_state(config: Config, publication: Publication, export: Callable[[Path], None]) -> Path:
     """The folder of a publication's state, which is built if it is not there.
+
+    Args:
+        config: `features.history_length`, and the home.
+        publication: what it is built of.
+        export: writes the models into the folder.
 
     Raises:
         UserError: a file that it is made of is gone or damaged.
@@ -67,11 +72,17 @@ def build_state(config: Config, publication: Publication) -> Path:
             shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir()
             about = _write(config, publication, staged)
+            export(staged)
             write_atomically(staged / META, json.dumps(about))
             staged.rename(folder)
             log.info("built the state of %s in %.1f s", publication.key, time.monotonic() - started)
             _remove_old(root)
     return folder
+
+
+def is_built(config: Config, key: str) -> bool:
+    """Whether the state of a publication's key is there."""
+    return (states_folder(config) / key / META).exists()
 
 
 def _remove_old(root: Path) -> None:

@@ -11,15 +11,20 @@ import pandas as pd
 import pytest
 
 from conf import UserError
+from features.catalog import DENSE, SPARSE
 from features.counts.counts_before import ClickRates
 from features.counts.running_counts import RunningCounts
 from recsys.blend.weights import Blend
+from recsys.dataset import Rows
+from recsys.fine import train as fine
 from recsys.serve.engine import _explored, standardized
 from recsys.serve.events.event import Event
+from recsys.serve.served_fm import ServedFM
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array, save_arrays
 from recsys.serve.state.build import similar_items
 from recsys.serve.state.recent import Recent, Totals
-from recsys.serve.trees import compile_trees
+from recsys.serve.trees import FlatTrees
+from recsys.settings import FMSettings
 
 DAY = date(2026, 1, 7)
 RATES = ClickRates(0.25, {1: 0.5, 2: 0.125}, 20.0)
@@ -169,7 +174,7 @@ def test_a_moment_is_utc() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"zero_as_missing": True}, {"use_missing": False}, {"boosting": "dart"}])
-def test_trees_score_as_lightgbm_does_to_the_last_bit(parameters: dict[str, Any]) -> None:
+def test_trees_score_as_lightgbm_does_to_the_last_bit(parameters: dict[str, Any], tmp_path: Path) -> None:
     """With sets of categories beyond 32, missing values of both kinds, and ids that no training row had."""
     rng = np.random.default_rng(5)
     rows = np.concatenate([rng.normal(size=(3000, 3)), rng.integers(0, 70, (3000, 2))], axis=1).astype(np.float32)
@@ -179,12 +184,15 @@ def test_trees_score_as_lightgbm_does_to_the_last_bit(parameters: dict[str, Any]
     data = lgb.Dataset(rows, target > 1, categorical_feature=[3, 4])
     settings = {"objective": "binary", "num_leaves": 15, "min_data_in_leaf": 20, "verbosity": -1, "seed": 1}
     booster = lgb.train(settings | parameters, data, 30)
-    scores = compile_trees(booster)
-    assert scores is not None
+    trees = FlatTrees.of(booster)
+    assert trees is not None
+    trees.save(tmp_path)
+    mapped = FlatTrees.map(tmp_path)
+    assert mapped is not None
     unseen = rows.copy()
     unseen[::3, 3:] += 500
     for matrix in (rows, unseen):
-        assert np.array_equal(scores(matrix), booster.predict(matrix, raw_score=True))
+        assert np.array_equal(mapped.scores(matrix), booster.predict(matrix, raw_score=True))
 
 
 def test_trees_of_another_kind_are_left_to_lightgbm() -> None:
@@ -192,4 +200,29 @@ def test_trees_of_another_kind_are_left_to_lightgbm() -> None:
     rows = rng.normal(size=(500, 2)).astype(np.float32)
     settings = {"objective": "regression", "linear_tree": True, "verbosity": -1}
     booster = lgb.train(settings, lgb.Dataset(rows, rows[:, 0] * 2, params={"linear_tree": True}), 3)
-    assert compile_trees(booster) is None
+    assert FlatTrees.of(booster) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"field_aware": True},
+        {"weights": "q2.13", "l1": 0.0},
+        {"inclusion": "poisson", "inclusion_probability": 0.5},
+    ],
+    ids=["plain", "fields", "16 bits", "inclusion"],
+)
+def test_an_fm_predicts_from_its_mapped_table_as_the_model_does(settings: dict[str, Any], tmp_path: Path) -> None:
+    rng, rows = np.random.default_rng(7), 400
+    sparse = rng.integers(0, 8, (rows, len(SPARSE)))
+    dense, label = rng.normal(size=(rows, len(DENSE))).astype(np.float32), (rng.random(rows) < 0.3).astype(np.float32)
+    data = Rows(sparse, dense, label, {})
+    ranker = fine.untrained(data, FMSettings(bits=12, k=4, **settings))
+    ranker.model.partial_fit(ranker.encoder.encode(data), label)
+    served = ServedFM.of(ranker.model, ranker.encoder, ranker.calibrator)
+    is_saved = served.save(tmp_path)
+    assert is_saved == ("inclusion" not in settings)
+    mapped = ServedFM.map(tmp_path) if is_saved else served
+    assert mapped is not None
+    assert np.array_equal(mapped.predict(data), ranker.predict(data))
