@@ -27,10 +27,11 @@ class ServedLog:
     Args:
         folder: of the files.
         name: of this process, in the names of its files.
+        most: first items of a list that are logged.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Path, name: str, most: int) -> None:
+        self._folder, self._name, self._most = folder, name, most
         self._lines: list[bytes] = []
         self.num_dropped = 0
         self._stopped = threading.Event()
@@ -45,12 +46,12 @@ class ServedLog:
             return
         # `request_id` first: landing looks for it at a fixed place.
         line: dict[str, Any] = {"request_id": answer.request_id, **about}
-        line["items"] = [entry.item for entry in answer.entries]
-        line["propensity"] = [entry.propensity for entry in answer.entries]
-        line["score"] = [entry.score for entry in answer.entries]
-        features = answer.features
-        if features is not None and answer.entries and answer.entries[0].row >= 0:
-            rows = np.array([entry.row for entry in answer.entries])
+        entries, features = answer.entries[: self._most], answer.features
+        line["items"] = [entry.item for entry in entries]
+        line["propensity"] = [entry.propensity for entry in entries]
+        line["score"] = [entry.score for entry in entries]
+        if features is not None and entries and entries[0].row >= 0:
+            rows = np.array([entry.row for entry in entries])
             sparse, dense = features.sparse[rows], features.unscaled[rows]
             columns = {f.name: sparse[:, n].tolist() for n, f in enumerate(catalog.SPARSE) if not f.at_least}
             columns |= {f.name: dense[:, n].tolist() for n, f in enumerate(catalog.DENSE)}

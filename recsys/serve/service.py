@@ -55,7 +55,8 @@ class Service:
         """Open what a process can't inherit: files that are written to, and threads."""
         self.committer = Committer(Writer(journal_folder(self.config)))
         if self.settings.log_served:
-            self.served_log = ServedLog(served_folder(self.config), f"{self.settings.instance}-{os.getpid()}")
+            name, most = f"{self.settings.instance}-{os.getpid()}", self.settings.logged_items
+            self.served_log = ServedLog(served_folder(self.config), name, most)
 
     def stop(self) -> None:
         """Write what is left of the served log."""

@@ -71,6 +71,8 @@ class ServingSettings(Settings):
     """Arms that are served side by side; answers and the log of served lists name the arm."""
     log_served: bool = True
     """Write served lists with their features to the landing zone, kind `served`."""
+    logged_items: int = Field(default=100, gt=0)
+    """First items of a list that are logged."""
     instance: str = Field(default_factory=socket.gethostname)
     """Name of this machine in the names of landed files."""
 

@@ -177,7 +177,6 @@ class Application:
     ) -> Response:
         """Wait for the turn, compute, and write the answer; `about` goes into the served log."""
         await self._turnstile.enter()
-        started = time.perf_counter()
         try:
             choice = self.service.lineup.choose(user)
             choice.live.catch_up()
@@ -189,7 +188,7 @@ class Application:
                 kind = request.url.path.rpartition("/")[2]
                 self.service.served_log.add(answer, {"kind": kind, **served_by, "user_id": user, **about})
         finally:
-            self._turnstile.leave((time.perf_counter() - started) * 1000)
+            self._turnstile.leave()
         for step, milliseconds in budget.steps.items():
             self.metrics.steps.labels(step).observe(milliseconds / 1000)
         self.metrics.rungs.labels(request.url.path, answer.rung).inc()
@@ -225,13 +224,12 @@ class Application:
             if problem := fault(event, now, self._late_days):
                 raise HttpError(400, f"[{number}].{problem}" if len(events) > 1 else problem, "invalid")
         await self._turnstile.enter()
-        started = time.perf_counter()
         try:
             self.service.lineup.catch_up()
             recent = self.service.snapshot.state.recent
             new = {event.event_id: event for event in reversed(events) if not recent.has(event.event_id)}
         finally:
-            self._turnstile.leave((time.perf_counter() - started) * 1000)
+            self._turnstile.leave()
         assert self.service.committer is not None
         try:
             accepted = await self.service.committer.commit(list(new.values())[::-1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import time
 from collections import deque
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,14 +27,15 @@ class Turnstile:
 
     Args:
         max_waiting: most requests that wait.
-        budget_ms: nor may they wait longer than this, as far as it can be told.
+        budget_ms: of a request; half of it at most is for waiting, as far as it can be told.
     """
 
     def __init__(self, max_waiting: int, budget_ms: float) -> None:
-        self._max_waiting, self._budget_ms = max_waiting, budget_ms
+        self._max_waiting, self._max_wait_ms = max_waiting, budget_ms / 2
         self._queue: deque[asyncio.Future[None]] = deque()
         self._is_busy = False
-        self._mean_ms = 0.0
+        self._mean_ms = 0.0  # from one turn's beginning to the next one's, while somebody waits
+        self._began = 0.0
 
     async def enter(self) -> None:
         """Wait for the turn.
@@ -42,7 +44,7 @@ class Turnstile:
             HttpError: too many are waiting.
         """
         waiting = len(self._queue)
-        if waiting > self._max_waiting or waiting * self._mean_ms > self._budget_ms:
+        if waiting > self._max_waiting or waiting * self._mean_ms > self._max_wait_ms:
             raise HttpError(429, "too many requests: try again in a second", "overload", {"Retry-After": "1"})
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
@@ -58,12 +60,15 @@ class Turnstile:
                 loop.call_soon(self._grant)
             raise
 
-    def leave(self, milliseconds: float) -> None:
-        """End the turn, which took so long."""
-        self._mean_ms += SMOOTHING * (milliseconds - self._mean_ms)
+    def leave(self) -> None:
+        """End the turn."""
         asyncio.get_running_loop().call_soon(self._grant)
 
     def _grant(self) -> None:
+        now = time.perf_counter()
+        if self._began:  # what is refused in between takes its time as well
+            self._mean_ms += SMOOTHING * ((now - self._began) * 1000 - self._mean_ms)
+        self._began = now if self._queue else 0.0
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():

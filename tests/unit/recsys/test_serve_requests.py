@@ -186,7 +186,7 @@ def test_turns_are_in_order_one_at_a_time_and_too_many_are_refused() -> None:
     async def ask(turnstile: Turnstile, number: int, log: list[str]) -> None:
         await turnstile.enter()
         log.append(f"in {number}")
-        turnstile.leave(1.0)
+        turnstile.leave()
 
     async def run() -> tuple[list[str], list[Any]]:
         turnstile, log = Turnstile(max_waiting=2, budget_ms=50), []  # type: ignore[var-annotated]
@@ -209,9 +209,9 @@ def test_who_hangs_up_does_not_keep_the_turn() -> None:
         waiting = [asyncio.create_task(turnstile.enter()) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
-        turnstile.leave(1.0)
+        turnstile.leave()
         await asyncio.wait_for(waiting[1], 5)
-        turnstile.leave(1.0)
+        turnstile.leave()
         await asyncio.wait_for(waiting[2], 5)
 
     asyncio.run(run())
