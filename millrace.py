@@ -27,6 +27,7 @@ AREAS = {
     "predict": ("training.cli:predict", "predictions of a deep model, for the warehouse"),
     "model": ("training.cli:model", "finished deep models: export, compress, ensemble, choose, gap"),
     "recsys": ("recsys.cli:app", "recall, rank, recommend, evaluate"),
+    "serve": ("recsys.serve.cli:serve", "HTTP: recommend, rank, similar, events"),
     "runs": ("recsys.cli:runs", "trained models: list, show where numbers come from, rollback"),
     "tune": ("tuning.cli:app", "search hyper-parameters on Ray Tune"),
     "sql": ("etl.warehouse.cli:sql", "query the warehouse"),

@@ -31,6 +31,7 @@ SECTIONS = {
     "site": "etl.settings:SiteSettings",
     "metastore": "etl.metastore.settings:MetastoreSettings",
     "serve": "etl.warehouse.settings:ServeSettings",
+    "serving": "recsys.serve.settings:ServingSettings",
     "simulator": "etl.simulator.settings:SimulatorSettings",
     "weblog": "etl.weblog.settings:WeblogSettings",
     "events": "etl.events.settings:EventSettings",

@@ -1,4 +1,4 @@
-"""The catalog's expressions, evaluated for one row without Spark.
+"""The catalog's expressions, evaluated for one row without Spark; `columns.py` does so for many rows at once.
 
 They are what Spark SQL and Python's grammar have in common: numbers, text, names of columns, + − * /, and the functions
 of this module. Spark evaluates the same text for training sets.
@@ -26,7 +26,7 @@ def evaluate(expression: str, row: Mapping[str, Any], zone: str = "UTC") -> Any:
     Raises:
         UserError: when the expression has another operator, function or column.
     """
-    tree = _parse(expression)
+    tree = parse(expression)
     return _evaluate(tree, row, zone, expression)  # the text, too, for error messages
 
 
@@ -71,7 +71,8 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 # A catalog has tens of expressions, and every request evaluates all of them.
 @lru_cache(maxsize=1024)
-def _parse(expression: str) -> ast.expr:
+def parse(expression: str) -> ast.expr:
+    """The syntax tree of an expression."""
     return ast.parse(expression, mode="eval").body
 
 
@@ -94,7 +95,12 @@ def _evaluate(node: ast.expr, row: Mapping[str, Any], zone: str, expression: str
         case ast.Call(func=ast.Name(id=name), args=arguments) if name in FUNCTIONS:
             values = [_evaluate(argument, row, zone, expression) for argument in arguments]
             return None if None in values else FUNCTIONS[name](*values)
-    raise UserError(
+    raise unknown_part(node, expression)
+
+
+def unknown_part(node: ast.expr, expression: str) -> UserError:
+    """The error for a part of an expression that is no column, operator or function of the catalog."""
+    return UserError(
         f"'{ast.unparse(node)}' (in {expression!r}) is no column or function of the catalog; "
         f"functions: {', '.join([*FUNCTIONS, *NULL_SKIPPING])}"
     )

@@ -1,5 +1,8 @@
 """Hashes of categorical values as Spark computes them, without Spark."""
 
+from collections.abc import Callable
+from typing import Any
+
 import xxhash
 
 SPARK_SEED = 42  # of Spark's xxhash64
@@ -15,7 +18,18 @@ def hash_bucket(feature_index: int, value: object, buckets: int) -> int:
         value: hashed as text.
         buckets: size of the feature's id range, bucket 0 included.
     """
+    return bucket_hasher(feature_index, buckets)(value)
+
+
+def bucket_hasher(feature_index: int, buckets: int) -> Callable[[Any], int]:
+    """`hash_bucket` of one feature, for many values: its seed is computed once; None has bucket 0."""
     seed = xxhash.xxh64_intdigest(feature_index.to_bytes(4, "little"), SPARK_SEED)
-    unsigned = xxhash.xxh64_intdigest(str(value).encode(), seed)
-    signed = unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned  # Spark's bigint
-    return signed % (buckets - 1) + 1
+
+    def bucket(value: Any) -> int:
+        if value is None:
+            return 0
+        unsigned = xxhash.xxh64_intdigest(str(value).encode(), seed)
+        signed = unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned  # Spark's bigint
+        return signed % (buckets - 1) + 1
+
+    return bucket

@@ -1,0 +1,1 @@
+"""Events that the server is sent: checked, made durable, and moved on to the landing zone."""

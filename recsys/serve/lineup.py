@@ -1,0 +1,118 @@
+"""What a worker serves at one time: the newest publication, and the arms of an experiment beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from conf import Config, UserError
+from recsys.blend.weights import MERGED
+from recsys.serve.events.journal import Reader, segments
+from recsys.serve.events.landing import journal_folder, landed_events, parse_line
+from recsys.serve.settings import ExperimentSettings, ServingSettings
+from recsys.serve.snapshot import Snapshot, load_snapshot, published
+from recsys.serve.state.arrays import hash_of
+from recsys.serve.state.publication import Publication
+
+BLEND = "blend"
+
+
+class LiveSnapshot:
+    """A snapshot and its reader of the journal, which belong together: recent events are those after its day."""
+
+    def __init__(self, snapshot: Snapshot, config: Config) -> None:
+        self.snapshot = snapshot
+        folder = journal_folder(config)
+        # Opened before the landed files are listed: an event that lands meanwhile comes twice, and counts once.
+        self._reader = Reader(folder, segments(folder)[0])
+        for event in landed_events(config, snapshot.publication.day, snapshot.state.zone):
+            snapshot.state.recent.add(event)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take the events that any worker has accepted since the last call."""
+        for line in self._reader.poll():
+            event = parse_line(line)
+            if event is not None:
+                self.snapshot.state.recent.add(event)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What answers one user."""
+
+    live: LiveSnapshot
+    snapshot: Snapshot
+    arm: str | None = None
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Never changed: a swap puts another one in its place.
+
+    Attributes:
+        keys: of the publications; equal ones are the same.
+        main: the newest publication.
+        experiment: its settings, None without one.
+        arms: by name.
+    """
+
+    keys: list[str]
+    main: LiveSnapshot
+    experiment: ExperimentSettings | None
+    arms: Mapping[str, Choice]
+
+    def choose(self, user: str) -> Choice:
+        """The arm that a user is in, or the newest publication without an experiment."""
+        if self.experiment is None:
+            return Choice(self.main, self.main.snapshot)
+        return self.arms[assign(self.experiment, user)]
+
+    def catch_up(self) -> None:
+        """Take the events that any worker has accepted since the last call."""
+        for live in {id(live): live for live in (self.main, *(arm.live for arm in self.arms.values()))}.values():
+            live.catch_up()
+
+
+def assign(experiment: ExperimentSettings, user: str) -> str:
+    """The arm of a user: the same on every machine, and independent of other experiments'."""
+    share = hash_of(f"{experiment.name}\x00{user}") / 2**64 * sum(arm.weight for arm in experiment.arms.values())
+    for name, arm in experiment.arms.items():
+        share -= arm.weight
+        if share < 0:
+            return name
+    return name
+
+
+def lineup_keys(config: Config) -> list[str]:
+    """The keys of what is to be served now, by a few small files. Raises UserError as `published` does."""
+    return [publication.key for publication in _publications(config).values()]
+
+
+def load_lineup(config: Config) -> Lineup:
+    """Load what is to be served now.
+
+    Raises:
+        UserError: nothing is promoted, a file is gone or damaged, or an arm names a score that there is none of.
+    """
+    experiment, publications = config.get(ServingSettings).experiment, _publications(config)
+    lives: dict[str, LiveSnapshot] = {}
+    for publication in publications.values():
+        if publication.key not in lives:
+            lives[publication.key] = LiveSnapshot(load_snapshot(config, publication), config)
+    arms = {}
+    for name, arm in (experiment.arms if experiment else {}).items():
+        live = lives[publications[name].key]
+        stack = live.snapshot.stack
+        scores = [BLEND, MERGED, *stack.weights]
+        if arm.order is not None and arm.order not in scores:
+            raise UserError(f"serving.experiment.arms.{name}.order: unknown score '{arm.order}'; choose from {scores}")
+        stack = replace(stack, order=arm.order or stack.order)
+        arms[name] = Choice(live, replace(live.snapshot, stack=stack), name)
+    main = lives[publications[""].key]
+    return Lineup([publication.key for publication in publications.values()], main, experiment, arms)
+
+
+def _publications(config: Config) -> dict[str, Publication]:
+    """By name of the arm; under the empty name the newest one."""
+    experiment = config.get(ServingSettings).experiment
+    arms = experiment.arms.items() if experiment else ()
+    return {"": published(config)} | {name: published(config, arm.promoted) for name, arm in arms}

@@ -1,0 +1,209 @@
+"""The promoted models, loaded once, and their scores of one request's candidates."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf import Config, UserError
+from conf.runs import read_json
+from features.catalog import DENSE
+from features.compatibility import check_features, check_timezone
+from features.compute.request_batch import FeatureBatch
+from recsys.blend.weights import MERGED
+from recsys.calibration import Calibrator, sigmoid
+from recsys.coarse import train as coarse
+from recsys.dataset import Rows
+from recsys.fine.encode import FIELDS, Encoder
+from recsys.fine.fm import OnlineFM
+from recsys.serve.served_fm import ServedFM
+from recsys.serve.state.publication import Publication
+from recsys.serve.trees import FlatTrees
+from recsys.settings import CoarseSettings, RecommendSettings
+
+log = logging.getLogger(__name__)
+
+FM_FILE = "fm_serve.npz"  # see recsys.fine.train, which would import Ray
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A model that scores candidates.
+
+    Attributes:
+        name: as in the blend.
+        run_id: of the run that trained it.
+        predict: (features, history (choices,)) -> click probabilities (rows,).
+        contributions: features -> (rows, features + 1) what each feature adds to the score, the last the constant; None
+            when the model can't tell.
+        feature_names: of the contributions.
+    """
+
+    name: str
+    run_id: str
+    predict: Callable[[FeatureBatch, NDArray[np.int64]], Scores]
+    contributions: Callable[[FeatureBatch], Scores] | None = None
+    feature_names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The rankers of a publication, and how they are blended.
+
+    Attributes:
+        rankers: by name, cheapest first; those of the blend that could be loaded.
+        weights: of the blend, by name of the score.
+        missing: name -> why a ranker of the blend could not be loaded.
+        keep: candidates that pass on to the rankers after the coarse one.
+        order: score that orders lists, `recommend.order`.
+    """
+
+    rankers: Mapping[str, Ranker]
+    weights: Mapping[str, float]
+    missing: Mapping[str, str]
+    keep: int
+    order: str
+
+
+def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
+    """Load the rankers that took part in the blend of the published lists.
+
+    A ranker that can't be loaded is missing, which a server survives.
+
+    Args:
+        config: `recommend.*` and `coarse.keep`.
+        publication: whose rankers they are.
+        state: folder of its state, which may have models of `export_models`.
+
+    Raises:
+        UserError: the blend's file is damaged.
+    """
+    blend = {name: float(w) for name, w in read_json(publication.lists / "model" / "blend.json").items()}
+    deep = config.get(RecommendSettings).deep.replace(":", ".")
+    loaders: dict[str, Callable[[], Ranker]] = {
+        "coarse": lambda: _load_coarse(publication, state),
+        "fine": lambda: _load_fine(publication, state),
+        "deep": lambda: _load_deep(config, publication, deep),
+    }
+    rankers, missing = {}, {}
+    for name in [*loaders, *(name for name in blend if name not in loaders and name != MERGED)]:
+        if name not in blend:
+            continue
+        try:
+            rankers[name] = loaders[name]() if name in loaders else _load_plugin(config, publication.day, name)
+        except (UserError, OSError) as error:
+            log.error("%s: %s; lists do without it", name, error)
+            missing[name] = str(error)
+    settings = config.get(RecommendSettings)
+    return Stack(rankers, blend, missing, config.get(CoarseSettings).keep, settings.order)
+
+
+def _run(publication: Publication, model: str) -> Path:
+    if model not in publication.runs:
+        raise UserError(f"no run of {model} is among the inputs of {publication.lists.name}")
+    return publication.runs[model]
+
+
+def as_rows(features: FeatureBatch) -> Rows:
+    """Features as the rankers of the batch stages take them."""
+    return Rows(features.sparse, features.dense, np.zeros(len(features.sparse), np.float32), {})
+
+
+def export_models(publication: Publication, folder: Path) -> None:
+    """Write the trees and the FM as arrays into a state's folder, for workers to map; a model that is missing is not.
+
+    To load them takes a second of a process's time, in which a worker that serves would keep its clients waiting.
+    """
+    try:
+        _load_fm(publication).save(folder)
+    except (UserError, OSError) as error:
+        log.error("fine: %s", error)
+    try:
+        booster = coarse.load(_run(publication, coarse.MODEL)).booster
+    except (UserError, OSError) as error:
+        log.error("coarse: %s", error)
+        return
+    trees = FlatTrees.of(booster)
+    if trees is None:
+        log.warning("coarse: trees of another kind: LightGBM's own prediction is slower")
+    else:
+        trees.save(folder)
+
+
+def _load_coarse(publication: Publication, state: Path) -> Ranker:
+    folder = _run(publication, coarse.MODEL)
+    check_timezone(folder, publication.zone)
+    # Its file is verified, too; parsing the text is quick.
+    ranker, trees = coarse.load(folder), FlatTrees.map(state)
+
+    def contributions(features: FeatureBatch) -> Scores:
+        return np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(features)), pred_contrib=True))
+
+    def predict(features: FeatureBatch, _: NDArray[np.int64]) -> Scores:
+        if trees is None:
+            return ranker.predict(as_rows(features))
+        probabilities = sigmoid(trees.scores(coarse.feature_matrix(as_rows(features))))
+        return probabilities if ranker.calibrator is None else ranker.calibrator(probabilities)
+
+    return Ranker("coarse", folder.name, predict, contributions, coarse.NAMES)
+
+
+def _load_fm(publication: Publication) -> ServedFM:
+    folder = _run(publication, "fm")
+    model, extra = OnlineFM.load(folder / "model" / FM_FILE)
+    trained = extra.get("features", np.array(FIELDS[: len(FIELDS) - len(DENSE) + len(extra["edges"])]))
+    check_features(folder, trained.tolist(), FIELDS)
+    check_timezone(folder, publication.zone)
+    encoder = Encoder.from_raw(extra["edges"], model.settings.bits, publication.statistics)
+    return ServedFM.of(model, encoder, Calibrator(*extra["curve"]))
+
+
+def _load_fine(publication: Publication, state: Path) -> Ranker:
+    model = ServedFM.map(state) or _load_fm(publication)
+    run_id = _run(publication, "fm").name
+    return Ranker("fine", run_id, lambda features, _: model.predict(as_rows(features)))
+
+
+def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:
+    folder = _run(publication, model)
+    check_timezone(folder, publication.zone)
+    # Torch takes a second and 200 MB: only where there is a deep model.
+    import torch
+
+    from recsys.fine.deep import SIZED_FIELDS
+    from training.inputs.batch import Batch, IdLists
+    from training.inputs.schema import Inputs
+    from training.models import model_named
+    from training.saved import load_model
+
+    torch.set_num_threads(1)
+    task, inputs = model_named(config.get(RecommendSettings).deep).task, Inputs.load(folder / "model")
+    check_features(folder, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(f.name for f in DENSE)])
+    net = load_model(folder / "model", config).eval()
+
+    def predict(features: FeatureBatch, history: NDArray[np.int64]) -> Scores:
+        rows = len(features.sparse)
+        ones = torch.ones(rows)
+        ids, offsets = np.tile(history, rows), np.arange(rows + 1) * len(history)
+        lists = (IdLists(torch.from_numpy(ids), torch.from_numpy(offsets)),) if task.lists else ()
+        batch = Batch(torch.from_numpy(features.sparse), torch.from_numpy(features.dense), ones, ones, lists)
+        with torch.inference_mode():
+            return np.asarray(task.predict(net, batch, inputs)[:, 0].double().numpy())
+
+    return Ranker("deep", folder.name, predict)
+
+
+def _load_plugin(config: Config, day: date, name: str) -> Ranker:
+    """A function `score(config, day, rows)` of `recommend.rankers`."""
+    from recsys.blend.rankers import configured_rankers
+
+    plugin: Any = configured_rankers(config).get(name)
+    if plugin is None:
+        raise UserError(f"the blend has the score {name}, recommend.rankers does not")
+    return Ranker(name, name, lambda features, _: np.asarray(plugin.predict(config, day, as_rows(features), "serve")))

@@ -1,0 +1,80 @@
+"""What clients may ask, checked strictly: an unknown field, a wrong type or size is refused by name."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from etl.sources.json_lines import TIME
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+MAX_ITEMS = 500
+_TIME = re.compile(TIME)
+
+
+class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where and when the list is shown."""
+
+    device: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """phone, tablet or desktop, as in the site's events."""
+    at: str | None = None
+    """Moment that features are computed for, RFC 3339 with a time zone; now when it is missing."""
+
+
+class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which items a list may have."""
+
+    seen: bool = True
+    """Leave out what the user clicked, liked or bought."""
+    bought: bool = True
+    """Leave out what the user bought."""
+    categories: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """Only items of these topics."""
+
+
+class RecommendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A list for a user."""
+
+    user: Id
+    n: Annotated[int, msgspec.Meta(ge=1, le=200)] | None = None
+    scene: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """Where on the site the list is; it is logged with the list."""
+    context: Context = Context()
+    exclude: Annotated[list[Id], msgspec.Meta(max_length=MAX_ITEMS)] = []
+    filter: Filter = Filter()
+
+
+class RankRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An order for given items."""
+
+    user: Id
+    items: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MAX_ITEMS)]
+    context: Context = Context()
+    explain: bool = False
+
+
+class SimilarRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items that the users of an item chose, too."""
+
+    item: Id
+    n: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+
+
+class RequestError(ValueError):
+    """A request that can't be answered; the message names the field, in one line."""
+
+
+def moment_of(context: Context, now: datetime) -> datetime:
+    """The moment of a request, in UTC. Raises RequestError when `at` is none."""
+    if context.at is None:
+        return now
+    if not _TIME.match(context.at):
+        raise RequestError("context.at: write it as 2026-01-07T13:00:00Z, with a time zone")
+    try:
+        moment = datetime.fromisoformat(context.at).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise RequestError(f"context.at: {context.at} is no moment") from None
+    if not 1970 < moment.year < 2200:
+        raise RequestError(f"context.at: the year {moment.year} is out of range")
+    return moment

@@ -1,0 +1,325 @@
+"""Build the state of a publication from its published files: `serving/states/<key>/` under the home.
+
+It is built once, by the server that sees the publication first, and mapped into memory by all its workers.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from filelock import FileLock
+from numpy.typing import NDArray
+from scipy import sparse
+
+from conf import Config, Paths
+from conf.atomic import write_atomically
+from conf.runs import UNKNOWN_USER
+from features.compute.request_batch import BatchFeatures
+from features.compute.training_statistics import TrainingStatistics
+from features.counts.count_arrays import CountArrays, Impressions, count_impressions
+from features.settings import FeatureSettings
+from features.transforms.columns import Moments
+from features.transforms.columns import Texts as Column
+from recsys.dataset import HOT_ITEMS, parquet_files
+from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
+from recsys.serve.state.publication import Publication
+from recsys.serve.state.rows import codes_of, newest, profiles, read_impressions, read_partition, walls
+
+log = logging.getLogger(__name__)
+
+META = "meta.json"
+PROFILE = ("gender", "age_group", "city")  # of dim_user, what the catalog names
+NUM_HOT = 1000  # items of the list for unknown users, for filters to leave enough of
+NUM_SIMILAR = 50
+SIMILAR_SHRINK = 5.0  # co-choices that similarity is pulled to 0 by, as recall.shrink
+NUM_KEPT_STATES = 2  # the newest, and the one that is being served while it is built
+
+
+def states_folder(config: Config) -> Path:
+    """Where states lie, each in a folder of its publication's key."""
+    return config.get(Paths).root / "serving" / "states"
+
+
+def build_state(config: Config, publication: Publication, export: Callable[[Path], None]) -> Path:
+    """The folder of a publication's state, which is built if it is not there.
+
+    Args:
+        config: `features.history_length`, and the home.
+        publication: what it is built of.
+        export: writes the models into the folder.
+
+    Raises:
+        UserError: a file that it is made of is gone or damaged.
+    """
+    root = states_folder(config)
+    folder = root / publication.key
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "lock"):  # of two servers on one home
+        if not (folder / META).exists():
+            started = time.monotonic()
+            staged = root / f".{publication.key}"
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+            about = _write(config, publication, staged)
+            export(staged)
+            write_atomically(staged / META, json.dumps(about))
+            staged.rename(folder)
+            log.info("built the state of %s in %.1f s", publication.key, time.monotonic() - started)
+            _remove_old(root)
+    return folder
+
+
+def is_built(config: Config, key: str) -> bool:
+    """Whether the state of a publication's key is there."""
+    return (states_folder(config) / key / META).exists()
+
+
+def _remove_old(root: Path) -> None:
+    """Workers that have an old state mapped keep its files, whatever their names."""
+    states = sorted(root.glob(f"*/{META}"), key=lambda path: path.stat().st_mtime)
+    for path in states[:-NUM_KEPT_STATES]:
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _write(config: Config, publication: Publication, folder: Path) -> dict[str, Any]:
+    impressions = read_impressions(publication)
+    candidates = _read_candidates(publication)
+    users = newest(publication, "dim_user", ["user_id", *PROFILE])
+    items = newest(publication, "dim_item", ["item_id", "category", "author", "published_at"])
+    user_ids, item_ids = (
+        pc.unique(pa.chunked_array([c for t in tables for c in _strings(t[name]).chunks], pa.string())).sort()
+        for name, tables in (
+            ("user_id", (users, impressions, candidates)),
+            ("item_id", (items, impressions, candidates)),
+        )
+    )
+    statistics = TrainingStatistics(**publication.statistics)
+    names, arrays = _items(items, item_ids, publication.zone, BatchFeatures(statistics))
+    user_names, user_arrays = _users(users, user_ids)
+    user, item = codes_of(impressions["user_id"], user_ids), codes_of(impressions["item_id"], item_ids)
+    of_impressions = Impressions(
+        user,
+        item,
+        arrays["item_category"][item],
+        pc.cast(impressions["position"], pa.float64()).to_numpy(),
+        impressions["day"].to_numpy(),
+        impressions["label"].to_numpy(),
+    )
+    num_topics = len(names["category"]) - 1
+    counts = count_impressions(of_impressions, len(user_ids), len(item_ids), num_topics, statistics.rates)
+    positives = _positives(
+        impressions, user, item, arrays["item_feature_item_id"][item], config.get(FeatureSettings).history_length
+    )
+    arrays |= user_arrays | _count_arrays(counts)
+    arrays |= _choices(publication, positives, user_ids, item_ids)
+    channels, more = _candidates(candidates, user_ids, item_ids)
+    arrays |= more
+    arrays |= similar_items(positives["user"].to_numpy(), positives["item"].to_numpy(), len(user_ids), len(item_ids))
+    hot_channels, hot = _hot(publication, item_ids)
+    save_arrays(folder, arrays | hot)
+    return {
+        "names": {**names, **user_names, "channels": channels, "hot_channels": hot_channels},
+        "users": len(user_ids),
+        "items": len(item_ids),
+        "known_items": len(items),
+        "candidates": len(candidates),
+        "impressions": len(impressions),
+    }
+
+
+def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(column, pa.string())
+
+
+def _read_candidates(publication: Publication) -> pa.Table:
+    columns = ["user_id", "item_id", "channels", "score"]
+    if not (publication.candidates / "serve").exists():
+        return pa.table({name: pa.array([], pa.float64() if name == "score" else pa.string()) for name in columns})
+    files = [str(path) for path in parquet_files(publication.candidates / "serve")]
+    return ds.dataset(files).to_table(columns=columns)
+
+
+def _items(
+    table: pa.Table, item_ids: pa.Array, zone: str, features: BatchFeatures
+) -> tuple[dict[str, list[str | None]], dict[str, NDArray[Any]]]:
+    """Names of topics, and arrays by code of item; items that are in no dim_item have nulls."""
+    row = codes_of(item_ids, table["item_id"])  # (items,) row of the table, −1 for none
+    is_known = row >= 0
+    names: dict[str, list[str | None]] = {}
+    codes: dict[str, NDArray[np.int32]] = {}
+    for name in ("category", "author"):
+        names[name], of_rows = profiles(table, name)
+        codes[name] = np.where(is_known, of_rows[row], len(names[name]) - 1).astype(np.int32)
+    wall = np.where(is_known, walls(table["published_at"], zone)[row], np.nan)
+    utc = np.where(is_known, walls(table["published_at"], "UTC")[row], np.nan)
+    ids = item_ids.to_pylist()
+    columns = {
+        "item_id": Column(ids, np.arange(len(ids))),
+        "category": Column(names["category"], codes["category"]),
+        "author": Column(names["author"], codes["author"]),
+        "published_at": Moments(wall),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        "item_category": codes["category"],
+        "item_author": codes["author"],
+        "item_wall": wall,
+        "item_published": utc,
+        "item_known": is_known,
+        **{f"item_feature_{name}": of_items for name, of_items in features.item_ids(columns, len(ids)).items()},
+        **Texts.pack(ids).arrays("item_ids"),
+        **IdIndex.build(ids).arrays("item_index"),
+    }
+    return names, arrays
+
+
+def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | None]], dict[str, NDArray[Any]]]:
+    row = codes_of(user_ids, table["user_id"])
+    names: dict[str, list[str | None]] = {}
+    arrays: dict[str, NDArray[Any]] = {"user_known": row >= 0}
+    for name in PROFILE:
+        names[name], of_rows = profiles(table, name)
+        arrays[f"user_{name}"] = np.where(row >= 0, of_rows[row], len(names[name]) - 1).astype(np.int32)
+    ids = user_ids.to_pylist()
+    return names, arrays | IdIndex.build(ids).arrays("user_index") | Texts.pack(ids).arrays("user_ids")
+
+
+def _count_arrays(counts: CountArrays) -> dict[str, NDArray[Any]]:
+    return {
+        "item_sums": counts.items,
+        "user_sums": counts.users.T,  # a user's sums are in one place
+        "user_last_click": counts.last_click,
+        "category_sums": counts.categories,
+        "num_shown": np.array([float(counts.num_shown)]),
+        "pair_sums": counts.pairs.T,
+        **Lists(counts.user_offsets, counts.user_categories).arrays("user_categories"),
+    }
+
+
+def _positives(
+    impressions: pa.Table,
+    user: NDArray[np.int64],
+    item: NDArray[np.int64],
+    item_id: NDArray[np.integer],
+    length: int,
+) -> pd.DataFrame:
+    """user, item and is_recent (among the newest `length`) of the choices, oldest first within a user."""
+    is_positive = impressions["label"].to_numpy() > 0
+    at = impressions["at"].to_numpy()[is_positive]
+    columns = {"user": user[is_positive], "item": item[is_positive], "at": at, "id": item_id[is_positive]}
+    # Of choices at one moment the ids decide, as in `features.counts.engagement.with_history`.
+    rows = pd.DataFrame(columns).sort_values(["user", "at", "id"], ignore_index=True)
+    return rows.assign(is_recent=rows[::-1].groupby("user").cumcount()[::-1] < length)
+
+
+def _choices(
+    publication: Publication, positives: pd.DataFrame, user_ids: pa.Array, item_ids: pa.Array
+) -> dict[str, NDArray[Any]]:
+    """The newest choices of each user in order, all chosen items, and the bought ones."""
+    recent, chosen = positives[positives["is_recent"]], positives[["user", "item"]].drop_duplicates()
+    chosen = chosen.sort_values(["user", "item"])
+    tables = [
+        read_partition(url, ["user_id", "item_id", "action"])
+        for url in publication.sources.get("dwd_interaction", {}).values()
+    ]
+    schema = pa.schema([(name, pa.string()) for name in ("user_id", "item_id", "action")])
+    acts = pa.concat_tables(tables) if tables else schema.empty_table()
+    acts = acts.filter(pc.equal(acts["action"], "purchase"))
+    bought = pd.DataFrame({"user": codes_of(acts["user_id"], user_ids), "item": codes_of(acts["item_id"], item_ids)})
+    bought = bought[(bought["user"] >= 0) & (bought["item"] >= 0)].drop_duplicates().sort_values(["user", "item"])
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, rows in (("history", recent), ("chosen", chosen), ("bought", bought)):
+        values = rows["item"].to_numpy(np.int32)
+        arrays |= Lists.of_sorted(rows["user"].to_numpy(), values, len(user_ids)).arrays(name)
+    return arrays
+
+
+def _candidates(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Each user's candidates by item: code of the item, score of recall and code of the channels."""
+    user, item = codes_of(table["user_id"], user_ids), codes_of(table["item_id"], item_ids)
+    channels = pc.unique(_strings(table["channels"]))
+    channel = codes_of(table["channels"], channels)
+    order = np.lexsort((item, user))
+    arrays = Lists.of_sorted(user[order], item[order].astype(np.int32), len(user_ids)).arrays("candidates")
+    arrays["candidate_scores"] = table["score"].to_numpy()[order].astype(np.float64)
+    arrays["candidate_channels"] = channel[order].astype(np.int32)
+    return channels.to_pylist(), arrays
+
+
+def similar_items(
+    user: NDArray[np.integer], item: NDArray[np.integer], num_users: int, num_items: int
+) -> dict[str, NDArray[Any]]:
+    """The items that the same users chose, by damped cosine as in `recsys.recall.channels.item_cf`.
+
+    Args:
+        user: (choices,).
+        item: (choices,).
+        num_users: number of users.
+        num_items: number of items.
+
+    Returns:
+        `similar` and `similar_offsets` (see `Lists`), and `similar_scores`, best first for each item.
+    """
+    ones = np.ones(len(user), np.float32)
+    choices = sparse.csr_matrix((ones, (user, item)), shape=(num_users, num_items))
+    choices.sum_duplicates()
+    choices.data[:] = 1
+    per_user = np.asarray(choices.sum(axis=1)).ravel()
+    # A user of many choices says less of each pair of them.
+    damped = sparse.diags(1 / np.log1p(np.maximum(per_user, 1))) @ choices
+    norm = np.sqrt(np.asarray(choices.sum(axis=0)).ravel())
+    items, scores, lengths = [], [], []
+    for start in range(0, num_items, 1024):  # a block of rows at a time, not items × items
+        block = (choices.T[start : start + 1024] @ damped).tocoo()
+        row, other = block.row, block.col
+        score = block.data / (norm[row + start] * norm[other] + SIMILAR_SHRINK)
+        is_other = row + start != other
+        row, other, score = row[is_other], other[is_other], score[is_other]
+        order = np.lexsort((other, -score, row))
+        row, other, score = row[order], other[order], score[order]
+        counts = np.bincount(row, minlength=min(1024, num_items - start))
+        position = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        is_near = position < NUM_SIMILAR
+        items.append(other[is_near])
+        scores.append(score[is_near])
+        lengths.append(np.minimum(counts, NUM_SIMILAR))
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1)
+    values, of_values = (np.concatenate(parts) if parts else np.zeros(0) for parts in (items, scores))
+    lists = Lists(offsets.astype(np.int64), values.astype(np.int32))
+    return {**lists.arrays("similar"), "similar_scores": of_values.astype(np.float32)}
+
+
+def _hot(publication: Publication, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """The list of an unknown user, as `recsys.blend.rank` makes it: codes of items, and of the channels hot and new."""
+    path, channels = publication.candidates / HOT_ITEMS, ["hot", "new"]
+    if path.exists():
+        rows = pd.read_parquet(path).sort_values(["heat", "published_at", "item_id"], ascending=[False, False, True])
+        rows = rows.head(NUM_HOT).assign(channels=lambda items: np.where(items["heat"] > 0, "hot", "new"))
+    elif (publication.lists / UNKNOWN_USER).exists():
+        rows = pq.read_table(publication.lists / UNKNOWN_USER).to_pandas()
+    else:
+        rows = pd.DataFrame({"item_id": pd.Series([], dtype=str), "channels": pd.Series([], dtype=str)})
+    item = codes_of(pa.chunked_array([pa.array(rows["item_id"], pa.string())]), item_ids)
+    channel = (rows["channels"].to_numpy() != "hot").astype(np.int32)
+    return channels, {"hot": item[item >= 0].astype(np.int32), "hot_channel": channel[item >= 0]}
+
+
+def read_meta(folder: Path) -> Mapping[str, Any]:
+    """What `build_state` has written beside the arrays."""
+    meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+    return meta
+
+
+def as_day(number: int) -> date:
+    """The day of a number of days since 1970."""
+    return date.fromordinal(number + date(1970, 1, 1).toordinal())

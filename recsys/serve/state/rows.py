@@ -1,0 +1,133 @@
+"""Rows of warehouse tables by Arrow, from the folders that a data set was made from: no Spark is started."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+from numpy.typing import NDArray
+
+from conf import UserError, path_of_url
+from features.catalog import SPARSE
+from features.dataset.names import SPLITS
+from features.transforms.columns import SECONDS_OF_DAY
+from recsys.dataset import parquet_files
+from recsys.serve.state.publication import Publication
+
+log = logging.getLogger(__name__)
+
+IMPRESSIONS = ["user_id", "item_id", "position", "shown_at", "is_clicked"]
+EPOCH = date(1970, 1, 1)
+
+
+def read_partition(url: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of the Parquet files in a folder, in any file system that Arrow knows; no rows where it is empty.
+
+    Raises:
+        UserError: the folder is gone, as after a `vacuum` when its day was loaded again.
+    """
+    filesystem, path = _filesystem(url)
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+        raise UserError(f"{url} is gone: its day was loaded again; run `millrace run --date DAY --from features`")
+    dataset = ds.dataset(path, filesystem=filesystem, format="parquet")
+    return dataset.to_table(columns=[name for name in columns if name in dataset.schema.names])
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    local = path_of_url(url)
+    if local is not None:
+        return fs.LocalFileSystem(), str(local)
+    filesystem, path = fs.FileSystem.from_uri(url)
+    return filesystem, path
+
+
+def newest(publication: Publication, table: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a dimension's snapshot. Raises UserError when the data set was made without one."""
+    partitions = publication.sources.get(table)
+    if not partitions:
+        raise UserError(f"the candidates of {publication.day} do not say which {table} they were made from: run recall")
+    return read_partition(partitions[max(partitions)], columns)
+
+
+def read_impressions(publication: Publication) -> pa.Table:
+    """Labelled examples of the window: user_id, item_id, position, at (seconds), day (since 1970), label.
+
+    Of a site without impressions they are the training set's own rows, whose negatives were sampled.
+    """
+    partitions = publication.sources.get("dwd_impression", {})
+    days = []
+    for value, url in sorted(partitions.items()):
+        rows = read_partition(url, [*IMPRESSIONS, "features"])
+        rows = rows.filter(_is_readable(rows["features"])) if "features" in rows.column_names else rows
+        day = (date.fromisoformat(value) - EPOCH).days
+        days.append(rows.select(IMPRESSIONS).append_column("day", pa.array(np.full(len(rows), day, np.int32))))
+    if sum(map(len, days)):
+        table = pa.concat_tables(days)
+        at = pc.cast(table["shown_at"], pa.timestamp("us", "UTC")).cast(pa.int64())
+        columns = {"at": pc.divide(pc.cast(at, pa.float64()), 1e6), "label": table["is_clicked"]}
+        return pa.table({**{n: table[n] for n in ("user_id", "item_id", "position", "day")}, **columns})
+    return _examples(publication)
+
+
+def _examples(publication: Publication) -> pa.Table:
+    files = [str(path) for split in SPLITS for path in parquet_files(publication.examples / split)]
+    rows = ds.dataset(files).to_table(columns=["user_id", "item_id", "at_s", "label"])
+    moments = pc.cast(pc.cast(pc.multiply(rows["at_s"], 1e6), pa.int64(), safe=False), pa.timestamp("us", "UTC"))
+    day = np.floor(walls(moments, publication.zone) / SECONDS_OF_DAY).astype(np.int32)
+    log.info("no impressions: the counts are those of the %d training rows", len(rows))
+    return pa.table(
+        {
+            "user_id": rows["user_id"],
+            "item_id": rows["item_id"],
+            "position": pa.nulls(len(rows), pa.int32()),
+            "day": day,
+            "at": rows["at_s"],
+            "label": pc.cast(rows["label"], pa.int32()),
+        }
+    )
+
+
+def _is_readable(features: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """(rows,) False for impressions that no training set has: see `features.dataset.logged.unreadable_value`."""
+    readable = np.ones(len(features), bool)
+    if features.null_count == len(features):
+        return readable
+    maps = features.combine_chunks()
+    row = np.repeat(
+        np.arange(len(maps)), np.nan_to_num(pc.list_value_length(maps).to_numpy(zero_copy_only=False)).astype(int)
+    )
+    names, values = maps.keys.to_numpy(zero_copy_only=False), maps.items.to_numpy(zero_copy_only=False)
+    for feature in SPARSE:
+        if not feature.at_least:
+            of_feature = np.flatnonzero(names == feature.name)
+            value = values[of_feature].astype(np.float64)
+            is_id = (value >= 0) & (value < feature.buckets) & (value == np.floor(value))
+            is_null = np.array([one is None for one in values[of_feature]]) if value.size else np.zeros(0, bool)
+            readable[row[of_feature[~is_id & ~is_null]]] = False
+    return readable
+
+
+def walls(moments: pa.ChunkedArray, zone: str) -> NDArray[np.float64]:
+    """(rows,) what the clocks of `zone` show at moments (UTC), in seconds from 1970-01-01T00:00; NaN for null."""
+    utc = pc.cast(moments, pa.timestamp("us", "UTC")) if moments.type.tz else pc.assume_timezone(moments, "UTC")
+    local = pc.local_timestamp(pc.cast(utc, pa.timestamp("us", zone)))
+    micros = pc.cast(pc.cast(local, pa.int64()), pa.float64())
+    return np.asarray(micros.to_numpy(), np.float64) / 1e6
+
+
+def profiles(table: pa.Table, column: str) -> tuple[list[str | None], NDArray[np.int32]]:
+    """Distinct texts of a column, ending with None, and (rows,) the code of each row's."""
+    values = table[column] if column in table.column_names else pa.chunked_array([pa.nulls(len(table), pa.string())])
+    distinct = sorted(value for value in pc.unique(values).to_pylist() if value is not None)
+    codes = pc.fill_null(pc.index_in(values, value_set=pa.array(distinct, pa.string())), len(distinct))
+    return [*distinct, None], codes.to_numpy().astype(np.int32)
+
+
+def codes_of(values: pa.ChunkedArray, ids: Mapping[str, Any] | pa.Array) -> NDArray[np.int64]:
+    """(rows,) position of each id in `ids`, −1 for none."""
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=ids), -1).to_numpy(), np.int64)
