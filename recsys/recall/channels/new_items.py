@@ -78,15 +78,16 @@ def _sample(users, fresh, log_weight, item_hash, indptr, indices, items, scores,
     for row in range(len(users)):
         for entry in range(indptr[row], indptr[row + 1]):
             is_chosen[indices[entry]] = row
+        best_scores, best_items = scores[row], items[row]
         size = 0
         for item in fresh:
             if is_chosen[item] != row:
                 score = np.float32(log_weight[item] + _gumbel(users[row], item_hash[item]))
-                size = push(scores[row], items[row], size, score, item)
+                size = push(best_scores, best_items, size, score, item)
                 moments[row, 0] += 1
                 moments[row, 1] += score
                 moments[row, 2] += np.float64(score) * score
-        sort_heap(scores[row], items[row], size)
+        sort_heap(best_scores, best_items, size)
 
 
 @jit
