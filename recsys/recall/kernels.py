@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
+STRETCH = 32  # scores that are compared with the worst of a list at once
+
 # Sums may be reordered, so that they vectorise; NaN and infinity keep their meaning.
 jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy")
 
@@ -284,6 +286,53 @@ def top_of_row(matrix, first, items, scores, chosen_indptr, chosen_indices, star
             if score > -np.inf and (size < k or score > best_scores[0]):
                 size = push(best_scores, best_items, size, score, column)
         sort_heap(best_scores, best_items, size)
+
+
+@jit
+def push_tile(tile, first_row, first_column, items, scores, sizes, chosen_indptr, chosen_indices):  # type: ignore[no-untyped-def]
+    """Offer the entries of a tile (rows, columns) of all scores to each row's heap, but for what the row chose.
+
+    Args:
+        tile: scores of rows from `first_row` and columns from `first_column` on.
+        items, scores: (all rows, k) the heaps.
+        sizes: (all rows,) entries of each.
+    """
+    k = items.shape[1]
+    for tile_row in range(len(tile)):
+        row = first_row + tile_row
+        sums, best_scores, best_items, size = tile[tile_row], scores[row], items[row], sizes[row]
+        for start in range(0, len(sums), STRETCH):
+            stretch = sums[start : start + STRETCH]
+            if size == k and not _count_above(stretch, best_scores[0]):
+                continue
+            for position in range(len(stretch)):
+                score = stretch[position]
+                if size == k and not score > best_scores[0]:
+                    continue
+                column = first_column + start + position
+                # Few get here: a search in the history costs less than marks of all items.
+                is_chosen = False
+                for entry in range(chosen_indptr[row], chosen_indptr[row + 1]):
+                    is_chosen |= chosen_indices[entry] == column
+                if not is_chosen:
+                    size = push(best_scores, best_items, size, score, column)
+        sizes[row] = size
+
+
+@jit
+def _count_above(values, bound):  # type: ignore[no-untyped-def]
+    """How many values are larger than a bound; without a branch, so it vectorises."""
+    count = 0
+    for value in values:
+        count += value > bound
+    return count
+
+
+@jit
+def sort_heaps(items, scores, sizes):  # type: ignore[no-untyped-def]
+    """`sort_heap` for each row."""
+    for row in range(len(items)):
+        sort_heap(scores[row], items[row], sizes[row])
 
 
 @jit
