@@ -69,12 +69,12 @@ def make_history(num_users: int, num_items: int, settings: RecallSettings) -> Hi
     lengths = np.minimum(rng.geometric(1 / ITEMS_PER_USER, num_users), 10 * ITEMS_PER_USER)
     users = np.repeat(np.arange(num_users, dtype=np.int32), lengths)
     tastes = rng.integers(0, TOPICS, (num_users, 3))
-    wanted_topic = tastes[users, rng.integers(0, 3, len(users))]
+    topic_of_row = tastes[users, rng.integers(0, 3, len(users))]
     popularity = 1 / (np.arange(num_items) + 10.0) ** 0.8
     # By topic: positions in the items of the topic, sampled by popularity.
     items = np.empty(len(users), np.int32)
     for number in range(TOPICS):
-        rows, members = np.flatnonzero(wanted_topic == number), np.flatnonzero(topic == number)
+        rows, members = np.flatnonzero(topic_of_row == number), np.flatnonzero(topic == number)
         share = popularity[members] / popularity[members].sum()
         items[rows] = rng.choice(members, len(rows), p=share)
     at = 30 * SECONDS_PER_DAY * rng.random(len(users))

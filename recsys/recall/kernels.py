@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
+STRETCH = 32  # scores that are compared with the worst of a list at once
+
 # Sums may be reordered, so that they vectorise; NaN and infinity keep their meaning.
 jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, nogil=True, error_model="numpy")
 
@@ -100,6 +102,7 @@ def top_products(  # type: ignore[no-untyped-def]
         count = _accumulate(row, indptr, indices, values, right_indptr, right_indices, right_values, sums, touched)
         for entry in range(chosen_indptr[row], chosen_indptr[row + 1]):
             sums[chosen_indices[entry]] = 0.0
+        best_scores, best_items = scores[row], items[row]  # outside of the loops: a view costs an atomic count
         size, number = 0, 0
         total, squares = np.float64(0), np.float64(0)
         for position in range(count):
@@ -110,8 +113,8 @@ def top_products(  # type: ignore[no-untyped-def]
                 number += 1
                 total += score
                 squares += np.float64(score) * score
-                size = push(scores[row], items[row], size, score, column)
-        sort_heap(scores[row], items[row], size)
+                size = push(best_scores, best_items, size, score, column)
+        sort_heap(best_scores, best_items, size)
         moments[row, 0], moments[row, 1], moments[row, 2] = number, total, squares
 
 
@@ -159,6 +162,7 @@ def similar_rows(  # type: ignore[no-untyped-def]
                     touched[count] = column
                     count += 1
                 sums[column] += user_weight[user]
+        best_scores, best_items = scores[row], items[row]
         size = 0
         for position in range(count):
             column = touched[position]
@@ -168,8 +172,8 @@ def similar_rows(  # type: ignore[no-untyped-def]
                 norm = totals[row] + totals[column] - common
                 if is_cosine:
                     norm = math.sqrt(counts[row] * counts[column])
-                size = push(scores[row], items[row], size, common / (norm + shrink), column)
-        sort_heap(scores[row], items[row], size)
+                size = push(best_scores, best_items, size, common / (norm + shrink), column)
+        sort_heap(best_scores, best_items, size)
 
 
 @jit
@@ -209,13 +213,14 @@ def top_linear(  # type: ignore[no-untyped-def]
             squares += np.float64(sums[column]) * sums[column]
         for entry in range(indptr[row], indptr[row + 1]):
             sums[indices[entry]] = -np.inf
+        best_scores, best_items = scores[row], items[row]
         size = 0
         for column in range(num_columns):
             score = sums[column]
             # Columns ascend, so one that equals the heap's worst ranks after it.
-            if score > -np.inf and (size < scores.shape[1] or score > scores[row, 0]):
-                size = push(scores[row], items[row], size, score, column)
-        sort_heap(scores[row], items[row], size)
+            if score > -np.inf and (size < len(best_scores) or score > best_scores[0]):
+                size = push(best_scores, best_items, size, score, column)
+        sort_heap(best_scores, best_items, size)
         moments[row, 0] = num_columns - (indptr[row + 1] - indptr[row])
         moments[row, 1], moments[row, 2] = total, squares
 
@@ -263,24 +268,71 @@ def linear_pairs(  # type: ignore[no-untyped-def]
 
 
 @jit
-def top_of_row(matrix, first, best_items, best_scores, chosen_indptr, chosen_indices, start, stop):  # type: ignore[no-untyped-def]
+def top_of_row(matrix, first, items, scores, chosen_indptr, chosen_indices, start, stop):  # type: ignore[no-untyped-def]
     """The best columns of each row of a dense block (rows, columns), which is overwritten at `chosen`.
 
     Args:
         matrix: (rows, columns), rows `start` to `stop` of the batch and on.
         first: number of the block's first row in the batch.
-        best_items, best_scores: (rows of the batch, k) out.
+        items, scores: (rows of the batch, k) out.
     """
     for row in range(start, stop):
-        sums = matrix[row - first]
+        sums, best_scores, best_items = matrix[row - first], scores[row], items[row]
         for entry in range(chosen_indptr[row], chosen_indptr[row + 1]):
             sums[chosen_indices[entry]] = -np.inf
-        size, k = 0, best_scores.shape[1]
+        size, k = 0, len(best_scores)
         for column in range(len(sums)):
             score = sums[column]
-            if score > -np.inf and (size < k or score > best_scores[row, 0]):
-                size = push(best_scores[row], best_items[row], size, score, column)
-        sort_heap(best_scores[row], best_items[row], size)
+            if score > -np.inf and (size < k or score > best_scores[0]):
+                size = push(best_scores, best_items, size, score, column)
+        sort_heap(best_scores, best_items, size)
+
+
+@jit
+def push_tile(tile, first_row, first_column, items, scores, sizes, chosen_indptr, chosen_indices):  # type: ignore[no-untyped-def]
+    """Offer the entries of a tile (rows, columns) of all scores to each row's heap, but for what the row chose.
+
+    Args:
+        tile: scores of rows from `first_row` and columns from `first_column` on.
+        items, scores: (all rows, k) the heaps.
+        sizes: (all rows,) entries of each.
+    """
+    k = items.shape[1]
+    for tile_row in range(len(tile)):
+        row = first_row + tile_row
+        sums, best_scores, best_items, size = tile[tile_row], scores[row], items[row], sizes[row]
+        for start in range(0, len(sums), STRETCH):
+            stretch = sums[start : start + STRETCH]
+            if size == k and not _count_above(stretch, best_scores[0]):
+                continue
+            for position in range(len(stretch)):
+                score = stretch[position]
+                if size == k and not score > best_scores[0]:
+                    continue
+                column = first_column + start + position
+                # Few get here: a search in the history costs less than marks of all items.
+                is_chosen = False
+                for entry in range(chosen_indptr[row], chosen_indptr[row + 1]):
+                    is_chosen |= chosen_indices[entry] == column
+                if not is_chosen:
+                    size = push(best_scores, best_items, size, score, column)
+        sizes[row] = size
+
+
+@jit
+def _count_above(values, bound):  # type: ignore[no-untyped-def]
+    """How many values are larger than a bound; without a branch, so it vectorises."""
+    count = 0
+    for value in values:
+        count += value > bound
+    return count
+
+
+@jit
+def sort_heaps(items, scores, sizes):  # type: ignore[no-untyped-def]
+    """`sort_heap` for each row."""
+    for row in range(len(items)):
+        sort_heap(scores[row], items[row], sizes[row])
 
 
 @jit

@@ -15,7 +15,7 @@ from recsys.recall.lists import TopItems, empty_lists, top_items
 
 log = logging.getLogger(__name__)
 
-BLOCK_CELLS = 2_000_000  # of a block (users, items) of the exact search: 8 MB
+TILE = (256, 2048)  # users and items of a matrix product of the exact search: 2 MB, which the cache holds
 SLACK = 8  # more items than asked for: those about the last place change places when they are scored exactly
 MIN_RECALL = 0.98  # of the exact search's items, that the inverted index must have
 QUERIES = 500  # users that the recall is measured on
@@ -147,11 +147,12 @@ def exact_search(
 ) -> NDArray[np.int32]:
     """(users, k) rows of `vectors` with the largest inner products, −1 where there are fewer; without `chosen`."""
     items, scores, _ = empty_lists(len(users), k)
-    rows = max(1, BLOCK_CELLS // max(len(vectors), 1))
-    for start in range(0, len(users), rows):
-        stop = min(start + rows, len(users))
-        block = users[start:stop] @ vectors.T
-        kernels.top_of_row(block, start, items, scores, chosen.indptr, chosen.indices, start, stop)
+    sizes, history = np.zeros(len(users), np.int64), (chosen.indptr, chosen.indices)
+    for row in range(0, len(users), TILE[0]):
+        for column in range(0, len(vectors), TILE[1]):
+            tile = users[row : row + TILE[0]] @ vectors[column : column + TILE[1]].T
+            kernels.push_tile(tile, row, column, items, scores, sizes, *history)
+    kernels.sort_heaps(items, scores, sizes)
     return items
 
 

@@ -56,10 +56,11 @@ def solve_users(
     factors: NDArray[np.float32], chosen: sparse.csr_matrix, alpha: float, l2: float
 ) -> NDArray[np.float32]:
     """(users, rank) vectors of users with histories `chosen` (users, items); zeros for a cold user."""
-    users = np.zeros((chosen.shape[0], factors.shape[1]), np.float32)
+    num_users, rank = chosen.shape[0], factors.shape[1]
+    matrices, targets = np.empty((num_users, rank, rank)), np.empty((num_users, rank, 1))
     wide = factors.astype(np.float64)
-    _solve_users(chosen.indptr, chosen.indices, wide, wide.T @ wide, alpha, l2, users)
-    return users
+    _normal_equations(chosen.indptr, chosen.indices, wide, wide.T @ wide, alpha, l2, matrices, targets)
+    return np.linalg.solve(matrices, targets)[:, :, 0].astype(np.float32)
 
 
 def fit_factors(chosen: sparse.csr_matrix, settings: RecallSettings) -> NDArray[np.float32]:
@@ -112,22 +113,24 @@ def _distributed_factors(history: History, settings: RecallSettings) -> NDArray[
 
 
 @jit
-def _solve_users(indptr, indices, items, gram, alpha, l2, users):  # type: ignore[no-untyped-def]
-    """The exact solution of each row with a history; see the module."""
+def _normal_equations(indptr, indices, items, gram, alpha, l2, matrices, targets):  # type: ignore[no-untyped-def]
+    """Left (rows, rank, rank) and right sides (rows, rank, 1) of each row; see the module. I and 0 for a cold one."""
     rank = items.shape[1]
-    for row in range(len(users)):
+    for row in range(len(matrices)):
+        matrix, target = matrices[row], targets[row, :, 0]
         length = indptr[row + 1] - indptr[row]
+        target[:] = 0
+        matrix[:] = gram
         if not length:
-            continue
-        matrix, target = gram.copy(), np.zeros(rank)
-        history = np.empty((length, rank))
-        for position in range(length):
-            history[position] = items[indices[indptr[row] + position]]
-            target += history[position]
-        matrix += alpha * np.dot(history.T, history)
+            matrix[:] = 0
+        for entry in range(indptr[row], indptr[row + 1]):
+            y = items[indices[entry]]
+            for first in range(rank):
+                target[first] += (1 + alpha) * y[first]
+                for second in range(rank):
+                    matrix[first, second] += alpha * y[first] * y[second]
         for column in range(rank):
-            matrix[column, column] += l2 * (length + len(items) / alpha)
-        users[row] = np.linalg.solve(matrix, (1 + alpha) * target)
+            matrix[column, column] += l2 * (length + len(items) / alpha) if length else 1.0
 
 
 @jit

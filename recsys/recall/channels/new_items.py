@@ -15,6 +15,8 @@ from recsys.recall.kernels import jit, push, sort_heap
 from recsys.recall.lists import TopItems, empty_lists, top_items
 from recsys.settings import RecallSettings
 
+GUMBEL_MEAN, GUMBEL_VARIANCE = 0.5772156649015329, math.pi**2 / 6
+
 
 @dataclass(frozen=True)
 class NewItemsScorer:
@@ -29,7 +31,7 @@ class NewItemsScorer:
         """Random scores whose ranking is a weighted sample without replacement.
 
         log weight + Gumbel noise: the log of Efraimidis and Spirakis' keys (2006). The noise is a hash of user and
-        item: the same in every run and every batch.
+        item: the same in every run and every batch. Mean and deviation are those to expect of the noise.
         """
         users = hash_ids(batch.users) ^ np.uint64(self.seed * 0x9E3779B97F4A7C15 % 2**64)
         items, scores, moments = empty_lists(len(users), k)
@@ -62,31 +64,45 @@ def hash_ids(ids: NDArray[np.object_]) -> NDArray[np.uint64]:
 
 
 @jit
-def _gumbel(user, item):  # type: ignore[no-untyped-def]
-    """Gumbel noise from two hashes, mixed as in SplitMix64 (Steele et al. 2014)."""
+def _uniform(user, item):  # type: ignore[no-untyped-def]
+    """A number in (0, 1) from two hashes, mixed as in SplitMix64 (Steele et al. 2014)."""
     z = user + item * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
-    uniform = (np.float64(z >> np.uint64(11)) + 0.5) / 9007199254740992.0  # in (0, 1), of 53 bits
-    return -math.log(-math.log(uniform))
+    return (np.float64(z >> np.uint64(11)) + 0.5) / 9007199254740992.0  # 53 bits
+
+
+@jit
+def _noisy(log_weight, uniform):  # type: ignore[no-untyped-def]
+    return np.float32(log_weight - math.log(-math.log(uniform)))
 
 
 @jit
 def _sample(users, fresh, log_weight, item_hash, indptr, indices, items, scores, moments):  # type: ignore[no-untyped-def]
+    """The k best of each row's fresh items; what cannot be among them costs no logarithm."""
     is_chosen = np.full(len(log_weight), -1, np.int32)  # the last row that chose the item
+    inverse_weight = np.exp(-log_weight)
     for row in range(len(users)):
         for entry in range(indptr[row], indptr[row + 1]):
             is_chosen[indices[entry]] = row
-        size = 0
+        best_scores, best_items = scores[row], items[row]
+        size, bound = 0, np.inf
         for item in fresh:
-            if is_chosen[item] != row:
-                score = np.float32(log_weight[item] + _gumbel(users[row], item_hash[item]))
-                size = push(scores[row], items[row], size, score, item)
-                moments[row, 0] += 1
-                moments[row, 1] += score
-                moments[row, 2] += np.float64(score) * score
-        sort_heap(scores[row], items[row], size)
+            if is_chosen[item] == row:
+                continue
+            mean = log_weight[item] + GUMBEL_MEAN
+            moments[row, 0] += 1
+            moments[row, 1] += mean
+            moments[row, 2] += mean * mean + GUMBEL_VARIANCE
+            uniform = _uniform(users[row], item_hash[item])
+            # exp(−score) = −log(u) / weight ≥ (1 − u) / weight.
+            if (1 - uniform) * inverse_weight[item] > bound:
+                continue
+            size = push(best_scores, best_items, size, _noisy(log_weight[item], uniform), item)
+            if size == len(best_scores):
+                bound = math.exp(-best_scores[0]) * (1 + 1e-5)  # rounding must not cost an item its place
+        sort_heap(best_scores, best_items, size)
 
 
 @jit
@@ -95,6 +111,6 @@ def _noisy_pairs(users, log_weight, item_hash, items, scores):  # type: ignore[n
         for position in range(items.shape[1]):
             item = items[row, position]
             if item >= 0 and log_weight[item] > -np.inf:
-                scores[row, position] = log_weight[item] + _gumbel(users[row], item_hash[item])
+                scores[row, position] = _noisy(log_weight[item], _uniform(users[row], item_hash[item]))
             else:
                 scores[row, position] = -np.inf

@@ -83,6 +83,7 @@ def _merge_topics(  # type: ignore[no-untyped-def]
             if topic[indices[entry]] >= 0:
                 interest[row, topic[indices[entry]]] += values[entry]
                 total += values[entry]
+        best_scores, best_items = scores[row], items[row]
         size = 0
         for number in range(num_topics):
             share = (interest[row, number] + strength * topic_share[number]) / (total + strength)
@@ -94,11 +95,11 @@ def _merge_topics(  # type: ignore[no-untyped-def]
             for position in range(bounds[number], bounds[number + 1]):
                 item = by_topic[position]
                 score = np.float32(lift * topic_heat[item])
-                if size == items.shape[1] and score < scores[row, 0]:  # all further ones of the topic are worse
+                if size == len(best_scores) and score < best_scores[0]:  # all further ones of the topic are worse
                     break
                 if is_chosen[item] != row:
-                    size = push(scores[row], items[row], size, score, item)
-        sort_heap(scores[row], items[row], size)
+                    size = push(best_scores, best_items, size, score, item)
+        sort_heap(best_scores, best_items, size)
         for entry in range(indptr[row], indptr[row + 1]):
             item = indices[entry]
             if topic_heat[item] > 0:

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from recsys.recall.channels.products import top_products
 from recsys.recall.history import History, UserBatch
-from recsys.recall.kernels import jit
+from recsys.recall.kernels import jit, push
 from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
@@ -46,9 +46,9 @@ class UserCFScorer:
         return sparse.csr_matrix((values, numbers, indptr), shape=(len(batch.users), len(other_size)))
 
     def _sizes(self, chosen: sparse.csr_matrix) -> NDArray[np.float64]:
-        """(users,) the size of a history in the norm: its length, or its weight."""
+        """(users,) the size of a history in the norm: the root of its length, or its weight."""
         if self.similarity == "cosine":
-            return np.asarray(np.diff(chosen.indptr), np.float64)
+            return np.asarray(np.sqrt(np.diff(chosen.indptr)), np.float64)
         weights: NDArray[np.float64] = chosen @ self.rarity.astype(np.float64)
         return weights
 
@@ -78,7 +78,7 @@ def _nearest_users(  # type: ignore[no-untyped-def]
     """
     num_others = len(other_size)
     common, touched = np.zeros(num_others), np.empty(num_others, np.int32)
-    similarity = np.empty(num_others, np.float32)
+    similarity, best, best_positions = np.empty(num_others, np.float32), np.empty(k, np.float32), np.empty(k, np.int32)
     numbers, values, used = np.empty(1024, np.int32), np.empty(1024, np.float32), 0
     for row in range(len(indptr) - 1):
         count = 0
@@ -92,16 +92,16 @@ def _nearest_users(  # type: ignore[no-untyped-def]
                 common[other] += rarity[item]
         for position in range(count):
             other = touched[position]
-            if is_cosine:
-                norm = np.sqrt(size[row] * other_size[other])
-            else:
-                norm = size[row] + other_size[other] - common[other]
+            norm = size[row] * other_size[other] if is_cosine else size[row] + other_size[other] - common[other]
             # Nobody is their own neighbour.
             similarity[position] = 0.0 if other == own[row] else common[other] / (norm + 1)
             common[other] = 0.0
-        least = np.float32(0.0)
-        if count > k:
-            least = np.partition(similarity[:count], count - k)[count - k]
+        # The k-th similarity, 0 where there are fewer.
+        best[:], num_best = 0, 0
+        for position in range(count):
+            if num_best < k or similarity[position] > best[0]:
+                num_best = push(best, best_positions, num_best, similarity[position], position)
+        least = best[0] if num_best == k else np.float32(0)
         if used + count > len(numbers):
             numbers = np.concatenate((numbers, np.empty(len(numbers) + count, np.int32)))
             values = np.concatenate((values, np.empty(len(values) + count, np.float32)))

@@ -272,6 +272,20 @@ def test_new_items_reach_people_who_differ() -> None:
     assert counts[5] < 10
 
 
+def test_lists_of_new_items_are_the_best_of_all_scores() -> None:
+    """Bounds save logarithms and change nothing; the moments to expect are about those of many items."""
+    log_weight = -np.random.default_rng(7).random(2000)
+    new = NewItemsScorer(log_weight, np.arange(2000, dtype=np.int32), np.arange(2000, dtype=np.uint64) * 7919, 1)
+    chosen = sparse.csr_matrix(np.random.default_rng(8).random((3, 2000)) < 0.1, dtype=np.float32)
+    top = new.top_items(UserBatch(np.array(["a", "b", "c"], object), chosen, chosen), 50)
+    pairs = np.tile(np.arange(2000, dtype=np.int32), (3, 1))
+    scores = np.asarray(top.score_pairs(pairs), float)
+    np.testing.assert_array_equal(top.items, expected_lists(scores, chosen.toarray(), 50, zeros=True)[0])
+    for row, mine in enumerate(np.where(chosen.toarray() > 0, np.nan, scores)):
+        assert top.mean[row] == pytest.approx(np.nanmean(mine), abs=0.15)
+        assert top.deviation[row] == pytest.approx(np.nanstd(mine), abs=0.15)
+
+
 @pytest.mark.parametrize("kind", ["cosine", "jaccard"])
 def test_item_similarities_are_those_of_matrices(kind: str) -> None:
     matrix = choices(1).astype(float)
