@@ -197,9 +197,9 @@ prediction = Table(
 # One name, one meaning: losses over two outcomes, several labels, classes or all items can't be compared. All are means
 # over rows of -log of the probability given to what happened. Hive's schema allows a comment 256 characters.
 _METRICS = (
-    "auc, recall, ndcg …; log_loss: of clicks; log_loss_LABEL, log_loss_sum: of a multi-task model; cross_entropy: over "
-    "classes; softmax_loss: over items; value_share: of a list, from random items (0) to the best (1); off_policy_*: "
-    "clicks a list by the log"
+    "auc, recall, ndcg …; log_loss: of clicks; log_loss_LABEL, log_loss_sum: of a multi-task model; cross_entropy: "
+    "over classes; softmax_loss: over items; value_share: of a list, from random items (0) to the best (1); "
+    "off_policy_*: clicks a list by the log"
 )
 
 # No key: a run may report a metric again after it was resumed, and both rows are true.

@@ -26,7 +26,7 @@ from recsys.blend.judge import CLIP, POSITION, ListJudge
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.stack import Stack
-from recsys.blend.weights import MERGED, Blend
+from recsys.blend.weights import BLEND_FILE, MERGED, Blend
 from recsys.dataset import (
     HOT_ITEMS,
     Rows,
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 MODEL = "recommend"
 BLEND = "blend"
-BLEND_FILE = "blend.json"  # kind (stack or blend) and what `Stack` or `Blend` is made of
 ESTIMATOR = "sndr"  # that lists are chosen by
 KEYS = ["user_id", "item_id", "channels", "score"]
 
@@ -75,8 +74,6 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         fit_candidates, scores = score_candidates(config, day, folder / "fit", "valid")
         fitted, judge = fit_stack(config, day, run)
         blend = fitted or weights.fit(fit_candidates, scores, k)
-        kind = "stack" if isinstance(blend, Stack) else "blend"
-        write_atomically(run.model_folder / BLEND_FILE, json.dumps({"kind": kind, **vars(blend)}, indent=2))
         for name, value in blend.weights.items():
             run.log_metric("evaluate", "valid", "weight", value, len(fit_candidates), model=name)
         holdout, scores = score_candidates(config, day, folder / "holdout", "test")
@@ -89,6 +86,9 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             best, estimates = judge_lists(config, holdout, scores, fitted, judge, run, k)
             report |= estimates
             order = best if order == BLEND else order
+        kind = "stack" if isinstance(blend, Stack) else "blend"
+        text = json.dumps({"kind": kind, "order": order, **vars(blend)}, indent=2)
+        write_atomically(run.model_folder / BLEND_FILE, text)
         if (folder / "serve").exists():
             candidates, scores = score_candidates(config, day, folder / "serve", "serve")
             lists = served_lists(config, candidates, blend, items, day, order)

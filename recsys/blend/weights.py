@@ -13,6 +13,7 @@ from recsys.coordinate_ascent import fit_weights
 
 log = logging.getLogger(__name__)
 
+BLEND_FILE = "blend.json"  # kind (stack or blend), order (the score that lists follow), weights, intercept of a stack
 MERGED = "merged"  # the score of recall; all other scores are probabilities
 
 

@@ -106,6 +106,17 @@ class Encoder:
         ages = sparse.csr_matrix((np.ones(len(bins)), bins, np.arange(len(bins) + 1)), shape=(len(bins), count))
         return sparse.hstack([self.context.transform(rows.sparse)[:, :-1], ages], format="csr")
 
+    def context_offsets(self, rows: Rows, effects: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows,) sums of the effects (contexts,) of each row, as `contexts(rows) @ effects` without a matrix."""
+        age_effects = effects[len(self.context.field) :]
+        offsets = age_effects[np.searchsorted(self.age_edges, rows.dense[:, AGE], side="right")]
+        for field in np.unique(self.context.field):
+            is_mine = self.context.field == field
+            table = np.zeros(SPARSE[field].buckets)
+            table[self.context.value[is_mine]] = effects[: len(self.context.field)][is_mine]
+            offsets = offsets + table[rows.sparse[:, field]]
+        return offsets
+
     def user_features(self, rows: Rows, weight: NDArray[np.float32]) -> sparse.csr_matrix:
         """(users, columns) side information: their columns, and of what they were shown, log of share over usual share.
 
@@ -131,11 +142,10 @@ class Encoder:
         codes, first = np.unique(self.item_codes(rows), return_index=True)
         return self.item_side.transform(_rows_of(rows.sparse, codes, first, len(self.items)))
 
-    def features_of_unknown(self, rows: Rows) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        """Side information (rows, columns) of the user and of the item of each row, from the row alone."""
-        users = self.user_side.transform(rows.sparse)
-        no_shares = sparse.csr_matrix((len(rows.label), len(self.shares)))  # log of usual over usual share is 0
-        return sparse.hstack([no_shares, users], format="csr"), self.item_side.transform(rows.sparse)
+    def user_side_of(self, ids: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Side information (rows, columns) of unknown users, from the sparse fields of a row of each."""
+        no_shares = sparse.csr_matrix((len(ids), len(self.shares)))  # log of usual over usual share is 0
+        return sparse.hstack([no_shares, self.user_side.transform(ids)], format="csr")
 
 
 def _codes(vocabulary: NDArray[np.str_], values: ArrayLike) -> NDArray[np.int32]:

@@ -6,6 +6,7 @@ the test rows; and of all, which ranks the lists to serve.
 
 import io
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -51,12 +52,12 @@ class MFRanker:
             rows: with the keys user_id and item_id; users and items may be new.
         """
         user, item = self.encoder.user_codes(rows), self.encoder.item_codes(rows)
-        offset = self.posterior.intercept + self.encoder.contexts(rows) @ self.posterior.context
-        user_side, item_side = self.encoder.features_of_unknown(rows)
+        offset = self.posterior.intercept + self.encoder.context_offsets(rows, self.posterior.context)
         probabilities = np.empty(len(user))
         for block in blocks(len(user)):
-            mean_u, cov_u = _moments(self.posterior.users, user[block], user_side[block])
-            mean_i, cov_i = _moments(self.posterior.items, item[block], item_side[block])
+            ids = rows.sparse[block]
+            mean_u, cov_u = _moments(self.posterior.users, user[block], ids, self.encoder.user_side_of)
+            mean_i, cov_i = _moments(self.posterior.items, item[block], ids, self.encoder.item_side.transform)
             probabilities[block] = inference.predict(mean_u, cov_u, mean_i, cov_i, offset[block])
         return probabilities
 
@@ -172,11 +173,16 @@ def _side(arrays: dict[str, NDArray[Any]], name: str) -> Side:
 
 
 def _moments(
-    side: Side, codes: NDArray[np.int32], features: sparse.csr_matrix
+    side: Side,
+    codes: NDArray[np.int32],
+    ids: NDArray[np.int64],
+    features_of: Callable[[NDArray[np.int64]], sparse.csr_matrix],
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Mean (rows, size) and covariance (rows, size, size) of the vectors of some rows; the prior's for code −1."""
+    if (codes >= 0).all():
+        return side.mean[codes], side.covariance[codes]
     is_known = codes >= 0
-    mean = side.prior_mean(features)
+    mean = side.prior_mean(features_of(ids))
     mean[is_known] = side.mean[codes[is_known]]
     covariance = np.repeat(side.prior[None].astype(np.float32), len(codes), axis=0)
     covariance[is_known] = side.covariance[codes[is_known]]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from features.compute.request_batch import FeatureBatch
 from recsys.blend.rerank import select_diverse
 from recsys.blend.weights import MERGED
-from recsys.calibration import logit
+from recsys.calibration import logit, sigmoid
 from recsys.serve.budget import Budget
-from recsys.serve.rankers import Ranker
+from recsys.serve.rankers import Candidates, Ranker
 from recsys.serve.requests import Filter, RankRequest, RecommendRequest, SimilarRequest
 from recsys.serve.snapshot import Snapshot
 from recsys.serve.state.state import User
@@ -38,7 +38,7 @@ class Entry:
 
     item: str
     score: float | None
-    """Click probability, by the last of coarse and fine that was reached; None when neither was."""
+    """Click probability by the stack, or by the last of coarse and fine that was reached; None when neither was."""
     channels: list[str]
     row: int
     """Of `Answer.features`, −1 without features."""
@@ -263,11 +263,13 @@ def _score(
         return scored, candidates
     features = budget.run("features", rows, lambda: state.features(user, candidates.codes, item_ids, at, device))
     history = state.history(user, snapshot.history_length)
+    names = list(item_ids) if item_ids else [state.item_ids[code] for code in candidates.codes.tolist()]
     for ranker in rankers:
         if not budget.allows(ranker.name, rows=rows):
             scored.reason = "budget"
             break
-        if not _run_ranker(scored, ranker, features, history, rows, budget):
+        inputs = Candidates(features, history, user.user_id, names)
+        if not _run_ranker(scored, ranker, inputs, budget):
             scored.reason = "missing_model"
             continue
         scored.rung = ranker.name
@@ -275,17 +277,17 @@ def _score(
             kept = _kept(scored.scores["coarse"], candidates.merged, stack.keep)
             scored.scores = {name: values[kept] for name, values in scored.scores.items()}
             candidates, features, rows = candidates[kept], _part(features, kept), int(kept.sum())
+            names = [name for name, is_kept in zip(names, kept.tolist(), strict=True) if is_kept]
     scored.features = features
     if scored.reason is None and stack.missing:
         scored.reason = "missing_model"
     return scored, candidates
 
 
-def _run_ranker(
-    scored: _Scored, ranker: Ranker, features: FeatureBatch, history: Codes, rows: int, budget: Budget
-) -> bool:
+def _run_ranker(scored: _Scored, ranker: Ranker, candidates: Candidates, budget: Budget) -> bool:
+    rows = len(candidates.item_ids)
     try:
-        scored.scores[ranker.name] = budget.run(ranker.name, rows, lambda: ranker.predict(features, history))
+        scored.scores[ranker.name] = budget.run(ranker.name, rows, lambda: ranker.predict(candidates))
     except Exception:  # a plug-in's may be anything: the list does without it
         log.exception("%s failed", ranker.name)
         return False
@@ -302,14 +304,32 @@ def _kept(coarse: Scores, merged: Scores, keep: int) -> NDArray[np.bool_]:
 
 
 def _order_scores(snapshot: Snapshot, scored: _Scored) -> Scores:
-    """What orders the candidates: the blend of the scores that there are, or the score of `recommend.order`."""
+    """What orders the candidates: the stack or blend of the scores that there are, or the score that lists follow."""
     stack, scores = snapshot.stack, scored.scores
     if stack.order in scores:
         return scores[stack.order]
+    if stack.intercept is not None:
+        probabilities = _stacked(snapshot, scored)
+        return scores[MERGED] if probabilities is None else probabilities
     return sum(
         (stack.weights.get(name, 0.0) * standardized(values, is_probability=name != MERGED))
         for name, values in scores.items()
     ) + np.zeros(len(scores[MERGED]))
+
+
+def _stacked(snapshot: Snapshot, scored: _Scored) -> Scores | None:
+    """Click probabilities of the stack; None without any of its rankers, and for a blend of standardised scores.
+
+    Where some of its rankers were not reached, the others have their weight.
+    """
+    stack = snapshot.stack
+    reached = {name: weight for name, weight in stack.weights.items() if name in scored.scores}
+    total = sum(reached.values())
+    if stack.intercept is None or total <= 0:
+        return None
+    scale = sum(stack.weights.values()) / total
+    log_odds = [scale * weight * logit(scored.scores[name]) for name, weight in reached.items()]
+    return sigmoid(np.sum(log_odds, axis=0) + stack.intercept)
 
 
 def standardized(values: Scores, *, is_probability: bool) -> Scores:
@@ -354,7 +374,8 @@ def _answer(
     propensity: Scores,
     item_ids: Sequence[str] | None = None,
 ) -> Answer:
-    probabilities = scored.probabilities
+    stacked = _stacked(snapshot, scored)
+    probabilities = scored.probabilities if stacked is None else stacked
     ids = [item_ids[row] if item_ids else snapshot.state.item_ids[candidates.codes[row]] for row in order.tolist()]
     entries = [
         Entry(

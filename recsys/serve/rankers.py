@@ -15,12 +15,13 @@ from conf.runs import read_json
 from features.catalog import DENSE
 from features.compatibility import check_features, check_timezone
 from features.compute.request_batch import FeatureBatch
-from recsys.blend.weights import MERGED
+from recsys.blend.weights import BLEND_FILE, MERGED
 from recsys.calibration import Calibrator, sigmoid
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows
 from recsys.fine.encode import FIELDS, Encoder
 from recsys.fine.fm import OnlineFM
+from recsys.mf import train as mf
 from recsys.serve.served_fm import ServedFM
 from recsys.serve.state.publication import Publication
 from recsys.serve.trees import FlatTrees
@@ -33,13 +34,29 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What rankers read of a request's candidates."""
+
+    features: FeatureBatch
+    history: NDArray[np.int64]  # (choices,) of the user
+    user_id: str
+    item_ids: Sequence[str]  # (rows,)
+
+    def as_rows(self) -> Rows:
+        """Features and ids as the rankers of the batch stages take them."""
+        keys = {"user_id": [self.user_id] * len(self.item_ids), "item_id": self.item_ids}
+        label = np.zeros(len(self.item_ids), np.float32)
+        return Rows(self.features.sparse, self.features.dense, label, keys)
+
+
+@dataclass(frozen=True)
 class Ranker:
     """A model that scores candidates.
 
     Attributes:
         name: as in the blend.
         run_id: of the run that trained it.
-        predict: (features, history (choices,)) -> click probabilities (rows,).
+        predict: (candidates) -> click probabilities (rows,).
         contributions: features -> (rows, features + 1) what each feature adds to the score, the last the constant; None
             when the model can't tell.
         feature_names: of the contributions.
@@ -47,7 +64,7 @@ class Ranker:
 
     name: str
     run_id: str
-    predict: Callable[[FeatureBatch, NDArray[np.int64]], Scores]
+    predict: Callable[["Candidates"], Scores]
     contributions: Callable[[FeatureBatch], Scores] | None = None
     feature_names: Sequence[str] = ()
 
@@ -59,13 +76,15 @@ class Stack:
     Attributes:
         rankers: by name, cheapest first; those of the blend that could be loaded.
         weights: of the blend, by name of the score.
+        intercept: of a stack, whose weighted sum of log odds is a probability; None for a blend of standardised scores.
         missing: name -> why a ranker of the blend could not be loaded.
         keep: candidates that pass on to the rankers after the coarse one.
-        order: score that orders lists, `recommend.order`.
+        order: score that the published lists follow.
     """
 
     rankers: Mapping[str, Ranker]
     weights: Mapping[str, float]
+    intercept: float | None
     missing: Mapping[str, str]
     keep: int
     order: str
@@ -84,24 +103,27 @@ def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
     Raises:
         UserError: the blend's file is damaged.
     """
-    blend = {name: float(w) for name, w in read_json(publication.lists / "model" / "blend.json").items()}
+    blend = read_json(publication.lists / "model" / BLEND_FILE, "weights")
+    weights = {name: float(weight) for name, weight in blend["weights"].items()}
     deep = config.get(RecommendSettings).deep.replace(":", ".")
     loaders: dict[str, Callable[[], Ranker]] = {
         "coarse": lambda: _load_coarse(publication, state),
         "fine": lambda: _load_fine(publication, state),
+        "mf": lambda: _load_mf(publication),
         "deep": lambda: _load_deep(config, publication, deep),
     }
     rankers, missing = {}, {}
-    for name in [*loaders, *(name for name in blend if name not in loaders and name != MERGED)]:
-        if name not in blend:
+    for name in [*loaders, *(name for name in weights if name not in loaders and name != MERGED)]:
+        if name not in weights:
             continue
         try:
             rankers[name] = loaders[name]() if name in loaders else _load_plugin(config, publication.day, name)
         except (UserError, OSError) as error:
             log.error("%s: %s; lists do without it", name, error)
             missing[name] = str(error)
-    settings = config.get(RecommendSettings)
-    return Stack(rankers, blend, missing, config.get(CoarseSettings).keep, settings.order)
+    order = str(blend.get("order", config.get(RecommendSettings).order))
+    intercept = float(blend["intercept"]) if blend.get("kind") == "stack" else None
+    return Stack(rankers, weights, intercept, missing, config.get(CoarseSettings).keep, order)
 
 
 def _run(publication: Publication, model: str) -> Path:
@@ -145,10 +167,10 @@ def _load_coarse(publication: Publication, state: Path) -> Ranker:
     def contributions(features: FeatureBatch) -> Scores:
         return np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(features)), pred_contrib=True))
 
-    def predict(features: FeatureBatch, _: NDArray[np.int64]) -> Scores:
+    def predict(candidates: Candidates) -> Scores:
         if trees is None:
-            return ranker.predict(as_rows(features))
-        probabilities = sigmoid(trees.scores(coarse.feature_matrix(as_rows(features))))
+            return ranker.predict(candidates.as_rows())
+        probabilities = sigmoid(trees.scores(coarse.feature_matrix(candidates.as_rows())))
         return probabilities if ranker.calibrator is None else ranker.calibrator(probabilities)
 
     return Ranker("coarse", folder.name, predict, contributions, coarse.NAMES)
@@ -167,7 +189,14 @@ def _load_fm(publication: Publication) -> ServedFM:
 def _load_fine(publication: Publication, state: Path) -> Ranker:
     model = ServedFM.map(state) or _load_fm(publication)
     run_id = _run(publication, "fm").name
-    return Ranker("fine", run_id, lambda features, _: model.predict(as_rows(features)))
+    return Ranker("fine", run_id, lambda candidates: model.predict(candidates.as_rows()))
+
+
+def _load_mf(publication: Publication) -> Ranker:
+    folder = _run(publication, mf.MODEL)
+    check_timezone(folder, publication.zone)
+    ranker = mf.load(folder / "model" / mf.MODEL_FILES["serve"])
+    return Ranker("mf", folder.name, lambda candidates: ranker.predict(candidates.as_rows()))
 
 
 def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:
@@ -187,7 +216,8 @@ def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:
     check_features(folder, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(f.name for f in DENSE)])
     net = load_model(folder / "model", config).eval()
 
-    def predict(features: FeatureBatch, history: NDArray[np.int64]) -> Scores:
+    def predict(candidates: Candidates) -> Scores:
+        features, history = candidates.features, candidates.history
         rows = len(features.sparse)
         ones = torch.ones(rows)
         ids, offsets = np.tile(history, rows), np.arange(rows + 1) * len(history)
@@ -206,4 +236,4 @@ def _load_plugin(config: Config, day: date, name: str) -> Ranker:
     plugin: Any = configured_rankers(config).get(name)
     if plugin is None:
         raise UserError(f"the blend has the score {name}, recommend.rankers does not")
-    return Ranker(name, name, lambda features, _: np.asarray(plugin.predict(config, day, as_rows(features), "serve")))
+    return Ranker(name, name, lambda candidates: np.asarray(plugin.predict(config, day, candidates.as_rows(), "serve")))
