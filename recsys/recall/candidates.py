@@ -275,18 +275,19 @@ def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run
 
 def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[DataFrame, int]:
     """The set `serve`, which is written to dws_recall_candidate too, and its number of rows; hot items beside it."""
-    # Users without a history as well: they get what is hot and new.
+    # Users without a history as well: one channel ranks for them.
     users = data.all_users()
     num_active = data.count_active(users)
+    proposer = data.proposer("train", "valid", "test")
     if num_active < data.num_users:
         log.info(
-            "%d of %d users chose nothing in the %d days up to %s (features.window_days): they get what is hot and new",
+            "%d of %d users chose nothing in the %d days up to %s (features.window_days): the channel %s ranks for them",
             data.num_users - num_active,
             data.num_users,
             data.config.get(FeatureSettings).window_days,
             data.day,
+            proposer.cold_channel,
         )
-    proposer = data.proposer("train", "valid", "test")
     candidates = proposer.propose(users, weights, data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
     num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]
