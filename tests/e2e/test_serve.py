@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -457,11 +458,12 @@ def test_accepted_events_outlast_kills_of_workers_and_of_all(
             thread.start()
         for _ in range(6):
             time.sleep(rng.uniform(0.1, 0.4))
-            os.kill(rng.choice(first.about["workers"]), signal.SIGKILL)
+            # Who was killed a moment ago may still be listed.
+            os.kill(rng.choice([pid for pid in first.about["workers"] if psutil.pid_exists(pid)]), signal.SIGKILL)
             count = len(accepted)
             wait_until(lambda count=count: len(accepted) > count + 5)
         everybody = [first.process.pid, *first.about["workers"]]
-        for pid in everybody:
+        for pid in filter(psutil.pid_exists, everybody):
             os.kill(pid, signal.SIGKILL)
         first.process.wait(timeout=30)
     (home / "serving" / "server.json").unlink(missing_ok=True)
