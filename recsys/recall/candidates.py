@@ -281,7 +281,7 @@ def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[D
     proposer = data.proposer("train", "valid", "test")
     if num_active < data.num_users:
         log.info(
-            "%d of %d users chose nothing in the %d days up to %s (features.window_days): the channel %s ranks for them",
+            "%d of %d users chose nothing in the %d days up to %s (features.window_days): %s ranks for them",
             data.num_users - num_active,
             data.num_users,
             data.config.get(FeatureSettings).window_days,
