@@ -61,7 +61,12 @@ def _print_summary(config: Config, day: date, done: list[dict[str, Any]]) -> dic
         f'  .venv/bin/millrace sql "select hour, pvs from ads_pv_hourly order by pvs desc limit 5"\n'
         f"  .venv/bin/millrace metrics --date {day}\n"
         f"  .venv/bin/millrace warehouse describe dwd_impression\n"
-        f"  .venv/bin/millrace train deepfm --date {day} --set train.epochs=3"
+        f"  .venv/bin/millrace train deepfm --date {day} --set train.epochs=3\n\n"
+        "Lists over HTTP that follow the next click (docs/serving.md):\n"
+        "  .venv/bin/millrace serve\n"
+        """  curl -s localhost:8080/v1/recommend -d '{"user": "u42", "n": 3}'\n"""
+        "  curl -s localhost:8080/v1/events "
+        """-d '{"event_id": "e1", "type": "click", "user_id": "u42", "item_id": "i7"}'"""
     )
     shown = [row for row in metrics if row["metric"] in ("auc", "log_loss") and row["split"] == "test"]
     return {f"{row['model']}_{row['metric']}": round(row["value"], 4) for row in shown}

@@ -7,7 +7,7 @@ from conf import Config, UserError
 from recsys.blend.weights import MERGED
 from recsys.serve.events.journal import Reader, segments
 from recsys.serve.events.landing import journal_folder, landed_events, parse_line
-from recsys.serve.settings import ExperimentSettings, ServingSettings
+from recsys.serve.settings import ArmSettings, ServingSettings
 from recsys.serve.snapshot import Snapshot, load_snapshot, published
 from recsys.serve.state.arrays import hash_of
 from recsys.serve.state.publication import Publication
@@ -51,20 +51,20 @@ class Lineup:
     Attributes:
         keys: of the publications; equal ones are the same.
         main: the newest publication.
-        experiment: its settings, None without one.
-        arms: by name.
+        settings: of the experiment.
+        arms: by name; none without an experiment.
     """
 
     keys: list[str]
     main: LiveSnapshot
-    experiment: ExperimentSettings | None
+    settings: ServingSettings
     arms: Mapping[str, Choice]
 
     def choose(self, user: str) -> Choice:
         """The arm that a user is in, or the newest publication without an experiment."""
-        if self.experiment is None:
+        if self.settings.experiment is None:
             return Choice(self.main, self.main.snapshot)
-        return self.arms[assign(self.experiment, user)]
+        return self.arms[assign(self.settings.experiment, self.settings.arms, user)]
 
     def catch_up(self) -> None:
         """Take the events that any worker has accepted since the last call."""
@@ -72,10 +72,10 @@ class Lineup:
             live.catch_up()
 
 
-def assign(experiment: ExperimentSettings, user: str) -> str:
+def assign(experiment: str, arms: Mapping[str, ArmSettings], user: str) -> str:
     """The arm of a user: the same on every machine, and independent of other experiments'."""
-    share = hash_of(f"{experiment.name}\x00{user}") / 2**64 * sum(arm.weight for arm in experiment.arms.values())
-    for name, arm in experiment.arms.items():
+    share = hash_of(f"{experiment}\x00{user}") / 2**64 * sum(arm.weight for arm in arms.values())
+    for name, arm in arms.items():
         share -= arm.weight
         if share < 0:
             return name
@@ -91,28 +91,34 @@ def load_lineup(config: Config) -> Lineup:
     """Load what is to be served now.
 
     Raises:
-        UserError: nothing is promoted, a file is gone or damaged, or an arm names a score that there is none of.
+        UserError: nothing is promoted, a file is gone or damaged, an arm names a score that there is none of, or there
+            are too few of them.
     """
-    experiment, publications = config.get(ServingSettings).experiment, _publications(config)
+    settings, publications = config.get(ServingSettings), _publications(config)
+    if settings.experiment is not None and len(settings.arms) < 2:
+        raise UserError(f"serving.experiment={settings.experiment} needs two arms or more (serving.arms)")
     lives: dict[str, LiveSnapshot] = {}
     for publication in publications.values():
         if publication.key not in lives:
             lives[publication.key] = LiveSnapshot(load_snapshot(config, publication), config)
     arms = {}
-    for name, arm in (experiment.arms if experiment else {}).items():
+    for name, arm in _arms(settings).items():
         live = lives[publications[name].key]
         stack = live.snapshot.stack
-        scores = [BLEND, MERGED, *stack.weights]
+        scores = [BLEND, *dict.fromkeys([MERGED, *stack.weights])]
         if arm.order is not None and arm.order not in scores:
-            raise UserError(f"serving.experiment.arms.{name}.order: unknown score '{arm.order}'; choose from {scores}")
+            raise UserError(f"serving.arms.{name}.order: unknown score '{arm.order}'; choose from {', '.join(scores)}")
         stack = replace(stack, order=arm.order or stack.order)
         arms[name] = Choice(live, replace(live.snapshot, stack=stack), name)
     main = lives[publications[""].key]
-    return Lineup([publication.key for publication in publications.values()], main, experiment, arms)
+    return Lineup([publication.key for publication in publications.values()], main, settings, arms)
 
 
 def _publications(config: Config) -> dict[str, Publication]:
     """By name of the arm; under the empty name the newest one."""
-    experiment = config.get(ServingSettings).experiment
-    arms = experiment.arms.items() if experiment else ()
-    return {"": published(config)} | {name: published(config, arm.promoted) for name, arm in arms}
+    arms = _arms(config.get(ServingSettings))
+    return {"": published(config)} | {name: published(config, arm.promoted) for name, arm in arms.items()}
+
+
+def _arms(settings: ServingSettings) -> Mapping[str, ArmSettings]:
+    return settings.arms if settings.experiment is not None else {}

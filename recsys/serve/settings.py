@@ -12,7 +12,7 @@ from conf.settings import SettingsEntry
 
 
 class ArmSettings(SettingsEntry):
-    """One arm of `serving.experiment`."""
+    """One of `serving.arms`."""
 
     weight: float = Field(default=1.0, gt=0)
     """Share of the users, relative to the other arms' weights."""
@@ -20,14 +20,6 @@ class ArmSettings(SettingsEntry):
     """Day of the promotion whose models and lists the arm has; the newest one's when not given."""
     order: str | None = None
     """Score that orders its lists, as `recommend.order`."""
-
-
-class ExperimentSettings(SettingsEntry):
-    """Users are assigned to arms by a hash of the experiment's name and theirs: always to the same one."""
-
-    name: str = Field(min_length=1, max_length=100)
-    arms: dict[str, ArmSettings] = Field(min_length=2)
-    """Name -> arm."""
 
 
 class ServingSettings(Settings):
@@ -67,8 +59,10 @@ class ServingSettings(Settings):
     """Seconds between two looks for a promotion or a rollback."""
     remembered_events: int = Field(default=1_000_000, gt=0)
     """Newest event ids that a worker recognises when they are sent again; older ones are dropped by `etl events`."""
-    experiment: ExperimentSettings | None = None
-    """Arms that are served side by side; answers and the log of served lists name the arm."""
+    experiment: str | None = Field(default=None, min_length=1, max_length=100)
+    """Name of the experiment whose `arms` are served side by side; answers and the log of served lists name the arm."""
+    arms: dict[str, ArmSettings] = Field(default_factory=dict)
+    """Name -> arm. A hash of the experiment's name and the user's says who is in which: always the same one."""
     log_served: bool = True
     """Write served lists with their features to the landing zone, kind `served`."""
     logged_items: int = Field(default=100, gt=0)

@@ -513,8 +513,8 @@ def test_others_need_the_token_and_arms_have_their_own_lists(
     assert refused.returncode == 1
     assert "serving.host 0.0.0.0 lets others in" in refused.stderr
     elsewhere = copied(finished_day, tmp_path / "home")
-    arms = "{name: orders, arms: {a: {}, b: {order: merged}}}"
-    with serving(elsewhere, f"serving.token={TOKEN}", f"serving.experiment={arms}", BUDGET) as guarded:
+    arms = "serving.arms={a: {}, b: {order: merged}}"
+    with serving(elsewhere, f"serving.token={TOKEN}", "serving.experiment=orders", arms, BUDGET) as guarded:
         query = {"user": "u1"}
         assert guarded.ask("/v1/recommend", query)[0] == 401
         assert guarded.ask("/metrics")[0] == 401

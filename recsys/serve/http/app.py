@@ -198,7 +198,7 @@ class Application:
 
     def _experiment(self, choice: Choice) -> dict[str, dict[str, str]]:
         experiment = self.settings.experiment
-        return {"experiment": {"name": experiment.name, "arm": choice.arm}} if experiment and choice.arm else {}
+        return {"experiment": {"name": experiment, "arm": choice.arm}} if experiment and choice.arm else {}
 
     def _write(self, answer: Answer, choice: Choice, arrived: float) -> Response:
         items = [
@@ -246,11 +246,11 @@ class Application:
         check_token(request, self._token)
         lineup, costs = self.service.lineup, self.service.costs.mean_ms
         about: dict[str, Any] = {"current": lineup.main.snapshot.describe(), "costs_ms": costs}
-        if lineup.experiment is not None:
+        if lineup.arms:
             arms = {
                 name: arm.snapshot.describe() | {"order": arm.snapshot.stack.order} for name, arm in lineup.arms.items()
             }
-            about["experiment"] = {"name": lineup.experiment.name, "arms": arms}
+            about["experiment"] = {"name": self.settings.experiment, "arms": arms}
         return JsonResponse(about)
 
     async def _live(self, _: Request) -> Response:

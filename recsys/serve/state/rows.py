@@ -97,19 +97,24 @@ def _is_readable(features: pa.ChunkedArray) -> NDArray[np.bool_]:
     readable = np.ones(len(features), bool)
     if features.null_count == len(features):
         return readable
-    maps = features.combine_chunks()
-    row = np.repeat(
-        np.arange(len(maps)), np.nan_to_num(pc.list_value_length(maps).to_numpy(zero_copy_only=False)).astype(int)
-    )
-    names, values = maps.keys.to_numpy(zero_copy_only=False), maps.items.to_numpy(zero_copy_only=False)
+    for start, chunk in zip(np.cumsum([0, *map(len, features.chunks)]), features.chunks, strict=False):
+        offsets = chunk.offsets.to_numpy()  # (rows + 1,) of the chunk, where each map begins in keys and items
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        row = start + np.repeat(np.arange(len(chunk)), np.diff(offsets))  # (entries,)
+        names = chunk.keys[entries].to_numpy(zero_copy_only=False)
+        readable[row[_is_no_id(names, chunk.items[entries])]] = False
+    return readable
+
+
+def _is_no_id(names: NDArray[np.object_], values: pa.Array) -> NDArray[np.bool_]:
+    """(entries,) whether a logged value is of a feature of ids, and none of them."""
+    numbers, is_null = values.to_numpy(zero_copy_only=False).astype(np.float64), np.asarray(values.is_null())
+    is_no_id = np.zeros(len(names), bool)
     for feature in SPARSE:
         if not feature.at_least:
-            of_feature = np.flatnonzero(names == feature.name)
-            value = values[of_feature].astype(np.float64)
-            is_id = (value >= 0) & (value < feature.buckets) & (value == np.floor(value))
-            is_null = np.array([one is None for one in values[of_feature]]) if value.size else np.zeros(0, bool)
-            readable[row[of_feature[~is_id & ~is_null]]] = False
-    return readable
+            is_id = (numbers >= 0) & (numbers < feature.buckets) & (numbers == np.floor(numbers))
+            is_no_id |= (names == feature.name) & ~is_id & ~is_null
+    return is_no_id
 
 
 def walls(moments: pa.ChunkedArray, zone: str) -> NDArray[np.float64]:

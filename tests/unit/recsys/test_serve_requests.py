@@ -20,7 +20,7 @@ from recsys.serve.http.limits import HttpError, Turnstile
 from recsys.serve.http.openapi import document
 from recsys.serve.lineup import assign
 from recsys.serve.requests import Context, RankRequest, RecommendRequest, RequestError, moment_of
-from recsys.serve.settings import ExperimentSettings, ServingSettings, check_exposure
+from recsys.serve.settings import ArmSettings, ServingSettings, check_exposure
 
 NOW = datetime(2026, 1, 8, 12, tzinfo=UTC)
 
@@ -259,14 +259,16 @@ def test_the_api_is_described_with_every_field() -> None:
 
 
 def test_users_stay_in_their_arm_and_arms_have_their_shares() -> None:
-    arms = {"a": {"weight": 3.0}, "b": {"weight": 1.0, "order": "merged"}}
-    first, second = (ExperimentSettings.model_validate({"name": name, "arms": arms}) for name in ("first", "second"))
+    arms = {"a": ArmSettings(weight=3.0), "b": ArmSettings(order="merged")}
     users = [f"u{n}" for n in range(4000)]
-    assigned = [assign(first, user) for user in users]
-    assert assigned == [assign(first, user) for user in users]
+    assigned = [assign("first", arms, user) for user in users]
+    assert assigned == [assign("first", arms, user) for user in users]
     assert assigned.count("b") / 4000 == pytest.approx(0.25, abs=0.03)
     # Another experiment splits each arm again.
-    both = [one == other == "b" for one, other in zip(assigned, (assign(second, user) for user in users), strict=True)]
+    both = [
+        one == other == "b"
+        for one, other in zip(assigned, (assign("second", arms, user) for user in users), strict=True)
+    ]
     assert sum(both) / 4000 == pytest.approx(0.0625, abs=0.02)
 
 
