@@ -98,7 +98,7 @@ _VALUES = "select model, value from ads_model_metric where metric = 'value_share
 
 _COUNTS = """
 select (select count(distinct run_id) from ads_model_metric) + (select count(distinct run_id) from ads_tuning_trial) runs,
-       (select concat_ws(' ', collect_set(model)) from ads_model_metric where split in ('test', 'holdout')) models,
+       (select concat_ws(' ', collect_set(model)) from ads_model_metric where split in ('test', 'holdout', 'serve')) models,
        (select count(*) from ads_tuning_trial) trials,
        (select count(*) from dim_model where part = 'champion') champions,
        (select count(*) from ads_recommendation) lists,

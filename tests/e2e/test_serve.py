@@ -197,11 +197,11 @@ def test_an_unknown_user_gets_the_published_list_for_unknown_users(snapshot: Sna
     assert (snapshot.publication.candidates / HOT_ITEMS).exists()
 
 
-@pytest.mark.parametrize("last", ["deep", "fine", "coarse", "merged", "hot"])
+@pytest.mark.parametrize("last", ["deep", "mf", "fine", "coarse", "merged", "hot"])
 def test_what_does_not_fit_the_budget_falls_down_the_ladder(snapshot: Snapshot, last: str) -> None:
     """Steps after the last one that fits are expected to take an hour."""
-    steps = ["rerank", "coarse", "fine", "deep"]
-    first_slow = {"hot": "rerank", "merged": "coarse", "coarse": "fine", "fine": "deep", "deep": ""}[last]
+    steps = ["rerank", "coarse", "fine", "mf", "deep"]
+    first_slow = dict(zip(["hot", "merged", "coarse", "fine", "mf", "deep"], [*steps, ""], strict=True))[last]
     costs = Costs()
     costs.mean_ms = {step: 3_600_000.0 if step == first_slow else 0.0 for step in steps}
     budget = Budget(60_000, costs, time.perf_counter())
@@ -226,7 +226,7 @@ def test_a_model_that_is_gone_is_done_without(snapshot: Snapshot, home: Path, tm
     answer = engine.rank(
         replace(snapshot, stack=stack), RankRequest("u1", ["i1", "i2"]), datetime.now(UTC), unlimited()
     )
-    assert (answer.rung, answer.degraded, answer.reason) == ("fine", "fine", "missing_model")
+    assert (answer.rung, answer.degraded, answer.reason) == ("mf", "mf", "missing_model")
     nothing = replace(snapshot, stack=replace(stack, rankers={}))
     answer = engine.recommend(nothing, RecommendRequest("u1"), datetime.now(UTC), unlimited(), length=5, exploration=0)
     assert (answer.degraded, len(answer.entries)) == ("merged", 5)
@@ -257,7 +257,7 @@ def test_items_are_ranked_once_and_similar_ones_are_others(snapshot: Snapshot) -
     assert sorted(entry.item for entry in answer.entries) == ["i5", "i7", "new"]
     explanation = answer.entries[0].explanation
     assert explanation is not None
-    assert set(explanation["scores"]) == {"merged", "coarse", "fine", "deep"}
+    assert set(explanation["scores"]) == {"merged", "coarse", "fine", "mf", "deep"}
     assert len(explanation["features"]) == len(SPARSE) + len(DENSE)
     near = engine.similar(snapshot, SimilarRequest("i5", 5)).entries
     assert len({entry.item for entry in near} - {"i5"}) == 5
@@ -398,7 +398,8 @@ def test_a_promotion_and_a_rollback_fail_and_mix_no_request(home: Path, server: 
     before, second = promoted.read_text(), "recommend-second"
     shutil.copytree(snapshot.publication.lists, home / "runs" / second)
     (home / "runs" / second / "model" / "blend.json").unlink()
-    (home / "runs" / second / "model" / "blend.json").write_text('{"merged": 1.0, "coarse": 0.0}')
+    blend = {"kind": "blend", "order": "blend", "weights": {"merged": 1.0, "coarse": 0.0}}
+    (home / "runs" / second / "model" / "blend.json").write_text(json.dumps(blend))
     answers: list[tuple[int, str, tuple[str, ...]]] = []
     stopped = threading.Event()
 
