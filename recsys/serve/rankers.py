@@ -103,8 +103,9 @@ def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
     Raises:
         UserError: the blend's file is damaged.
     """
-    blend = read_json(publication.lists / "model" / BLEND_FILE, "weights")
-    weights = {name: float(weight) for name, weight in blend["weights"].items()}
+    blend = read_json(publication.lists / "model" / BLEND_FILE)
+    # Files of older versions are the weights of a blend, and nothing else.
+    weights = {name: float(weight) for name, weight in blend.get("weights", blend).items()}
     deep = config.get(RecommendSettings).deep.replace(":", ".")
     loaders: dict[str, Callable[[], Ranker]] = {
         "coarse": lambda: _load_coarse(publication, state),
