@@ -81,6 +81,8 @@ def test_every_area_answers_to_help(area: str) -> None:
         ("config show --set relational.exports.x.table=ads_pv_daily", 1, "needs either `to` (a table) or `path`"),
         ("config show --set 'relational.imports.x={table: t, mode: merge}'", 1, "mode merge needs check_column"),
         ("warehouse serve --set serve.host=0.0.0.0", 1, "serve.host 0.0.0.0 lets others in"),
+        ("serve --host 0.0.0.0", 1, "serving.host 0.0.0.0 lets others in"),
+        ("serve --port 70000", 2, "Invalid value for '--port'"),
         ("warehouse serve --set metastore.url=jdbc:oracle:x", 1, "setting metastore.url = 'jdbc:oracle:x'"),
         ("warehouse init", 1, "the embedded metastore needs no init"),
         ("warehouse move", 1, "set metastore.url to where the definitions are to go"),
