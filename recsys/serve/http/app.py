@@ -245,6 +245,7 @@ class Application:
     async def _models(self, request: Request) -> Response:
         check_token(request, self._token)
         lineup, costs = self.service.lineup, self.service.costs.mean_ms
+        lineup.catch_up()  # events that another worker accepted count here as well
         about: dict[str, Any] = {"current": lineup.main.snapshot.describe(), "costs_ms": costs}
         if lineup.arms:
             arms = {
