@@ -47,9 +47,10 @@ KEYS = ["user_id", "item_id", "channels", "score"]
 
 
 def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
-    """Rank the day's candidates by its newest models; a deep model takes part when there is one.
+    """Rank the day's candidates by its newest models; the factorisation and a deep model take part when there are any.
 
-    The blend, the metrics of every k of `recommend.ks` and the lists go to the run folder.
+    The stack or blend, the metrics of every k of `recommend.ks`, what the log says of each list, and the lists go to
+    the run folder.
 
     Args:
         config: all settings.
@@ -57,7 +58,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         k: length of the lists that the blend is fitted for.
 
     Returns:
-        Run id, `<score>_<metric>@k` of the held-out lists, numbers of users and rows of the lists to publish.
+        Run id, `<score>_<metric>@k` of the held-out lists (`off_policy_clicks` where the log can tell), numbers of
+        users and rows of the lists to publish.
 
     Raises:
         UserError: the day has no candidates or no coarse or fine model, or `recommend.order` names no score.
