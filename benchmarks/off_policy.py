@@ -20,7 +20,7 @@ from etl.simulator.world import World
 from features.catalog import DENSE, SPARSE
 from features.metrics import off_policy
 from features.metrics.off_policy import ESTIMATORS, Estimate
-from recsys.blend.judge import CLIP, ListJudge, position_id
+from recsys.blend.judge import CLIP, ListJudge, at_first_place, position_id
 from recsys.calibration import logit
 from recsys.dataset import Rows, concatenate
 from recsys.mf import train as mf
@@ -60,7 +60,7 @@ def measure_site(world: World) -> dict[str, tuple[float, dict[str, Estimate]]]:
     earlier = concatenate(*(impressions(world, index) for index in range(day)))
     ranker = mf.train(earlier, MFSettings())
     test = impressions(world, day)
-    judge = ListJudge(test, earlier, ranker.predict)
+    judge = ListJudge(test, earlier, ranker.predict(test), ranker.predict(at_first_place(test)))
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
     published = np.flatnonzero(world.item_birth <= day)

@@ -5,7 +5,6 @@ click or its absence counts for as many as the site hardly ever showed it (`feat
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,19 +24,20 @@ MIN_CLICKS = 10  # on items of the judged lists: below, intervals are too short
 POSITION, CATEGORY = SPARSE_COLUMNS.index("f_position"), SPARSE_COLUMNS.index("f_category")
 MAX_POSITION = 200
 
-Predict = Callable[[Rows], NDArray[np.float64]]
-
 
 class ListJudge:
     """Judges lists by logged impressions that no ranker learned from."""
 
-    def __init__(self, rows: Rows, earlier: Rows, predict: Predict) -> None:
+    def __init__(
+        self, rows: Rows, earlier: Rows, predicted: NDArray[np.float64], attraction: NDArray[np.float64]
+    ) -> None:
         """Estimate what the site shows to whom and how much each place is looked at.
 
         Args:
             rows: impressions, with the keys user_id, item_id and at_s.
             earlier: impressions before them, with the key user_id.
-            predict: the stack's click probabilities of rows.
+            predicted: (rows,) click probabilities by the stack.
+            attraction: (rows,) the same of `at_first_place(rows)`.
         """
         position = positions(rows)
         # What a user was shown at one moment is a list.
@@ -45,10 +45,7 @@ class ListJudge:
         user, self._users = rows.keys["user_id"].iloc[order].factorize()
         item, self._items = rows.keys["item_id"].iloc[order].factorize()
         position, click = position[order], rows.label[order].astype(np.float64)
-        at_first = rows.sparse.copy()
-        at_first[:, POSITION] = position_id(1)
-        attraction = predict(replace(rows, sparse=at_first))[order]
-        examination = off_policy.examination_of(position, click, attraction)
+        examination = off_policy.examination_of(position, click, attraction[order])
         shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
         before = self._users.get_indexer(earlier.keys["user_id"])
         # By what was logged: two places may share an id, and a list have more places than there are ids.
@@ -56,7 +53,7 @@ class ListJudge:
         exposure = off_policy.estimated_exposure(
             shown, pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]}), places
         )
-        self._log = ListLog(user, item, position, click, predict(rows)[order], exposure, examination)
+        self._log = ListLog(user, item, position, click, predicted[order], exposure, examination)
 
     def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:
         """Logged lists as they judge other lists, for `off_policy.estimate`.
@@ -90,6 +87,13 @@ class ListJudge:
             )
             return None
         return slots
+
+
+def at_first_place(rows: Rows) -> Rows:
+    """The same rows as if each item had been shown at the first place."""
+    sparse = rows.sparse.copy()
+    sparse[:, POSITION] = position_id(1)
+    return replace(rows, sparse=sparse)
 
 
 def positions(rows: Rows) -> NDArray[np.int64]:

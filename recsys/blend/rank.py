@@ -5,6 +5,8 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import stack, weights
-from recsys.blend.judge import CLIP, POSITION, ListJudge
+from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.stack import Stack
@@ -73,19 +75,15 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             if ranker.model is not None and (model_run := newest_run(config, ranker.model(config), day)):
                 run.log_input_run(model_run.name)
         # The models must not have learned the rows that a set is labelled by: hence a split for each.
-        fit_candidates, scores = score_candidates(config, day, folder / "fit", "valid")
         fitted, judge = fit_stack(config, day, run)
-        blend = fitted or weights.fit(fit_candidates, scores, k)
-        for name, value in blend.weights.items():
-            run.log_metric("evaluate", "valid", "weight", value, len(fit_candidates), model=name)
-        holdout, scores = score_candidates(config, day, folder / "holdout", "test")
+        blend = fitted or _fit_blend(config, day, folder / "fit", run, k)
+        holdout = all_orders(config, *score_candidates(config, day, folder / "holdout", "test"), blend)
         report: dict[str, Any] = {"run_id": run.run_id}
-        report |= _log_list_metrics(
-            config, holdout, scores, blend, items, pd.read_parquet(folder / "positives.parquet"), run, k
-        )
+        truth = pd.read_parquet(folder / "positives.parquet")
+        report |= _log_list_metrics(holdout, items, truth, config.get(RecommendSettings).ks, run, k)
         order = config.get(RecommendSettings).order
         if fitted and judge:
-            best, estimates = judge_lists(config, holdout, scores, fitted, judge, run, k)
+            best, estimates = judge_lists(holdout, fitted, judge, run, k)
             report |= estimates
             order = best if order == BLEND else order
         kind = "stack" if isinstance(blend, Stack) else "blend"
@@ -95,7 +93,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             candidates, scores = score_candidates(config, day, folder / "serve", "serve")
             lists = served_lists(config, candidates, blend, items, day, order)
             lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
-            ranked_lists(config, candidates, scores, blend, lists).to_parquet(run.folder / RANKED_LISTS, index=False)
+            shown = {**all_orders(config, candidates, scores, blend), "published": lists}
+            first_ranks(shown, config.get(RecommendSettings).length).to_parquet(run.folder / RANKED_LISTS, index=False)
             if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
                 hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
                 hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
@@ -150,17 +149,34 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
         return None, None
     predictions = _predictions(config, day, valid, "valid")
     fitted = stack.fit(predictions, valid.label, valid.keys["user_id"].factorize()[0])
+    if not fitted:
+        return None, None
+    _log_weights(run, fitted, len(valid.label))
     test = read_rows(folder / "test", keys)
-    if not fitted or not len(test.label):
+    if not len(test.label):
         return fitted, None
-
-    def predict(rows: Rows) -> NDArray[np.float64]:
-        return fitted.predict(_predictions(config, day, rows, "test"))
-
-    for name, value in click_metrics(test.label, predict(test), test.keys["user_id"]).items():
+    predicted, attraction = (
+        fitted.predict(_predictions(config, day, rows, "test")) for rows in (test, at_first_place(test))
+    )
+    for name, value in click_metrics(test.label, predicted, test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
-    earlier = concatenate(*(read_rows(folder / split, ["user_id"]) for split in ("train", "valid")))
-    return fitted, ListJudge(test, earlier, predict)
+    # The weights of a sampled training set, which only one of them may have, play no part.
+    users = replace(valid, keys={"user_id": valid.keys["user_id"]})
+    earlier = concatenate(users, read_rows(folder / "train", ["user_id"]))
+    return fitted, ListJudge(test, earlier, predicted, attraction)
+
+
+def _fit_blend(config: Config, day: date, folder: Path, run: Run, k: int) -> Blend:
+    """Fit the blend on labelled candidates: what there is without impressions."""
+    candidates, scores = score_candidates(config, day, folder, "valid")
+    blend = weights.fit(candidates, scores, k)
+    _log_weights(run, blend, len(candidates))
+    return blend
+
+
+def _log_weights(run: Run, blend: Stack | Blend, rows: int) -> None:
+    for name, value in blend.weights.items():
+        run.log_metric("evaluate", "valid", "weight", value, rows, model=name)
 
 
 def _predictions(config: Config, day: date, rows: Rows, split: str) -> dict[str, NDArray[np.float64]]:
@@ -172,20 +188,25 @@ def _predictions(config: Config, day: date, rows: Rows, split: str) -> dict[str,
 
 
 def judge_lists(
-    config: Config, candidates: pd.DataFrame, scores: list[str], fitted: Stack, judge: ListJudge, run: Run, k: int
+    lists: dict[str, pd.DataFrame], fitted: Stack, judge: ListJudge, run: Run, k: int
 ) -> tuple[str, dict[str, float]]:
     """Log the clicks to expect of the lists by each score, and choose the score to publish by.
 
     The stack, unless a single score is better by an interval above 0: then the day's line says so.
 
+    Args:
+        lists: of `all_orders`.
+        fitted: whose probability at the first place is an item's attraction.
+        judge: of the test impressions.
+        run: of the day.
+        k: length of the lists that are judged.
+
     Returns:
         The score, and `<score>_off_policy_clicks@k`.
     """
-    keep = config.get(CoarseSettings).keep
     report: dict[str, float] = {}
     slots = {}
-    for score in [*scores, BLEND]:
-        ranked = order_candidates(candidates, score, fitted, keep)
+    for score, ranked in lists.items():
         ranked = ranked[ranked["rank"] <= k]
         if judged := judge.slots(ranked.assign(attraction=fitted.predict(ranked)), k):
             slots[score] = judged
@@ -215,18 +236,22 @@ def judge_lists(
     return best, report
 
 
-def ranked_lists(
-    config: Config, candidates: pd.DataFrame, scores: list[str], blend: Stack | Blend, published: pd.DataFrame
-) -> pd.DataFrame:
-    """What each score would show: list (a score, "blend" or "published"), user_id, rank and item_id.
+def all_orders(
+    config: Config, candidates: pd.DataFrame, scores: list[str], blend: Stack | Blend
+) -> dict[str, pd.DataFrame]:
+    """The candidates as `order_candidates` ranks them by each score, and last by the blend."""
+    keep = config.get(CoarseSettings).keep
+    return {name: order_candidates(candidates, name, blend, keep) for name in [*scores, BLEND]}
 
-    As long as `recommend.length`, so that `features oracle` and other judges of lists need no model.
+
+def first_ranks(lists: dict[str, pd.DataFrame], length: int) -> pd.DataFrame:
+    """The first ranks of each list: list (its name), user_id, rank and item_id.
+
+    For `features oracle` and other judges of lists, which need no model then.
     """
-    settings, keep = config.get(RecommendSettings), config.get(CoarseSettings).keep
-    lists = {name: order_candidates(candidates, name, blend, keep) for name in [*scores, BLEND]}
     parts = [
-        ranked.loc[ranked["rank"] <= settings.length, ["user_id", "rank", "item_id"]].assign(list=name)
-        for name, ranked in {**lists, "published": published}.items()
+        ranked.loc[ranked["rank"] <= length, ["user_id", "rank", "item_id"]].assign(list=name)
+        for name, ranked in lists.items()
     ]
     return pd.concat(parts, ignore_index=True)[["list", "user_id", "rank", "item_id"]]
 
@@ -318,30 +343,21 @@ def check_order(config: Config) -> None:
 
 
 def _log_list_metrics(
-    config: Config,
-    candidates: pd.DataFrame,
-    scores: list[str],
-    blend: Stack | Blend,
-    items: pd.DataFrame,
-    truth: pd.DataFrame,
-    run: Run,
-    k: int,
+    lists: dict[str, pd.DataFrame], items: pd.DataFrame, truth: pd.DataFrame, ks: Sequence[int], run: Run, k: int
 ) -> dict[str, float]:
     """Log metrics of the held-out lists by each score and by the blend; returns those at k."""
-    settings = config.get(RecommendSettings)
     users = truth["user_id"].nunique()
     popularity, category = items["popularity"].to_dict(), items["category"].to_dict()
     metrics: dict[str, float] = {}
-    for score in [*scores, BLEND]:
-        ranked = order_candidates(candidates, score, blend, config.get(CoarseSettings).keep)
-        for (metric, at), value in ranking_metrics(ranked, truth, settings.ks).items():
+    for score, ranked in lists.items():
+        for (metric, at), value in ranking_metrics(ranked, truth, ks).items():
             run.log_metric("evaluate", "holdout", metric, value, users, k=at, model=score)
             if at == k:
                 metrics[f"{score}_{metric}@{at}"] = value
         for metric, value in diversity_metrics(ranked, k, popularity, category).items():
             run.log_metric("evaluate", "holdout", metric, value, users, k=k, model=score)
-    # Intervals of the last lists only, those of the blend: a bootstrap is slow.
-    for metric, (low, high) in ranking_intervals(ranked, truth, k).items():
+    # Intervals of the blend's lists only: a bootstrap is slow.
+    for metric, (low, high) in ranking_intervals(lists[BLEND], truth, k).items():
         run.log_metric("evaluate", "holdout", f"{metric}_low", low, users, k=k, model=BLEND)
         run.log_metric("evaluate", "holdout", f"{metric}_high", high, users, k=k, model=BLEND)
     return metrics
