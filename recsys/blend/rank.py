@@ -28,6 +28,7 @@ from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.stack import Stack
+from recsys.blend.unknown_user import unknown_user_list
 from recsys.blend.weights import BLEND_FILE, MERGED, Blend
 from recsys.dataset import (
     HOT_ITEMS,
@@ -314,21 +315,6 @@ def served_lists(
     probability = blend.predict(lists) if isinstance(blend, Stack) else lists["fine"]
     table = lists.assign(score=probability.astype(float), rank=lists["rank"].astype("int32"))
     return table[["user_id", "rank", "item_id", "score", "channels"]]
-
-
-def unknown_user_list(items: pd.DataFrame, length: int) -> pd.DataFrame:
-    """Make the list of a user of whom nothing is known: what is hot, then what is new.
-
-    Args:
-        items: item_id, published_at and heat.
-        length: of the list, `recommend.length`.
-
-    Returns:
-        item_id and channels (hot or new), by rank.
-    """
-    ordered = items.sort_values(["heat", "published_at", "item_id"], ascending=[False, False, True]).head(length)
-    channels = np.where(ordered["heat"] > 0, "hot", "new")
-    return pd.DataFrame({"item_id": ordered["item_id"].to_numpy(), "channels": channels})
 
 
 def check_order(config: Config) -> None:

@@ -17,6 +17,7 @@ from conf.runs import decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
+from recsys.blend.unknown_user import unknown_user_list
 from recsys.blend.weights import Blend
 from recsys.coarse import train as coarse
 from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
@@ -137,7 +138,7 @@ def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplo
     assert all(0 < row["score"] < 1 for row in rows)
     # The blend and the re-ranking order a list, and the command says so where scores don't fall.
     assert "score is the FM's click probability alone" in caplog.text
-    hot = rank.unknown_user_list(
+    hot = unknown_user_list(
         pd.DataFrame(
             {"item_id": ["a", "b", "c"], "published_at": [None, "2026-01-02", "2026-01-03"], "heat": [1, 0, 0]}
         ),

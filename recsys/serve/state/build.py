@@ -31,6 +31,7 @@ from features.counts.count_arrays import CountArrays, Impressions, count_impress
 from features.settings import FeatureSettings
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
+from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS, parquet_files
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
 from recsys.serve.state.publication import Publication
@@ -300,11 +301,10 @@ def similar_items(
 
 
 def _hot(publication: Publication, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """The list of an unknown user, as `recsys.blend.rank` makes it: codes of items, and of the channels hot and new."""
+    """The list of an unknown user, as the day publishes it: codes of items, and of the channels hot and new."""
     path, channels = publication.candidates / HOT_ITEMS, ["hot", "new"]
     if path.exists():
-        rows = pd.read_parquet(path).sort_values(["heat", "published_at", "item_id"], ascending=[False, False, True])
-        rows = rows.head(NUM_HOT).assign(channels=lambda items: np.where(items["heat"] > 0, "hot", "new"))
+        rows = unknown_user_list(pd.read_parquet(path), NUM_HOT)
     elif (publication.lists / UNKNOWN_USER).exists():
         rows = pq.read_table(publication.lists / UNKNOWN_USER).to_pandas()
     else:

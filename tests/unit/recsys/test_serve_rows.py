@@ -15,7 +15,7 @@ from conf import UserError, load
 from conf.runs import start_run
 from conf.versions import publish_version
 from features.compute.training_statistics import TrainingStatistics
-from recsys.blend.rank import unknown_user_list
+from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS
 from recsys.serve.state.build import build_state
 from recsys.serve.state.publication import Publication, newest_publication
