@@ -86,6 +86,26 @@ def _accumulate(row, indptr, indices, values, right_indptr, right_indices, right
 
 
 @jit
+def accumulate_common(row, indptr, indices, weight, right_indptr, right_indices, sums, touched):  # type: ignore[no-untyped-def]
+    """Add the weights of what a row has in common with each column to `sums`, as `_accumulate` does for a product.
+
+    Args:
+        weight: of what rows and columns have in common, the middle of the product.
+        right_indptr, right_indices: columns of each of the middle.
+    """
+    count = 0
+    for entry in range(indptr[row], indptr[row + 1]):
+        middle = indices[entry]
+        for other in range(right_indptr[middle], right_indptr[middle + 1]):
+            column = right_indices[other]
+            if sums[column] == 0.0:
+                touched[count] = column
+                count += 1
+            sums[column] += weight[middle]
+    return count
+
+
+@jit
 def top_products(  # type: ignore[no-untyped-def]
     indptr, indices, values, right_indptr, right_indices, right_values, num_columns, chosen_indptr, chosen_indices,
     items, scores, moments, start, stop,
@@ -153,15 +173,7 @@ def similar_rows(  # type: ignore[no-untyped-def]
     """
     sums, touched = np.zeros(len(counts)), np.empty(len(counts), np.int32)
     for row in range(start, stop):
-        count = 0
-        for entry in range(indptr[row], indptr[row + 1]):
-            user = indices[entry]
-            for other in range(right_indptr[user], right_indptr[user + 1]):
-                column = right_indices[other]
-                if sums[column] == 0.0:
-                    touched[count] = column
-                    count += 1
-                sums[column] += user_weight[user]
+        count = accumulate_common(row, indptr, indices, user_weight, right_indptr, right_indices, sums, touched)
         best_scores, best_items = scores[row], items[row]
         size = 0
         for position in range(count):

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from recsys.recall.channels.products import top_products
 from recsys.recall.history import History, UserBatch
-from recsys.recall.kernels import jit, push
+from recsys.recall.kernels import accumulate_common, jit, push
 from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
@@ -81,15 +81,7 @@ def _nearest_users(  # type: ignore[no-untyped-def]
     similarity, best, best_positions = np.empty(num_others, np.float32), np.empty(k, np.float32), np.empty(k, np.int32)
     numbers, values, used = np.empty(1024, np.int32), np.empty(1024, np.float32), 0
     for row in range(len(indptr) - 1):
-        count = 0
-        for entry in range(indptr[row], indptr[row + 1]):
-            item = indices[entry]
-            for position in range(item_indptr[item], item_indptr[item + 1]):
-                other = item_indices[position]
-                if common[other] == 0.0:
-                    touched[count] = other
-                    count += 1
-                common[other] += rarity[item]
+        count = accumulate_common(row, indptr, indices, rarity, item_indptr, item_indices, common, touched)
         for position in range(count):
             other = touched[position]
             norm = size[row] * other_size[other] if is_cosine else size[row] + other_size[other] - common[other]
