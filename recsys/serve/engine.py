@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from features.compute.request_batch import FeatureBatch
 from recsys.blend.rerank import select_diverse
+from recsys.blend.stack import Stack
 from recsys.blend.weights import MERGED
-from recsys.calibration import logit, sigmoid
+from recsys.calibration import logit
 from recsys.serve.budget import Budget
 from recsys.serve.rankers import Candidates, Ranker
 from recsys.serve.requests import Filter, RankRequest, RecommendRequest, SimilarRequest
@@ -328,8 +329,7 @@ def _stacked(snapshot: Snapshot, scored: _Scored) -> Scores | None:
     if stack.intercept is None or total <= 0:
         return None
     scale = sum(stack.weights.values()) / total
-    log_odds = [scale * weight * logit(scored.scores[name]) for name, weight in reached.items()]
-    return sigmoid(np.sum(log_odds, axis=0) + stack.intercept)
+    return Stack({name: scale * weight for name, weight in reached.items()}, stack.intercept).predict(scored.scores)
 
 
 def standardized(values: Scores, *, is_probability: bool) -> Scores:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,7 @@ class Candidates:
     def as_rows(self) -> Rows:
         """Features and ids as the rankers of the batch stages take them."""
         keys = {"user_id": [self.user_id] * len(self.item_ids), "item_id": self.item_ids}
-        label = np.zeros(len(self.item_ids), np.float32)
-        return Rows(self.features.sparse, self.features.dense, label, keys)
+        return replace(as_rows(self.features), keys=keys)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Ranker:
 
 
 @dataclass(frozen=True)
-class Stack:
+class LoadedStack:
     """The rankers of a publication, and how they are blended.
 
     Attributes:
@@ -90,7 +89,7 @@ class Stack:
     order: str
 
 
-def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
+def load_stack(config: Config, publication: Publication, state: Path) -> LoadedStack:
     """Load the rankers that took part in the blend of the published lists.
 
     A ranker that can't be loaded is missing, which a server survives.
@@ -124,7 +123,7 @@ def load_stack(config: Config, publication: Publication, state: Path) -> Stack:
             missing[name] = str(error)
     order = str(blend.get("order", config.get(RecommendSettings).order))
     intercept = float(blend["intercept"]) if blend.get("kind") == "stack" else None
-    return Stack(rankers, weights, intercept, missing, config.get(CoarseSettings).keep, order)
+    return LoadedStack(rankers, weights, intercept, missing, config.get(CoarseSettings).keep, order)
 
 
 def _run(publication: Publication, model: str) -> Path:
@@ -134,7 +133,7 @@ def _run(publication: Publication, model: str) -> Path:
 
 
 def as_rows(features: FeatureBatch) -> Rows:
-    """Features as the rankers of the batch stages take them."""
+    """Features without ids as the rankers of the batch stages take them."""
     return Rows(features.sparse, features.dense, np.zeros(len(features.sparse), np.float32), {})
 
 

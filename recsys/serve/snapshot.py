@@ -9,7 +9,7 @@ from typing import Any
 from conf import Config, UserError
 from features.compute.training_statistics import TrainingStatistics
 from features.settings import FeatureSettings
-from recsys.serve.rankers import Stack, export_models, load_stack
+from recsys.serve.rankers import LoadedStack, export_models, load_stack
 from recsys.serve.settings import ServingSettings
 from recsys.serve.state.build import build_state
 from recsys.serve.state.publication import Publication, newest_publication
@@ -23,7 +23,7 @@ class Snapshot:
 
     publication: Publication
     state: State
-    stack: Stack
+    stack: LoadedStack
     recommend: RecommendSettings
     history_length: int
     """Choices of a user that sequence models read."""
