@@ -52,14 +52,14 @@ class OneHot:
         """(rows, columns) of ones; a value without a column has none."""
         constant = np.full(len(ids), len(self.field))
         # In one go, as a server asks for a hundred rows at a time: (rows, fields + 1), −1 for no column.
-        columns = np.column_stack([*(table[ids[:, field]] for field, table in self._tables.items()), constant])
+        columns = np.column_stack([*(table[ids[:, field]] for field, table in self.columns.items()), constant])
         is_there = columns >= 0
         indptr = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))])
         values = np.ones(indptr[-1])
         return sparse.csr_matrix((values, columns[is_there], indptr), shape=(len(ids), len(self.field) + 1))
 
     @cached_property
-    def _tables(self) -> dict[int, NDArray[np.int64]]:
+    def columns(self) -> dict[int, NDArray[np.int64]]:
         """Field -> (buckets,) column of each of its ids, −1 for none."""
         tables = {}
         for field in np.unique(self.field).tolist():
@@ -117,35 +117,36 @@ class Encoder:
 
     def contexts(self, rows: Rows) -> sparse.csr_matrix:
         """(rows, contexts): place in the list, device, hour and the item's age, a one in a column of each."""
-        bins = np.searchsorted(self.age_edges, rows.dense[:, AGE], side="right")
-        count = len(self.age_edges) + 1
+        bins, count = self._age_bins(rows), len(self.age_edges) + 1
         ages = sparse.csr_matrix((np.ones(len(bins)), bins, np.arange(len(bins) + 1)), shape=(len(bins), count))
         return sparse.hstack([self.context.transform(rows.sparse)[:, :-1], ages], format="csr")
 
     def context_offsets(self, rows: Rows, effects: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows,) sums of the effects (contexts,) of each row, as `contexts(rows) @ effects` without a matrix."""
-        age_effects = effects[len(self.context.field) :]
-        offsets = age_effects[np.searchsorted(self.age_edges, rows.dense[:, AGE], side="right")]
-        for field in np.unique(self.context.field):
-            is_mine = self.context.field == field
-            table = np.zeros(SPARSE[field].buckets)
-            table[self.context.value[is_mine]] = effects[: len(self.context.field)][is_mine]
-            offsets = offsets + table[rows.sparse[:, field]]
+        num_columns = len(self.context.field)
+        offsets = effects[num_columns:][self._age_bins(rows)]
+        of_columns = np.append(effects[:num_columns], 0.0)  # the last one is of column −1: none
+        for field, columns in self.context.columns.items():
+            offsets = offsets + of_columns[columns[rows.sparse[:, field]]]
         return offsets
+
+    def _age_bins(self, rows: Rows) -> NDArray[np.int64]:
+        return np.searchsorted(self.age_edges, rows.dense[:, AGE], side="right")
 
     def user_features(self, rows: Rows, weight: NDArray[np.float32]) -> sparse.csr_matrix:
         """(users, columns) side information: their columns, and of what they were shown, log of share over usual share.
 
         What a site showed to a user is what its own recommender believed of them.
         """
-        codes, first = np.unique(self.user_codes(rows), return_index=True)
+        user = self.user_codes(rows)
+        codes, first = np.unique(user, return_index=True)
         described = self.user_side.transform(_rows_of(rows.sparse, codes, first, len(self.users)))
         if not len(self.shares):
             return described
         ids = rows.sparse[:, SPARSE_NAMES.index(SHARE_FIELD)]
         column = np.minimum(np.searchsorted(self.shares, ids), len(self.shares) - 1)
         is_counted = self.shares[column] == ids
-        pair = self.user_codes(rows).astype(np.int64) * len(self.shares) + column
+        pair = user.astype(np.int64) * len(self.shares) + column
         shape = (len(self.users), len(self.shares))
         counts = np.bincount(pair[is_counted], weight[is_counted], minlength=shape[0] * shape[1])
         shown = counts.reshape(shape)

@@ -99,13 +99,14 @@ def fit(feedback: Feedback, users: sparse.csr_matrix, items: sparse.csr_matrix, 
         float(np.log(rate / (1 - rate))),
         np.zeros(feedback.context.shape[1]),
     )
-    orders = [_by_entity(codes, rows.shape[0]) for codes, rows in ((feedback.user, users), (feedback.item, items))]
+    by_user = _by_entity(feedback, feedback.user, feedback.item, users.shape[0])
+    by_item = _by_entity(feedback, feedback.item, feedback.user, items.shape[0])
     for _ in range(settings.iterations if len(feedback.label) else 0):
-        for side, other, codes, order in (
-            (posterior.users, posterior.items, feedback.item, orders[0]),
-            (posterior.items, posterior.users, feedback.user, orders[1]),
+        for side, other, ordered in (
+            (posterior.users, posterior.items, by_user),
+            (posterior.items, posterior.users, by_item),
         ):
-            _update_side(side, other, feedback, codes, order, _offsets(posterior, feedback))
+            _update_side(side, other, ordered, _offsets(posterior, feedback))
             _fit_prior(side, settings)
         _update_context(posterior, feedback)
     return posterior
@@ -149,30 +150,33 @@ def _start(features: sparse.csr_matrix, size: int, one: int, rng: np.random.Gene
     return Side(mean, covariance, features, np.zeros((features.shape[1], size)), prior, one)
 
 
-def _by_entity(codes: NDArray[np.int32], entities: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(entities + 1,) starts, and (rows,) the rows of each entity one after the other."""
+@dataclass(frozen=True)
+class _Ordered:
+    """Feedback in the order of one side's entities."""
+
+    starts: NDArray[np.int64]  # (entities + 1,)
+    rows: NDArray[np.int64]  # (rows,) the rows of each entity one after the other
+    other: NDArray[np.int32]  # (rows,) codes of the other side
+    label: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+def _by_entity(feedback: Feedback, codes: NDArray[np.int32], other: NDArray[np.int32], entities: int) -> _Ordered:
     rows = np.argsort(codes, kind="stable")
-    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=entities))]), rows
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=entities))])
+    return _Ordered(starts, rows, other[rows], feedback.label[rows], feedback.weight[rows])
 
 
 def _offsets(posterior: Posterior, feedback: Feedback) -> Floats:
     return posterior.intercept + np.asarray(feedback.context @ posterior.context)
 
 
-def _update_side(
-    side: Side,
-    other: Side,
-    feedback: Feedback,
-    codes: NDArray[np.int32],
-    order: tuple[NDArray[np.int64], NDArray[np.int64]],
-    offset: Floats,
-) -> None:
+def _update_side(side: Side, other: Side, ordered: _Ordered, offset: Floats) -> None:
     """Replace the posterior of all vectors of a side, given the other side."""
-    starts, rows = order
     free = np.array(side.free)
     inner = side.prior[np.ix_(free, free)]
     _posterior_kernel(
-        starts, codes[rows], feedback.label[rows], feedback.weight[rows], offset[rows],
+        ordered.starts, ordered.other, ordered.label, ordered.weight, offset[ordered.rows],
         other.mean, _second_moments(other), side.mean, side.covariance,
         side.prior_mean(side.features), np.linalg.inv(inner), free, side.one,
     )  # fmt: skip
