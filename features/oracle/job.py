@@ -84,8 +84,9 @@ def _measure_lists(
     config: Config, day: date, world: World, day_index: int, examples: DataFrame, run_folder: Run
 ) -> dict[str, float]:
     """Log what can be learned at best, and the value of every list of the day, for a sample of the users."""
-    users = np.arange(0, world.num_users, -(-world.num_users // MAX_USERS))
-    impressions, is_test = _impressions_of(examples, users, world)
+    step = -(-world.num_users // MAX_USERS)
+    users = np.arange(0, world.num_users, step)
+    impressions, is_test = _impressions_of(examples, step, world)
     earlier = impressions.where(~is_test)
     # What was learned before the test rows predicts them; lists are made after them.
     tastes = learnable.posterior_tastes(world, earlier, users)
@@ -110,11 +111,8 @@ def _measure_lists(
     return results
 
 
-def _impressions_of(
-    examples: DataFrame, users: NDArray[np.int64], world: World
-) -> tuple[Impressions, NDArray[np.bool_]]:
-    """Impressions of a sample of users, and which of them are test rows."""
-    step = int(users[1] - users[0]) if len(users) > 1 else 1
+def _impressions_of(examples: DataFrame, step: int, world: World) -> tuple[Impressions, NDArray[np.bool_]]:
+    """Impressions of the users whose numbers are multiples of `step`, and which of them are test rows."""
     number = F.substring("user_id", 2, 20).cast("long")
     is_test = (F.col("split") == "test").cast("int").alias("is_test")
     day_index = F.datediff("day", F.lit(world.settings.start)).alias("day_index")
