@@ -1,10 +1,12 @@
 """Scores of the day's deep model (`recommend.deep`) for the blend, when it was trained."""
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from conf import Config
 from conf.runs import newest_run
@@ -16,6 +18,7 @@ from training.inputs.batch import Batch, IdLists
 from training.inputs.schema import Inputs
 from training.models import model_named
 from training.saved import load_model, weights_name
+from training.tasks.task import Task
 
 BATCH_SIZE = 65_536
 SIZED_FIELDS = [f"{feature.name}[{feature.buckets}]" for feature in SPARSE]
@@ -44,17 +47,31 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     run = newest_run(config, run_model(config), day)
     if run is None or not (run / "model" / weights_name(model)).exists():
         return None
-    task, inputs = model_named(model).task, Inputs.load(run / "model")
-    # Rows have the catalog's columns, whatever the net was built for.
-    check_features(run, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(feature.name for feature in DENSE)])
-    check_timezone(run, dataset_timezone(config, day))
-    net = load_model(run / "model", config).eval()
+    net, task, inputs = load_net(config, run, dataset_timezone(config, day))
     scores = []
     with torch.no_grad():
         for start in range(0, len(rows.sparse), BATCH_SIZE):
             batch = _to_batch(rows, slice(start, start + BATCH_SIZE), bool(task.lists))
             scores.append(task.predict(net, batch, inputs)[:, 0])  # the click, of a multi-task model's outputs
     return torch.cat(scores).double().numpy() if scores else np.zeros(0)
+
+
+def load_net(config: Config, run: Path, zone: str) -> tuple[nn.Module, Task, Inputs]:
+    """Load the net of a run of the configured deep model, its task, and what it reads.
+
+    Args:
+        config: `recommend.deep`.
+        run: folder of the run.
+        zone: time zone of the rows that it will score.
+
+    Raises:
+        UserError: the model is of other features or hours, or one of its files is corrupt.
+    """
+    task, inputs = model_named(config.get(RecommendSettings).deep).task, Inputs.load(run / "model")
+    # Rows have the catalog's columns, whatever the net was built for.
+    check_features(run, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(feature.name for feature in DENSE)])
+    check_timezone(run, zone)
+    return load_model(run / "model", config).eval(), task, inputs
 
 
 def _to_batch(rows: Rows, part: slice, has_history: bool) -> Batch:

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from conf import Config, UserError
 from conf.runs import read_json
-from features.catalog import DENSE
-from features.compatibility import check_features, check_timezone
+from features.compatibility import check_timezone
 from features.compute.request_batch import FeatureBatch
 from recsys.blend.weights import BLEND_FILE, MERGED
-from recsys.calibration import Calibrator, sigmoid
+from recsys.calibration import sigmoid
 from recsys.coarse import train as coarse
 from recsys.dataset import Rows
-from recsys.fine.encode import FIELDS, Encoder
-from recsys.fine.fm import OnlineFM
+from recsys.fine import train as fine
 from recsys.mf import train as mf
 from recsys.serve.served_fm import ServedFM
 from recsys.serve.state.publication import Publication
@@ -29,7 +27,6 @@ from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
 
-FM_FILE = "fm_serve.npz"  # see recsys.fine.train, which would import Ray
 Scores = NDArray[np.float64]
 
 
@@ -177,18 +174,13 @@ def _load_coarse(publication: Publication, state: Path) -> Ranker:
 
 
 def _load_fm(publication: Publication) -> ServedFM:
-    folder = _run(publication, "fm")
-    model, extra = OnlineFM.load(folder / "model" / FM_FILE)
-    trained = extra.get("features", np.array(FIELDS[: len(FIELDS) - len(DENSE) + len(extra["edges"])]))
-    check_features(folder, trained.tolist(), FIELDS)
-    check_timezone(folder, publication.zone)
-    encoder = Encoder.from_raw(extra["edges"], model.settings.bits, publication.statistics)
-    return ServedFM.of(model, encoder, Calibrator(*extra["curve"]))
+    ranker = fine.load(_run(publication, fine.MODEL), publication.statistics, "serve")
+    return ServedFM.of(ranker.model, ranker.encoder, ranker.calibrator)
 
 
 def _load_fine(publication: Publication, state: Path) -> Ranker:
     model = ServedFM.map(state) or _load_fm(publication)
-    run_id = _run(publication, "fm").name
+    run_id = _run(publication, fine.MODEL).name
     return Ranker("fine", run_id, lambda candidates: model.predict(candidates.as_rows()))
 
 
@@ -201,20 +193,14 @@ def _load_mf(publication: Publication) -> Ranker:
 
 def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:
     folder = _run(publication, model)
-    check_timezone(folder, publication.zone)
     # Torch takes a second and 200 MB: only where there is a deep model.
     import torch
 
-    from recsys.fine.deep import SIZED_FIELDS
+    from recsys.fine.deep import load_net
     from training.inputs.batch import Batch, IdLists
-    from training.inputs.schema import Inputs
-    from training.models import model_named
-    from training.saved import load_model
 
     torch.set_num_threads(1)
-    task, inputs = model_named(config.get(RecommendSettings).deep).task, Inputs.load(folder / "model")
-    check_features(folder, [*inputs.sized_fields, *inputs.dense], [*SIZED_FIELDS, *(f.name for f in DENSE)])
-    net = load_model(folder / "model", config).eval()
+    net, task, inputs = load_net(config, folder, publication.zone)
 
     def predict(candidates: Candidates) -> Scores:
         features, history = candidates.features, candidates.history
