@@ -1,0 +1,30 @@
+"""The declaration of a site: where its data lie and what their columns mean, in one Python file of frozen values."""
+
+from conf.site.columns import BUILT_IN_COLUMNS, Category, ColumnType, Number, Tags, Text, own_name
+from conf.site.declaration import SiteError
+from conf.site.loading import SITE_VARIABLE, current_site, load_site
+from conf.site.site import Action, Cross, Impressions, Items, Label, Rate, Site, Users
+from conf.site.sources import Files
+
+__all__ = [
+    "BUILT_IN_COLUMNS",
+    "SITE_VARIABLE",
+    "Action",
+    "Category",
+    "ColumnType",
+    "Cross",
+    "Files",
+    "Impressions",
+    "Items",
+    "Label",
+    "Number",
+    "Rate",
+    "Site",
+    "SiteError",
+    "Tags",
+    "Text",
+    "Users",
+    "current_site",
+    "load_site",
+    "own_name",
+]

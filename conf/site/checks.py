@@ -1,0 +1,137 @@
+"""What can be wrong with a declaration whose values are each right."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from conf.site.columns import BUILT_IN_COLUMNS, MAX_BUCKETS, Category, ColumnType, Number, Owner, Tags, own_name
+from conf.site.declaration import Fault, did_you_mean, place_of
+from conf.site.site import Action, Cross, Impressions, Items, Site, Users
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+# Roles of a part that are no own columns.
+_ROLES: Mapping[type, Sequence[str]] = {
+    Items: ("key", "title", "category", "author", "published_at", "release_year"),
+    Users: ("key", "gender", "age", "city", "registered_at"),
+    Action: ("user", "item", "at", "value", "column"),
+    Impressions: ("user", "item", "clicked", "at", "position", "device", "request"),
+}
+
+
+def site_faults(site: Site) -> list[Fault]:
+    """Every fault of a site that shows without its data."""
+    parts = site_parts(site)
+    return [
+        *_basics(site),
+        *(fault for part in parts for fault in _columns_of(part)),
+        *_own_names(parts),
+        *_label(site),
+        *_features(site),
+    ]
+
+
+def site_parts(site: Site) -> list[Items | Users | Action | Impressions]:
+    """The parts of a site that have a source."""
+    return [part for part in (site.items, site.users, *site.actions, site.impressions) if part is not None]
+
+
+def own_columns(site: Site) -> dict[str, ColumnType]:
+    """Type of each column of the site's own, by the name that features use."""
+    columns: dict[str, ColumnType] = {}
+    for part in site_parts(site):
+        columns |= {own_name(owner_of(part), name): kind for name, kind in part.columns.items()}
+    return columns
+
+
+def owner_of(part: Items | Users | Action | Impressions) -> Owner:
+    """Whose columns a part's are: `item`, `user`, or `context` of what happened."""
+    if isinstance(part, Items):
+        return "item"
+    return "user" if isinstance(part, Users) else "context"
+
+
+def _basics(site: Site) -> Iterator[Fault]:
+    if not _NAME.fullmatch(site.name):
+        yield Fault(place_of(site), f'Site: "name" is {site.name!r}: small letters, digits and hyphens, at most 40')
+    if not site.actions and site.impressions is None:
+        yield Fault(place_of(site), "Site: nothing to learn from: declare actions or impressions")
+
+
+def _columns_of(part: Items | Users | Action | Impressions) -> Iterator[Fault]:
+    roles = {name: value for name in _ROLES[type(part)] if (value := getattr(part, name)) is not None}
+    kind, place = type(part).__name__, place_of(part)
+    for column, uses in Counter(roles.values()).items():
+        if uses > 1:
+            names = " and ".join(name for name, value in roles.items() if value == column)
+            yield Fault(place, f'{kind}: column "{column}" is both {names}')
+    for column in part.columns:
+        if column in roles.values():
+            role = next(name for name, value in roles.items() if value == column)
+            yield Fault(place, f'{kind}: column "{column}" is the {role} already; leave it out of columns')
+    if not isinstance(part, Items | Users) and part.at is None and part.source.day is None:
+        yield Fault(place, f'{kind}: no time: name its column with "at", or the day of the rows with Files(day=…)')
+    for name, column_type in part.columns.items():
+        buckets = getattr(column_type, "buckets", 1)
+        if not 1 <= buckets <= MAX_BUCKETS or (isinstance(column_type, Tags) and not 1 <= column_type.slots <= 20):
+            yield Fault(place_of(column_type), f'"{name}": buckets are 1 to {MAX_BUCKETS}, slots 1 to 20')
+
+
+def _own_names(parts: Sequence[Items | Users | Action | Impressions]) -> Iterator[Fault]:
+    declared: dict[str, tuple[str, ColumnType, str]] = {}
+    for part in parts:
+        for column, kind in part.columns.items():
+            name = own_name(owner_of(part), column)
+            source, other, place = declared.setdefault(name, (column, kind, place_of(part)))
+            if source != column:
+                yield Fault(place_of(part), f'columns "{source}" ({place}) and "{column}" would both be {name}')
+            elif other != kind:
+                yield Fault(place_of(part), f'column "{column}" is {kind} here and {other} at {place}')
+
+
+def _label(site: Site) -> Iterator[Fault]:
+    if site.label is None:
+        return
+    names = [action.name for action in site.actions]
+    may_be_any = any(action.column for action in site.actions)
+    if site.label.action not in names and not may_be_any:
+        text = f'Label: no action "{site.label.action}"{did_you_mean(site.label.action, names)}'
+        yield Fault(place_of(site.label), text)
+    has_value = any(action.value for action in site.actions if action.name == site.label.action or action.column)
+    if site.label.at_least is not None and not has_value:
+        yield Fault(place_of(site.label), f'Label: at_least needs a value: "{site.label.action}" names no such column')
+
+
+def _features(site: Site) -> Iterator[Fault]:
+    columns = own_columns(site)
+    crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
+    names = Counter(feature.feature for feature in site.features)
+    for feature in site.features:
+        kind, place = f'{type(feature).__name__} "{feature.feature}"', place_of(feature)
+        inputs = feature.columns if isinstance(feature, Cross) else feature.by
+        if names[feature.feature] > 1 or feature.feature in columns:
+            yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
+        if isinstance(feature, Cross) and len(inputs) < 2:
+            yield Fault(place, f"{kind}: a cross is of two columns or more")
+        may_be = [*columns, *BUILT_IN_COLUMNS, *(crosses if isinstance(feature, Cross) else ())]
+        for name in inputs:
+            if name not in may_be:
+                yield Fault(place, f'{kind}: no column "{name}"{did_you_mean(name, may_be)}')
+            elif isinstance(columns.get(name), Number):
+                yield Fault(place, f'{kind}: "{name}" is a Number; declare it Category to cross or count by it')
+            elif not isinstance(columns.get(name, Category()), Category | Tags):
+                yield Fault(place, f'{kind}: "{name}" is Text; declare it Category to cross or count by it')
+        if isinstance(feature, Cross) and _is_circular(feature, crosses):
+            yield Fault(place, f"{kind}: it is made of itself")
+
+
+def _is_circular(feature: Cross, crosses: Mapping[str, Cross]) -> bool:
+    seen: set[str] = set()
+    todo = list(feature.columns)
+    while todo:
+        name = todo.pop()
+        if name == feature.feature:
+            return True
+        if name in crosses and name not in seen:
+            seen.add(name)
+            todo += crosses[name].columns
+    return False

@@ -1,0 +1,60 @@
+"""What the columns of a site's own hold, and so which features they become."""
+
+import re
+from typing import Literal
+
+from conf.site.declaration import declaration
+
+# Columns that every site's rows have; crosses and rates may name them.
+BUILT_IN_COLUMNS = ("user_id", "item_id", "category", "author", "gender", "age_group", "city", "device", "position")
+
+MAX_BUCKETS = 2**24
+
+Owner = Literal["user", "item", "context"]
+"""Whose a column is: `context` is what was known when an item was shown or chosen."""
+
+
+@declaration
+class Number:
+    """A number: a dense feature, standardised over the training rows. What is no number counts as missing."""
+
+    transform: Literal["identity", "log1p", "signed_log", "arctan", "quantile"] = "identity"
+    """`log1p` for counts and amounts over several orders of magnitude, `quantile` for odd distributions."""
+    default: float | None = None
+    """Of a missing value; without one, the training rows' mean."""
+    is_feature: bool = True
+
+
+@declaration
+class Category:
+    """One of several texts (or whole numbers that are names): a sparse feature."""
+
+    buckets: int = 1024
+    """Ids that the texts are hashed into; some ten times as many as there are texts keep most of them apart."""
+    is_feature: bool = True
+
+
+@declaration
+class Tags:
+    """Several texts in a cell, such as `Action|Comedy`: a sparse feature for each of the first `slots` of them."""
+
+    separator: str = "|"
+    slots: int = 3
+    buckets: int = 1024
+    missing: tuple[str, ...] = ()
+    """Texts that stand for no tag."""
+    is_feature: bool = True
+
+
+@declaration
+class Text:
+    """A text of its own in each row, or what no model may read: kept in the table, no feature."""
+
+
+ColumnType = Number | Category | Tags | Text
+
+
+def own_name(owner: Owner, column: str) -> str:
+    """Name of the feature of a column: `item_year` of the items' column `Year`."""
+    bare = re.sub(r"\W+", "_", column.strip()).strip("_").lower()
+    return f"{owner}_{bare}"

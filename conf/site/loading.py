@@ -1,0 +1,100 @@
+"""Read a site's file, and find the site of this process."""
+
+import os
+import runpy
+import traceback
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from conf.errors import UserError
+from conf.site.checks import site_faults
+from conf.site.declaration import Fault, SiteError, collected_faults
+from conf.site.site import Site
+
+SITE_VARIABLE = "MILLRACE_SITE"
+NAME = "SITE"  # of the value in the file
+
+
+def current_site() -> Site | None:
+    """The site of this process: that of `--site`, which sets the variable, or of MILLRACE_SITE; None for none.
+
+    Raises:
+        UserError: there is no such file.
+        SiteError: the declaration is wrong.
+    """
+    name = os.environ.get(SITE_VARIABLE)
+    return load_site(site_file(name)) if name else None
+
+
+def site_folder() -> Path:
+    """The folder that the patterns of the current site's files start from.
+
+    Of a ready site it is the current folder: its files lie where the user has them.
+    """
+    name = os.environ.get(SITE_VARIABLE, "")
+    return Path.cwd() if name in ready_sites() else Path(name).absolute().parent
+
+
+def ready_sites() -> list[str]:
+    """Names of the sites that come with the package, which `--site` takes as well as a file."""
+    names = (entry.name for entry in files("conf.sites").iterdir())
+    return sorted(
+        name.removesuffix(".py").replace("_", "-")
+        for name in names
+        if name.endswith(".py") and not name.startswith("_")
+    )
+
+
+def site_file(name: str) -> Path:
+    """The file of a site by its path, or by the name of a ready one.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name).absolute()
+    if name in ready_sites():
+        return Path(str(files("conf.sites").joinpath(f"{name.replace('-', '_')}.py")))
+    raise UserError(f"no file {name}, and no ready site of that name; ready are {', '.join(ready_sites())}")
+
+
+@lru_cache(maxsize=8)
+def load_site(file: Path) -> Site:
+    """Run a site's file and check what it declares.
+
+    Args:
+        file: Python that sets SITE.
+
+    Raises:
+        SiteError: it can't be run, or what it declares can't be right; all faults of it, each with its line.
+    """
+    with collected_faults() as faults:
+        site = _run(file, faults)
+        if isinstance(site, Site) and not faults:
+            faults.extend(site_faults(site))
+    if faults or not isinstance(site, Site):
+        raise SiteError(faults)
+    return site
+
+
+def _run(file: Path, faults: list[Fault]) -> object:
+    """The value of SITE; what goes wrong is added to `faults`."""
+    try:
+        values = runpy.run_path(str(file))
+    except SyntaxError as error:
+        faults.append(Fault(f"{file.name}:{error.lineno}", f"no Python: {error.msg}"))
+        return None
+    except Exception as error:  # whatever the user's code does
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        place = f"{file.name}:{lines[-1]}" if lines else file.name
+        # What follows a fault, such as an attribute that it left out, says nothing new.
+        if not faults:
+            faults.append(Fault(place, f"{type(error).__name__}: {error}"))
+        return None
+    site = values.get(NAME)
+    if not isinstance(site, Site) and not faults:
+        names = [name for name, value in values.items() if isinstance(value, Site)]
+        hint = f"; call {names[0]} so" if names else ""
+        faults.append(Fault(file.name, f"it sets no {NAME} = Site(…){hint}"))
+    return site

@@ -1,0 +1,131 @@
+"""The parts of a site, and the site."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from conf.site.columns import ColumnType
+from conf.site.declaration import declaration
+from conf.site.sources import Files
+
+
+@declaration
+class Items:
+    """What is recommended: one row per item -> dim_item."""
+
+    source: Files
+    key: str
+    """Column of the item's id."""
+    title: str | None = None
+    category: str | None = None
+    """Column of the topic or genre; of several in a cell the first counts most."""
+    author: str | None = None
+    published_at: str | None = None
+    release_year: str | None = None
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    """Other columns that features may read, by their names in the file."""
+
+
+@declaration
+class Users:
+    """For whom: one row per user -> dim_user. Without a file, users are those of the actions."""
+
+    source: Files
+    key: str
+    gender: str | None = None
+    age: str | None = None
+    """Column of the age in years."""
+    city: str | None = None
+    registered_at: str | None = None
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+
+
+@declaration
+class Action:
+    """What users did with items, one row per act -> dwd_interaction."""
+
+    name: str
+    """Such as click, purchase or rating: of all rows, unless `column` names a column of actions."""
+    source: Files
+    user: str
+    item: str
+    at: str | None = None
+    """Column of the time; without one, `Files.day` says the day."""
+    value: str | None = None
+    """Column of the rating or amount; 1 without one."""
+    column: str | None = None
+    """Column that names each row's action."""
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    """What was known when it happened (weather, campaign …)."""
+
+
+@declaration
+class Impressions:
+    """What was shown, one row per item, and whether it was clicked -> dwd_impression: training rows as they are."""
+
+    source: Files
+    user: str
+    item: str
+    clicked: str
+    """Column that is 1 (or true, yes) for a click, 0 (or -1, false, no, empty) for none."""
+    at: str | None = None
+    position: str | None = None
+    """Column of the place in the list, from 1."""
+    device: str | None = None
+    request: str | None = None
+    """Column that identifies the list; each row is a list of its own without one."""
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    """What was known when it was shown (weather, campaign …)."""
+
+
+@declaration
+class Label:
+    """Which actions are positives: what models learn to predict where nothing says what was shown."""
+
+    action: str
+    at_least: float | None = None
+    """Smallest value of a positive; every row of the action is one without it."""
+
+
+@declaration
+class Cross:
+    """A sparse feature of two or more columns together, such as user × genre."""
+
+    columns: tuple[str, ...]
+    """Own columns as `item_year`, `user_plan`, `context_weather`, built-in ones as `user_id`, or other crosses."""
+    buckets: int = 65536
+    name: str | None = None
+
+    @property
+    def feature(self) -> str:
+        """Name of the feature."""
+        return self.name or "_x_".join(self.columns)
+
+
+@declaration
+class Rate:
+    """The rate of positives by one or more columns before the row's day, smoothed towards the overall rate."""
+
+    by: tuple[str, ...]
+    """Own columns as `item_year`, or built-in ones."""
+    name: str | None = None
+
+    @property
+    def feature(self) -> str:
+        """Name of the feature."""
+        return self.name or "_".join((*self.by, "rate"))
+
+
+@declaration
+class Site:
+    """Everything that differs between one user's data and another's."""
+
+    name: str
+    """Short, of small letters, digits and hyphens."""
+    items: Items | None = None
+    users: Users | None = None
+    actions: Sequence[Action] = ()
+    impressions: Impressions | None = None
+    label: Label | None = None
+    """Needed where there are no impressions and actions have values that say how much an item was liked."""
+    features: Sequence[Cross | Rate] = ()
+    """Beside those of the columns."""

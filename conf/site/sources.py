@@ -1,0 +1,36 @@
+"""Where rows of a site come from."""
+
+from conf.site.declaration import declaration
+
+
+@declaration
+class Files:
+    """Files of one kind: CSV and the like, JSON lines or Parquet, plain or packed (gz, bz2, zst, zip).
+
+    The layout is detected; each option overrides a part of that.
+    """
+
+    pattern: str
+    """Path, or pattern with `*`, from the folder of the declaration; `{date}` is the day that is run."""
+    header: tuple[str, ...] | None = None
+    """Names of the columns in order, of files without a header."""
+    separator: str | None = None
+    """Between cells, such as `;` or `tab`."""
+    quote: str | None = None
+    """Around cells; `none` for none."""
+    escape: str | None = None
+    """A backslash where it stands before quotes within a cell."""
+    encoding: str | None = None
+    """utf-8, latin-1, gb18030, big5 …"""
+    decimal: str | None = None
+    """Sign of decimals, `.` or `,`."""
+    skip_lines: int = 0
+    """Lines before the header or the first row."""
+    time_format: str | None = None
+    """s, ms, us, ns, iso or a pattern such as `d.M.yyyy H:mm`."""
+    timezone: str | None = None
+    """Of times that name none; `site.timezone` without it."""
+    day: str | None = None
+    """Of rows without times: a date, or `name` for the one in each file's name."""
+    is_time_order: bool = False
+    """With `day`: later rows are later."""
