@@ -1,6 +1,6 @@
 """The front door: `millrace AREA …` finds the area by name and imports only that one.
 
-Options that every command takes: --profile NAME, --experiment FILE, --set section.key=value, --debug.
+Options that every command takes: --profile NAME, --site FILE, --experiment FILE, --set section.key=value, --debug.
 """
 
 import json
@@ -42,6 +42,7 @@ AREAS = {
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "XSLA4", "most likely the log is full")
 COMMON = """Options of every command:
   --profile NAME          values of conf/profiles/NAME.yaml (MILLRACE_PROFILE; local by default)
+  --site FILE             what your data are (MILLRACE_SITE): Python that sets SITE, or the name of a ready one
   --experiment FILE       a YAML file whose values override the profile's
   --set SECTION.KEY=VALUE one value, which overrides all others; may be repeated
   --debug                 show the stack of an error
@@ -53,6 +54,7 @@ class CommonOptions:
     """The options that every command takes, as they stood on the command line."""
 
     profile: str | None = None
+    site: str | None = None
     experiment: Path | None = None
     overrides: list[str] = field(default_factory=list)
     debug: bool = False
@@ -128,8 +130,11 @@ def invoke(area: str, arguments: Sequence[str]) -> Any:
     Raises whatever the command raises: UserError for what a user can fix, SystemExit for another exit code.
     """
     from conf import load
+    from conf.site import choose_site
 
     rest, common = split_common_options(arguments)
+    # Before any area is imported: the features that a process knows are those of its site.
+    choose_site(common.site)
     config = load(profile=common.profile, experiment=common.experiment, overrides=common.overrides)
     return invoke_with(config, area, rest)
 
@@ -161,12 +166,14 @@ def split_common_options(arguments: Sequence[str]) -> tuple[list[str], CommonOpt
         name, equals, value = argument.partition("=")
         if argument == "--debug":
             common.debug = True
-        elif name in ("--profile", "--experiment", "--set"):
+        elif name in ("--profile", "--site", "--experiment", "--set"):
             text = value if equals else next(remaining, None)
             if text is None:
                 raise UsageError(f"{name} needs a value")
             if name == "--profile":
                 common.profile = text
+            elif name == "--site":
+                common.site = text
             elif name == "--experiment":
                 common.experiment = Path(text)
             else:

@@ -1,18 +1,24 @@
 """The features, in the order of their index. New ones are appended; an index is never changed or used again.
 
+The built-in ones are followed by those that the site of the process declares (`conf.site`).
+
 `source` is an expression over a row that has the example (user_id, item_id, position, device, at), the columns of
 dim_user and dim_item, and what was counted before the example's day (`features/counts/counts_before.py`). It is written
 in what Spark SQL and Python's grammar have in common: Spark computes it for training sets,
 `features/transforms/expressions.py`, which lists the functions, for one request. Moments have their hour and day by the
 clocks of the site (`site.timezone`).
 
-To add a feature, append it to FEATURES.
+To add a feature that all sites have, append it to BUILT_IN.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from conf.site import Category, Cross, Number, Site, Tags, current_site
+from features.own_columns import OwnColumns, cross_columns, own_index
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def _over_expected(counts: str, strength: float) -> str:
 # How much more of the topic the user was shown than others: what the recommender that showed it believed.
 _LIFT = "ln((coalesce(user_category_shown, 0) + 10 * category_share) / (coalesce(user_shown, 0) + 10) / category_share)"
 
-FEATURES: tuple[Feature, ...] = (
+BUILT_IN: tuple[Feature, ...] = (
     # Ids and columns of dim_user, dim_item and the impression.
     Sparse("user_id", "user_id", 65536, "the user"),
     Sparse("item_id", "item_id", 16384, "the item; histories and retrieval models use its ids"),
@@ -136,10 +142,38 @@ FEATURES: tuple[Feature, ...] = (
     Dense("user_category_lift", _LIFT, "log of the topic's share in what the user was shown over its usual share"),
 )
 
+
+def site_features(site: Site | None) -> Iterator[Feature]:
+    """The features of a site's own columns, and those that it declares beside them."""
+    for column in OwnColumns.of_site(site).columns:
+        kind, about = column.type, f"{column.source} of the {column.owner}"
+        if not kind.is_feature:
+            continue
+        if isinstance(kind, Number):
+            yield Dense(column.name, column.name, about, kind.transform, kind.default)
+        elif isinstance(kind, Category):
+            yield Sparse(column.name, column.name, kind.buckets, about)
+        elif isinstance(kind, Tags):
+            for slot, name in enumerate(column.names, start=1):
+                yield Sparse(name, name, kind.buckets, f"{about}, tag {slot}")
+    for feature in site.features if site is not None else ():
+        if isinstance(feature, Cross) and site is not None:
+            source = ", '|', ".join(cross_columns(site, feature))
+            yield Sparse(feature.feature, f"concat({source})", feature.buckets, " crossed with ".join(feature.columns))
+
+
+OWN_COLUMNS = OwnColumns.of_site(current_site())
+FEATURES: tuple[Feature, ...] = (*BUILT_IN, *site_features(current_site()))
+
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))
 # In the order of a data set's columns: sparse ones first.
 COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
+
+
+def index_of(feature: Feature) -> int:
+    """Index of a feature, which also keeps equal values of two features apart when they are hashed."""
+    return BUILT_IN.index(feature) if feature in BUILT_IN else own_index(feature.name)
 
 
 def index_version(timezone: str = "UTC") -> str:

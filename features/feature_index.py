@@ -1,11 +1,14 @@
-"""Keeps the feature index stable: `dim_feature_index` grows at the end; a changed or moved definition is refused."""
+"""Keeps the feature index stable: `dim_feature_index` only grows; a changed or moved definition is refused."""
 
 from datetime import date
+
+from pyspark.sql import Row
 
 from conf import UserError
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
-from features.catalog import FEATURES
+from features.catalog import FEATURES, index_of
+from features.own_columns import OWN_INDEX
 
 # Name of a feature -> (index, definition).
 FeatureIndex = dict[str, tuple[int, str]]
@@ -14,21 +17,29 @@ FeatureIndex = dict[str, tuple[int, str]]
 def update_feature_index(warehouse: Warehouse, day: date) -> int:
     """Write the catalog as the index of `day`; returns how many features are new.
 
+    Own features that the site no longer declares stay in it, so that their names never stand for something else.
+
     Raises:
-        UserError: when a feature of the newest index is changed, moved or missing in the catalog.
+        UserError: when a feature of the newest index is changed or moved, or a built-in one is missing in the catalog.
     """
-    indexed = _newest_index(warehouse)
-    catalog = {feature.name: (i, feature.definition) for i, feature in enumerate(FEATURES)}
+    newest = _newest_index(warehouse)
+    indexed: FeatureIndex = {row["feature"]: (row["index"], row["definition"]) for row in newest}
+    catalog = {feature.name: (index_of(feature), feature.definition) for feature in FEATURES}
     check_unchanged(indexed, catalog)
-    rows = [(f.name, i, f.kind, f.definition, f.description, day.isoformat()) for i, f in enumerate(FEATURES)]
+    rows = [(f.name, index_of(f), f.kind, f.definition, f.description, day.isoformat()) for f in FEATURES]
+    rows += [
+        (*[row[name] for name in dim.feature_index.column_names], day.isoformat())
+        for row in newest
+        if row["feature"] not in catalog
+    ]
     frame = warehouse.spark.createDataFrame(rows, [*dim.feature_index.column_names, "dt"])
     # A snapshot a day, so that a model can be read with the index of its own day.
     warehouse.write(dim.feature_index, frame, [day])
-    return len(catalog) - len(indexed)
+    return len(catalog.keys() - indexed.keys())
 
 
 def check_unchanged(indexed: FeatureIndex, catalog: FeatureIndex) -> None:
-    """Refuse a catalog in which an indexed feature is missing, moved or defined otherwise.
+    """Refuse a catalog in which an indexed feature is moved or defined otherwise, or a built-in one is missing.
 
     Raises:
         UserError: that names every such feature, with what it was and what it is.
@@ -36,8 +47,9 @@ def check_unchanged(indexed: FeatureIndex, catalog: FeatureIndex) -> None:
     problems = []
     for name, (index, definition) in indexed.items():
         if name not in catalog:
-            # Its index would be used again, and weights of models would stand for another feature.
-            problems.append(f"'{name}' (index {index}) is gone")
+            # A built-in one's index would be used again, and weights of models would stand for another feature.
+            if index < OWN_INDEX:
+                problems.append(f"'{name}' (index {index}) is gone")
         elif catalog[name] != (index, definition):
             problems.append(f"'{name}' was {index}: {definition}, is {catalog[name][0]}: {catalog[name][1]}")
     if problems:
@@ -46,9 +58,6 @@ def check_unchanged(indexed: FeatureIndex, catalog: FeatureIndex) -> None:
         )
 
 
-def _newest_index(warehouse: Warehouse) -> FeatureIndex:
+def _newest_index(warehouse: Warehouse) -> list[Row]:
     days = warehouse.partitions(dim.feature_index)
-    if not days:
-        return {}
-    rows = warehouse.read(dim.feature_index, [date.fromisoformat(max(days))]).collect()
-    return {row["feature"]: (row["index"], row["definition"]) for row in rows}
+    return warehouse.read(dim.feature_index, [date.fromisoformat(max(days))]).collect() if days else []

@@ -2,7 +2,7 @@
 
 from conf.site.columns import BUILT_IN_COLUMNS, Category, ColumnType, Number, Tags, Text, own_name
 from conf.site.declaration import SiteError
-from conf.site.loading import SITE_VARIABLE, current_site, load_site
+from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
 from conf.site.site import Action, Cross, Impressions, Items, Label, Rate, Site, Users
 from conf.site.sources import Files
 
@@ -24,6 +24,7 @@ __all__ = [
     "Tags",
     "Text",
     "Users",
+    "choose_site",
     "current_site",
     "load_site",
     "own_name",

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from conf.site.columns import BUILT_IN_COLUMNS, MAX_BUCKETS, Category, ColumnType, Number, Owner, Tags, own_name
+from conf.site.columns import BUILT_IN_COLUMNS, MAX_BUCKETS, Category, ColumnType, Number, Owner, Tags, feature_name
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.site import Action, Cross, Impressions, Items, Site, Users
 
@@ -39,7 +39,7 @@ def own_columns(site: Site) -> dict[str, ColumnType]:
     """Type of each column of the site's own, by the name that features use."""
     columns: dict[str, ColumnType] = {}
     for part in site_parts(site):
-        columns |= {own_name(owner_of(part), name): kind for name, kind in part.columns.items()}
+        columns |= {feature_name(owner_of(part), name, kind): kind for name, kind in part.columns.items()}
     return columns
 
 
@@ -80,7 +80,7 @@ def _own_names(parts: Sequence[Items | Users | Action | Impressions]) -> Iterato
     declared: dict[str, tuple[str, ColumnType, str]] = {}
     for part in parts:
         for column, kind in part.columns.items():
-            name = own_name(owner_of(part), column)
+            name = feature_name(owner_of(part), column, kind)
             source, other, place = declared.setdefault(name, (column, kind, place_of(part)))
             if source != column:
                 yield Fault(place_of(part), f'columns "{source}" ({place}) and "{column}" would both be {name}')

@@ -23,6 +23,8 @@ class Number:
     default: float | None = None
     """Of a missing value; without one, the training rows' mean."""
     is_feature: bool = True
+    name: str | None = None
+    """Of the feature; `own_name` without one. A feature that is defined anew needs a new name."""
 
 
 @declaration
@@ -32,6 +34,7 @@ class Category:
     buckets: int = 1024
     """Ids that the texts are hashed into; some ten times as many as there are texts keep most of them apart."""
     is_feature: bool = True
+    name: str | None = None
 
 
 @declaration
@@ -44,6 +47,7 @@ class Tags:
     missing: tuple[str, ...] = ()
     """Texts that stand for no tag."""
     is_feature: bool = True
+    name: str | None = None
 
 
 @declaration
@@ -51,10 +55,16 @@ class Text:
     """A text of its own in each row, or what no model may read: kept in the table, no feature."""
 
 
-ColumnType = Number | Category | Tags | Text
+FeatureType = Number | Category | Tags
+ColumnType = FeatureType | Text
 
 
 def own_name(owner: Owner, column: str) -> str:
     """Name of the feature of a column: `item_year` of the items' column `Year`."""
     bare = re.sub(r"\W+", "_", column.strip()).strip("_").lower()
     return f"{owner}_{bare}"
+
+
+def feature_name(owner: Owner, column: str, kind: ColumnType) -> str:
+    """Name of the feature of a column, the one that its type gives or `own_name`."""
+    return (isinstance(kind, FeatureType) and kind.name) or own_name(owner, column)

@@ -16,6 +16,22 @@ SITE_VARIABLE = "MILLRACE_SITE"
 NAME = "SITE"  # of the value in the file
 
 
+def choose_site(name: str | None) -> None:
+    """Make a site that of this process and of those that it starts; without one, that of MILLRACE_SITE stays.
+
+    Args:
+        name: file, or name of a ready site.
+
+    Raises:
+        UserError: there is no such site.
+        SiteError: its declaration is wrong.
+    """
+    if name is not None:
+        # The whole path: a process that is started may work in another folder.
+        os.environ[SITE_VARIABLE] = name if name in ready_sites() else str(Path(name).absolute())
+    current_site()
+
+
 def current_site() -> Site | None:
     """The site of this process: that of `--site`, which sets the variable, or of MILLRACE_SITE; None for none.
 

@@ -4,6 +4,10 @@ from etl.table import Column, InRange, NotNull, References, Table, columns
 from etl.tables import dim, ods
 from etl.tables.ods import VISITOR_ID
 
+CONTEXT = Column(
+    "context", "map<string,string>", "other columns of an ingested file, as text; null for none", is_optional=True
+)
+
 # Training rows come from here: an impression is an example, `is_clicked` its label.
 impression = Table(
     name="dwd_impression",
@@ -20,6 +24,7 @@ impression = Table(
         ("is_clicked", "int", "1 if a click followed, else 0"),
         # What the model saw then, in the names of features/catalog.py: later data can't leak into it.
         ("features", "map<string,double>", "feature values logged at serving time, null for none"),
+        CONTEXT,
     ),
     checks=(NotNull(("user_id", "item_id", "shown_at")), InRange("position", 1), InRange("is_clicked", 0, 1)),
 )
@@ -36,12 +41,7 @@ interaction = Table(
         ("value", "double", "rating or amount; 1 where the interaction has none"),
         ("impression_id", "string", "impression that it followed, null when unknown"),
         ("acted_at", "timestamp", "time of the interaction, UTC"),
-        Column(
-            "context",
-            "map<string,string>",
-            "other columns of an ingested file, as text; null for none",
-            is_optional=True,
-        ),
+        CONTEXT,
     ),
     checks=(NotNull(("user_id", "item_id", "action", "acted_at")),),
 )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import catalog
-from features.catalog import Sparse
+from features.catalog import OWN_COLUMNS, Sparse
 from features.compute.training_statistics import TrainingStatistics
 from features.transforms import FITTED, transformed_source
 from features.transforms.columns import Row, Texts, Value, as_numbers, columns_of, compile_expression
@@ -21,7 +21,7 @@ from features.transforms.vocabulary import Vocabulary
 from features.transforms.whitening import Whitening
 
 # What is known of an item without any count.
-ITEM_COLUMNS = frozenset({"item_id", "category", "author", "published_at"})
+ITEM_COLUMNS = frozenset({"item_id", "category", "author", "published_at", *OWN_COLUMNS.names("item")})
 ITEM_FEATURES = tuple(f for f in catalog.SPARSE if columns_of(f.source) <= ITEM_COLUMNS)
 
 
@@ -112,7 +112,7 @@ def _id_function(feature: Sparse, statistics: TrainingStatistics) -> Callable[[R
     if feature.at_least:
         vocabulary = Vocabulary(tuple(statistics.vocabulary[feature.name]))
         return lambda row: _ids(value_of(row), lambda value: int(vocabulary.transform([value])[0]))
-    bucket = bucket_hasher(catalog.FEATURES.index(feature), feature.buckets)
+    bucket = bucket_hasher(catalog.index_of(feature), feature.buckets)
     return lambda row: _ids(value_of(row), bucket)
 
 

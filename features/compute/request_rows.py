@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from features import catalog
-from features.catalog import Dense, Feature
+from features.catalog import OWN_COLUMNS, Dense, Feature
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.running_counts import RunningCounts
 from features.transforms import FITTED, transformed_source
@@ -54,12 +54,15 @@ class RequestFeatures:
         """Every feature by name, dense ones before scaling, values of vocabularies as text.
 
         Args:
-            request: user_id, item_id, at (datetime; without a time zone it is UTC), position and device; users
-                and items may be new.
+            request: user_id, item_id, at (datetime; without a time zone it is UTC), position, device and, where the
+                site has any, context (its own columns as text, by their names); users and items may be new.
         """
         user, item = self._users.get(request["user_id"], {}), self._items.get(request["item_id"], {})
         row = {name: user.get(name) for name in ("gender", "age_group", "city")}
         row |= {name: item.get(name) for name in ("category", "author", "published_at")}
+        row |= OWN_COLUMNS.read_texts("user", user.get("attributes"))
+        row |= OWN_COLUMNS.read_texts("item", item.get("attributes"))
+        row |= OWN_COLUMNS.read_texts("context", request.get("context"))
         # The category of the item is known before any count is looked up.
         row |= self._counts.columns(request["user_id"], request["item_id"], row["category"])
         row |= request
@@ -99,4 +102,4 @@ def _unscaled(feature: Feature, row: Mapping[str, Any], zone: str) -> float | in
     if feature.at_least:
         return None if value is None else str(value)
     # Bucket 0 is for missing values, as on Spark.
-    return 0 if value is None else hash_bucket(catalog.FEATURES.index(feature), value, feature.buckets)
+    return 0 if value is None else hash_bucket(catalog.index_of(feature), value, feature.buckets)

@@ -13,9 +13,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]
 from pyspark.sql.types import ArrayType, DoubleType
 
+from conf.site.columns import Owner
 from etl.clock import local_time
 from features import catalog
-from features.catalog import Dense, Feature, Sparse
+from features.catalog import OWN_COLUMNS, Dense, Feature, Sparse
+from features.compute.spark_own_columns import own_values
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, with_counts_before
 from features.counts.engagement import with_history
@@ -28,6 +30,7 @@ from features.transforms.whitening import Whitening
 ITEM = next(feature for feature in catalog.SPARSE if feature.name == "item_id")
 MOMENTS = ("at", "published_at")  # columns that sources take hours and days of
 LOGGED = "features"  # column of an impression with the values that were computed when it was shown
+CONTEXT = "context"  # column of an example with what was known when the item was shown or chosen, as text
 NUM_RESERVED_IDS = 2  # of a vocabulary: missing and unknown
 
 
@@ -54,16 +57,17 @@ def unscaled_features(
         zone: by whose clocks features have hours and days.
     """
     # Named, so that a new column of a dimension never shadows one of the examples.
-    user_columns = users.select("user_id", "gender", "age_group", "city")
-    item_columns = items.select("item_id", "category", "author", "published_at")
-    joined = examples.join(user_columns, on="user_id", how="left").join(
+    user_columns = users.select("user_id", "gender", "age_group", "city", *_own("user"))
+    item_columns = items.select("item_id", "category", "author", "published_at", *_own("item"))
+    with_context = examples.withColumns(_context(examples))
+    joined = with_context.join(user_columns, on="user_id", how="left").join(
         F.broadcast(item_columns), on="item_id", how="left"
     )
     counted = with_counts_before(joined, impressions.join(F.broadcast(item_columns), on="item_id", how="left"), rates)
     choices = impressions.withColumn("item_code", _unscaled(ITEM))
     counted = with_history(counted, choices, settings.history_length)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
-    keys = [*(name for name in examples.columns if name != LOGGED), "history"]
+    keys = [*(name for name in examples.columns if name not in (LOGGED, CONTEXT)), "history"]
     values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]
     # What the site's clock shows, for the sources alone: rows keep their moments.
     clocks = {name: local_time(name, zone) for name in MOMENTS}
@@ -120,6 +124,20 @@ def scale_features(rows: DataFrame, statistics: TrainingStatistics) -> DataFrame
     return _with_whitened(rows, Whitening(**statistics.whitening)) if statistics.whitening else rows
 
 
+def _own(owner: Owner) -> list[Column]:
+    """The site's own columns of a dimension, named."""
+    columns = OWN_COLUMNS.of_owner(owner)
+    return [value.alias(name) for name, value in own_values(columns, F.col("attributes")).items()] if columns else []
+
+
+def _context(examples: DataFrame) -> dict[str, Column]:
+    """The site's own columns of what happened; of candidates nothing has happened yet, and they are null."""
+    columns = OWN_COLUMNS.of_owner("context")
+    has_context = CONTEXT in examples.columns
+    texts = F.col(CONTEXT) if has_context else F.lit(None).cast("map<string,string>")
+    return own_values(columns, texts) if columns else {}
+
+
 def _unscaled(feature: Feature) -> Column:
     if isinstance(feature, Dense):
         return F.expr(transformed_source(feature.name, feature.transform, feature.source)).cast("float")
@@ -127,7 +145,7 @@ def _unscaled(feature: Feature) -> Column:
     if feature.at_least:
         return value.cast("string")  # its ids come from the training rows, in scale_features
     # Bucket 0 is for missing values; the index, which never changes, keeps equal values of two features apart.
-    index = F.lit(catalog.FEATURES.index(feature))
+    index = F.lit(catalog.index_of(feature))
     hashed = F.pmod(F.xxhash64(index, value.cast("string")), F.lit(feature.buckets - 1)) + 1
     return F.when(value.isNull(), F.lit(0)).otherwise(hashed).cast("bigint")
 

@@ -1,23 +1,27 @@
 """Labelled examples, one row per (user, item, moment), from impressions or, where there are none, from interactions.
 
 COLUMNS are theirs: label is 1 for clicked or liked, else 0. Impressions also have `features`, the values that were
-logged when they were shown (null for none).
+logged when they were shown (null for none). Where the site declares columns of what happened, all have `context`.
 """
 
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from conf import UserError
+from conf.site import Label, current_site
+from conf.site.declaration import place_of
 from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
+from features.catalog import OWN_COLUMNS
 from features.dataset.logged import unreadable_value
 from features.settings import FeatureSettings
 
-COLUMNS = ["example_id", "user_id", "item_id", "at", "day", "position", "device", "label"]
+CONTEXT = ["context"] if OWN_COLUMNS.needs_context else []
+COLUMNS = ["example_id", "user_id", "item_id", "at", "day", "position", "device", "label", *CONTEXT]
 
 
 def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | None) -> DataFrame:
@@ -31,7 +35,8 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
     if has_rows(warehouse, dwd.impression, days):
         return from_impressions(warehouse.read(dwd.impression, days))
     if has_rows(warehouse, dwd.interaction, days):
-        return from_interactions(warehouse.read(dwd.interaction, days), settings)
+        site = current_site()
+        return from_interactions(warehouse.read(dwd.interaction, days), settings, site.label if site else None)
     raise UserError(
         f"no impressions or interactions up to {day or 'now'}: run `millrace etl events --date DAY` for what the site "
         "logged, or `millrace ingest interactions --ratings FILE --format FORMAT` for data of another system"
@@ -60,22 +65,27 @@ def from_impressions(impressions: DataFrame) -> DataFrame:
         "position",
         "device",
         F.col("is_clicked").alias("label"),
+        *CONTEXT,
         "features",
     )
 
 
-def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> DataFrame:
+def from_interactions(interactions: DataFrame, settings: FeatureSettings, label: Label | None = None) -> DataFrame:
     """dwd_interaction -> examples: each positive, and `negatives` sampled items that the user did not choose.
 
     A rating below `min_rating` is neither: the user chose the item, and did not like it. A sampled item that the user
     also chose is dropped, so there are a few less. The draw is a hash of the positive, so that a rerun repeats it.
 
+    Args:
+        interactions: rows of dwd_interaction.
+        settings: `negatives`, `min_rating` and `seed`.
+        label: which rows are positives, as the site declares it; without it any act but a rating, and ratings from
+            `min_rating` on.
+
     Raises:
         UserError: when no interaction is a positive.
     """
-    # Any act but a rating is a choice; a rating must be high enough.
-    is_positive = (F.col("action") != "rating") | (F.col("value") >= settings.min_rating)
-    positives = interactions.where(is_positive).select(
+    positives = interactions.where(_is_positive(settings, label)).select(
         F.col("event_id").alias("example_id"),
         "user_id",
         "item_id",
@@ -84,9 +94,10 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
         F.lit(None).cast("int").alias("position"),  # nothing was shown in a list
         F.lit(None).cast("string").alias("device"),
         F.lit(1).alias("label"),
+        *CONTEXT,
     )
     if positives.isEmpty():
-        raise _no_positive_error(interactions, settings)
+        raise _no_positive_error(interactions, settings, label)
     negatives = _sampled_negatives(positives, settings)
     chosen = positives.select("user_id", "item_id").distinct()
     return positives.select(*COLUMNS).unionByName(
@@ -94,10 +105,25 @@ def from_interactions(interactions: DataFrame, settings: FeatureSettings) -> Dat
     )
 
 
-def _no_positive_error(interactions: DataFrame, settings: FeatureSettings) -> UserError:
+def _is_positive(settings: FeatureSettings, label: Label | None) -> Column:
+    if label is None:
+        # Any act but a rating is a choice; a rating must be high enough.
+        return (F.col("action") != "rating") | (F.col("value") >= settings.min_rating)
+    is_positive = F.col("action") == label.action
+    return is_positive if label.at_least is None else is_positive & (F.col("value") >= label.at_least)
+
+
+def _no_positive_error(interactions: DataFrame, settings: FeatureSettings, label: Label | None) -> UserError:
+    if label is not None:
+        interactions = interactions.where(F.col("action") == label.action)
     low, high = interactions.agg(F.min("value"), F.max("value")).collect()[0]
     if low is None:
         return UserError("the interactions have no row with a value: nothing was chosen; load other days")
+    if label is not None:
+        return UserError(
+            f"{place_of(label)}: no interaction is a positive: values of {label.action} run from {low:g} to {high:g}, "
+            f"and one counts from {label.at_least:g} on; choose a bound within that range"
+        )
     return UserError(
         f"no interaction is a positive: ratings run from {low:g} to {high:g}, and one counts from features.min_rating="
         f"{settings.min_rating:g} on; set it lower"

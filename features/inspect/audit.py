@@ -23,7 +23,7 @@ from features.compute.spark_rows import LOGGED, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
 from features.counts.running_counts import load_running_counts
-from features.dataset.examples import load_examples
+from features.dataset.examples import CONTEXT, load_examples
 from features.dataset.sampling import hash_uniform
 from features.dataset.splits import split_by_day
 from features.inspect.leaks import find_leaks
@@ -65,7 +65,8 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
         if leaks := find_leaks(examples, compute, days[-2]):
             raise UserError(f"features of {day} change with later days, so they know the future: {', '.join(leaks)}")
         offline = compute(examples).where(F.col("day") == F.lit(days[-1])).orderBy("example_id").limit(NUM_REQUESTS)
-        requests = offline.withColumn("at", F.col("at").cast("double")).collect()
+        contexts = examples.select("example_id", *CONTEXT)
+        requests = offline.withColumn("at", F.col("at").cast("double")).join(contexts, "example_id").collect()
         statistics = replace(TrainingStatistics.from_rates(rates), timezone=zone)
         skew = _skew(_request_features(examples, users, items, days[-1], statistics, requests), requests)
     finally:
@@ -93,7 +94,7 @@ def _request_features(
     seconds = F.col("published_at").cast("double")
     item_rows = (
         items.join(F.broadcast(pairs.select("item_id").distinct()), on="item_id", how="left_semi")
-        .select("item_id", "category", "author", seconds.alias("published_at"))
+        .select("item_id", "category", "author", seconds.alias("published_at"), "attributes")
         .collect()
     )
     impressions = examples.join(F.broadcast(items.select("item_id", "category")), on="item_id", how="left")
@@ -109,7 +110,7 @@ def _skew(online: RequestFeatures, requests: Sequence[Row]) -> dict[str, float]:
     """{feature: largest difference of a request from the training set's row}, for features that differ at all."""
     gaps: dict[str, float] = {}
     for request in requests:
-        fields = {name: request[name] for name in ("user_id", "item_id", "position", "device")}
+        fields = {name: request[name] for name in ("user_id", "item_id", "position", "device", *CONTEXT)}
         unscaled = online.unscaled({**fields, "at": _utc(request["at"])})
         for feature in catalog.COLUMNS:
             gap = _gap(unscaled[feature.name], request[f"f_{feature.name}"])

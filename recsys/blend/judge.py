@@ -107,4 +107,4 @@ def positions(rows: Rows) -> NDArray[np.int64]:
 def position_id(position: int) -> int:
     """Id of a place in the list, from 1, in the feature `position`."""
     feature = catalog.SPARSE[POSITION]
-    return hash_bucket(catalog.FEATURES.index(feature), position, feature.buckets)
+    return hash_bucket(catalog.index_of(feature), position, feature.buckets)

@@ -62,7 +62,7 @@ class Factors:
         sparse, dense = np.zeros((len(items), len(SPARSE)), np.int64), np.zeros((len(items), len(DENSE)), np.float32)
         for name in ITEM_FIELDS:
             feature = SPARSE[SPARSE_NAMES.index(name)]
-            index = catalog.FEATURES.index(feature)
+            index = catalog.index_of(feature)
             values = {value: hash_bucket(index, value, feature.buckets) for value in items[name].dropna().unique()}
             sparse[:, SPARSE_NAMES.index(name)] = items[name].map(values).fillna(0).astype(np.int64)
         days = (now - (pd.to_datetime(items["published_at"]) - pd.Timestamp(0)).dt.total_seconds()) / SECONDS_PER_DAY

@@ -1,0 +1,111 @@
+"""The columns of a site's own: what they are called in a row, how their text is read, and their features.
+
+dim_user, dim_item, dwd_impression and dwd_interaction keep columns without a place of their own as text in a map. What
+a text means is defined by its type: `read_text` reads it in Python, for a request, `compute/spark_own_columns.py` on Spark.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from conf.site import Cross, Number, Site, Tags
+from conf.site.checks import owner_of, site_parts
+from conf.site.columns import FeatureType, Owner, feature_name
+
+# What both Spark's cast and Python's float read as the same number; neither reads NaN, infinities or 1_000 here.
+NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+OWN_INDEX = 2**16  # indices of own features begin here: built-in ones will never be so many
+MAP_OF: Mapping[Owner, str] = {"user": "attributes", "item": "attributes", "context": "context"}
+
+
+@dataclass(frozen=True)
+class OwnColumn:
+    """A declared column of the items, the users, or of what happened."""
+
+    name: str
+    """Of the feature, such as `item_year`."""
+    owner: Owner
+    source: str
+    """Name in the source, by which the map has it."""
+    type: FeatureType
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns of a row: one, or one for each slot of tags."""
+        if isinstance(self.type, Tags):
+            return tuple(f"{self.name}_{slot}" for slot in range(1, self.type.slots + 1))
+        return (self.name,)
+
+
+@dataclass(frozen=True)
+class OwnColumns:
+    """All declared columns that features may read."""
+
+    columns: tuple[OwnColumn, ...] = ()
+
+    @classmethod
+    def of_site(cls, site: Site | None) -> "OwnColumns":
+        """Those of a site; none without one. The same column of several actions is one."""
+        columns: dict[str, OwnColumn] = {}
+        for part in site_parts(site) if site is not None else ():
+            owner = owner_of(part)
+            for source, kind in part.columns.items():
+                if isinstance(kind, FeatureType):
+                    name = feature_name(owner, source, kind)
+                    columns[name] = OwnColumn(name, owner, source, kind)
+        return cls(tuple(columns.values()))
+
+    def of_owner(self, owner: Owner) -> tuple[OwnColumn, ...]:
+        """Those of the users, the items, or the context."""
+        return tuple(column for column in self.columns if column.owner == owner)
+
+    def names(self, owner: Owner) -> list[str]:
+        """Names of an owner's columns in a row."""
+        return [name for column in self.of_owner(owner) for name in column.names]
+
+    def read_texts(self, owner: Owner, texts: Mapping[str, str] | None) -> dict[str, float | str | None]:
+        """The values of an owner's columns in a row, of a map of texts."""
+        texts = texts or {}
+        values: dict[str, float | str | None] = {}
+        for column in self.of_owner(owner):
+            values |= zip(column.names, read_text(column.type, texts.get(column.source)), strict=True)
+        return values
+
+    @cached_property
+    def needs_context(self) -> bool:
+        """Whether a feature reads what was known when an item was shown or chosen."""
+        return bool(self.of_owner("context"))
+
+
+def read_text(kind: FeatureType, text: str | None) -> Sequence[float | str | None]:
+    """What a cell's text means: one value, or one for each slot of tags; None for a missing one."""
+    text = (text or "").strip(" ")
+    if isinstance(kind, Tags):
+        tags = [tag for tag in (part.strip(" ") for part in text.split(kind.separator)) if tag]
+        tags = [tag for tag in dict.fromkeys(tags) if tag not in kind.missing][: kind.slots]
+        return [*tags, *[None] * (kind.slots - len(tags))]
+    if isinstance(kind, Number):
+        value = float(text) if re.fullmatch(NUMBER, text) else math.nan
+        return [value if math.isfinite(value) else None]
+    return [text or None]
+
+
+def own_index(name: str) -> int:
+    """Index of an own feature: by its name, so that neither other features nor newer releases ever move it."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return OWN_INDEX + int.from_bytes(digest[:4]) % (2**31 - OWN_INDEX)
+
+
+def cross_columns(site: Site, cross: Cross) -> Iterator[str]:
+    """The columns that a cross is of, those of crosses within it instead of these; of tags the first one."""
+    crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
+    own = {column.name: column for column in OwnColumns.of_site(site).columns}
+    for name in cross.columns:
+        if name in crosses:
+            yield from cross_columns(site, crosses[name])
+        else:
+            yield own[name].names[0] if name in own else name
