@@ -13,11 +13,13 @@ To add a feature that all sites have, append it to BUILT_IN.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from conf.site import Category, Cross, Number, Site, Tags, current_site
+from conf.site import Category, Cross, Number, Site, SiteError, Tags, current_site
+from conf.site.declaration import Fault, place_of
 from features.own_columns import OwnColumns, cross_columns, own_index
 
 
@@ -157,13 +159,31 @@ def site_features(site: Site | None) -> Iterator[Feature]:
             for slot, name in enumerate(column.names, start=1):
                 yield Sparse(name, name, kind.buckets, f"{about}, tag {slot}")
     for feature in site.features if site is not None else ():
-        if isinstance(feature, Cross) and site is not None:
+        if site is not None and isinstance(feature, Cross):
             source = ", '|', ".join(cross_columns(site, feature))
             yield Sparse(feature.feature, f"concat({source})", feature.buckets, " crossed with ".join(feature.columns))
 
 
-OWN_COLUMNS = OwnColumns.of_site(current_site())
-FEATURES: tuple[Feature, ...] = (*BUILT_IN, *site_features(current_site()))
+def check_names(site: Site | None, own: Iterable[Feature]) -> None:
+    """Refuse own features and columns whose name is that of a built-in feature, or of a column that one reads.
+
+    Raises:
+        SiteError: that says which.
+    """
+    taken = {feature.name for feature in BUILT_IN}
+    taken |= {name for feature in BUILT_IN for name in re.findall(r"[a-z_][a-z_0-9]*", feature.source)}
+    names = {feature.name for feature in own}
+    names |= {name for column in OwnColumns.of_site(site).columns for name in column.names}
+    if both := sorted(names & taken):
+        text = f"{', '.join(both)}: a built-in feature or column has that name; give another one with name=…"
+        raise SiteError([Fault(place_of(site), text)])
+
+
+_SITE = current_site()
+OWN_COLUMNS = OwnColumns.of_site(_SITE)
+OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
+check_names(_SITE, OWN)
+FEATURES: tuple[Feature, ...] = (*BUILT_IN, *OWN)
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))

@@ -1,7 +1,7 @@
 """The columns of a site's own: what they are called in a row, how their text is read, and their features.
 
-dim_user, dim_item, dwd_impression and dwd_interaction keep columns without a place of their own as text in a map. What
-a text means is defined by its type: `read_text` reads it in Python, for a request, `compute/spark_own_columns.py` on Spark.
+dim_user, dim_item, dwd_impression and dwd_interaction keep columns without a place of their own as text in a map. Its
+type says what a text means: `read_text` reads it in Python, for a request, `compute/spark_own_columns.py` on Spark.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from conf.site import Cross, Number, Site, Tags
 from conf.site.checks import owner_of, site_parts

@@ -9,6 +9,8 @@ from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.site import Action, Cross, Impressions, Items, Site, Users
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+# What Spark SQL, Parquet and Python all take as a name.
+_FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
 # Roles of a part that are no own columns.
 _ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
@@ -81,6 +83,9 @@ def _own_names(parts: Sequence[Items | Users | Action | Impressions]) -> Iterato
     for part in parts:
         for column, kind in part.columns.items():
             name = feature_name(owner_of(part), column, kind)
+            if not _FEATURE_NAME.fullmatch(name):
+                cure = "give it a name of a to z, 0 to 9 and _ with name=…"
+                yield Fault(place_of(part), f'column "{column}" would be the feature {name}: {cure}')
             source, other, place = declared.setdefault(name, (column, kind, place_of(part)))
             if source != column:
                 yield Fault(place_of(part), f'columns "{source}" ({place}) and "{column}" would both be {name}')
@@ -110,6 +115,8 @@ def _features(site: Site) -> Iterator[Fault]:
         inputs = feature.columns if isinstance(feature, Cross) else feature.by
         if names[feature.feature] > 1 or feature.feature in columns:
             yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
+        if not _FEATURE_NAME.fullmatch(feature.feature):
+            yield Fault(place, f"{kind}: give it a name of a to z, 0 to 9 and _, at most 80, with name=…")
         if isinstance(feature, Cross) and len(inputs) < 2:
             yield Fault(place, f"{kind}: a cross is of two columns or more")
         may_be = [*columns, *BUILT_IN_COLUMNS, *(crosses if isinstance(feature, Cross) else ())]

@@ -1,20 +1,15 @@
-"""`millrace ingest`: data of other systems into the warehouse."""
+"""`millrace ingest`: data of other systems, and of a declared site, into the warehouse."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from conf.console.cli import settings_of
+from conf.console.cli import parse_day, settings_of
 
 ingest = typer.Typer(no_args_is_help=True, add_completion=False, help="Data of other systems into the warehouse.")
 
 Names = Annotated[str | None, typer.Option(help="names of the columns in order, of files without a header: a,b,c")]
-
-
-@ingest.callback()
-def ingest_group() -> None:
-    """Keeps `interactions` a sub-command: Typer would make a single command the application itself."""
 
 
 @ingest.command("interactions")
@@ -78,3 +73,30 @@ def interactions_command(
     groups = examine_all(config, {"ratings": ratings, "items": items or [], "users": users or []}, layout)
     with spark_session(config) as spark:
         return job.run(spark, config, groups, job.IngestOptions(action=action, replaces=replace))
+
+
+@ingest.command("site")
+def site_command(
+    context: typer.Context,
+    date: Annotated[
+        str | None, typer.Option("--date", help="the day of patterns with {date}; every day without it")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="the days of the files lose what they have")] = False,
+) -> dict[str, object]:
+    """The files that the site declares -> dwd_interaction, dwd_impression, dim_user, dim_item.
+
+    Without a site (--site FILE, MILLRACE_SITE) nothing is done. What is loaded already adds nothing.
+    """
+    from conf.site import current_site
+    from conf.site.loading import site_folder
+    from etl.ingest import job
+    from etl.ingest.site import examine_site
+    from etl.session import spark_session
+
+    site = current_site()
+    if site is None:
+        return {"rows_in": 0}
+    config = settings_of(context)
+    groups = examine_site(config, site, site_folder(), parse_day(date) if date else None)
+    with spark_session(config) as spark:
+        return job.run(spark, config, groups, job.IngestOptions(replaces=replace))

@@ -8,7 +8,7 @@ from typing import Literal
 from conf import UsageError, UserError
 from etl.sources.dialect import bare_name
 
-FileRole = Literal["ratings", "items", "users"]
+FileRole = Literal["ratings", "impressions", "items", "users"]
 
 # What a column that counts or rates is usually called. Other columns keep their names, as context or attributes.
 _RATINGS = ("value", "rating", "stars", "score", "book-rating")
@@ -23,6 +23,16 @@ USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
         "timestamp": ("time", "ts", "event_time", "datetime", "date", "event_date", "invoice_date", "unix_review_time"),
         "value": (*_RATINGS, *_COUNTS),
         "action": ("event_type", "event", "behavior", "behavior_type"),
+    },
+    # Only a site's declaration names them: a file of impressions is told from one of ratings by its user.
+    "impressions": {
+        "user_id": (),
+        "item_id": (),
+        "clicked": (),
+        "timestamp": (),
+        "position": (),
+        "device": (),
+        "request_id": (),
     },
     "items": {
         "item_id": (
@@ -45,16 +55,25 @@ USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
 }
 """Our name of a column -> usual names of it, the likeliest first; case, blanks, hyphens and underscores don't count."""
 
+FACTS: tuple[FileRole, ...] = ("ratings", "impressions")
+"""Roles whose rows happened at a time."""
+
 _NUM_LISTED = 40
 
 REQUIRED: Mapping[FileRole, Sequence[str]] = {
     "ratings": ("user_id", "item_id"),
+    "impressions": ("user_id", "item_id", "clicked"),
     "items": ("item_id",),
     "users": ("user_id",),
 }
 
 
-OPTIONS: Mapping[FileRole, str] = {"ratings": "--column", "items": "--item-column", "users": "--user-column"}
+OPTIONS: Mapping[FileRole, str] = {
+    "ratings": "--column",
+    "impressions": "--column",
+    "items": "--item-column",
+    "users": "--user-column",
+}
 """By which a user names columns of each."""
 
 
@@ -74,7 +93,12 @@ class ColumnMap:
 
 
 def map_columns(
-    place: str, role: FileRole, names: Sequence[str], options: Mapping[str, str], preset: Mapping[str, str]
+    place: str,
+    role: FileRole,
+    names: Sequence[str],
+    options: Mapping[str, str],
+    preset: Mapping[str, str],
+    own: Sequence[str] | None = None,
 ) -> ColumnMap:
     """Decide which of a file's columns is which.
 
@@ -84,12 +108,13 @@ def map_columns(
         names: its columns.
         options: the file's name -> ours, as the user says; an empty one leaves the column out.
         preset: the same by a public data set's format.
+        own: columns that a site declares as its own; then no other column is guessed to be ours.
 
     Raises:
         UserError: a column that is named isn't there, two are the same, or a required one is missing.
     """
     columns = _listed(names)
-    for name, ours in options.items():
+    for name, ours in (*options.items(), *((name, name) for name in own or ())):
         # To leave out what isn't there is no mistake: another of the files may have it.
         if ours and name not in names and name.partition(".")[0] not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -103,7 +128,7 @@ def map_columns(
         if ours:
             sources[ours] = name
     free = [name for name in names if name not in explicit]
-    for ours, usual in USUAL_NAMES[role].items():
+    for ours, usual in USUAL_NAMES[role].items() if own is None else ():
         for candidate in (ours, *usual):
             matches = [name for name in free if bare_name(name) == bare_name(candidate)]
             if ours not in sources and matches:

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from conf import UserError
-from etl.ingest.columns import OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
+from etl.ingest.columns import FACTS, OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
 from etl.ingest.formats import FileFormat
 from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
 from etl.sources.dialect import Dialect, DialectOptions
@@ -23,7 +23,12 @@ DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
 DAY_BY_NAME = "name"
 # Columns by which sets of impressions say which ones were clicked.
 _LABELS = ("click", "clicked", "clk", "is_click", "label", "target")
-_HEADER_OPTIONS: dict[FileRole, str] = {"ratings": "--header", "items": "--item-header", "users": "--user-header"}
+_HEADER_OPTIONS: dict[FileRole, str] = {
+    "ratings": "--header",
+    "impressions": "--header",
+    "items": "--item-header",
+    "users": "--user-header",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class FileOptions:
     """For ratings without times: a date, or `name` for the one in each file's name."""
     is_time_order: bool = False
     """The order of the rows is that of time."""
+    own: Sequence[str] | None = None
+    """Columns that a site declares as its own; None to guess which columns are which."""
+    action: str | None = None
+    """Of all rows, where no column names it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class FileGroup:
     day: date | None = None
     """The day of all rows, where these have no time of their own; None for the date in each file's name."""
     is_time_order: bool = False
+    action: str | None = None
+    """Of all rows, where no column names it; None for what the command says."""
 
 
 def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tuple[list[FileGroup], list[str]]:
@@ -101,22 +112,22 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
     dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
     if not dialect.names:
         raise _no_header(role, path, dialect, options, usual)
-    columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns)
+    columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns, options.own)
     samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
     _check_ids(path, role, dialect, columns, samples)
     for column, text in _warnings(role, columns, samples):
         warnings.setdefault(column, f"{path}: {column} {text}")
     times = {}
     for name in _TIME_COLUMNS:
-        if (source := columns.sources.get(name)) and (role == "ratings" or samples[source]):
+        if (source := columns.sources.get(name)) and (role in FACTS or samples[source]):
             times[name] = _time_format(f"{path}: {source}", role, samples[source], options)
-    if role == "ratings" and times and options.day is not None:
+    if role in FACTS and times and options.day is not None:
         name = columns.sources["timestamp"]
         raise UserError(f"{path} has times ({name}): --day has no effect; --column {name}= leaves them out")
-    if role == "ratings" and not times:
+    if role in FACTS and not times:
         day = _day_of_file(path, dialect, options)
-        return FileGroup(role, (str(path),), dialect, columns, times, day, options.is_time_order)
-    return FileGroup(role, (str(path),), dialect, columns, times)
+        return FileGroup(role, (str(path),), dialect, columns, times, day, options.is_time_order, options.action)
+    return FileGroup(role, (str(path),), dialect, columns, times, action=options.action)
 
 
 def _no_header(role: FileRole, path: Path, dialect: Dialect, options: FileOptions, names: Sequence[str]) -> UserError:
@@ -173,12 +184,12 @@ def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence
 
 def _time_format(place: str, role: FileRole, samples: Sequence[str], options: FileOptions) -> TimeFormat:
     # A format that is given is that of the ratings: dates of users and items are hardly ever written the same way.
-    if role == "ratings" and options.time_format is not None:
+    if role in FACTS and options.time_format is not None:
         return TimeFormat(options.time_format, options.zone)
     try:
         return detect_time_format(place, samples, options.zone)
     except UserError as error:
-        if role == "ratings":
+        if role in FACTS:
             raise
         if options.time_format is not None:
             return TimeFormat(options.time_format, options.zone)
@@ -206,7 +217,7 @@ def _describe(group: FileGroup) -> str:
     first = Path(group.files[0]).name + (f" and {len(group.files) - 1} more" if len(group.files) > 1 else "")
     parts = [f"{first}: {group.dialect.describe()}", group.columns.describe()]
     parts += [f"{name} is {times.describe()}" for name, times in group.times.items()]
-    if group.role == "ratings" and not group.times:
+    if group.role in FACTS and not group.times:
         order = ", in the order of the rows" if group.is_time_order else ""
         parts.append(f"no times: the rows are of {group.day or 'the day in the name of their file'}{order}")
     return "; ".join(parts)

@@ -37,7 +37,7 @@ def read_interactions(
     """
     rows = read_rows(spark, group.files, group.dialect, is_multiline=is_multiline)
     sources, decimal = group.columns.sources, group.dialect.decimal
-    frame, acted_at = _acted_at(rows, group, zone)
+    frame, acted_at = moment_of_rows(rows, group, zone)
     value = to_number(rows.cell(sources["value"]), decimal) if "value" in sources else F.lit(1.0)
     action = trimmed(rows.cell(sources["action"])) if "action" in sources else F.lit(default_action or action_of(group))
     parsed = frame.select(
@@ -82,7 +82,7 @@ def own_columns(rows: SourceRows, names: Sequence[str], texts: Mapping[str, Colu
     return F.when(F.size(values) > 0, values)
 
 
-def _acted_at(rows: SourceRows, group: FileGroup, zone: str) -> tuple[DataFrame, Column]:
+def moment_of_rows(rows: SourceRows, group: FileGroup, zone: str) -> tuple[DataFrame, Column]:
     """The rows, and the time of each: its own, or midnight of its day, with a millisecond for each line before it."""
     if (times := group.times.get("timestamp")) is not None:
         return rows.frame, read_time(rows.cell(group.columns.sources["timestamp"]), times, group.dialect.decimal)

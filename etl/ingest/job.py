@@ -1,7 +1,7 @@
-"""Files of another system into dwd_interaction, dim_user and dim_item: `millrace ingest interactions`.
+"""Files of another system into dwd_interaction, dwd_impression, dim_user and dim_item: `millrace ingest`.
 
-Each row is an interaction of the day of its time. Files add up: what is loaded stays, and the same rows again add
-nothing, unless the command replaces its days.
+Each row is an interaction, or an impression, of the day of its time. Files add up: what is loaded stays, and the same
+rows again add nothing, unless the command replaces its days.
 """
 
 import logging
@@ -16,9 +16,10 @@ from pyspark.sql import functions as F
 
 from conf import Config, UserError
 from etl.ingest import loaded
-from etl.ingest.columns import FileRole
+from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.dimensions import KEYS, read_attributes, write_dimension
 from etl.ingest.files import FileGroup
+from etl.ingest.impressions import read_impressions
 from etl.ingest.interactions import read_interactions
 from etl.ingest.loaded import FileDay
 from etl.ingest.refusals import ParsedFiles, check_share, write_refused
@@ -28,10 +29,17 @@ from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error
 from etl.sources.rows import PLACE, read_rows
 from etl.stage import RowCounts, stage_run, total_counts
+from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
+
+TABLES: Mapping[FileRole, tuple[Table, str]] = {
+    "ratings": (dwd.interaction, "event_id"),
+    "impressions": (dwd.impression, "impression_id"),
+}
+"""Table of the facts, and its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,7 @@ def run(
     Args:
         spark: the session.
         config: where the warehouse is, `site.timezone` and `ingest.*`.
-        groups: the files of ratings, and of items and users if there are any.
+        groups: the files of ratings or impressions, and of items and users if there are any.
         options: actions, and whether days are replaced.
 
     Returns:
@@ -71,9 +79,10 @@ def run(
         try:
             parsed = {role: _read(spark, config, role, groups[role], options, cleanup) for role in groups}
             check_share(list(parsed.values()), config.get(IngestSettings).max_refused)
-            file_days = _file_days(parsed["ratings"])
+            file_days = [one for role in FACTS if role in parsed for one in _file_days(role, parsed[role])]
             if not file_days:
-                raise UserError(f"{', '.join(groups['ratings'][0].files)}: no row that can be read")
+                files = [file for role in FACTS for group in groups.get(role, ()) for file in group.files]
+                raise UserError(f"{', '.join(files)}: no row that can be read")
             days = sorted({one.day for one in file_days})
             with stage_run(warehouse, "ingest", days) as counts:
                 _load(warehouse, parsed, file_days, counts, options)
@@ -91,19 +100,13 @@ def _read(
     cleanup: ExitStack,
 ) -> ParsedFiles:
     """Read the files of one role; those with quoted line ends, which the first pass shows, in a second one."""
-    zone = config.get(SiteSettings).zone
     lines = reduce(DataFrame.unionByName, [read_rows(spark, group.files, group.dialect).lines for group in groups])
     for is_multiline in (False, True):
-        frames = [
-            read_interactions(spark, group, zone, options.action, is_multiline=is_multiline)
-            if role == "ratings"
-            else read_attributes(spark, group, zone, is_multiline=is_multiline)
-            for group in groups
-        ]
+        frames = [_parse(spark, config, group, options, is_multiline=is_multiline) for group in groups]
         # Persisted: the counts, the tables and the quarantine read it.
         rows = reduce(DataFrame.unionByName, frames).persist()
         cleanup.callback(rows.unpersist)
-        keys = ["file", "dt" if role == "ratings" else F.lit(None).alias("dt"), "reason", "column_name"]
+        keys = ["file", "dt" if role in FACTS else F.lit(None).alias("dt"), "reason", "column_name"]
         summary = rows.groupBy(*keys).agg(F.count("*").alias("rows"), loaded.content_hash().alias("content_hash"))
         parsed = ParsedFiles(lines.select(*PLACE), rows, summary.collect())
         if not any(row["reason"] == "bad_quotes" for row in parsed.summary):
@@ -111,11 +114,24 @@ def _read(
     return parsed
 
 
-def _file_days(ratings: ParsedFiles) -> list[FileDay]:
+def _parse(
+    spark: SparkSession, config: Config, group: FileGroup, options: IngestOptions, *, is_multiline: bool
+) -> DataFrame:
+    zone = config.get(SiteSettings).zone
+    if group.role == "ratings":
+        return read_interactions(spark, group, zone, group.action or options.action, is_multiline=is_multiline)
+    if group.role == "impressions":
+        return read_impressions(spark, group, zone, is_multiline=is_multiline)
+    return read_attributes(spark, group, zone, is_multiline=is_multiline)
+
+
+def _file_days(role: FileRole, files: ParsedFiles) -> list[FileDay]:
     """The valid rows of each file, by day."""
+    # Rows may be both: a file of impressions that is loaded as ratings, too, has its hash twice.
+    prefix = "" if role == "ratings" else f"{role} "
     return [
-        FileDay(row["file"], date.fromisoformat(row["dt"]), row["content_hash"], row["rows"])
-        for row in ratings.summary
+        FileDay(row["file"], date.fromisoformat(row["dt"]), prefix + row["content_hash"], row["rows"], role)
+        for row in files.summary
         if row["reason"] is None
     ]
 
@@ -127,44 +143,34 @@ def _load(
     counts: dict[date, RowCounts],
     options: IngestOptions,
 ) -> None:
-    days, ratings = sorted(counts), parsed["ratings"]
+    days = sorted(counts)
     fresh, repeated = _split_repeated(warehouse, file_days, days, options)
-    valid = ratings.rows.where("reason is null")
-    if repeated:
-        fresh_keys = warehouse.spark.createDataFrame(
-            [(one.file, one.day.isoformat()) for one in fresh], "file string, dt string"
-        )
-        valid = valid.join(F.broadcast(fresh_keys), on=["file", "dt"], how="left_semi")
-    existing = warehouse.read(dwd.interaction, [] if options.replaces else days)
-    num_existing = {row["dt"]: row["count"] for row in existing.groupBy("dt").count().collect()}
-    # Checkpointed, not persisted: when the table changes, Spark computes anew what was persisted of it.
-    marked: dict[FileRole, DataFrame] = {
-        "ratings": mark_duplicates(valid, "event_id", existing).localCheckpoint(eager=False)
+    facts = {
+        role: _new_facts(warehouse, role, parsed[role], [one for one in fresh if one.role == role], options)
+        for role in FACTS
+        if role in parsed
     }
+    marked = {role: rows.marked for role, rows in facts.items()}
     for role in KEYS:
         if role in parsed:
             marked[role] = mark_duplicates(parsed[role].rows.where("reason is null"), KEYS[role])
     unique = {role: rows.where("reason is null") for role, rows in marked.items()}
-    written: dict[date, int] = {}
+    written: dict[FileRole, dict[date, int]] = {}
     writes: list[Callable[[], object]] = [
-        partial(
-            write_dimension,
-            warehouse,
-            role,
-            unique.get(role),
-            ratings.rows.where("reason is null").select(key),
-            days[0],
-        )
+        partial(write_dimension, warehouse, role, unique.get(role), _ids(parsed, key), days[0])
         for role, key in KEYS.items()
     ]
+    for role, rows in facts.items():
+        if rows.days:
+            writes.append(partial(_write_facts, warehouse, role, unique[role], rows.days, written))
     if fresh:
-        writes.append(lambda: written.update(warehouse.write(dwd.interaction, unique["ratings"], days)))
         writes.append(partial(loaded.record, warehouse, fresh, days, replaces=options.replaces))
     with warehouse.whole_or_nothing():
         run_concurrently(*writes)
-    for day, count in counts.items():
-        count.rows_out = written[day] - num_existing.get(day.isoformat(), 0) if fresh else 0
-    counts[days[0]].rows_out += sum(unique[role].count() for role in unique if role != "ratings")
+    for role, rows in facts.items():
+        for day in rows.days:
+            counts[day].rows_out += written[role][day] - rows.num_existing.get(day.isoformat(), 0)
+    counts[days[0]].rows_out += sum(unique[role].count() for role in unique if role not in FACTS)
     # After the swaps: until then other stages may add to the quarantine's partition.
     counts[days[-1]].rows_quarantined = write_refused(warehouse, parsed, marked, days[-1])
     for one in repeated:
@@ -174,6 +180,50 @@ def _load(
     num_read = sum(row["rows"] for files in parsed.values() for row in files.summary)
     if num_read != (total := total_counts(counts)["rows_in"]):
         raise RuntimeError(f"ingest: {num_read} rows read, {total} accounted for")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """New rows of one table, beside those that it has."""
+
+    marked: DataFrame
+    """Both; what is there already has a reason, `duplicate`."""
+    days: Sequence[date]
+    """With new rows."""
+    num_existing: Mapping[str, int]
+    """Rows of each day that stay."""
+
+
+def _new_facts(
+    warehouse: Warehouse, role: FileRole, files: ParsedFiles, fresh: Sequence[FileDay], options: IngestOptions
+) -> _Facts:
+    table, key = TABLES[role]
+    days = sorted({one.day for one in fresh})
+    valid = files.rows.where("reason is null")
+    if len(fresh) < sum(row["reason"] is None for row in files.summary):
+        keys = [(one.file, one.day.isoformat()) for one in fresh]
+        fresh_keys = warehouse.spark.createDataFrame(keys, "file string, dt string")
+        valid = valid.join(F.broadcast(fresh_keys), on=["file", "dt"], how="left_semi")
+    existing = warehouse.read(table, [] if options.replaces else days)
+    num_existing = {row["dt"]: row["count"] for row in existing.groupBy("dt").count().collect()}
+    # Checkpointed, not persisted: when the table changes, Spark computes anew what was persisted of it.
+    return _Facts(mark_duplicates(valid, key, existing).localCheckpoint(eager=False), days, num_existing)
+
+
+def _write_facts(
+    warehouse: Warehouse,
+    role: FileRole,
+    rows: DataFrame,
+    days: Sequence[date],
+    written: dict[FileRole, dict[date, int]],
+) -> None:
+    written[role] = warehouse.write(TABLES[role][0], rows, days)
+
+
+def _ids(parsed: Mapping[FileRole, ParsedFiles], key: str) -> DataFrame:
+    """All ids of the facts' valid rows."""
+    ids = [parsed[role].rows.where("reason is null").select(key) for role in FACTS if role in parsed]
+    return reduce(DataFrame.unionByName, ids)
 
 
 def _split_repeated(

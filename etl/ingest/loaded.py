@@ -1,4 +1,4 @@
-"""Which files' rows are in dwd_interaction already: the hash of each file's rows of a day, in ops_watermark."""
+"""Which files' rows are loaded already: the hash of each file's rows of a day, in ops_watermark."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.ingest.columns import FileRole
 from etl.tables import ops
 from etl.warehouse.store import Warehouse
 
@@ -22,6 +23,7 @@ class FileDay:
     day: date
     content_hash: str
     rows: int
+    role: FileRole = "ratings"
 
 
 def content_hash() -> Column:

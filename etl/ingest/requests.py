@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -58,18 +58,28 @@ def examine_all(
         UsageError: an option has no such value.
         UserError: as `examine`.
     """
-    _check(layout)
     groups: dict[FileRole, list[FileGroup]] = {}
+    preset = FORMATS[one_of("format", layout.format, FORMATS)]
     for role, paths in files.items():
         if paths:
-            groups[role], descriptions = examine(role, _expand(paths), _options(config, role, layout))
+            header = layout.headers.get(role)
+            names = tuple(name.strip() for name in header.split(",")) if header else preset.names.get(role, ())
+            options = replace(
+                file_options(config, layout, names=names, skip_lines=layout.skip_lines if role == "ratings" else 0),
+                columns=parse_mapping(role, layout.columns.get(role, ())),
+            )
+            groups[role], descriptions = examine_paths(role, paths, options)
             for description in descriptions:
                 log.info("%s", description)
     return groups
 
 
+def examine_paths(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tuple[list[FileGroup], list[str]]:
+    """As `examine`; a folder stands for its files."""
+    return examine(role, _expand(paths), options)
+
+
 def _check(layout: LayoutOptions) -> None:
-    one_of("format", layout.format, FORMATS)
     if layout.decimal not in (None, ".", ","):
         raise UsageError(f"--decimal '{layout.decimal}': it is . or ,")
     if layout.quote not in (None, "none") and len(layout.quote) != 1:
@@ -84,9 +94,20 @@ def _check(layout: LayoutOptions) -> None:
         raise UsageError("--order-as-time needs --day: the day that the order is of")
 
 
-def _options(config: Config, role: FileRole, layout: LayoutOptions) -> FileOptions:
+def file_options(config: Config, layout: LayoutOptions, *, names: Sequence[str] | None, skip_lines: int) -> FileOptions:
+    """What is known of the files of one role, without their columns.
+
+    Args:
+        config: `site.timezone`.
+        layout: as text.
+        names: of the columns, in order, of files without a header.
+        skip_lines: before the header or the first row.
+
+    Raises:
+        UsageError: an option has no such value.
+    """
+    _check(layout)
     preset = FORMATS[layout.format]
-    names = layout.headers.get(role)
     separator = layout.separator if layout.separator is not None else preset.separator
     dialect = DialectOptions(
         encoding=normalized_encoding(layout.encoding) if layout.encoding else None,
@@ -94,13 +115,12 @@ def _options(config: Config, role: FileRole, layout: LayoutOptions) -> FileOptio
         quote=layout.quote,
         escape=layout.escape,
         decimal=layout.decimal,
-        skip_lines=layout.skip_lines if role == "ratings" else 0,
-        names=tuple(name.strip() for name in names.split(",")) if names else preset.names.get(role, ()),
+        skip_lines=skip_lines,
+        names=tuple(names or ()),
     )
     return FileOptions(
         format=preset,
         dialect=dialect,
-        columns=parse_mapping(role, layout.columns.get(role, ())),
         time_format=parse_time_format(layout.time_format) if layout.time_format else None,
         zone=layout.timezone or config.get(SiteSettings).zone,
         day=layout.day,
