@@ -7,6 +7,7 @@ type says what a text means: `read_text` reads it in Python, for a request, `com
 import hashlib
 import math
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,10 @@ from conf.site import Cross, Number, Site, Tags
 from conf.site.checks import owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 
-# What both Spark's cast and Python's float read as the same number; neither reads NaN, infinities or 1_000 here.
-NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+# As `etl.sources.values.to_number` has it, which needs Spark: Python's float would read NaN, infinities and 1_000, too.
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_THOUSANDS = re.compile(r"\.(?=[0-9]{3}([^0-9]|$))")
+WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 OWN_INDEX = 2**16  # indices of own features begin here: built-in ones will never be so many
 MAP_OF: Mapping[Owner, str] = {"user": "attributes", "item": "attributes", "context": "context"}
 
@@ -31,6 +34,8 @@ class OwnColumn:
     source: str
     """Name in the source, by which the map has it."""
     type: FeatureType
+    decimal: str = "."
+    """Sign of the decimals of a number; with a comma, dots in between are thousands."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +60,7 @@ class OwnColumns:
             for source, kind in part.columns.items():
                 if isinstance(kind, FeatureType):
                     name = feature_name(owner, source, kind)
-                    columns[name] = OwnColumn(name, owner, source, kind)
+                    columns[name] = OwnColumn(name, owner, source, kind, part.source.decimal or ".")
         return cls(tuple(columns.values()))
 
     def of_owner(self, owner: Owner) -> tuple[OwnColumn, ...]:
@@ -66,12 +71,17 @@ class OwnColumns:
         """Names of an owner's columns in a row."""
         return [name for column in self.of_owner(owner) for name in column.names]
 
+    def text_names(self, owner: Owner) -> tuple[str, ...]:
+        """Of `names`, those of texts that are features."""
+        columns = [one for one in self.of_owner(owner) if one.type.is_feature and not isinstance(one.type, Number)]
+        return tuple(name for column in columns for name in column.names)
+
     def read_texts(self, owner: Owner, texts: Mapping[str, str] | None) -> dict[str, float | str | None]:
         """The values of an owner's columns in a row, of a map of texts."""
         texts = texts or {}
         values: dict[str, float | str | None] = {}
         for column in self.of_owner(owner):
-            values |= zip(column.names, read_text(column.type, texts.get(column.source)), strict=True)
+            values |= zip(column.names, read_text(column, texts.get(column.source)), strict=True)
         return values
 
     @cached_property
@@ -80,17 +90,19 @@ class OwnColumns:
         return bool(self.of_owner("context"))
 
 
-def read_text(kind: FeatureType, text: str | None) -> Sequence[float | str | None]:
+def read_text(column: OwnColumn, text: str | None) -> Sequence[float | str | None]:
     """What a cell's text means: one value, or one for each slot of tags; None for a missing one."""
-    text = (text or "").strip(" ")
+    text, kind = (text or "").strip(WHITESPACE), column.type
     if isinstance(kind, Tags):
-        tags = [tag for tag in (part.strip(" ") for part in text.split(kind.separator)) if tag]
-        tags = [tag for tag in dict.fromkeys(tags) if tag not in kind.missing][: kind.slots]
+        tags = [tag.strip(WHITESPACE) for tag in text.split(kind.separator)]
+        tags = [tag for tag in dict.fromkeys(tags) if tag and tag not in kind.missing][: kind.slots]
         return [*tags, *[None] * (kind.slots - len(tags))]
-    if isinstance(kind, Number):
-        value = float(text) if re.fullmatch(NUMBER, text) else math.nan
-        return [value if math.isfinite(value) else None]
-    return [text or None]
+    if not isinstance(kind, Number):
+        return [text or None]
+    if column.decimal == ",":
+        text = _THOUSANDS.sub("", text).replace(",", ".")
+    value = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return [value if math.isfinite(value) else None]
 
 
 def own_index(name: str) -> int:

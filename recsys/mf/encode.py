@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from features.catalog import DENSE, SPARSE
+from features.catalog import DENSE, OWN_COLUMNS, SPARSE
 from recsys.dataset import Rows
 from recsys.mf.inference import Feedback
 
 SPARSE_NAMES = [feature.name for feature in SPARSE]
-USER_FIELDS = ("gender", "age_group", "city")  # columns of dim_user
-ITEM_FIELDS = ("category", "author")  # columns of dim_item
+USER_FIELDS = ("gender", "age_group", "city", *OWN_COLUMNS.text_names("user"))  # columns of dim_user
+ITEM_FIELDS = ("category", "author", *OWN_COLUMNS.text_names("item"))  # columns of dim_item
 CONTEXT_FIELDS = ("position", "device", "hour")
 AGE = [feature.name for feature in DENSE].index("item_age_days")
 AGE_BINS = 12

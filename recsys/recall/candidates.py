@@ -31,7 +31,9 @@ from etl.spark_progress import spark_progress
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dws
 from etl.warehouse.store import Warehouse
+from features.catalog import OWN_COLUMNS
 from features.compatibility import TIMEZONE
+from features.compute.spark_own_columns import own_values
 from features.dataset.build import candidate_features, countable_rows, split_examples
 from features.dataset.names import examples_version
 from features.dataset.parquet import select_dataset_columns, write_candidates
@@ -41,7 +43,7 @@ from features.settings import FeatureSettings
 from recsys.dataset import HOT_ITEMS
 from recsys.mf.vectors import load_factors
 from recsys.recall.channels import channel_named
-from recsys.recall.history import ITEM_COLUMNS, History
+from recsys.recall.history import ITEM_COLUMNS, OWN_TEXTS, History
 from recsys.recall.measure import log_channel_metrics, log_collected_metrics
 from recsys.recall.merge import ChannelWeights, fit_channel_weights
 from recsys.recall.positives import Positives, collect_positives
@@ -158,7 +160,10 @@ class _DayData:
         self.users = warehouse.newest_snapshot(dim.user, day).select("user_id")
         self.num_users = self.users.count()
         self.collected = self._collect(sum(row["positives"] for row in rows))
-        self.items = warehouse.newest_snapshot(dim.item, day).select(*ITEM_COLUMNS).toPandas()
+        items = warehouse.newest_snapshot(dim.item, day)
+        if OWN_TEXTS:
+            items = items.withColumns(own_values(OWN_COLUMNS.of_owner("item"), F.col("attributes")))
+        self.items = items.select(*ITEM_COLUMNS, *OWN_TEXTS).toPandas()
 
     def truth(self, before: tuple[str, ...], after: str) -> Truth:
         """Positives of the split `after` that are new to their users: a repeated choice needs no recommendation."""

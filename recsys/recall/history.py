@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
+from features.catalog import OWN_COLUMNS
 from recsys.mf.vectors import Factors
 from recsys.recall.positives import Positives
 from recsys.settings import RecallSettings
@@ -19,6 +20,7 @@ from recsys.settings import RecallSettings
 log = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400.0
+OWN_TEXTS = OWN_COLUMNS.text_names("item")
 ITEM_COLUMNS = ["item_id", "title", "category", "author", "published_at"]
 PAIRS_SCHEMA = "item int, other int, damped double, scaled double"
 
@@ -87,7 +89,7 @@ class History:
         Args:
             positives: user_id, item_id, at; an item that `items` lacks gets a number, too. None where they are
                 collected and nobody asks for `histories` or `pairs`.
-            items: item_id, title, category, author, published_at.
+            items: item_id, title, category, author, published_at, and the site's own texts.
             now: the moment up to which the positives reach, in seconds since 1970.
             settings: the section `recall`.
             collected: the same positives, if they are on the driver.
@@ -100,7 +102,9 @@ class History:
         self.all_users: UserBatch | None = None
         first_at = self._first_positives() if collected is None else _first_collected(collected)
         # An outer join: items that nobody chose yet, and chosen items that the item table lacks.
-        described = items[ITEM_COLUMNS].astype({"item_id": object})  # a frame without rows has no type of its own
+        described = items[[*ITEM_COLUMNS, *OWN_TEXTS]].astype(
+            {"item_id": object}
+        )  # a frame without rows has no type of its own
         catalog = described.merge(first_at.astype({"item_id": object}), on="item_id", how="outer")
         self.items = catalog.sort_values("item_id", ignore_index=True)
         self.num_items = len(self.items)

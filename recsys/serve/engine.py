@@ -18,7 +18,7 @@ from recsys.blend.weights import MERGED
 from recsys.calibration import logit
 from recsys.serve.budget import Budget
 from recsys.serve.rankers import Candidates, Ranker
-from recsys.serve.requests import Filter, RankRequest, RecommendRequest, SimilarRequest
+from recsys.serve.requests import Context, Filter, RankRequest, RecommendRequest, SimilarRequest
 from recsys.serve.snapshot import Snapshot
 from recsys.serve.state.state import User
 
@@ -110,7 +110,7 @@ def recommend(
     candidates = candidates[_is_allowed(snapshot, candidates.codes, request.filter, hidden)]
     if not len(candidates.codes) or not budget.allows("rerank", rows=len(candidates.codes)):
         return _hot_list(snapshot, request.filter, hidden, length, "budget" if len(candidates.codes) else "empty")
-    scored, candidates = _score(snapshot, user, candidates, at, request.context.device, budget, cut=True)
+    scored, candidates = _score(snapshot, user, candidates, at, request.context, budget, cut=True)
     order = budget.run("rerank", len(candidates.codes), lambda: _ordered(snapshot, scored, candidates, at, length))
     return _answer(snapshot, scored, candidates, *_explored(order, len(candidates.codes), exploration))
 
@@ -128,7 +128,7 @@ def rank(snapshot: Snapshot, request: RankRequest, at: datetime, budget: Budget)
     user, ids = state.user(request.user), list(dict.fromkeys(request.items))
     codes = state.find_items(ids)
     candidates = _Candidates(codes, _merged_scores(snapshot, user, codes), [[] for _ in ids])
-    scored, _ = _score(snapshot, user, candidates, at, request.context.device, budget, cut=False, item_ids=ids)
+    scored, _ = _score(snapshot, user, candidates, at, request.context, budget, cut=False, item_ids=ids)
     order = np.argsort(-_order_scores(snapshot, scored), kind="stable")
     answer = _answer(snapshot, scored, candidates, order, np.ones(len(order)), ids)
     return _explained(snapshot, scored, answer, order) if request.explain else answer
@@ -242,7 +242,7 @@ def _score(
     user: User,
     candidates: _Candidates,
     at: datetime,
-    device: str | None,
+    context: Context,
     budget: Budget,
     *,
     cut: bool,
@@ -262,7 +262,9 @@ def _score(
     if not budget.allows("features", rankers[0].name, rows=rows):
         scored.reason = "budget"
         return scored, candidates
-    features = budget.run("features", rows, lambda: state.features(user, candidates.codes, item_ids, at, device))
+    features = budget.run(
+        "features", rows, lambda: state.features(user, candidates.codes, item_ids, at, context.device, context.columns)
+    )
     history = state.history(user, snapshot.history_length)
     names = list(item_ids) if item_ids else [state.item_ids[code] for code in candidates.codes.tolist()]
     for ranker in rankers:

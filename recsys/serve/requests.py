@@ -20,6 +20,8 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """phone, tablet or desktop, as in the site's events."""
     at: str | None = None
     """Moment that features are computed for, RFC 3339 with a time zone; now when it is missing."""
+    columns: Annotated[dict[Id, str], msgspec.Meta(max_length=200)] = {}
+    """What the site declares to be known of a list (weather, campaign …), as text, by the names in its source."""
 
 
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

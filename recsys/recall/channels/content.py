@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recsys.recall.channels.products import top_products
-from recsys.recall.history import History, UserBatch
+from recsys.recall.history import OWN_TEXTS, History, UserBatch
 from recsys.recall.lists import TopItems
 from recsys.settings import RecallSettings
 
@@ -25,10 +25,10 @@ class ContentScorer:
 
 
 def fit(history: History, settings: RecallSettings) -> ContentScorer:
-    """Fit the vocabulary on the driver: words of the titles, and topic and author as a word each."""
+    """Fit the vocabulary on the driver: words of the titles, and topic, author and own texts as a word each."""
     items = history.items
     columns = [items["title"].fillna("")]
-    for name in ("category", "author"):
+    for name in ("category", "author", *OWN_TEXTS):
         # A prefix keeps an author called "food" apart from the topic.
         words = name + "=" + items[name].astype(str).str.replace(" ", "_")
         columns.append(words.where(items[name].notna(), ""))

@@ -34,6 +34,7 @@ from features.transforms.columns import Texts as Column
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS, parquet_files
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
+from recsys.serve.state.own_arrays import OwnArrays
 from recsys.serve.state.publication import Publication
 from recsys.serve.state.rows import codes_of, newest, profiles, read_impressions, read_partition, walls
 
@@ -96,8 +97,10 @@ def _remove_old(root: Path) -> None:
 def _write(config: Config, publication: Publication, folder: Path) -> dict[str, Any]:
     impressions = read_impressions(publication)
     candidates = _read_candidates(publication)
-    users = newest(publication, "dim_user", ["user_id", *PROFILE])
-    items = newest(publication, "dim_item", ["item_id", "category", "author", "published_at"])
+    users = newest(publication, "dim_user", ["user_id", *PROFILE, *OwnArrays.sources("user")])
+    items = newest(
+        publication, "dim_item", ["item_id", "category", "author", "published_at", *OwnArrays.sources("item")]
+    )
     user_ids, item_ids = (
         pc.unique(pa.chunked_array([c for t in tables for c in _strings(t[name]).chunks], pa.string())).sort()
         for name, tables in (
@@ -171,6 +174,9 @@ def _items(
         "author": Column(names["author"], codes["author"]),
         "published_at": Moments(wall),
     }
+    own = OwnArrays.build("item", table, row)
+    columns |= own.rows(np.arange(len(ids)))
+    names |= own.names
     arrays: dict[str, NDArray[Any]] = {
         "item_category": codes["category"],
         "item_author": codes["author"],
@@ -180,6 +186,7 @@ def _items(
         **{f"item_feature_{name}": of_items for name, of_items in features.item_ids(columns, len(ids)).items()},
         **Texts.pack(ids).arrays("item_ids"),
         **IdIndex.build(ids).arrays("item_index"),
+        **own.arrays,
     }
     return names, arrays
 
@@ -192,6 +199,9 @@ def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | No
         names[name], of_rows = profiles(table, name)
         arrays[f"user_{name}"] = np.where(row >= 0, of_rows[row], len(names[name]) - 1).astype(np.int32)
     ids = user_ids.to_pylist()
+    own = OwnArrays.build("user", table, row)
+    names |= own.names
+    arrays |= own.arrays
     return names, arrays | IdIndex.build(ids).arrays("user_index") | Texts.pack(ids).arrays("user_ids")
 
 

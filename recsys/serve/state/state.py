@@ -1,15 +1,17 @@
 """The state of one publication, mapped into memory, with what happened since: the columns that features read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.clock import local_time
+from features.catalog import OWN_COLUMNS
 from features.compute.request_batch import ITEM_FEATURES, BatchFeatures, FeatureBatch
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import NEVER, CategoryCounts, UserCounts, count_columns
@@ -17,6 +19,7 @@ from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array
 from recsys.serve.state.build import PROFILE, as_day, read_meta
+from recsys.serve.state.own_arrays import OwnArrays
 from recsys.serve.state.recent import Recent, RecentUser, Totals
 
 NOBODY = RecentUser()
@@ -59,6 +62,8 @@ class State:
         self._wall, self._published = map_array(folder, "item_wall"), map_array(folder, "item_published")
         self._item_features = {f.name: map_array(folder, f"item_feature_{f.name}") for f in ITEM_FEATURES}
         self._profiles = {name: (names[name], map_array(folder, f"user_{name}")) for name in PROFILE}
+        self._own_users = OwnArrays.map(folder, "user", names)
+        self._own_items = OwnArrays.map(folder, "item", names)
         self._is_known = map_array(folder, "user_known")
         self._user_sums, self._last_click = map_array(folder, "user_sums"), map_array(folder, "user_last_click")
         self._user_categories, self._pairs = Lists.map(folder, "user_categories"), map_array(folder, "pair_sums")
@@ -97,7 +102,13 @@ class State:
         return self.items.find(item_ids)
 
     def features(
-        self, user: User, items: NDArray[np.int64], item_ids: Sequence[str] | None, at: datetime, device: str | None
+        self,
+        user: User,
+        items: NDArray[np.int64],
+        item_ids: Sequence[str] | None,
+        at: datetime,
+        device: str | None,
+        context: Mapping[str, str] = MappingProxyType({}),
     ) -> FeatureBatch:
         """Features of items as if each were shown first in a list.
 
@@ -107,6 +118,7 @@ class State:
             item_ids: their ids, needed when some are unknown.
             at: moment of the request.
             device: of the request, None when unknown.
+            context: the site's own columns of the request, as text by their names in the source.
         """
         rows, is_unknown = len(items), items < 0
         has_unknown = bool(is_unknown.any())
@@ -126,6 +138,8 @@ class State:
             **count_columns(self.counts(user), self.categories, category, sums, self.rates),
             "author": Column(self.authors, author),
             "published_at": Moments(wall),
+            **self._own_items.rows(items),
+            **OWN_COLUMNS.read_texts("context", context),
         }
         if has_unknown:
             assert item_ids is not None
@@ -171,10 +185,11 @@ class State:
         """(items,) seconds since each item appeared; NaN where that is unknown."""
         return np.where(items < 0, np.nan, at.astimezone(UTC).timestamp() - self._published[items])
 
-    def _profile(self, user: User) -> dict[str, str | None]:
+    def _profile(self, user: User) -> dict[str, float | str | None]:
+        own = self._own_users.row(user.code)
         if user.code < 0 or not self._is_known[user.code]:
-            return dict.fromkeys(PROFILE)
-        return {name: values[codes[user.code]] for name, (values, codes) in self._profiles.items()}
+            return {**dict.fromkeys(PROFILE), **own}
+        return {name: values[codes[user.code]] for name, (values, codes) in self._profiles.items()} | own
 
 
 def _topics(
