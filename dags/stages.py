@@ -74,6 +74,14 @@ STAGES: tuple[Stage, ...] = (
         engine="spark",
     ),
     Stage(
+        "site",
+        "ingest site --date {date}",
+        # Without a site of one's own it does nothing.
+        "files that the site declares to users, items, interactions and impressions",
+        outputs=("dim_user", "dim_item", "dwd_impression", "dwd_interaction", "ods_quarantine"),
+        engine="spark",
+    ),
+    Stage(
         "events",
         "etl events --date {date}",
         "events to impressions and interactions",

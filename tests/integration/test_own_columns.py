@@ -1,0 +1,85 @@
+"""What the text of an own column means: the same on Spark and in Python."""
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf.site import Action, Category, Cross, Files, Items, Number, Site, SiteError, Tags, Users
+from features.catalog import BUILT_IN, Dense, Sparse, check_names, site_features
+from features.compute.spark_own_columns import own_values
+from features.own_columns import OWN_INDEX, OwnColumns, own_index
+
+ACTION = Action("click", Files("c.csv"), user="u", item="i", at="t", columns={"weather": Category()})
+SITE = Site(
+    "shop",
+    items=Items(
+        Files("i.csv", decimal=","),
+        key="i",
+        columns={
+            "Price": Number(transform="log1p", default=0.0),
+            "tags": Tags(separator=".", slots=2, missing=("none",)),
+            "note": Category(is_feature=False),
+        },
+    ),
+    users=Users(Files("u.csv"), key="u", columns={"plan": Category(buckets=8), "age": Number()}),
+    actions=[ACTION],
+    features=[Cross(("user_plan", "item_tags"), name="inner"), Cross(("inner", "context_weather"), name="outer")],
+)
+TEXTS = [
+    None, "", "  ", "7", "+4", ".5", "5.", "1e3", "1E-2", "1,5", "1.234,5", "1.234", "-0", "nan", "NaN", "inf", "Infinity",
+    "1_000", "1d", "0x1p3", "1e999", "１２", "a", " a ", "\u00a0b\u3000", "a.b.c", ".a..b.", "a.a.b", "none.a", "none", "é", "x|y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("owner", ["user", "item", "context"])
+def test_a_text_means_the_same_on_spark_and_in_python(spark: SparkSession, owner: str) -> None:
+    columns = OwnColumns.of_site(SITE)
+    sources = [column.source for column in columns.of_owner(owner)]
+    maps = [None, {}, *({source: text for source in sources if text is not None} for text in TEXTS)]
+    frame = spark.createDataFrame([(n, texts) for n, texts in enumerate(maps)], "n int, texts map<string,string>")
+    values = own_values(columns.of_owner(owner), F.col("texts"))
+    rows = frame.select("n", *[value.alias(name) for name, value in values.items()]).collect()
+    assert len(rows) == len(maps)
+    for row in rows:
+        assert columns.read_texts(owner, maps[row["n"]]) == {name: row[name] for name in values}, maps[row["n"]]
+
+
+def test_numbers_have_the_decimals_of_their_file() -> None:
+    columns = OwnColumns.of_site(SITE)
+    assert columns.read_texts("item", {"Price": "1.234,5", "tags": "none.a.b.c"}) == {
+        "item_price": 1234.5, "item_tags_1": "a", "item_tags_2": "b", "item_note": None,
+    }  # fmt: skip
+    assert columns.read_texts("user", {"age": "1.234,5"})["user_age"] is None
+    assert columns.read_texts("user", {"age": "1.234"})["user_age"] == 1.234
+
+
+def test_columns_and_crosses_become_features() -> None:
+    assert list(site_features(SITE)) == [
+        Dense("item_price", "item_price", "Price of the item", "log1p", 0.0),
+        Sparse("item_tags_1", "item_tags_1", 1024, "tags of the item, tag 1"),
+        Sparse("item_tags_2", "item_tags_2", 1024, "tags of the item, tag 2"),
+        Sparse("user_plan", "user_plan", 8, "plan of the user"),
+        Dense("user_age", "user_age", "age of the user"),
+        Sparse("context_weather", "context_weather", 1024, "weather of the context"),
+        Sparse("inner", "concat(user_plan, '|', item_tags_1)", 65536, "user_plan crossed with item_tags"),
+        Sparse(
+            "outer", "concat(user_plan, '|', item_tags_1, '|', context_weather)", 65536,
+            "inner crossed with context_weather",
+        ),
+    ]  # fmt: skip
+
+
+def test_an_own_index_follows_from_the_name_and_meets_no_built_in_one() -> None:
+    names = [f"item_{n}" for n in range(5000)]
+    indices = [own_index(name) for name in names]
+    assert min(indices) >= OWN_INDEX > len(BUILT_IN)
+    assert max(indices) < 2**31
+    assert len(set(indices)) == len(names)
+    assert own_index("item_price") == 1715289288  # models trained today must read the same ids for ever
+
+
+@pytest.mark.parametrize("name", ["user_tag1", "category_share", "item_rate", "position"])
+def test_a_name_that_a_built_in_feature_reads_is_refused(name: str) -> None:
+    site = Site("shop", actions=[ACTION], users=Users(Files("u"), key="u", columns={"x": Category(name=name)}))
+    with pytest.raises(SiteError, match=rf"test_own_columns.py:\d+: {name}: a built-in feature or column has that"):
+        check_names(site, site_features(site))
