@@ -7,7 +7,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from conf.site.loading import own_site_file
+
 ROOT = Path(__file__).resolve().parent.parent
+SUBMITTED_SITE = "conf/sites/submitted.py"
 # Named one by one: tests and benchmarks lie beside them in a checkout and are no part of a job.
 PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
 SUFFIXES = (
@@ -23,24 +26,28 @@ SUFFIXES = (
 def archive(folder: Path) -> Path:
     """Write `millrace-<digest>.zip` into `folder` and return its path; the same code gives the same file.
 
-    Spark executors and Ray jobs load it (`addPyFile`, `py_modules`), so that a cluster runs the driver's code.
+    Spark executors and Ray jobs load it (`addPyFile`, `py_modules`), so that a cluster runs the driver's code, with
+    the site that the driver has.
     """
-    files = [ROOT / "millrace.py"]
+    paths = [ROOT / "millrace.py"]
     for package in PACKAGES:
-        files += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in SUFFIXES)
+        paths += sorted(path for path in (ROOT / package).rglob("*") if path.suffix in SUFFIXES)
+    files = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths}
+    if (site := own_site_file()) is not None:
+        files[SUBMITTED_SITE] = site.read_bytes()  # there, a ready site
     # Of names and contents: the archive's own bytes depend on the version of zlib.
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    for name, content in files.items():
+        digest.update(name.encode() + b"\0" + content)
     target = folder / f"millrace-{digest.hexdigest()[:12]}.zip"
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     staged = target.with_suffix(".new")
     with zipfile.ZipFile(staged, "w", zipfile.ZIP_DEFLATED) as out:
-        for path in files:
+        for name, content in files.items():
             # A fixed time: archives of the same code are the same bytes.
-            out.writestr(zipfile.ZipInfo(str(path.relative_to(ROOT)), (2026, 1, 1, 0, 0, 0)), path.read_bytes())
+            out.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content)
     # Complete before it has its name: a command beside this one may look for the same archive.
     staged.replace(target)
     return target

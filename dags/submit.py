@@ -22,6 +22,7 @@ from typing import Any
 from conf import Config, Paths, UsageError, UserError, code
 from conf.processes import wait_or_kill
 from conf.settings import SECTIONS, environment_variable, secret_keys
+from conf.site.loading import submitted_site
 from conf.stopping import stop_signals
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options, spark_program
@@ -91,7 +92,7 @@ def _on_ray(config: Config, words: Sequence[str]) -> dict[str, Any]:
         raise UserError("set ray.jobs to the job server of the Ray cluster, as http://head:8265")
     archive = code.archive(config.get(Paths).root / "tmp")
     # auto: the command joins the cluster on one of whose nodes it runs.
-    environment = {**settings_to_send(config), "MILLRACE__RAY__ADDRESS": "auto"}
+    environment = {**settings_to_send(config), **submitted_site(), "MILLRACE__RAY__ADDRESS": "auto"}
     environment.pop("MILLRACE__RAY__JOBS", None)  # or the job would submit itself again
     try:
         client = JobSubmissionClient(address)
@@ -163,8 +164,9 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if settings.deploy_mode == "cluster":
         # Everybody on the cluster can read the options; its own environment has the secrets.
         options = {key: value for key, value in options.items() if not SECRET.search(key)}
-        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in variables.items()}
-        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in variables.items()}
+        there = {**variables, **submitted_site()}
+        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in there.items()}
+        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in there.items()}
     with options_file(options) as file, stop_signals() as stopped:
         command = [
             str(spark_program("spark-submit")),

@@ -145,6 +145,10 @@ BUILT_IN: tuple[Feature, ...] = (
 )
 
 
+# Columns of `features/counts/counts_before.py`.
+_COUNTED = re.compile(r"\w+_(shown|clicks|expected)\b|user_(liked_)?tag\d?\b|user_last_click|category_share")
+
+
 def site_features(site: Site | None) -> Iterator[Feature]:
     """The features of a site's own columns, and those that it declares beside them."""
     for column in OwnColumns.of_site(site).columns:
@@ -179,11 +183,17 @@ def check_names(site: Site | None, own: Iterable[Feature]) -> None:
         raise SiteError([Fault(place_of(site), text)])
 
 
+def is_counted(feature: Feature) -> bool:
+    """Whether a feature reads what was counted on earlier days."""
+    return _COUNTED.search(feature.source) is not None
+
+
 _SITE = current_site()
 OWN_COLUMNS = OwnColumns.of_site(_SITE)
 OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
 check_names(_SITE, OWN)
-FEATURES: tuple[Feature, ...] = (*BUILT_IN, *OWN)
+HAS_COUNTS = _SITE is None or _SITE.has_counts
+FEATURES: tuple[Feature, ...] = (*(one for one in BUILT_IN if HAS_COUNTS or not is_counted(one)), *OWN)
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))

@@ -34,7 +34,8 @@ def site_faults(site: Site) -> list[Fault]:
 
 def site_parts(site: Site) -> list[Items | Users | Action | Impressions]:
     """The parts of a site that have a source."""
-    return [part for part in (site.items, site.users, *site.actions, site.impressions) if part is not None]
+    impressions = [site.impressions] if isinstance(site.impressions, Impressions) else site.impressions
+    return [part for part in (site.items, site.users, *site.actions, *impressions) if part is not None]
 
 
 def own_columns(site: Site) -> dict[str, ColumnType]:
@@ -55,7 +56,7 @@ def owner_of(part: Items | Users | Action | Impressions) -> Owner:
 def _basics(site: Site) -> Iterator[Fault]:
     if not _NAME.fullmatch(site.name):
         yield Fault(place_of(site), f'Site: "name" is {site.name!r}: small letters, digits and hyphens, at most 40')
-    if not site.actions and site.impressions is None:
+    if not site.actions and not site.impressions:
         yield Fault(place_of(site), "Site: nothing to learn from: declare actions or impressions")
 
 

@@ -1,11 +1,11 @@
 """Read a site's file, and find the site of this process."""
 
 import os
-import runpy
 import traceback
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from conf.errors import UserError
 from conf.site.checks import site_faults
@@ -13,6 +13,7 @@ from conf.site.declaration import Fault, SiteError, collected_faults
 from conf.site.site import Site
 
 SITE_VARIABLE = "MILLRACE_SITE"
+FOLDER_VARIABLE = "MILLRACE_SITE_FOLDER"
 NAME = "SITE"  # of the value in the file
 
 
@@ -43,13 +44,27 @@ def current_site() -> Site | None:
     return load_site(site_file(name)) if name else None
 
 
+def own_site_file() -> Path | None:
+    """The file of this process's site; None without a site, and for a ready one."""
+    name = os.environ.get(SITE_VARIABLE)
+    return None if not name or name in ready_sites() else site_file(name)
+
+
 def site_folder() -> Path:
     """The folder that the patterns of the current site's files start from.
 
     Of a ready site it is the current folder: its files lie where the user has them.
     """
-    name = os.environ.get(SITE_VARIABLE, "")
-    return Path.cwd() if name in ready_sites() else Path(name).absolute().parent
+    file = own_site_file()
+    return Path(os.environ.get(FOLDER_VARIABLE) or (Path.cwd() if file is None else file.parent))
+
+
+def submitted_site() -> dict[str, str]:
+    """Variables by which a job on a cluster has this process's site, whose file travels with the code."""
+    if SITE_VARIABLE not in os.environ:
+        return {}
+    name = os.environ[SITE_VARIABLE] if own_site_file() is None else "submitted"
+    return {SITE_VARIABLE: name, FOLDER_VARIABLE: str(site_folder())}
 
 
 def ready_sites() -> list[str]:
@@ -94,10 +109,17 @@ def load_site(file: Path) -> Site:
     return site
 
 
+def source_of(file: Path) -> str:
+    """The text of a site's file; of a ready one, the package may lie in an archive."""
+    ready = files("conf.sites").joinpath(file.name)
+    return file.read_text("utf-8") if file.is_file() or not ready.is_file() else ready.read_text("utf-8")
+
+
 def _run(file: Path, faults: list[Fault]) -> object:
     """The value of SITE; what goes wrong is added to `faults`."""
+    values: dict[str, Any] = {"__name__": "site", "__file__": str(file)}
     try:
-        values = runpy.run_path(str(file))
+        exec(compile(source_of(file), str(file), "exec"), values)
     except SyntaxError as error:
         faults.append(Fault(f"{file.name}:{error.lineno}", f"no Python: {error.msg}"))
         return None

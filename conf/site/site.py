@@ -124,8 +124,10 @@ class Site:
     items: Items | None = None
     users: Users | None = None
     actions: Sequence[Action] = ()
-    impressions: Impressions | None = None
+    impressions: Impressions | Sequence[Impressions] = ()
     label: Label | None = None
     """Needed where there are no impressions and actions have values that say how much an item was liked."""
     features: Sequence[Cross | Rate] = ()
     """Beside those of the columns."""
+    has_counts: bool = True
+    """Whether features count what happened on earlier days (rates, tags …); False where rows have no real days."""

@@ -63,7 +63,10 @@ def unscaled_features(
     joined = with_context.join(user_columns, on="user_id", how="left").join(
         F.broadcast(item_columns), on="item_id", how="left"
     )
-    counted = with_counts_before(joined, impressions.join(F.broadcast(item_columns), on="item_id", how="left"), rates)
+    counted = joined
+    if catalog.HAS_COUNTS:
+        of_items = impressions.join(F.broadcast(item_columns), on="item_id", how="left")
+        counted = with_counts_before(joined, of_items, rates)
     choices = impressions.withColumn("item_code", _unscaled(ITEM))
     counted = with_history(counted, choices, settings.history_length)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
