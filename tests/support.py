@@ -71,6 +71,10 @@ class Millrace:
         """
         return self._run([sys.executable, "-c", _IN_ONE_SESSION, *lines], 1000, environment)
 
+    def script(self, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A Python script of the tests, in a process of its own."""
+        return self._run([sys.executable, str(path)], 300, {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **environment})
+
     def _run(self, command: list[str], timeout: float, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, **SMALL, **environment, "MILLRACE_HOME": str(self.home)}
         variables.pop("OMP_NUM_THREADS", None)  # the test processes' own: a user's command has all threads

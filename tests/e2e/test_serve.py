@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from served_features import compare_with_candidates
 from support import ROOT, FinishedDay
 
 from conf import Config, load
@@ -160,18 +160,7 @@ def end_of_day(snapshot: Snapshot) -> datetime:
 
 def test_features_are_those_that_spark_computed_for_the_same_candidates(snapshot: Snapshot) -> None:
     """Every candidate of the day, thousands of rows: ids are equal, numbers to a millionth, histories in order."""
-    state, at = snapshot.state, end_of_day(snapshot)
-    table = ds.dataset(snapshot.publication.candidates / "serve", format="parquet").to_table().to_pandas()
-    for user_id, rows in table.sort_values(["user_id", "item_id"]).groupby("user_id"):
-        user, codes = state.user(user_id), state.find_items(rows["item_id"].tolist())
-        assert (state.candidates[user.code] == codes).all()
-        batch = state.features(user, codes, None, at, None)
-        for column, feature in enumerate(SPARSE):
-            assert (batch.sparse[:, column] == rows[f"f_{feature.name}"]).all(), (user_id, feature.name)
-        dense = rows[[f"f_{feature.name}" for feature in DENSE]].to_numpy()
-        assert batch.dense == pytest.approx(dense, rel=1e-6, abs=1e-6)
-        assert state.history(user, snapshot.history_length).tolist() == list(rows["history"].iloc[0])
-    assert len(table) > 5000
+    assert compare_with_candidates(snapshot) > 5000
 
 
 def test_lists_are_the_published_ones_while_nothing_has_happened(snapshot: Snapshot) -> None:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from data.shop import DAYS, write_shop
-from support import FEW_CHANNELS, Millrace
-
-SMALL_MODELS = ("--set", "fm.epochs=2", "--set", "coarse.rounds=60")
+from support import FEW_CHANNELS, ROOT, Millrace
 
 
 @pytest.mark.slow
@@ -46,6 +44,10 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     }  # fmt: skip
     assert rows("select count(*) as n, count(distinct action) as kinds from dwd_interaction")[0]["kinds"] == 1
     assert rows("select count(distinct user_id) as n from ads_recommendation")[0]["n"] == 100
+    # The server knows own columns, too.
+    served = millrace.script(ROOT / "tests/served_features.py", MILLRACE_SITE=str(site))
+    assert served.returncode == 0, served.stderr[-3000:]
+    assert int(served.stdout) > 1000
 
 
 _AUC = "select model, max(value) as value from ads_model_metric where metric = 'auc' and split = 'test' group by model"
