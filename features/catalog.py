@@ -15,62 +15,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-from conf.site import Category, Cross, Number, Site, SiteError, Tags, current_site
+from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, current_site
 from conf.site.declaration import Fault, place_of
-from features.own_columns import OwnColumns, cross_columns, own_index
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """A categorical value as an id below `buckets`; 0 stands for a missing one.
-
-    Models have one weight or vector per id, which is what a one-hot vector times a matrix would be. Ids are hashes,
-    unless `at_least` is given: then values that so many training rows have get ids of their own (a vocabulary), from
-    2 on, frequent ones first, and 1 stands for all others.
-    """
-
-    name: str
-    source: str
-    buckets: int
-    description: str
-    at_least: int = 0
-    kind: Literal["sparse"] = "sparse"
-
-    @property
-    def definition(self) -> str:
-        """What the feature index keeps: a change of it is refused."""
-        if self.at_least:
-            return f"vocabulary({self.source}, at least {self.at_least}, at most {self.buckets})"
-        return f"hash({self.source}, {self.buckets})"
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A number: `scale(transform(source))`, both named in `features/transforms/`, fitted on the training rows.
-
-    A missing value becomes `default`, in the unit of the transform; without one, 0 once scaled: the training rows'
-    mean, or their smallest value. `Dense("no_idle", "isnull(user_last_click)", …, scale="none")` flags missing values.
-    """
-
-    name: str
-    source: str
-    description: str
-    transform: str = "identity"
-    default: float | None = None
-    scale: Literal["standardise", "min_max", "symmetric", "none"] = "standardise"
-    kind: Literal["dense"] = "dense"
-
-    @property
-    def definition(self) -> str:
-        """What the feature index keeps: a change of it is refused."""
-        default = "" if self.default is None else f", default {self.default}"
-        return f"{self.scale}({self.transform}({self.source}){default})"
-
-
-Feature = Sparse | Dense
+from conf.site.features import Feature
+from features.own_columns import OwnColumns, cross_columns, own_index, rate_group, rate_groups
 
 
 def _rate(counts: str) -> str:
@@ -166,6 +115,11 @@ def site_features(site: Site | None) -> Iterator[Feature]:
         if site is not None and isinstance(feature, Cross):
             source = ", '|', ".join(cross_columns(site, feature))
             yield Sparse(feature.feature, f"concat({source})", feature.buckets, " crossed with ".join(feature.columns))
+        if isinstance(feature, Sparse | Dense):
+            yield feature
+        if isinstance(feature, Rate):
+            about = f"smoothed click rate of {' × '.join(feature.by)}"
+            yield Dense(feature.feature, _rate(rate_group(feature)), about)
 
 
 def check_names(site: Site | None, own: Iterable[Feature]) -> None:
@@ -190,6 +144,7 @@ def is_counted(feature: Feature) -> bool:
 
 _SITE = current_site()
 OWN_COLUMNS = OwnColumns.of_site(_SITE)
+OWN_GROUPS = rate_groups(_SITE)
 OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
 check_names(_SITE, OWN)
 HAS_COUNTS = _SITE is None or _SITE.has_counts

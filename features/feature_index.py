@@ -5,10 +5,14 @@ from datetime import date
 from pyspark.sql import Row
 
 from conf import UserError
+from conf.site import SiteError
+from conf.site.declaration import Fault, did_you_mean, place_of
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
-from features.catalog import BUILT_IN, FEATURES, HAS_COUNTS, index_of, is_counted
+from features.catalog import BUILT_IN, FEATURES, HAS_COUNTS, OWN, OWN_COLUMNS, OWN_GROUPS, index_of, is_counted
+from features.counts.counts_before import SUMS
 from features.own_columns import OWN_INDEX
+from features.transforms.columns import columns_of, compile_expression
 
 # Name of a feature -> (index, definition).
 FeatureIndex = dict[str, tuple[int, str]]
@@ -26,6 +30,7 @@ def update_feature_index(warehouse: Warehouse, day: date) -> int:
     indexed: FeatureIndex = {row["feature"]: (row["index"], row["definition"]) for row in newest}
     catalog = {feature.name: (index_of(feature), feature.definition) for feature in FEATURES}
     left_out = set() if HAS_COUNTS else {feature.name for feature in BUILT_IN if is_counted(feature)}
+    check_sources()
     check_unchanged({name: entry for name, entry in indexed.items() if name not in left_out}, catalog)
     rows = [(f.name, index_of(f), f.kind, f.definition, f.description, day.isoformat()) for f in FEATURES]
     rows += [
@@ -57,6 +62,30 @@ def check_unchanged(indexed: FeatureIndex, catalog: FeatureIndex) -> None:
         raise UserError(
             f"the feature index must not change: {'; '.join(problems)}. Append a new feature under a new name instead"
         )
+
+
+def check_sources() -> None:
+    """Check that the sources of own features can be computed.
+
+    Raises:
+        SiteError: one has another column, operator or function than there are; all of them, with their lines.
+    """
+    columns = {name for feature in BUILT_IN for name in columns_of(feature.source)} | {"device", "published_at"}
+    columns |= {name for column in OWN_COLUMNS.columns for name in column.names}
+    columns |= {f"{group}_{name}" for group in OWN_GROUPS for name in SUMS}
+    faults = []
+    for feature in OWN:
+        try:
+            compile_expression(feature.source)
+            names = columns_of(feature.source)
+        except (UserError, SyntaxError) as error:
+            faults.append(Fault(place_of(feature), f'"{feature.name}": {error}'))
+            continue
+        for name in sorted(names - columns):
+            text = f'"{feature.name}": no column "{name}"{did_you_mean(name, sorted(columns))}'
+            faults.append(Fault(place_of(feature), text))
+    if faults:
+        raise SiteError(faults)
 
 
 def _newest_index(warehouse: Warehouse) -> list[Row]:

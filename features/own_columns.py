@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from conf.site import Cross, Number, Site, Tags
+from conf.site import Cross, Number, Rate, Site, Tags
 from conf.site.checks import owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 
@@ -109,6 +109,18 @@ def own_index(name: str) -> int:
     """Index of an own feature: by its name, so that neither other features nor newer releases ever move it."""
     digest = hashlib.sha256(name.encode()).digest()
     return OWN_INDEX + int.from_bytes(digest[:4]) % (2**31 - OWN_INDEX)
+
+
+def rate_groups(site: Site | None) -> dict[str, tuple[str, ...]]:
+    """Name of the counts of each declared rate -> the columns of a row that they are grouped by; of tags the first."""
+    own = {column.name: column.names[0] for column in OwnColumns.of_site(site).columns}
+    rates = [feature for feature in site.features if isinstance(feature, Rate)] if site is not None else []
+    return {rate_group(rate): tuple(own.get(name, name) for name in rate.by) for rate in rates}
+
+
+def rate_group(rate: Rate) -> str:
+    """Name of the counts of a rate: by its columns, so that it stands for them in the feature's definition."""
+    return "_by_".join(("own", *rate.by))
 
 
 def cross_columns(site: Site, cross: Cross) -> Iterator[str]:

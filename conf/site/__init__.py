@@ -2,6 +2,7 @@
 
 from conf.site.columns import BUILT_IN_COLUMNS, Category, ColumnType, Number, Tags, Text, own_name
 from conf.site.declaration import SiteError
+from conf.site.features import Dense, Sparse
 from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
 from conf.site.site import Action, Cross, Impressions, Items, Label, Rate, Site, Users
 from conf.site.sources import Files
@@ -13,6 +14,7 @@ __all__ = [
     "Category",
     "ColumnType",
     "Cross",
+    "Dense",
     "Files",
     "Impressions",
     "Items",
@@ -21,6 +23,7 @@ __all__ = [
     "Rate",
     "Site",
     "SiteError",
+    "Sparse",
     "Tags",
     "Text",
     "Users",

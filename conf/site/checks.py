@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from conf.site.columns import BUILT_IN_COLUMNS, MAX_BUCKETS, Category, ColumnType, Number, Owner, Tags, feature_name
 from conf.site.declaration import Fault, did_you_mean, place_of
-from conf.site.site import Action, Cross, Impressions, Items, Site, Users
+from conf.site.features import Dense, Sparse
+from conf.site.site import Action, Cross, Impressions, Items, Rate, Site, Users
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What Spark SQL, Parquet and Python all take as a name.
@@ -110,14 +111,17 @@ def _label(site: Site) -> Iterator[Fault]:
 def _features(site: Site) -> Iterator[Fault]:
     columns = own_columns(site)
     crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
-    names = Counter(feature.feature for feature in site.features)
+    names = Counter(map(_name_of, site.features))
     for feature in site.features:
-        kind, place = f'{type(feature).__name__} "{feature.feature}"', place_of(feature)
-        inputs = feature.columns if isinstance(feature, Cross) else feature.by
-        if names[feature.feature] > 1 or feature.feature in columns:
+        name = _name_of(feature)
+        kind, place = f'{type(feature).__name__} "{name}"', place_of(feature)
+        if names[name] > 1 or name in columns:
             yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
-        if not _FEATURE_NAME.fullmatch(feature.feature):
+        if not _FEATURE_NAME.fullmatch(name):
             yield Fault(place, f"{kind}: give it a name of a to z, 0 to 9 and _, at most 80, with name=…")
+        if not isinstance(feature, Cross | Rate):
+            continue
+        inputs = feature.columns if isinstance(feature, Cross) else feature.by
         if isinstance(feature, Cross) and len(inputs) < 2:
             yield Fault(place, f"{kind}: a cross is of two columns or more")
         may_be = [*columns, *BUILT_IN_COLUMNS, *(crosses if isinstance(feature, Cross) else ())]
@@ -128,8 +132,19 @@ def _features(site: Site) -> Iterator[Fault]:
                 yield Fault(place, f'{kind}: "{name}" is a Number; declare it Category to cross or count by it')
             elif not isinstance(columns.get(name, Category()), Category | Tags):
                 yield Fault(place, f'{kind}: "{name}" is Text; declare it Category to cross or count by it')
+        if isinstance(feature, Rate) and not site.has_counts:
+            yield Fault(place, f"{kind}: the site has no counts (has_counts=False)")
+        if isinstance(feature, Rate) and not site.impressions:
+            # What was shown is what a server reads to count; sampled negatives have their positive's context.
+            for name in inputs:
+                if name in ("device", "position") or name.startswith("context_"):
+                    yield Fault(place, f'{kind}: without impressions nothing can be counted by "{name}"')
         if isinstance(feature, Cross) and _is_circular(feature, crosses):
             yield Fault(place, f"{kind}: it is made of itself")
+
+
+def _name_of(feature: Cross | Rate | Sparse | Dense) -> str:
+    return feature.name if isinstance(feature, Sparse | Dense) else feature.feature
 
 
 def _is_circular(feature: Cross, crosses: Mapping[str, Cross]) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import field
 
 from conf.site.columns import ColumnType
 from conf.site.declaration import declaration
+from conf.site.features import Dense, Sparse
 from conf.site.sources import Files
 
 
@@ -127,7 +128,7 @@ class Site:
     impressions: Impressions | Sequence[Impressions] = ()
     label: Label | None = None
     """Needed where there are no impressions and actions have values that say how much an item was liked."""
-    features: Sequence[Cross | Rate] = ()
+    features: Sequence[Cross | Rate | Sparse | Dense] = ()
     """Beside those of the columns."""
     has_counts: bool = True
     """Whether features count what happened on earlier days (rates, tags …); False where rows have no real days."""

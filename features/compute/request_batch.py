@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.site.features import Sparse
 from features import catalog
-from features.catalog import OWN_COLUMNS, Sparse
+from features.catalog import OWN_COLUMNS
 from features.compute.training_statistics import TrainingStatistics
 from features.transforms import FITTED, transformed_source
 from features.transforms.columns import Row, Texts, Value, as_numbers, columns_of, compile_expression

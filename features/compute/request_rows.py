@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from conf.site.features import Dense, Feature
 from features import catalog
-from features.catalog import OWN_COLUMNS, Dense, Feature
+from features.catalog import OWN_COLUMNS
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.running_counts import RunningCounts
 from features.transforms import FITTED, transformed_source
@@ -64,8 +65,8 @@ class RequestFeatures:
         row |= OWN_COLUMNS.read_texts("item", item.get("attributes"))
         row |= OWN_COLUMNS.read_texts("context", request.get("context"))
         # The category of the item is known before any count is looked up.
-        row |= self._counts.columns(request["user_id"], request["item_id"], row["category"])
         row |= request
+        row |= self._counts.columns(request["user_id"], request["item_id"], row["category"], row)
         zone = self._statistics.timezone  # not the site's of today: models know the hours that they learned
         return {feature.name: _unscaled(feature, row, zone) for feature in catalog.COLUMNS}
 

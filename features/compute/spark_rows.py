@@ -14,9 +14,10 @@ from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]
 from pyspark.sql.types import ArrayType, DoubleType
 
 from conf.site.columns import Owner
+from conf.site.features import Dense, Feature, Sparse
 from etl.clock import local_time
 from features import catalog
-from features.catalog import OWN_COLUMNS, Dense, Feature, Sparse
+from features.catalog import OWN_COLUMNS
 from features.compute.spark_own_columns import own_values
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, with_counts_before
@@ -56,17 +57,11 @@ def unscaled_features(
         settings: of the features.
         zone: by whose clocks features have hours and days.
     """
-    # Named, so that a new column of a dimension never shadows one of the examples.
-    user_columns = users.select("user_id", "gender", "age_group", "city", *_own("user"))
-    item_columns = items.select("item_id", "category", "author", "published_at", *_own("item"))
-    with_context = examples.withColumns(_context(examples))
-    joined = with_context.join(user_columns, on="user_id", how="left").join(
-        F.broadcast(item_columns), on="item_id", how="left"
-    )
-    counted = joined
+    counted = with_dimensions(examples, users, items)
     if catalog.HAS_COUNTS:
-        of_items = impressions.join(F.broadcast(item_columns), on="item_id", how="left")
-        counted = with_counts_before(joined, of_items, rates)
+        # Own rates may count by columns of the users, too.
+        keyed = with_dimensions(impressions, users if catalog.OWN_GROUPS else None, items)
+        counted = with_counts_before(counted, keyed, rates)
     choices = impressions.withColumn("item_code", _unscaled(ITEM))
     counted = with_history(counted, choices, settings.history_length)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
@@ -76,6 +71,23 @@ def unscaled_features(
     clocks = {name: local_time(name, zone) for name in MOMENTS}
     shown = counted.withColumn("_at", F.col("at")).withColumns(clocks)
     return shown.select(*[F.col("_at").alias("at") if name == "at" else name for name in keys], *values)
+
+
+def with_dimensions(examples: DataFrame, users: DataFrame | None, items: DataFrame) -> DataFrame:
+    """Add the columns of dim_user and dim_item that features read, and the site's own ones of what happened.
+
+    Args:
+        examples: as for `unscaled_features`.
+        users: a snapshot of dim_user; None to leave its columns out.
+        items: a snapshot of dim_item.
+    """
+    # Named, so that a new column of a dimension never shadows one of the examples.
+    item_columns = items.select("item_id", "category", "author", "published_at", *_own("item"))
+    rows = examples.withColumns(_context(examples)).join(F.broadcast(item_columns), on="item_id", how="left")
+    if users is None:
+        return rows
+    user_columns = users.select("user_id", "gender", "age_group", "city", *_own("user"))
+    return rows.join(user_columns, on="user_id", how="left")
 
 
 def fit_statistics(

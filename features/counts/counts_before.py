@@ -11,15 +11,17 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from features.catalog import OWN_GROUPS
 from features.transforms.beta_prior import BetaPrior
 
-# Name of the counts -> the columns that they are grouped by.
+# Name of the counts -> the columns that they are grouped by. Those of a site's own rates come last.
 GROUPS: dict[str, tuple[str, ...]] = {
     "item": ("item_id",),
     "user": ("user_id",),
     "category": ("category",),
     "user_category": ("user_id", "category"),
     "all": (),
+    **OWN_GROUPS,
 }
 SUMS = ("shown", "clicks", "expected")
 TAG_STRENGTH = 10.0  # impressions that the usual shares weigh as much as in a user's tags
@@ -75,7 +77,7 @@ def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRate
     Costs one shuffle of the impressions for each of GROUPS, and one join of the rows for each.
 
     Args:
-        rows: with user_id, item_id, category and `day`.
+        rows: with user_id, item_id, category, the columns of own rates, and `day`.
         impressions: the labelled rows that may be counted, with the same columns and `position`.
         rates: of the training rows.
 
@@ -108,7 +110,7 @@ def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRate
 def _keys_and_days(rows: DataFrame, impressions: DataFrame, group: str) -> DataFrame:
     """Keys of a group and days to sum up to."""
     keys = GROUPS[group]
-    if group in ("item", "user"):
+    if group in ("item", "user", *OWN_GROUPS):
         return rows.select(*keys, "day").distinct()
     # Tags compare all topics of a user with all topics there are, shown today or not.
     user = ["user_id"] if "user_id" in keys else []

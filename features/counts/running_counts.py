@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -58,9 +59,18 @@ class RunningCounts:
         if group == "user" and last_click is not None:
             self._last_click[key[0]] = last_click
 
-    def columns(self, user_id: Any, item_id: Any, category: Any) -> dict[str, Any]:
-        """The columns that `with_counts_before` adds, for one user and item; None where nothing was counted."""
-        ids = {"item_id": item_id, "user_id": user_id, "category": category}
+    def columns(
+        self, user_id: Any, item_id: Any, category: Any, row: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """The columns that `with_counts_before` adds, for one user and item; None where nothing was counted.
+
+        Args:
+            user_id: the user.
+            item_id: the item.
+            category: its topic.
+            row: the columns of own rates.
+        """
+        ids = {**row, "item_id": item_id, "user_id": user_id, "category": category}
         columns: dict[str, Any] = {
             "user_last_click": self._last_click.get(user_id),
             "prior_rate": self._rates.prior,

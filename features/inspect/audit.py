@@ -18,8 +18,9 @@ from etl.settings import SiteSettings
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
 from features import catalog
+from features.catalog import OWN_GROUPS
 from features.compute.request_rows import RequestFeatures
-from features.compute.spark_rows import LOGGED, unscaled_features
+from features.compute.spark_rows import LOGGED, unscaled_features, with_dimensions
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
 from features.counts.running_counts import load_running_counts
@@ -97,7 +98,7 @@ def _request_features(
         .select("item_id", "category", "author", seconds.alias("published_at"), "attributes")
         .collect()
     )
-    impressions = examples.join(F.broadcast(items.select("item_id", "category")), on="item_id", how="left")
+    impressions = with_dimensions(examples, users if OWN_GROUPS else None, items)
     return RequestFeatures(
         statistics,
         load_running_counts(impressions, statistics.rates, day, pairs),

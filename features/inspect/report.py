@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from conf import Config
 from conf.runs import Run, start_run
-from features.catalog import COLUMNS, DENSE, Feature, Sparse
+from conf.site.features import Feature, Sparse
+from features.catalog import COLUMNS, DENSE
 from features.dataset.names import WEIGHT, examples_version
 from features.inspect.column_statistics import (
     condition_number,

@@ -9,7 +9,7 @@ import numpy as np
 
 DAYS = [f"2026-05-{day:02d}" for day in range(1, 7)]
 SITE = """
-from conf.site import Action, Category, Cross, Files, Impressions, Items, Number, Site, Tags, Users
+from conf.site import Action, Category, Cross, Dense, Files, Impressions, Items, Number, Rate, Site, Tags, Users
 
 SITE = Site(
     "bike-shop",
@@ -26,7 +26,12 @@ SITE = Site(
         columns={"weather": Category(buckets=16)},
     ),
     actions=[Action("add_to_cart", Files("carts/{date}.csv"), user="who", item="what", at="when")],
-    features=[Cross(("user_plan", "item_brand", "context_weather"), name="plan_brand_weather")],
+    features=[
+        Cross(("user_plan", "item_brand", "context_weather"), name="plan_brand_weather"),
+        Rate(("user_plan", "item_brand")), Rate(("item_id", "context_weather", "position"), name="wet_rate"),
+        Rate(("city",)),
+        Dense("dear_for_plan", "item_price_eur * isnull(item_uses_2)", "price of what has one use", default=0.0),
+    ],
 )
 """
 BRANDS, PLANS, WEATHER = ("acme", "bolt", "cora", "dent"), ("free", "pro"), ("rain", "sun")

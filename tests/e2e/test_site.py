@@ -40,7 +40,8 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     own = {name for name, row in index.items() if row["index"] >= 65536}
     assert own == {
         "item_price_eur", "item_brand", "item_uses_1", "item_uses_2", "user_plan", "context_weather",
-        "plan_brand_weather",
+        "plan_brand_weather", "user_plan_item_brand_rate", "wet_rate", "city_rate",
+        "dear_for_plan",
     }  # fmt: skip
     assert rows("select count(*) as n, count(distinct action) as kinds from dwd_interaction")[0]["kinds"] == 1
     assert rows("select count(distinct user_id) as n from ads_recommendation")[0]["n"] == 100

@@ -25,9 +25,10 @@ from scipy import sparse
 from conf import Config, Paths
 from conf.atomic import write_atomically
 from conf.runs import UNKNOWN_USER
+from features.catalog import OWN_COLUMNS, OWN_GROUPS
 from features.compute.request_batch import BatchFeatures
 from features.compute.training_statistics import TrainingStatistics
-from features.counts.count_arrays import CountArrays, Impressions, count_impressions
+from features.counts.count_arrays import CountArrays, Impressions, count_impressions, expected_clicks
 from features.settings import FeatureSettings
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
@@ -35,6 +36,7 @@ from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS, parquet_files
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
 from recsys.serve.state.own_arrays import OwnArrays
+from recsys.serve.state.own_counts import KEYS, OwnCounts
 from recsys.serve.state.publication import Publication
 from recsys.serve.state.rows import codes_of, newest, profiles, read_impressions, read_partition, walls
 
@@ -95,7 +97,7 @@ def _remove_old(root: Path) -> None:
 
 
 def _write(config: Config, publication: Publication, folder: Path) -> dict[str, Any]:
-    impressions = read_impressions(publication)
+    impressions = read_impressions(publication, _read_with_impressions())
     candidates = _read_candidates(publication)
     users = newest(publication, "dim_user", ["user_id", *PROFILE, *OwnArrays.sources("user")])
     items = newest(
@@ -126,6 +128,11 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
         impressions, user, item, arrays["item_feature_item_id"][item], config.get(FeatureSettings).history_length
     )
     arrays |= user_arrays | _count_arrays(counts)
+    if OWN_GROUPS:
+        rows = _keyed_rows(impressions, user, item, {**names, **user_names}, arrays, (user_ids, item_ids))
+        values = (np.ones(len(user)), of_impressions.label, expected_clicks(of_impressions.position, statistics.rates))
+        for group in OWN_GROUPS:
+            arrays |= OwnCounts.build(group, rows, np.stack(values).astype(np.float64))
     arrays |= _choices(publication, positives, user_ids, item_ids)
     channels, more = _candidates(candidates, user_ids, item_ids)
     arrays |= more
@@ -140,6 +147,36 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
         "candidates": len(candidates),
         "impressions": len(impressions),
     }
+
+
+def _read_with_impressions() -> list[str]:
+    """Columns of dwd_impression that own rates need besides those that are always read."""
+    needs_context = not KEYS.isdisjoint(OWN_COLUMNS.names("context"))
+    return [name for name, is_needed in (("device", "device" in KEYS), ("context", needs_context)) if is_needed]
+
+
+def _keyed_rows(
+    impressions: pa.Table,
+    user: NDArray[np.int64],
+    item: NDArray[np.int64],
+    names: Mapping[str, list[str | None]],
+    arrays: Mapping[str, NDArray[Any]],
+    ids: tuple[pa.Array, pa.Array],
+) -> dict[str, Column]:
+    """The columns of impressions that own rates are counted by."""
+    columns = {"user_id": Column(ids[0].to_pylist(), user), "item_id": Column(ids[1].to_pylist(), item)}
+    columns |= {name: Column(names[name], arrays[f"item_{name}"][item]) for name in ("category", "author")}
+    columns |= {name: Column(names[name], arrays[f"user_{name}"][user]) for name in PROFILE}
+    for name in KEYS & {*OWN_COLUMNS.names("user"), *OWN_COLUMNS.names("item")}:
+        codes = user if name in OWN_COLUMNS.names("user") else item
+        columns[name] = Column(names[f"own_{name}"], arrays[f"own_{name}"][codes])
+    happened = {name: impressions[name] for name in ("position", "device") if name in impressions.column_names}
+    if "context" in impressions.column_names:
+        contexts = [OWN_COLUMNS.read_texts("context", dict(one or ())) for one in impressions["context"].to_pylist()]
+        happened |= {name: pa.chunked_array([[one[name] for one in contexts]]) for name in OWN_COLUMNS.names("context")}
+    for name in KEYS & set(happened):
+        columns[name] = Column(*profiles(pa.table({name: _strings(happened[name])}), name))
+    return columns
 
 
 def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -54,23 +54,25 @@ def newest(publication: Publication, table: str, columns: Sequence[str]) -> pa.T
     return read_partition(partitions[max(partitions)], columns)
 
 
-def read_impressions(publication: Publication) -> pa.Table:
-    """Labelled examples of the window: user_id, item_id, position, at (seconds), day (since 1970), label.
+def read_impressions(publication: Publication, more: Sequence[str] = ()) -> pa.Table:
+    """Labelled examples of the window: user_id, item_id, position, at (seconds), day (since 1970), label, and `more`.
 
     Of a site without impressions they are the training set's own rows, whose negatives were sampled.
     """
     partitions = publication.sources.get("dwd_impression", {})
     days = []
     for value, url in sorted(partitions.items()):
-        rows = read_partition(url, [*IMPRESSIONS, "features"])
+        rows = read_partition(url, [*IMPRESSIONS, *more, "features"])
         rows = rows.filter(_is_readable(rows["features"])) if "features" in rows.column_names else rows
         day = (date.fromisoformat(value) - EPOCH).days
-        days.append(rows.select(IMPRESSIONS).append_column("day", pa.array(np.full(len(rows), day, np.int32))))
+        days.append(
+            rows.select([*IMPRESSIONS, *more]).append_column("day", pa.array(np.full(len(rows), day, np.int32)))
+        )
     if sum(map(len, days)):
         table = pa.concat_tables(days)
         at = pc.cast(table["shown_at"], pa.timestamp("us", "UTC")).cast(pa.int64())
         columns = {"at": pc.divide(pc.cast(at, pa.float64()), 1e6), "label": table["is_clicked"]}
-        return pa.table({**{n: table[n] for n in ("user_id", "item_id", "position", "day")}, **columns})
+        return pa.table({**{n: table[n] for n in ("user_id", "item_id", "position", "day", *more)}, **columns})
     return _examples(publication)
 
 

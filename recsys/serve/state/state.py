@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.clock import local_time
-from features.catalog import OWN_COLUMNS
+from features.catalog import OWN_COLUMNS, OWN_GROUPS
 from features.compute.request_batch import ITEM_FEATURES, BatchFeatures, FeatureBatch
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import NEVER, CategoryCounts, UserCounts, count_columns
@@ -20,6 +20,7 @@ from features.transforms.columns import Texts as Column
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array
 from recsys.serve.state.build import PROFILE, as_day, read_meta
 from recsys.serve.state.own_arrays import OwnArrays
+from recsys.serve.state.own_counts import OwnCounts
 from recsys.serve.state.recent import Recent, RecentUser, Totals
 
 NOBODY = RecentUser()
@@ -64,6 +65,7 @@ class State:
         self._profiles = {name: (names[name], map_array(folder, f"user_{name}")) for name in PROFILE}
         self._own_users = OwnArrays.map(folder, "user", names)
         self._own_items = OwnArrays.map(folder, "item", names)
+        self._own_counts = [OwnCounts.map(folder, group) for group in OWN_GROUPS]
         self._is_known = map_array(folder, "user_known")
         self._user_sums, self._last_click = map_array(folder, "user_sums"), map_array(folder, "user_last_click")
         self._user_categories, self._pairs = Lists.map(folder, "user_categories"), map_array(folder, "pair_sums")
@@ -141,6 +143,11 @@ class State:
             **self._own_items.rows(items),
             **OWN_COLUMNS.read_texts("context", context),
         }
+        if self._own_counts:
+            ids_of_rows = item_ids if item_ids is not None else [self.item_ids[code] for code in items.tolist()]
+            keyed = {**row, "item_id": Column(ids_of_rows, np.arange(rows))}
+            for counts in self._own_counts:
+                row |= counts.columns(keyed)
         if has_unknown:
             assert item_ids is not None
             row["item_id"] = Column(item_ids, np.arange(rows))

@@ -1,0 +1,55 @@
+"""What a feature is: a source, which is an expression over a row, and what models get of its value."""
+
+from typing import Literal
+
+from conf.site.declaration import declaration
+
+
+@declaration
+class Sparse:
+    """A categorical value as an id below `buckets`; 0 stands for a missing one.
+
+    Models have one weight or vector per id, which is what a one-hot vector times a matrix would be. Ids are hashes,
+    unless `at_least` is given: then values that so many training rows have get ids of their own (a vocabulary), from
+    2 on, frequent ones first, and 1 stands for all others.
+    """
+
+    name: str
+    source: str
+    buckets: int
+    description: str
+    at_least: int = 0
+    kind: Literal["sparse"] = "sparse"
+
+    @property
+    def definition(self) -> str:
+        """What the feature index keeps: a change of it is refused."""
+        if self.at_least:
+            return f"vocabulary({self.source}, at least {self.at_least}, at most {self.buckets})"
+        return f"hash({self.source}, {self.buckets})"
+
+
+@declaration
+class Dense:
+    """A number: `scale(transform(source))`, both named in `features/transforms/`, fitted on the training rows.
+
+    A missing value becomes `default`, in the unit of the transform; without one, 0 once scaled: the training rows'
+    mean, or their smallest value. `Dense("no_idle", "isnull(user_last_click)", …, scale="none")` flags missing values.
+    """
+
+    name: str
+    source: str
+    description: str
+    transform: str = "identity"
+    default: float | None = None
+    scale: Literal["standardise", "min_max", "symmetric", "none"] = "standardise"
+    kind: Literal["dense"] = "dense"
+
+    @property
+    def definition(self) -> str:
+        """What the feature index keeps: a change of it is refused."""
+        default = "" if self.default is None else f", default {self.default}"
+        return f"{self.scale}({self.transform}({self.source}){default})"
+
+
+Feature = Sparse | Dense
