@@ -1,18 +1,25 @@
 """Keeps the feature index stable: `dim_feature_index` only grows; a changed or moved definition is refused."""
 
+from collections.abc import Sequence
 from datetime import date
 
-from pyspark.sql import Row
+from pyspark.errors import AnalysisException
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
 
 from conf import UserError
-from conf.site import SiteError
+from conf.site import Dense, Number, SiteError, Sparse
 from conf.site.declaration import Fault, did_you_mean, place_of
+from conf.site.features import Feature
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
 from features.catalog import BUILT_IN, FEATURES, HAS_COUNTS, OWN, OWN_COLUMNS, OWN_GROUPS, index_of, is_counted
 from features.counts.counts_before import SUMS
 from features.own_columns import OWN_INDEX
+from features.transforms import transformed_source
 from features.transforms.columns import columns_of, compile_expression
+
+TEXT_COLUMNS = ("user_id", "item_id", "author", "gender", "age_group", "city", "device")
 
 # Name of a feature -> (index, definition).
 FeatureIndex = dict[str, tuple[int, str]]
@@ -30,7 +37,7 @@ def update_feature_index(warehouse: Warehouse, day: date) -> int:
     indexed: FeatureIndex = {row["feature"]: (row["index"], row["definition"]) for row in newest}
     catalog = {feature.name: (index_of(feature), feature.definition) for feature in FEATURES}
     left_out = set() if HAS_COUNTS else {feature.name for feature in BUILT_IN if is_counted(feature)}
-    check_sources()
+    check_sources(warehouse.spark, OWN)
     check_unchanged({name: entry for name, entry in indexed.items() if name not in left_out}, catalog)
     rows = [(f.name, index_of(f), f.kind, f.definition, f.description, day.isoformat()) for f in FEATURES]
     rows += [
@@ -64,28 +71,53 @@ def check_unchanged(indexed: FeatureIndex, catalog: FeatureIndex) -> None:
         )
 
 
-def check_sources() -> None:
-    """Check that the sources of own features can be computed.
+def check_sources(spark: SparkSession, features: Sequence[Feature]) -> None:
+    """Check that the sources of own features can be computed, here and on Spark.
+
+    Args:
+        spark: the session.
+        features: as the site declares them.
 
     Raises:
-        SiteError: one has another column, operator or function than there are; all of them, with their lines.
+        SiteError: one has another column, operator or function than there are, or a type that Spark can't compute
+            with; all of them, with their lines.
     """
-    columns = {name for feature in BUILT_IN for name in columns_of(feature.source)} | {"device", "published_at"}
-    columns |= {name for column in OWN_COLUMNS.columns for name in column.names}
-    columns |= {f"{group}_{name}" for group in OWN_GROUPS for name in SUMS}
+    types = _column_types()
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in types.items())
+    rows = spark.createDataFrame([], schema)
     faults = []
-    for feature in OWN:
+    for feature in features:
+        problem = None
         try:
             compile_expression(feature.source)
-            names = columns_of(feature.source)
-        except (UserError, SyntaxError) as error:
-            faults.append(Fault(place_of(feature), f'"{feature.name}": {error}'))
-            continue
-        for name in sorted(names - columns):
-            text = f'"{feature.name}": no column "{name}"{did_you_mean(name, sorted(columns))}'
-            faults.append(Fault(place_of(feature), text))
+            if unknown := sorted(columns_of(feature.source) - types.keys()):
+                problem = f'no column "{unknown[0]}"{did_you_mean(unknown[0], sorted(types))}'
+            else:
+                value = F.expr(transformed_source(feature.name, _transform(feature), feature.source))
+                rows.select(value.cast("string" if isinstance(feature, Sparse) else "float")).schema  # noqa: B018
+        except SyntaxError as error:
+            problem = f"{error.msg}: {feature.source}"
+        except (UserError, AnalysisException) as error:
+            problem = str(error).partition(". SQLSTATE")[0].splitlines()[0]
+        if problem:
+            faults.append(Fault(place_of(feature), f'"{feature.name}": {problem}'))
     if faults:
         raise SiteError(faults)
+
+
+def _transform(feature: Feature) -> str:
+    return feature.transform if isinstance(feature, Dense) else "identity"
+
+
+def _column_types() -> dict[str, str]:
+    """Type of every column of a row that a source may name."""
+    types = {name: "double" for feature in BUILT_IN for name in columns_of(feature.source)}
+    types |= {f"{group}_{name}": "double" for group in OWN_GROUPS for name in SUMS}
+    types |= dict.fromkeys((*TEXT_COLUMNS, "category"), "string")
+    types |= {name: "string" for name in types if name.startswith(("user_tag", "user_liked_tag"))}
+    for column in OWN_COLUMNS.columns:
+        types |= dict.fromkeys(column.names, "double" if isinstance(column.type, Number) else "string")
+    return types | {"at": "timestamp", "published_at": "timestamp", "user_last_click": "date", "position": "int"}
 
 
 def _newest_index(warehouse: Warehouse) -> list[Row]:

@@ -21,6 +21,9 @@ _ROLES: Mapping[type, Sequence[str]] = {
 }
 
 
+Part = Items | Users | Action | Impressions
+
+
 def site_faults(site: Site) -> list[Fault]:
     """Every fault of a site that shows without its data."""
     parts = site_parts(site)
@@ -33,7 +36,7 @@ def site_faults(site: Site) -> list[Fault]:
     ]
 
 
-def site_parts(site: Site) -> list[Items | Users | Action | Impressions]:
+def site_parts(site: Site) -> list[Part]:
     """The parts of a site that have a source."""
     impressions = [site.impressions] if isinstance(site.impressions, Impressions) else site.impressions
     return [part for part in (site.items, site.users, *site.actions, *impressions) if part is not None]
@@ -47,7 +50,7 @@ def own_columns(site: Site) -> dict[str, ColumnType]:
     return columns
 
 
-def owner_of(part: Items | Users | Action | Impressions) -> Owner:
+def owner_of(part: Part) -> Owner:
     """Whose columns a part's are: `item`, `user`, or `context` of what happened."""
     if isinstance(part, Items):
         return "item"
@@ -61,7 +64,7 @@ def _basics(site: Site) -> Iterator[Fault]:
         yield Fault(place_of(site), "Site: nothing to learn from: declare actions or impressions")
 
 
-def _columns_of(part: Items | Users | Action | Impressions) -> Iterator[Fault]:
+def _columns_of(part: Part) -> Iterator[Fault]:
     roles = {name: value for name in _ROLES[type(part)] if (value := getattr(part, name)) is not None}
     kind, place = type(part).__name__, place_of(part)
     for column, uses in Counter(roles.values()).items():
@@ -80,7 +83,7 @@ def _columns_of(part: Items | Users | Action | Impressions) -> Iterator[Fault]:
             yield Fault(place_of(column_type), f'"{name}": buckets are 1 to {MAX_BUCKETS}, slots 1 to 20')
 
 
-def _own_names(parts: Sequence[Items | Users | Action | Impressions]) -> Iterator[Fault]:
+def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
     declared: dict[str, tuple[str, ColumnType, str]] = {}
     for part in parts:
         for column, kind in part.columns.items():

@@ -1,5 +1,7 @@
 """Where rows of a site come from."""
 
+from typing import Literal
+
 from conf.site.declaration import declaration
 
 
@@ -34,3 +36,6 @@ class Files:
     """Of rows without times: a date, or `name` for the one in each file's name."""
     is_time_order: bool = False
     """With `day`: later rows are later."""
+    changes: Literal["freeze", "evolve"] = "freeze"
+    """What happens when columns come or go: the load stops and says which (`freeze`), or goes on (`evolve`), as long as
+    the declared ones are there."""

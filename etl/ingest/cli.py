@@ -89,14 +89,13 @@ def site_command(
     """
     from conf.site import current_site
     from conf.site.loading import site_folder
-    from etl.ingest import job
-    from etl.ingest.site import examine_site
+    from etl.ingest import site as site_job
     from etl.session import spark_session
 
     site = current_site()
     if site is None:
         return {"rows_in": 0}
     config = settings_of(context)
-    groups = examine_site(config, site, site_folder(), parse_day(date) if date else None)
+    groups = site_job.examine_site(config, site, site_folder(), parse_day(date) if date else None)
     with spark_session(config) as spark:
-        return job.run(spark, config, groups, job.IngestOptions(replaces=replace))
+        return site_job.run(spark, config, site, groups, replaces=replace)

@@ -6,18 +6,23 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from conf import Config, UserError
 from conf.site import Action, Impressions, Items, Site, SiteError, Users
-from conf.site.checks import site_parts
+from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
 from conf.site.sources import Files
-from etl.ingest.columns import FileRole
+from etl.ingest import job
+from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
 from etl.ingest.requests import LayoutOptions, examine_paths, file_options
+from etl.ingest.source_columns import changed_columns, remember_columns
+from etl.sources.detection import NoRowsError
 
 log = logging.getLogger(__name__)
 
-Part = Items | Users | Action | Impressions
+Groups = dict[int, list[FileGroup]]
 
 # Our name of a column -> the part's option that names it.
 _COLUMNS: dict[type, tuple[FileRole, dict[str, str]]] = {
@@ -55,8 +60,8 @@ _COLUMNS: dict[type, tuple[FileRole, dict[str, str]]] = {
 }
 
 
-def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> dict[FileRole, list[FileGroup]]:
-    """Look at all files of a site.
+def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> Groups:
+    """Look at all files of a site; returns those of each part by its number.
 
     Args:
         config: `site.timezone`.
@@ -65,24 +70,40 @@ def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> 
         day: what `{date}` in patterns stands for; None for every day there is.
 
     Raises:
-        SiteError: files or columns are missing, or files can't be read; one fault a part, with its line.
+        SiteError: files or columns are missing, files can't be read, or columns came or went; one fault a part, with
+            its line.
     """
-    groups: dict[FileRole, list[FileGroup]] = {}
+    groups: dict[int, list[FileGroup]] = {}
     faults = []
-    for part in site_parts(site):
+    for number, part in enumerate(site_parts(site)):
         role, _ = _COLUMNS[type(part)]
         try:
             paths = files_of(part.source, folder, day)
-            of_part, descriptions = examine_paths(role, paths, part_options(config, part))
+            groups[number], descriptions = examine_paths(role, paths, part_options(config, part))
+        except NoRowsError as error:
+            # A day without orders is no fault; a site without items is one.
+            if role not in FACTS:
+                faults.append(Fault(place_of(part), str(error)))
+            log.warning("%s", error)
+            continue
         except UserError as error:
             faults.append(Fault(place_of(part), str(error)))
             continue
         for description in descriptions:
             log.info("%s", description)
-        groups.setdefault(role, []).extend(of_part)
-    if faults:
+    if faults := faults or changed_columns(config, site, groups):
         raise SiteError(faults)
     return groups
+
+
+def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, replaces: bool) -> dict[str, object]:
+    """Load the files that `examine_site` looked at, as `etl.ingest.job.run` does, and keep what columns they had."""
+    by_role: dict[FileRole, list[FileGroup]] = {}
+    for of_part in groups.values():
+        by_role.setdefault(of_part[0].role, []).extend(of_part)
+    counts = job.run(spark, config, by_role, job.IngestOptions(replaces=replaces))
+    remember_columns(config, site, groups)
+    return counts
 
 
 def part_options(config: Config, part: Part) -> FileOptions:

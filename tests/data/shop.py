@@ -30,7 +30,7 @@ SITE = Site(
         Cross(("user_plan", "item_brand", "context_weather"), name="plan_brand_weather"),
         Rate(("user_plan", "item_brand")), Rate(("item_id", "context_weather", "position"), name="wet_rate"),
         Rate(("city",)),
-        Dense("dear_for_plan", "item_price_eur * isnull(item_uses_2)", "price of what has one use", default=0.0),
+        Dense("dear_for_plan", "item_price_eur / position", "price by place", default=0.0),
     ],
 )
 """

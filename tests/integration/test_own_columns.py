@@ -4,9 +4,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.site import Action, Category, Cross, Files, Items, Number, Site, SiteError, Tags, Users
-from features.catalog import BUILT_IN, Dense, Sparse, check_names, site_features
+from conf.site import Action, Category, Cross, Dense, Files, Items, Number, Site, SiteError, Sparse, Tags, Users
+from features.catalog import BUILT_IN, check_names, site_features
 from features.compute.spark_own_columns import own_values
+from features.feature_index import check_sources
 from features.own_columns import OWN_INDEX, OwnColumns, own_index
 
 ACTION = Action("click", Files("c.csv"), user="u", item="i", at="t", columns={"weather": Category()})
@@ -76,6 +77,30 @@ def test_an_own_index_follows_from_the_name_and_meets_no_built_in_one() -> None:
     assert max(indices) < 2**31
     assert len(set(indices)) == len(names)
     assert own_index("item_price") == 1715289288  # models trained today must read the same ids for ever
+
+
+def test_a_source_that_can_not_be_computed_is_refused_with_its_line(spark: SparkSession) -> None:
+    check_sources(spark, [*BUILT_IN, Sparse("tag_city", "concat(user_tag1, city)", 8, "")])
+    with pytest.raises(SiteError) as error:
+        check_sources(
+            spark,
+            [
+                Dense("a", "user_shwon + 1", ""),
+                Dense("b", "item_shown *", ""),
+                Dense("c", "isnull(city) * 2", ""),
+                Dense("d", "pow(item_shown, 2)", ""),
+                Dense("e", "item_shown", "", transform="cube"),
+                Dense("fine", "ln(item_shown) + datediff(at, user_last_click) / position", ""),
+            ],
+        )
+    texts = [fault.text for fault in error.value.faults]
+    assert texts[0].startswith('"a": no column "user_shwon"; did you mean "user_shown"? There are: ')
+    assert texts[1] == '"b": invalid syntax: item_shown *'
+    assert texts[2].startswith('"c": [DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] Cannot resolve "((city IS NULL) * 2)"')
+    assert texts[3].startswith("\"d\": 'pow(item_shown, 2)' (in 'pow(item_shown, 2)') is no column or function")
+    assert texts[4].startswith("\"e\": feature 'e' has the transform 'cube'; choose from identity, ")
+    assert len(texts) == 5
+    assert all("test_own_columns.py:" in fault.place for fault in error.value.faults)
 
 
 @pytest.mark.parametrize("name", ["user_tag1", "category_share", "item_rate", "position"])

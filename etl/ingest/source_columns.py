@@ -1,0 +1,62 @@
+"""Whether a source has the columns that it had when the site was loaded last: `<home>/sites/<name>.json` has them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from conf import Config, Paths
+from conf.atomic import write_atomically
+from conf.site import Site
+from conf.site.checks import Part, site_parts
+from conf.site.declaration import Fault, place_of
+from etl.ingest.files import FileGroup
+
+Columns = dict[str, list[str]]
+"""Pattern of a source -> its columns, ascending."""
+
+
+def changed_columns(config: Config, site: Site, groups: Mapping[int, Sequence[FileGroup]]) -> list[Fault]:
+    """A fault for each source whose columns came or went, unless the declaration lets them.
+
+    Args:
+        config: the home.
+        site: the declaration.
+        groups: files by number of the part.
+    """
+    earlier, faults = _read(_path(config, site)), []
+    for number, part in enumerate(site_parts(site)):
+        if number not in groups or part.source.pattern not in earlier or part.source.changes == "evolve":
+            continue
+        before, now = set(earlier[part.source.pattern]), set(_columns(groups[number]))
+        changes = [
+            f"{word} {', '.join(sorted(names))}"
+            for word, names in (("new:", now - before), ("gone:", before - now))
+            if names
+        ]
+        if changes:
+            text = f"{part.source.pattern}: other columns than it had: {'; '.join(changes)}; if so it shall be, "
+            faults.append(Fault(place_of(part), text + 'say Files(…, changes="evolve"). Nothing was changed'))
+    return faults
+
+
+def remember_columns(config: Config, site: Site, groups: Mapping[int, Sequence[FileGroup]]) -> None:
+    """Keep the columns of all sources, after they were loaded."""
+    path = _path(config, site)
+    columns = _read(path)
+    parts: Sequence[Part] = site_parts(site)
+    columns |= {parts[number].source.pattern: _columns(of_part) for number, of_part in groups.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(columns, indent=1))
+
+
+def _columns(groups: Sequence[FileGroup]) -> list[str]:
+    return sorted({name for group in groups for name in (*group.columns.sources.values(), *group.columns.others)})
+
+
+def _path(config: Config, site: Site) -> Path:
+    return config.get(Paths).root / "sites" / f"{site.name}.json"
+
+
+def _read(path: Path) -> Columns:
+    columns: Columns = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return columns

@@ -1,0 +1,81 @@
+"""The files that a site declares: found, laid out as they are, and refused with the line of the declaration."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from data.shop import DAYS, write_shop
+
+from conf import Config, load
+from conf.site import SiteError, load_site
+from etl.ingest.site import examine_site
+from etl.ingest.source_columns import remember_columns
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load(overrides=[f"paths.home={tmp_path / 'home'}"], environment={})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_shop(tmp_path / "shop", shown=600)
+
+
+def faults_of(config: Config, file: Path, day: date | None = None) -> list[str]:
+    with pytest.raises(SiteError) as error:
+        examine_site(config, load_site(file), file.parent, day)
+    return [str(fault) for fault in error.value.faults]
+
+
+def test_a_pattern_takes_all_days_or_one(config: Config, file: Path) -> None:
+    site = load_site(file)
+    every = examine_site(config, site, file.parent, None)
+    assert [group[0].role for group in every.values()] == ["items", "users", "ratings", "impressions"]
+    (carts,) = every[2]
+    assert [Path(name).name for name in carts.files] == [f"{day}.csv" for day in DAYS]
+    assert carts.action == "add_to_cart"
+    assert carts.columns.sources == {"user_id": "who", "item_id": "what", "timestamp": "when"}
+    (of_day,) = examine_site(config, site, file.parent, date.fromisoformat(DAYS[2]))[2]
+    assert [Path(name).name for name in of_day.files] == [f"{DAYS[2]}.csv"]
+    # A day without orders is no fault.
+    (file.parent / "carts" / f"{DAYS[3]}.csv").write_text("when,who,what\n")
+    assert 2 not in examine_site(config, site, file.parent, date.fromisoformat(DAYS[3]))
+
+
+def test_nothing_is_guessed(config: Config, file: Path) -> None:
+    items = examine_site(config, load_site(file), file.parent, None)[0][0]
+    # `brand` and `label` would be an author or a title to a guess.
+    assert items.columns.sources == {"item_id": "sku", "title": "label"}
+    assert items.columns.others == ("Price (EUR)", "brand", "uses")
+
+
+def test_what_is_missing_is_told_with_its_line_all_at_once(config: Config, file: Path) -> None:
+    (file.parent / "customers.jsonl").unlink()
+    products = file.parent / "products.csv"
+    products.write_text(products.read_text().replace("brand", "brands"))
+    missing, renamed = faults_of(config, file)
+    assert missing.startswith("site.py:5: ")
+    assert "products.csv: no column brand; found sku, label, Price (EUR), brands, uses; did you mean brands?" in missing
+    assert renamed.startswith("site.py:12: no file ")
+    assert renamed.endswith("shop/customers.jsonl")
+
+
+def test_columns_that_come_or_go_overnight_stop_the_load(config: Config, file: Path) -> None:
+    site = load_site(file)
+    remember_columns(config, site, examine_site(config, site, file.parent, None))
+    examine_site(config, site, file.parent, None)
+    products = file.parent / "products.csv"
+    products.write_text(
+        "\n".join(line + ",x" for line in products.read_text().splitlines()).replace("uses,x", "uses,hue")
+    )
+    assert faults_of(config, file) == [
+        "site.py:5: products.csv: other columns than it had: new: hue; if so it shall be, say Files(…, "
+        'changes="evolve"). Nothing was changed'
+    ]
+    lenient = file.with_name("lenient.py")
+    lenient.write_text(file.read_text().replace('Files("products.csv")', 'Files("products.csv", changes="evolve")'))
+    groups = examine_site(config, load_site(lenient), file.parent, None)
+    assert groups[0][0].columns.others[-1] == "hue"
+    remember_columns(config, site, groups)
+    examine_site(config, site, file.parent, None)  # as it was loaded last
