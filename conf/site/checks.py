@@ -67,6 +67,11 @@ def _basics(site: Site) -> Iterator[Fault]:
 def _columns_of(part: Part) -> Iterator[Fault]:
     roles = {name: value for name in _ROLES[type(part)] if (value := getattr(part, name)) is not None}
     kind, place = type(part).__name__, place_of(part)
+    if isinstance(part, Impressions):
+        if (part.clicked is None) == (part.separator is None):
+            yield Fault(place, 'Impressions: say which rows are clicks: "clicked", or "separator" for lists in a cell')
+        if part.separator is not None and part.position is not None:
+            yield Fault(place, 'Impressions: with "separator" the position is the place in the list; leave it out')
     for column, uses in Counter(roles.values()).items():
         if uses > 1:
             names = " and ".join(name for name, value in roles.items() if value == column)

@@ -66,14 +66,17 @@ class Impressions:
     source: Files
     user: str
     item: str
-    clicked: str
-    """Column that is 1 (or true, yes) for a click, 0 (or -1, false, no, empty) for none."""
+    """Column of the item; with `separator`, of the list of all items that were shown."""
+    clicked: str | None = None
+    """Column that is 1 (or true, yes) for a click, 0 (or -1, false, no, empty) for none; not with `separator`."""
     at: str | None = None
     position: str | None = None
     """Column of the place in the list, from 1."""
     device: str | None = None
     request: str | None = None
     """Column that identifies the list; each row is a list of its own without one."""
+    separator: str | None = None
+    """Where a row has a whole list: what stands between its items, each with its label, as in `N138-1 N64727-0`."""
     columns: Mapping[str, ColumnType] = field(default_factory=dict)
     """What was known when it was shown (weather, campaign …)."""
 

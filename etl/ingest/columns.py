@@ -62,7 +62,7 @@ _NUM_LISTED = 40
 
 REQUIRED: Mapping[FileRole, Sequence[str]] = {
     "ratings": ("user_id", "item_id"),
-    "impressions": ("user_id", "item_id", "clicked"),
+    "impressions": ("user_id", "item_id"),
     "items": ("item_id",),
     "users": ("user_id",),
 }

@@ -49,6 +49,8 @@ class FileOptions:
     """Columns that a site declares as its own; None to guess which columns are which."""
     action: str | None = None
     """Of all rows, where no column names it."""
+    list_separator: str | None = None
+    """Between the items of a cell, for impressions whose rows are lists."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class FileGroup:
     is_time_order: bool = False
     action: str | None = None
     """Of all rows, where no column names it; None for what the command says."""
+    list_separator: str | None = None
+    """Between the items of a cell, for impressions whose rows are lists."""
 
 
 def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tuple[list[FileGroup], list[str]]:
@@ -124,10 +128,12 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
     if role in FACTS and times and options.day is not None:
         name = columns.sources["timestamp"]
         raise UserError(f"{path} has times ({name}): --day has no effect; --column {name}= leaves them out")
+    group = FileGroup(
+        role, (str(path),), dialect, columns, times, action=options.action, list_separator=options.list_separator
+    )
     if role in FACTS and not times:
-        day = _day_of_file(path, dialect, options)
-        return FileGroup(role, (str(path),), dialect, columns, times, day, options.is_time_order, options.action)
-    return FileGroup(role, (str(path),), dialect, columns, times, action=options.action)
+        return replace(group, day=_day_of_file(path, dialect, options), is_time_order=options.is_time_order)
+    return group
 
 
 def _no_header(role: FileRole, path: Path, dialect: Dialect, options: FileOptions, names: Sequence[str]) -> UserError:

@@ -1,5 +1,7 @@
 """Rows of what was shown, one an item -> dwd_impression, or the reason why a row is refused."""
 
+import re
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -8,6 +10,8 @@ from etl.ingest.files import FileGroup
 from etl.ingest.interactions import moment_of_rows, own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.values import is_damaged_id, to_id, to_number, trimmed
+
+_LABELLED = r"^(.*)-([^-]+)$"  # an item of a list, and whether it was clicked
 
 # libfm writes -1 for a row that is no click.
 CLICKED, NOT_CLICKED = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
@@ -29,20 +33,21 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
     rows = read_rows(spark, group.files, group.dialect, is_multiline=is_multiline)
     sources = group.columns.sources
     frame, shown_at = moment_of_rows(rows, group, zone)
-    position = to_number(rows.cell(sources["position"]), group.dialect.decimal) if "position" in sources else F.lit(1)
-    parsed = frame.select(
+    lists = frame.select(
         *PLACE,
         "fault",
         to_id(rows.cell(sources["user_id"])).alias("user_id"),
-        to_id(rows.cell(sources["item_id"])).alias("item_id"),
         shown_at.alias("shown_at"),
-        position.cast("int").alias("position"),
         _text(rows, sources.get("device")).alias("device"),
         _text(rows, sources.get("request_id")).alias("request"),
-        _click(rows.cell(sources["clicked"])).alias("is_clicked"),
         own_columns(rows, group.columns.others).alias("context"),
         F.lit(None).cast("map<string,double>").alias("features"),
+        *_shown(rows, group),
     )
+    if group.list_separator is not None:
+        parsed = _of_lists(lists)
+    else:
+        parsed = lists.withColumns({"item_id": to_id(F.col("item_id")), "is_clicked": _click(F.col("is_clicked"))})
     faults = _faults(group)
     reason, column = F.lit(None).cast("string"), F.lit(None).cast("string")
     for is_wrong, text, name in reversed(faults):
@@ -57,6 +62,34 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
     )
 
 
+def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
+    """item_id, is_clicked and position of a row as text, or `entries` of a list."""
+    sources, item = group.columns.sources, rows.cell(group.columns.sources["item_id"])
+    if group.list_separator is not None:
+        entries = F.filter(F.split(trimmed(item), re.escape(group.list_separator)), lambda entry: entry != "")
+        return [entries.alias("entries")]
+    position = to_number(rows.cell(sources["position"]), group.dialect.decimal) if "position" in sources else F.lit(1)
+    return [
+        item.alias("item_id"),
+        rows.cell(sources["clicked"]).alias("is_clicked"),
+        position.cast("int").alias("position"),
+    ]
+
+
+def _of_lists(lists: DataFrame) -> DataFrame:
+    """A row for each item of a list; one without item for an empty list, which is refused."""
+    rows = lists.select("*", F.posexplode_outer("entries").alias("place", "entry")).drop("entries")
+    label = F.regexp_extract("entry", _LABELLED, 2)
+    return rows.withColumns(
+        {
+            "item_id": to_id(F.regexp_extract("entry", _LABELLED, 1)),
+            # Without a label, nothing says that there was no click.
+            "is_clicked": F.when(label != "", _click(label)),
+            "position": F.coalesce(F.col("place"), F.lit(0)) + 1,
+        }
+    ).drop("place", "entry")
+
+
 def _faults(group: FileGroup) -> list[tuple[Column, str, str | None]]:
     """What can be wrong with a row, its reason, and the file's column."""
     sources = group.columns.sources
@@ -64,7 +97,7 @@ def _faults(group: FileGroup) -> list[tuple[Column, str, str | None]]:
         *((F.col(name).isNull(), "missing_field", sources[name]) for name in ("user_id", "item_id")),
         *((is_damaged_id(F.col(name)), "damaged_id", sources[name]) for name in ("user_id", "item_id")),
         (F.col("shown_at").isNull(), "bad_time", sources.get("timestamp")),
-        (F.col("is_clicked").isNull(), "bad_label", sources["clicked"]),
+        (F.col("is_clicked").isNull(), "bad_label", sources.get("clicked", sources["item_id"])),
         (F.col("position").isNull() | (F.col("position") < 1), "bad_position", sources.get("position")),
     ]
 

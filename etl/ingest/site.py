@@ -127,6 +127,7 @@ def part_options(config: Config, part: Part) -> FileOptions:
         file_options(config, layout, names=source.header, skip_lines=source.skip_lines),
         columns=named,
         own=tuple(part.columns),
+        list_separator=part.separator if isinstance(part, Impressions) else None,
         action=part.name if isinstance(part, Action) and part.column is None else None,
     )
 

@@ -1,0 +1,100 @@
+"""What a site's files say was shown -> dwd_impression, row by row or list by list, or the reason why not."""
+
+from datetime import date, datetime
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from conf import Config
+from conf.site import load_site
+from etl.ingest import site as site_job
+from etl.tables import dim, dwd, ods
+from etl.warehouse.store import Warehouse
+
+DAY = date(2029, 5, 7)
+ROWS = """SITE = Site("rows", impressions=Impressions(
+    Files("rows.csv"), user="who", item="what", clicked="label", at="when", position="place", request="list",
+    columns={"mood": Category()}))"""
+LISTS = """SITE = Site("lists", impressions=Impressions(
+    Files("lists.tsv", separator="tab", header=("list", "who", "when", "shown"), quote="none"),
+    user="who", item="shown", separator=" ", at="when", request="list"))"""
+
+
+def load(spark: SparkSession, config: Config, folder: Path, declared: str, text: str) -> list[int]:
+    """In, out, invalid and quarantined rows."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "site.py"
+    file.write_text(f"from conf.site import *\n{declared}\n")
+    name = "rows.csv" if declared is ROWS else "lists.tsv"
+    (folder / name).write_text(text)
+    config = config.with_values({"ingest.max_refused": 0.9})
+    site = load_site(file)
+    groups = site_job.examine_site(config, site, folder, None)
+    counts = site_job.run(spark, config, site, groups, replaces=False)
+    return [int(str(counts[f"rows_{name}"])) for name in ("in", "out", "invalid", "quarantined")]
+
+
+def test_rows_become_impressions_with_their_context(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    head = "when,who,what,place,list,mood,label\n"
+    good = [
+        f"{DAY}T08:00:00,u1,a,1,L1,sunny,1",
+        f"{DAY}T08:00:00,u1,b,2,L1,sunny,",
+        f"{DAY}T09:00:00,u2,a,1,L2,,TRUE",
+        f"{DAY}T09:00:00,u2,b,2,L2,,-1",
+        f"{DAY}T09:00:00,u2,b,2,L2,wet,-1",  # the same, but for its context
+    ]
+    bad = [
+        f"{DAY}T10:00:00,u3,a,1,L3,,maybe",
+        f"{DAY}T10:00:00,u3,a,0,L3,,1",
+        f"{DAY}T10:00:00,u3,,1,L3,,1",
+        f"{DAY}T10:00:00,2.1E+18,a,1,L3,,1",
+        good[0],
+    ]
+    text = head + "\n".join(good + bad) + "\n"
+    assert load(spark, config, tmp_path / "one", ROWS, text) == [10, 5, 0, 5]
+    warehouse = Warehouse(spark, config)
+    rows = warehouse.read(dwd.impression, [DAY]).orderBy("shown_at", "position", F.to_json("context")).collect()
+    assert [
+        (r["request_id"], r["user_id"], r["item_id"], r["position"], r["is_clicked"], r["context"]) for r in rows
+    ] == [
+        ("L1", "u1", "a", 1, 1, {"mood": "sunny"}),
+        ("L1", "u1", "b", 2, 0, {"mood": "sunny"}),
+        ("L2", "u2", "a", 1, 1, None),
+        ("L2", "u2", "b", 2, 0, None),
+        ("L2", "u2", "b", 2, 0, {"mood": "wet"}),
+    ]
+    assert rows[0]["shown_at"] == datetime(2029, 5, 7, 8)
+    refused = warehouse.read(ods.quarantine, [DAY]).where("stage = 'ingest'").orderBy("line_number").collect()
+    assert [(row["line_number"], row["reason"], row["column_name"]) for row in refused] == [
+        (7, "bad_label", "label"),
+        (8, "bad_position", "place"),
+        (9, "missing_field", "what"),
+        (10, "damaged_id", "who"),
+        (11, "duplicate", None),
+    ]
+    # Ids that only the impressions have are users and items, too.
+    assert {row["user_id"] for row in warehouse.read(dim.user, [DAY]).collect()} >= {"u1", "u2"}
+    # The same file again adds nothing; a file with one more row adds that row.
+    assert load(spark, config, tmp_path / "one", ROWS, text) == [10, 0, 5, 5]
+    more = head + f"{DAY}T11:00:00,u1,c,1,L4,,0\n"
+    assert load(spark, config, tmp_path / "two", ROWS, more) == [1, 1, 0, 0]
+    assert warehouse.read(dwd.impression, [DAY]).count() == 6
+
+
+def test_a_list_in_a_cell_is_an_impression_for_each_item(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    day = date(2029, 5, 9)
+    lines = [
+        f"1\tu1\t{day} 08:00:00\tN-1-0 N2-1  N3-0",
+        f"2\tu2\t{day} 09:00:00\t",
+        f"3\tu2\t{day} 09:00:00\tN2-1 N4 N5-x",
+    ]
+    # Of the empty list a row is refused, of the third one the items without a label.
+    assert load(spark, config, tmp_path / "lists", LISTS, "\n".join(lines) + "\n") == [7, 4, 0, 3]
+    rows = Warehouse(spark, config).read(dwd.impression, [day]).orderBy("request_id", "position").collect()
+    assert [(r["request_id"], r["user_id"], r["item_id"], r["position"], r["is_clicked"]) for r in rows] == [
+        ("1", "u1", "N-1", 1, 0),
+        ("1", "u1", "N2", 2, 1),
+        ("1", "u1", "N3", 3, 0),
+        ("3", "u2", "N2", 1, 1),
+    ]
