@@ -60,7 +60,7 @@ class OwnColumns:
             for source, kind in part.columns.items():
                 if isinstance(kind, FeatureType):
                     name = feature_name(owner, source, kind)
-                    columns[name] = OwnColumn(name, owner, source, kind, part.source.decimal or ".")
+                    columns[name] = OwnColumn(name, owner, source, kind, getattr(part.source, "decimal", None) or ".")
         return cls(tuple(columns.values()))
 
     def of_owner(self, owner: Owner) -> tuple[OwnColumn, ...]:

@@ -5,7 +5,7 @@ from conf.site.declaration import SiteError
 from conf.site.features import Dense, Sparse
 from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
 from conf.site.site import Action, Cross, Impressions, Items, Label, Rate, Site, Users
-from conf.site.sources import Files
+from conf.site.sources import Files, Query
 
 __all__ = [
     "BUILT_IN_COLUMNS",
@@ -20,6 +20,7 @@ __all__ = [
     "Items",
     "Label",
     "Number",
+    "Query",
     "Rate",
     "Site",
     "SiteError",

@@ -6,14 +6,14 @@ from dataclasses import field
 from conf.site.columns import ColumnType
 from conf.site.declaration import declaration
 from conf.site.features import Dense, Sparse
-from conf.site.sources import Files
+from conf.site.sources import Source
 
 
 @declaration
 class Items:
     """What is recommended: one row per item -> dim_item."""
 
-    source: Files
+    source: Source
     key: str
     """Column of the item's id."""
     title: str | None = None
@@ -30,7 +30,7 @@ class Items:
 class Users:
     """For whom: one row per user -> dim_user. Without a file, users are those of the actions."""
 
-    source: Files
+    source: Source
     key: str
     gender: str | None = None
     age: str | None = None
@@ -46,7 +46,7 @@ class Action:
 
     name: str
     """Such as click, purchase or rating: of all rows, unless `column` names a column of actions."""
-    source: Files
+    source: Source
     user: str
     item: str
     at: str | None = None
@@ -63,7 +63,7 @@ class Action:
 class Impressions:
     """What was shown, one row per item, and whether it was clicked -> dwd_impression: training rows as they are."""
 
-    source: Files
+    source: Source
     user: str
     item: str
     """Column of the item; with `separator`, of the list of all items that were shown."""

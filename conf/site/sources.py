@@ -1,4 +1,4 @@
-"""Where rows of a site come from."""
+"""Where rows of a site come from: files, or queries of the warehouse and of databases."""
 
 from typing import Literal
 
@@ -39,3 +39,29 @@ class Files:
     changes: Literal["freeze", "evolve"] = "freeze"
     """What happens when columns come or go: the load stops and says which (`freeze`), or goes on (`evolve`), as long as
     the declared ones are there."""
+
+
+@declaration
+class Query:
+    """Rows of a query: of Hive tables and views, or of a database over JDBC."""
+
+    sql: str
+    """A SELECT; `{date}` is the day that is run, so that a day's rows need not be all there are."""
+    database: str | None = None
+    """A key of `relational.databases`, or `business`; Spark's catalog without it."""
+    time_format: str | None = None
+    """s, ms, us, ns, iso or a pattern, of times that are text or numbers."""
+    timezone: str | None = None
+    """Of times that name none; `site.timezone` without it."""
+    day: str | None = None
+    """Of rows without times: a date."""
+    changes: Literal["freeze", "evolve"] = "freeze"
+    """What happens when columns come or go, as for `Files`."""
+
+    @property
+    def pattern(self) -> str:
+        """What the source is called."""
+        return self.sql
+
+
+Source = Files | Query

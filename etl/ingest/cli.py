@@ -87,7 +87,8 @@ def site_command(
 
     Without a site (--site FILE, MILLRACE_SITE) nothing is done. What is loaded already adds nothing.
     """
-    from conf.site import current_site
+    from conf.site import Query, current_site
+    from conf.site.checks import site_parts
     from conf.site.loading import site_folder
     from etl.ingest import site as site_job
     from etl.session import spark_session
@@ -96,6 +97,11 @@ def site_command(
     if site is None:
         return {"rows_in": 0}
     config = settings_of(context)
-    groups = site_job.examine_site(config, site, site_folder(), parse_day(date) if date else None)
+    day = parse_day(date) if date else None
+    if any(isinstance(part.source, Query) for part in site_parts(site)):
+        with spark_session(config) as spark:
+            return site_job.load_queried(spark, config, site, day, replaces=replace)
+    # Before Spark starts: a file that is missing is told at once.
+    groups = site_job.examine_site(config, site, site_folder(), day)
     with spark_session(config) as spark:
         return site_job.run(spark, config, site, groups, replaces=replace)

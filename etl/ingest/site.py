@@ -1,10 +1,11 @@
 """The files that a site declares -> the files of an ingest, looked at before Spark starts."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 from pyspark.sql import SparkSession
 
@@ -12,10 +13,12 @@ from conf import Config, UserError
 from conf.site import Action, Impressions, Items, Site, SiteError, Users
 from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
+from conf.site.loading import site_folder
 from conf.site.sources import Files
 from etl.ingest import job
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
+from etl.ingest.queries import query_files
 from etl.ingest.requests import LayoutOptions, examine_paths, file_options
 from etl.ingest.source_columns import changed_columns, remember_columns
 from etl.sources.detection import NoRowsError
@@ -60,7 +63,26 @@ _COLUMNS: dict[type, tuple[FileRole, dict[str, str]]] = {
 }
 
 
-def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> Groups:
+def load_queried(
+    spark: SparkSession, config: Config, site: Site, day: date | None, *, replaces: bool
+) -> dict[str, object]:
+    """Load a site with queries among its sources.
+
+    Raises:
+        SiteError: as `examine_site` and `query_files`.
+        UserError: as `etl.ingest.job.run`.
+    """
+    with query_files(spark, config, site, day) as queried:
+        return run(spark, config, site, examine_site(config, site, site_folder(), day, queried), replaces=replaces)
+
+
+def examine_site(
+    config: Config,
+    site: Site,
+    folder: Path,
+    day: date | None,
+    queried: Mapping[int, Sequence[Path]] = MappingProxyType({}),
+) -> Groups:
     """Look at all files of a site; returns those of each part by its number.
 
     Args:
@@ -68,6 +90,7 @@ def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> 
         site: the declaration.
         folder: that its patterns start from.
         day: what `{date}` in patterns stands for; None for every day there is.
+        queried: files with the rows of queries, by number of the part.
 
     Raises:
         SiteError: files or columns are missing, files can't be read, or columns came or went; one fault a part, with
@@ -78,7 +101,7 @@ def examine_site(config: Config, site: Site, folder: Path, day: date | None) -> 
     for number, part in enumerate(site_parts(site)):
         role, _ = _COLUMNS[type(part)]
         try:
-            paths = files_of(part.source, folder, day)
+            paths = files_of(part.source, folder, day) if isinstance(part.source, Files) else queried[number]
             groups[number], descriptions = examine_paths(role, paths, part_options(config, part))
         except NoRowsError as error:
             # A day without orders is no fault; a site without items is one.
@@ -107,24 +130,25 @@ def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, repl
 
 
 def part_options(config: Config, part: Part) -> FileOptions:
-    """What a part of a site says of its files; no column is guessed."""
+    """What a part of a site says of its rows; no column is guessed."""
     _, options = _COLUMNS[type(part)]
     source = part.source
-    layout = LayoutOptions(
-        separator=source.separator,
-        quote=source.quote,
-        escape=source.escape,
-        encoding=source.encoding,
-        decimal=source.decimal,
-        skip_lines=source.skip_lines,
-        time_format=source.time_format,
-        timezone=source.timezone,
-        day=source.day,
-        is_time_order=source.is_time_order,
-    )
+    layout = LayoutOptions(time_format=source.time_format, timezone=source.timezone, day=source.day)
+    names, skip_lines = None, 0
+    if isinstance(source, Files):
+        names, skip_lines = source.header, source.skip_lines
+        layout = replace(
+            layout,
+            separator=source.separator,
+            quote=source.quote,
+            escape=source.escape,
+            encoding=source.encoding,
+            decimal=source.decimal,
+            is_time_order=source.is_time_order,
+        )
     named = {getattr(part, option): ours for ours, option in options.items() if getattr(part, option) is not None}
     return replace(
-        file_options(config, layout, names=source.header, skip_lines=source.skip_lines),
+        file_options(config, layout, names=names, skip_lines=skip_lines),
         columns=named,
         own=tuple(part.columns),
         list_separator=part.separator if isinstance(part, Impressions) else None,

@@ -41,11 +41,12 @@ class ClickRates:
 
     def expected_clicks(self, position: Column) -> Column:
         """Clicks to expect of an impression: the rate at its position, or overall where it has none."""
-        # A chain of WHENs: positions are few, and a map lookup would give null for new ones.
-        rate = F.lit(self.prior)
-        for number, position_rate in self.by_position.items():
-            rate = F.when(position == number, position_rate).otherwise(rate)
-        return rate
+        if not self.by_position:
+            return F.lit(self.prior)
+        # An array, not a chain of WHENs: lists of news have hundreds of positions.
+        rates = [self.by_position.get(number) for number in range(max(self.by_position) + 1)]
+        of_position = F.get(F.array(*[F.lit(rate).cast("double") for rate in rates]), position)
+        return F.coalesce(of_position, F.lit(self.prior))
 
 
 def fit_click_rates(train: DataFrame, strength: float | Literal["moments", "em"]) -> ClickRates:

@@ -1,13 +1,14 @@
-"""What a site's files say was shown -> dwd_impression, row by row or list by list, or the reason why not."""
+"""What a site's files say was shown -> dwd_impression, row by row or list by list; tables as sources."""
 
 from datetime import date, datetime
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config
-from conf.site import load_site
+from conf.site import SiteError, load_site
 from etl.ingest import site as site_job
 from etl.tables import dim, dwd, ods
 from etl.warehouse.store import Warehouse
@@ -76,7 +77,7 @@ def test_rows_become_impressions_with_their_context(spark: SparkSession, config:
     # Ids that only the impressions have are users and items, too.
     assert {row["user_id"] for row in warehouse.read(dim.user, [DAY]).collect()} >= {"u1", "u2"}
     # The same file again adds nothing; a file with one more row adds that row.
-    assert load(spark, config, tmp_path / "one", ROWS, text) == [10, 0, 5, 5]
+    assert load(spark, config, tmp_path / "one", ROWS, text) == [10, 0, 6, 4]
     more = head + f"{DAY}T11:00:00,u1,c,1,L4,,0\n"
     assert load(spark, config, tmp_path / "two", ROWS, more) == [1, 1, 0, 0]
     assert warehouse.read(dwd.impression, [DAY]).count() == 6
@@ -98,3 +99,38 @@ def test_a_list_in_a_cell_is_an_impression_for_each_item(spark: SparkSession, co
         ("1", "u1", "N3", 3, 0),
         ("3", "u2", "N2", 1, 1),
     ]
+
+
+TABLES = """SITE = Site("tables", actions=[Action(
+    "order", Query("select buyer, sku, bought_at, channel from own.orders where day = '{date}'"),
+    user="buyer", item="sku", at="bought_at", columns={"channel": Category()})],
+    users=Users(Query("select 'u1' as id, 'Rome' as town"), key="id", city="town"))"""
+ORDERS = """create or replace view own.orders as select * from values
+    ('u1', 'a', timestamp'2029-05-11 08:00:00', 'web', '2029-05-11'),
+    ('u2', 'b', timestamp'2029-05-11 09:00:00', null, '2029-05-11'),
+    ('u3', 'b', timestamp'2029-05-10 09:00:00', 'web', '2029-05-10') as (buyer, sku, bought_at, channel, day)"""
+
+
+def test_tables_and_views_are_sources_like_files(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    day = date(2029, 5, 11)
+    spark.sql("create database if not exists own")
+    spark.sql(ORDERS)
+    file = tmp_path / "site.py"
+    file.write_text(f"from conf.site import *\n{TABLES}\n")
+    site = load_site(file)
+    with pytest.raises(SiteError, match=r"site.py:2: the query is of a day: name it with --date"):
+        site_job.load_queried(spark, config, site, None, replaces=False)
+    counts = site_job.load_queried(spark, config, site, day, replaces=False)
+    assert [counts[f"rows_{name}"] for name in ("in", "out")] == [3, 3]
+    warehouse = Warehouse(spark, config)
+    rows = warehouse.read(dwd.interaction, [day]).orderBy("user_id").collect()
+    assert [(row["user_id"], row["item_id"], row["action"], row["context"]) for row in rows] == [
+        ("u1", "a", "order", {"channel": "web"}),
+        ("u2", "b", "order", None),
+    ]
+    assert {row["user_id"]: row["city"] for row in warehouse.read(dim.user, [day]).collect()}["u1"] == "Rome"
+    assert site_job.load_queried(spark, config, site, day, replaces=False)["rows_invalid"] == 2  # nothing is added
+    gone = tmp_path / "gone.py"
+    gone.write_text(file.read_text().replace("own.orders", "own.gone"))
+    with pytest.raises(SiteError, match=r"gone.py:2: \[TABLE_OR_VIEW_NOT_FOUND\].*own.*gone"):
+        site_job.load_queried(spark, config, load_site(gone), day, replaces=False)
