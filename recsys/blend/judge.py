@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 CLIP = 100.0  # of a list's weight: larger ones add more variance than they take bias
 MIN_CLICKS = 10  # on items of the judged lists: below, intervals are too short
 POSITION, CATEGORY = SPARSE_COLUMNS.index("f_position"), SPARSE_COLUMNS.index("f_category")
-MAX_POSITION = 200
+MAX_POSITION = 5000  # so many that each id of the feature stands for one
 
 
 class ListJudge:
@@ -39,7 +39,7 @@ class ListJudge:
             predicted: (rows,) click probabilities by the stack.
             attraction: (rows,) the same of `at_first_place(rows)`.
         """
-        position = positions(rows)
+        position = np.maximum(positions(rows), 1)  # without a place: as if it was shown first
         # What a user was shown at one moment is a list.
         order = np.lexsort((position, rows.keys["user_id"].to_numpy(str), rows.keys["at_s"].to_numpy()))
         user, self._users = rows.keys["user_id"].iloc[order].factorize()
