@@ -12,10 +12,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, UserError
+from conf.site import SiteError, load_site
+from etl.ingest import site as site_job
 from etl.relational import exports, imports
 from etl.relational.connection import connect
 from etl.relational.database import find_database
-from etl.tables import ads, dim, ops
+from etl.tables import ads, dim, dwd, ops
 from etl.warehouse.store import Warehouse
 
 DAYS = [date(2026, 5, day) for day in range(1, 6)]
@@ -314,3 +316,32 @@ def test_text_files_are_delimited_and_escaped(
     files = (tmp_path / "out/dt=2026-05-05").glob("part-*")
     assert sorted(line for file in files for line in file.read_text().splitlines()) == sorted(lines)
     assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["dt=2026-05-05"]
+
+
+def test_a_database_is_a_source_of_a_site(
+    spark: SparkSession, shop: Config, postgres: Postgres, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    postgres.sql(
+        "create table sold (buyer int, sku text, at timestamp, paid numeric(10,2), channel text);"
+        "insert into sold values (1, 'a', '2029-05-13 08:00:00', 9.5, 'web'), (2, 'b', '2029-05-13 09:00:00', 3, null),"
+        " (1, 'b', '2029-05-14 09:00:00', 3, 'app')"
+    )
+    file = tmp_path / "site.py"
+    file.write_text(
+        "from conf.site import *\n"
+        "SITE = Site('sold', actions=[Action('order', Query(\"select * from sold where at::date = '{date}'\", database='shop'),"
+        " user='buyer', item='sku', at='at', value='paid', columns={'channel': Category()})])\n"
+    )
+    day = date(2029, 5, 13)
+    counts = site_job.load_queried(spark, shop, load_site(file), day, replaces=False)
+    assert [counts[f"rows_{name}"] for name in ("in", "out")] == [2, 2]
+    rows = warehouse.read(dwd.interaction, [day]).orderBy("user_id").collect()
+    assert [(row["user_id"], row["item_id"], row["value"], row["context"], row["acted_at"].hour) for row in rows] == [
+        ("1", "a", 9.5, {"channel": "web"}, 8),
+        ("2", "b", 3.0, None, 9),
+    ]
+    # The password is in no message.
+    file.with_name("other.py").write_text(file.read_text().replace("from sold", "from gone"))
+    with pytest.raises(SiteError, match=r"other.py:2: .*gone") as error:
+        site_job.load_queried(spark, shop, load_site(file.with_name("other.py")), day, replaces=False)
+    assert "secret" not in str(error.value)
