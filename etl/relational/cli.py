@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from conf.console.cli import DayOption, one_of, parse_day, settings_of
+from conf.site import current_site
 
 app = typer.Typer()
 
@@ -24,6 +25,8 @@ def import_command(
     day, config = parse_day(date), settings_of(context)
     for name in names or ():
         one_of("import", name, imports.find_imports(config))
+    if not names and current_site() is not None and not imports.has_databases(config):
+        return {"rows_in": 0}  # the site declares its sources
     with spark_session(config) as spark:
         return imports.run(spark, config, day, names or ())
 

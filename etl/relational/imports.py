@@ -11,11 +11,11 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from conf import Config, UserError
+from conf import Config, Paths, UserError
 from etl.relational.connection import connect, shut_down
 from etl.relational.database import Database, explained, find_database
 from etl.relational.reading import column_bounds, read_query, sql_literal
-from etl.relational.settings import ImportSettings, RelationalSettings
+from etl.relational.settings import BusinessSettings, ImportSettings, RelationalSettings
 from etl.relational.watermark import Watermarks
 from etl.sources.values import text_map
 from etl.stage import stage_run, total_counts
@@ -42,6 +42,12 @@ def find_imports(config: Config) -> dict[str, tuple[ImportSettings, Table | None
     configured = config.get(RelationalSettings).imports
     tables = {name: table for name, (_, table) in BUILT_IN.items()}
     return BUILT_IN | {name: (entry, tables.get(name)) for name, entry in configured.items()}
+
+
+def has_databases(config: Config) -> bool:
+    """Whether there is a business database, set or simulated, or another import."""
+    is_business = config.get(BusinessSettings).url is not None or config.get(Paths).business.is_dir()
+    return is_business or bool(config.get(RelationalSettings).imports)
 
 
 def run(spark: SparkSession, config: Config, day: date, names: Sequence[str]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import Paths, UserError
+from conf.site import current_site
 from etl.sources.compressed import CORRUPT, ZIP, open_unpacked, read_zip_lines
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,14 @@ def landed_days(paths: Paths, kind: str, days: Sequence[date]) -> list[date]:
     if landed:
         warn_of_days_left_out(days, landed, "no files in the landing zone")
     return landed
+
+
+def has_other_sources(paths: Paths, kind: str, days: Sequence[date]) -> bool:
+    """Whether the site declares its sources, and none of the days has files of `kind` in the landing zone."""
+    if current_site() is None or any(landed_files(paths.landing(kind, day)) for day in days):
+        return False
+    log.info("the site has no %s of %s in the landing zone: nothing to do", kind, days[-1])
+    return True
 
 
 def warn_of_days_left_out(days: Sequence[date], loaded: Collection[date], reason: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from conf import UsageError
+from conf import Paths, UsageError
 from conf.console.cli import SinceOption, parse_days, settings_of
 
 app = typer.Typer()
@@ -35,6 +35,7 @@ def weblog_command(
     from etl.session import spark_session
     from etl.settings import SparkSettings
     from etl.sources.compressed import PACKED
+    from etl.sources.lines import has_other_sources
     from etl.weblog import job as weblog
     from etl.weblog.formats.detection import detect_formats
     from etl.weblog.settings import WeblogSettings
@@ -43,6 +44,8 @@ def weblog_command(
     if (date is None) != all_dates:
         raise UsageError("name one day (--date), or take --all-dates" if date is None else "--all-dates names no day")
     days, config = parse_days(date, since) if date else [], settings_of(context)
+    if days and not source and has_other_sources(config.get(Paths), "weblog", days):
+        return {"rows_in": 0}
     if log_format is not None:
         config = config.with_values({"weblog.log_format": log_format})
     # A missing file, or one that can't be read, fails here, before Spark starts.
