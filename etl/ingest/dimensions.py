@@ -15,7 +15,7 @@ from etl.ingest.files import FileGroup
 from etl.ingest.interactions import own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.times import read_time
-from etl.sources.values import is_damaged_id, to_id, to_list, to_number, trimmed
+from etl.sources.values import is_damaged_id, to_id, to_list, to_number
 from etl.table import Table
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
@@ -95,9 +95,9 @@ def _user_columns(rows: SourceRows, group: FileGroup) -> dict[str, Column]:
     others = (*group.columns.others, *[sources[name] for name in ("age",) if name in sources])
     return {
         "user_id": to_id(rows.cell(sources["user_id"])),
-        "gender": _text(rows, sources.get("gender")),
+        "gender": rows.text(sources.get("gender")),
         "age_group": age_group,
-        "city": _text(rows, sources.get("city")),
+        "city": rows.text(sources.get("city")),
         "registered_at": _time(rows, group, "registered_at"),
         "attributes": own_columns(rows, others, _unread_times(rows, group, "registered_at")),
     }
@@ -108,23 +108,19 @@ def _item_columns(rows: SourceRows, group: FileGroup, zone: str) -> dict[str, Co
     source = sources.get("category")
     separator = " " if source in group.dialect.list_columns else "|"
     categories = to_list(rows.cell(source), separator) if source else F.lit(None).cast("array<string>")
-    year = _text(rows, sources.get("release_year"))
+    year = rows.text(sources.get("release_year"))
     # Only the year is known: the first moment of it by the site's clock.
     new_year = F.try_to_timestamp(F.concat(year, F.lit("-01-01")), F.lit("yyyy-MM-dd"))
     others = (*group.columns.others, *[sources[name] for name in ("release_year",) if name in sources])
     return {
         "item_id": to_id(rows.cell(sources["item_id"])),
-        "title": _text(rows, sources.get("title")),
+        "title": rows.text(sources.get("title")),
         "category": F.get(categories, F.lit(0)),
-        "author": _text(rows, sources.get("author")),
+        "author": rows.text(sources.get("author")),
         "published_at": F.coalesce(_time(rows, group, "published_at"), F.to_utc_timestamp(new_year, zone)),
         "categories": categories,
         "attributes": own_columns(rows, others, _unread_times(rows, group, "published_at")),
     }
-
-
-def _text(rows: SourceRows, name: str | None) -> Column:
-    return F.lit(None).cast("string") if name is None else trimmed(rows.cell(name))
 
 
 def _time(rows: SourceRows, group: FileGroup, name: str) -> Column:

@@ -38,8 +38,8 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
         "fault",
         to_id(rows.cell(sources["user_id"])).alias("user_id"),
         shown_at.alias("shown_at"),
-        _text(rows, sources.get("device")).alias("device"),
-        _text(rows, sources.get("request_id")).alias("request"),
+        rows.text(sources.get("device")).alias("device"),
+        rows.text(sources.get("request_id")).alias("request"),
         own_columns(rows, group.columns.others).alias("context"),
         F.lit(None).cast("map<string,double>").alias("features"),
         *_shown(rows, group),
@@ -106,10 +106,6 @@ def _click(text: Column) -> Column:
     text = F.lower(trimmed(text))
     # An empty cell is no click: many logs have a time of the click, or nothing.
     return F.when(text.isin(*CLICKED), 1).when(text.isNull() | text.isin(*NOT_CLICKED), 0)
-
-
-def _text(rows: SourceRows, name: str | None) -> Column:
-    return F.lit(None).cast("string") if name is None else trimmed(rows.cell(name))
 
 
 def _impression_id() -> Column:

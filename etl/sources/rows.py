@@ -15,7 +15,7 @@ from etl.sources.dialect import Dialect, cell_pattern, split_line
 from etl.sources.encodings import JAVA_CHARSETS
 from etl.sources.json_lines import STRICT, has_duplicate
 from etl.sources.lines import WHITESPACE, read_lines
-from etl.sources.values import text_map
+from etl.sources.values import text_map, trimmed
 
 BOM = "\ufeff"
 MAX_LINES = 1000  # of one row: a quote that never closes takes no more with it
@@ -41,6 +41,10 @@ class SourceRows:
             name: one of the dialect's; in JSON also a path, as `user.id`.
         """
         return F.nullif(self._text(name), F.lit(""))
+
+    def text(self, name: str | None) -> Column:
+        """A column's text without blanks around it; null where it is empty, and for no column."""
+        return F.lit(None).cast("string") if name is None else trimmed(self.cell(name))
 
     def cells(self, names: Sequence[str]) -> Column:
         """A map of columns to their texts, without those that are empty."""
