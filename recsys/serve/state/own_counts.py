@@ -58,8 +58,8 @@ class OwnCounts:
         """The columns that `with_counts_before` adds, for a request's row."""
         key = self.key(row)
         if isinstance(key, Texts):
-            found = key.map(lambda text: -1 if text is None else int(self.index.find([text])[0]))
-            sums = self.sums[np.array(found.values, np.int64)[found.codes]].T  # (3, rows)
+            numbers = key.map(lambda text: -1 if text is None else int(self.index.find([text])[0]))
+            sums = self.sums[np.array(numbers.values, np.int64)[numbers.codes]].T  # (3, rows)
             return {f"{self.name}_{name}": values for name, values in zip(SUMS, sums, strict=True)}
         code = -1 if key is None else int(self.index.find([key])[0])
         single = [None if np.isnan(value) else float(value) for value in self.sums[code]]
@@ -67,6 +67,6 @@ class OwnCounts:
 
 
 def _key_of(group: str) -> Compiled:
-    # Lengths are not needed: what stands between the parts is in no text of a file.
+    # What stands between the parts is in no text of a file.
     parts = ", '\\x1f', ".join(OWN_GROUPS[group])
     return compile_expression(f"concat({parts}, '')")
