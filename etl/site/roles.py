@@ -1,0 +1,299 @@
+"""Which table has actions, impressions, items and users: by keys, by values that two tables share, by names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import pandas as pd
+
+from etl.ingest.columns import USUAL_NAMES
+from etl.site.fields import Field, SampledTable
+from etl.site.guesses import ROLE_NAMES, Guess, guess_click, guess_position, guess_time
+from etl.site.words import Entity, entity_of, is_named
+from etl.sources.times import EPOCH_UNITS, TimeFormat
+
+_MIN_MATCH = 0.5  # of the distinct ids of an actions' table, by name
+_MIN_UNNAMED_MATCH = 0.95
+_MIN_IDS = 10
+_SYMMETRIC = 0.5
+_MAX_MISSING = 0.5
+_REQUEST_NAMES = (
+    "request_id",
+    "impression_id",
+    "session_id",
+    "list_id",
+    "query_id",
+    "search_id",
+    "srch_id",
+    "display_id",
+)
+_DEVICE_NAMES = ("device", "device_type", "platform", "os")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How well the ids of one table are matched by the key of another."""
+
+    num_ids: int
+    num_unmatched: int
+    example: str | None
+    """An id that has no row."""
+
+    @property
+    def share(self) -> float:
+        """Share of the ids that have a row."""
+        return 1 - self.num_unmatched / max(self.num_ids, 1)
+
+
+@dataclass(frozen=True)
+class Happening:
+    """A table of what happened between users and items."""
+
+    table: SampledTable
+    user: Field
+    item: Field
+    reason: str
+    at: Field | None = None
+    time_format: TimeFormat | str | None = None
+    """Of `at`; why it can't be told, as text."""
+    clicked: Guess | None = None
+    position: Guess | None = None
+    device: Guess | None = None
+    request: Guess | None = None
+
+    @property
+    def roles(self) -> set[str]:
+        """Names of the columns that have a role."""
+        guesses = (self.clicked, self.position, self.device, self.request)
+        fields = {one.name for one in (self.user, self.item, self.at) if one is not None}
+        return fields | {guess.value for guess in guesses if guess is not None}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A table of items or users."""
+
+    table: SampledTable
+    key: Field
+    matching: Matching | None
+    """Of the ids of what happened; None where nothing did."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each table is for."""
+
+    happenings: tuple[Happening, ...] = ()
+    items: Dimension | None = None
+    users: Dimension | None = None
+    others: dict[str, str] = field(default_factory=dict)
+    """Pattern of a table that fits nothing -> why."""
+
+
+def assign_roles(tables: Sequence[SampledTable]) -> Roles:
+    """Decide what each table is for; those that fit nothing are said to."""
+    others: dict[str, str] = {}
+    happenings = []
+    for table in tables:
+        ids = guess_ids(table, tables)
+        if isinstance(ids, str):
+            others[table.pattern] = ids
+        else:
+            happenings.append(_happening(table, *ids))
+    rest = [table for table in tables if table.pattern in others]
+    items, reasons = _dimension("item", rest, happenings)
+    others |= reasons
+    free = [table for table in rest if items is None or table is not items.table]
+    users, reasons = _dimension("user", free, happenings)
+    others |= {pattern: reason for pattern, reason in reasons.items() if "as well" in reason}
+    for dimension in (items, users):
+        if dimension is not None:
+            del others[dimension.table.pattern]
+    return Roles(tuple(happenings), items, users, others)
+
+
+def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Field, Field, str] | str:
+    """The columns of users and items of a table of what happened, and by what they are; why it is none, as text."""
+    named = {entity: _named(entity, table) for entity in ("user", "item")}
+    user, item = named["user"], named["item"]
+    if user is not None and user.share_missing > _MAX_MISSING and (session := _session(table)) is not None:
+        reason = f"{user.name} is empty in {user.share_missing:.0%} of the rows, so that {session.name} stands for it"
+        return (session, item, reason) if item is not None else f"no column of items beside {session.name}"
+    if user is not None and item is not None:
+        if _is_key_of_others(item, user, table, tables) or _is_key_of_others(user, item, table, tables):
+            return "one row for each id that other tables have"
+        return user, item, f"by their names, {user.name} and {item.name}"
+    if (by_values := _ids_by_values(table, tables, named)) is not None:
+        return by_values
+    if not table.has_header and (by_place := _ids_by_place(table)) is not None:
+        return by_place
+    if user is not None or item is not None:
+        other, one = ("items", user) if user is not None else ("users", item)
+        return f"no column of {other} beside {one.name}" if one is not None else ""
+    return "no column of users or items by its name, and no values as another table's key has"
+
+
+def matching(ids: Field, key: Field) -> Matching:
+    """How many distinct ids have a row in another table."""
+    is_matched = ids.counts.index.isin(key.counts.index)
+    unmatched = ids.counts.index[~is_matched]
+    return Matching(ids.num_distinct, len(unmatched), str(unmatched[0]) if len(unmatched) else None)
+
+
+def are_links(one: Field, other: Field) -> bool:
+    """Whether two columns have ids of one kind, as friends: most pairs are there the other way round, too."""
+    pairs = pd.DataFrame({"one": one.texts, "other": other.texts}).drop_duplicates()
+    turned = pairs.rename(columns={"one": "other", "other": "one"})
+    return len(pairs) > 1 and len(pairs.merge(turned, on=["one", "other"])) > _SYMMETRIC * len(pairs)
+
+
+def _named(entity: Entity, table: SampledTable) -> Field | None:
+    """The column of ids of users or items by its name; of several the one that most usually has them."""
+    usual = (
+        ("user_id", *USUAL_NAMES["ratings"]["user_id"])
+        if entity == "user"
+        else ("item_id", *USUAL_NAMES["ratings"]["item_id"])
+    )
+    fields = [one for one in table.fields.values() if one.num_distinct > 0 and not _is_measure(one)]
+    for name in usual:
+        for one in fields:
+            if is_named(one.name, [name]):
+                return one
+    return next((one for one in fields if entity_of(one.name, table.stem) == entity), None)
+
+
+def _is_measure(one: Field) -> bool:
+    """Whether values are no ids: fractions, or rounded ids."""
+    return (one.is_number and not one.is_whole_number) or one.is_damaged
+
+
+def _session(table: SampledTable) -> Field | None:
+    names = ("session_id", "session", "visitor_id", "device_id", "cookie_id")
+    return next((one for one in table.fields.values() if is_named(one.name, names) and one.share_missing < 0.5), None)
+
+
+def _is_key_of_others(one: Field, other: Field, table: SampledTable, tables: Sequence[SampledTable]) -> bool:
+    """Whether a table has a row for each id of another's column, so that it describes items or users by another id."""
+    if not one.is_unique or other.is_unique:
+        return False
+    for elsewhere in tables:
+        same = elsewhere.fields.get(one.name) if elsewhere is not table else None
+        if same is not None and not same.is_unique and matching(same, one).share >= _MIN_MATCH:
+            return True
+    return False
+
+
+def _ids_by_values(
+    table: SampledTable, tables: Sequence[SampledTable], named: dict[str, Field | None]
+) -> tuple[Field, Field, str] | None:
+    """Two columns whose values are those of other tables' keys; one of them may be told by its name."""
+    free = [one for one in table.fields.values() if one.num_distinct >= _MIN_IDS and not one.is_unique]
+    keys = [(other, key) for other in tables if other is not table for key in other.keys]
+    matches = [
+        (one, other, key)
+        for one in free
+        for other, key in keys
+        if not _is_measure(one) and matching(one, key).share >= _MIN_UNNAMED_MATCH
+    ]
+    for first, second in permutations(matches, 2):
+        (one, users, _), (two, items, _) = first, second
+        is_named_so = named["user"] in (one, None) and named["item"] in (two, None)
+        if one is not two and users is not items and is_named_so and _likeness(items) > _likeness(users):
+            parts = [f"{ids.name} has values of {key.name} in {other.pattern}" for ids, other, key in (first, second)]
+            return one, two, ", ".join(parts)
+    return None
+
+
+def _likeness(table: SampledTable) -> int:
+    """How much more a table looks like one of items than of users, by its columns' names."""
+    item_names = [name for names in ROLE_NAMES["items"].values() for name in names] + ["price", "text", "url", "genre"]
+    user_names = [name for names in ROLE_NAMES["users"].values() for name in names] + ["occupation", "country", "email"]
+    fields = table.fields.values()
+    return sum(is_named(one.name, item_names) - is_named(one.name, user_names) for one in fields)
+
+
+def _ids_by_place(table: SampledTable) -> tuple[Field, Field, str] | None:
+    """The first two columns of a file without names, if these are ids that come again."""
+    first = [one for one in list(table.fields.values())[:2] if not one.is_unique and not _is_measure(one)]
+    if len(first) < 2 or any(one.num_distinct < 2 or one.num_missing for one in first) or are_links(*first):
+        return None
+    if any(one.num_distinct > 0.98 * one.num_rows and one.num_rows > 100 for one in first):
+        return None
+    if any(isinstance(one.time_format, TimeFormat) and one.time_format.pattern not in EPOCH_UNITS for one in first):
+        return None
+    return *first, "the first two columns, by custom"
+
+
+def _happening(table: SampledTable, user: Field, item: Field, reason: str) -> Happening:
+    free = [one for one in table.fields.values() if one not in (user, item)]
+    time = guess_time(free, has_names=table.has_header)
+    free = [one for one in free if time is None or one is not time[0]]
+    clicked = next(filter(None, map(guess_click, free)), None)
+    is_shown = clicked is not None
+    return Happening(
+        table,
+        user,
+        item,
+        reason,
+        at=time[0] if time else None,
+        time_format=time[1] if time else None,
+        clicked=clicked,
+        position=guess_position(free) if is_shown else None,
+        device=_by_name(free, _DEVICE_NAMES) if is_shown else None,
+        request=_by_name(free, _REQUEST_NAMES) if is_shown else None,
+    )
+
+
+def _by_name(fields: Sequence[Field], names: Sequence[str]) -> Guess | None:
+    one = next((one for name in names for one in fields if is_named(one.name, [name]) and one.num_distinct > 1), None)
+    return None if one is None else Guess(one.name, f"{one.num_distinct:,} values")
+
+
+def _dimension(
+    entity: Entity, tables: Sequence[SampledTable], happenings: Sequence[Happening]
+) -> tuple[Dimension | None, dict[str, str]]:
+    """The table of items or users, and why others are none."""
+    candidates: list[tuple[float, Dimension]] = []
+    reasons: dict[str, str] = {}
+    for table in tables:
+        best = max(
+            (_scored(entity, table, key, happenings) for key in table.keys), key=lambda one: one[0], default=None
+        )
+        if best is not None and best[0] > 0:
+            candidates.append(best)
+        elif best is None and entity_of_any(table) == entity:
+            reasons[table.pattern] = "no column has a value of its own in each row"
+    if not candidates:
+        return None, reasons
+    chosen = max(candidates, key=lambda one: (round(one[0], 2), len(one[1].table.fields)))[1]
+    for _, other in candidates:
+        if other is not chosen:
+            reasons[other.table.pattern] = (
+                f"one row per {other.key.name} as well as {chosen.table.pattern}: join its columns to that file"
+            )
+    return chosen, reasons
+
+
+def entity_of_any(table: SampledTable) -> Entity | None:
+    """Whose ids a table has by the name of one of its columns."""
+    return next((entity for name in table.fields if (entity := entity_of(name, table.stem)) is not None), None)
+
+
+def _scored(
+    entity: Entity, table: SampledTable, key: Field, happenings: Sequence[Happening]
+) -> tuple[float, Dimension]:
+    """How sure it is that a table's key is that of users or items: by matching values, names, and other columns."""
+    by_name = entity_of(key.name if table.has_header else "id", table.stem)
+    likeness = _likeness(table) * (1 if entity == "item" else -1)
+    if not happenings:
+        return float(by_name == entity), Dimension(table, key, None)
+    best = max((matching(getattr(one, entity), key) for one in happenings), key=lambda one: one.share)
+    is_same_name = any(is_named(key.name, [getattr(one, entity).name]) for one in happenings)
+    least = _MIN_MATCH if by_name == entity or is_same_name else _MIN_UNNAMED_MATCH
+    is_other = by_name not in (entity, None) and not is_same_name
+    # Small whole numbers match any key: without a name, the columns must say whose they are.
+    is_unlike = not is_same_name and by_name is None and likeness <= 0 and key.is_number
+    if best.share < least or is_other or is_unlike:
+        return 0.0, Dimension(table, key, best)
+    score = best.share + 0.5 * is_same_name + 0.5 * (by_name == entity) + 0.05 * likeness
+    return score, Dimension(table, key, best)
