@@ -7,28 +7,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from etl.site.code import Argument, call, comment_lines, text
-from etl.site.fields import Field, SampledTable
+from etl.site.column_roles import ROLE_NAMES, guess_role, guess_role_by_values
+from etl.site.column_types import TypeGuess, depends_on, guess_separator, guess_type
+from etl.site.fields import Field, SampledTable, number, shares
 from etl.site.guesses import (
-    ROLE_NAMES,
     Guess,
     Threshold,
-    TypeGuess,
-    depends_on,
     guess_action_column,
-    guess_role,
-    guess_role_by_values,
-    guess_separator,
+    guess_only_action,
     guess_threshold,
-    guess_type,
     guess_value,
     is_rating,
-    number,
-    shares,
     thresholds,
 )
 from etl.site.roles import Dimension, Happening, Roles
 from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name, is_known_afterwards
+from etl.sources.dialect import bare_name
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 
 _COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
@@ -42,6 +37,8 @@ class DraftedAction:
 
     name: str
     happening: Happening
+    reason: str
+    """Of the name."""
     value: Guess | None = None
     column: Guess | None = None
 
@@ -63,7 +60,7 @@ class Draft:
     others: Mapping[str, str] = field(default_factory=dict)
 
 
-def drafted(tables: Sequence[SampledTable], roles: Roles) -> Draft:
+def drafted(name: str, roles: Roles) -> Draft:
     """What is to be declared. Of several tables of impressions the largest is; the others are named."""
     others = dict(roles.others)
     shown = sorted((one for one in roles.happenings if one.clicked), key=lambda one: -one.table.num_rows)
@@ -72,9 +69,7 @@ def drafted(tables: Sequence[SampledTable], roles: Roles) -> Draft:
             f"impressions, too: a site has one table of them, and {shown[0].table.pattern} has more"
         )
     actions = [_action(one) for one in roles.happenings if one.clicked is None]
-    first = (shown or [one.happening for one in actions] or [None])[0]  # type: ignore[list-item]
-    main = first.table if first is not None else tables[0] if tables else None
-    return Draft(_site_name(main), tuple(actions), shown[0] if shown else None, roles.items, roles.users, others)
+    return Draft(_site_name(name), tuple(actions), shown[0] if shown else None, roles.items, roles.users, others)
 
 
 def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
@@ -106,10 +101,10 @@ def _left_out(draft: Draft, left_out: Sequence[LeftOut]) -> list[str]:
     return [*(line for one in lines for line in comment_lines(one)), *([""] if lines else [])]
 
 
-def _site_name(table: SampledTable | None) -> str:
-    """By the folder of the files."""
-    folder = table.files[0].parent.name if table is not None else ""
-    return re.sub(r"[^a-z0-9]+", "-", folder.casefold()).strip("-").lstrip("0123456789-")[:40].strip("-") or "site"
+def _site_name(name: str) -> str:
+    """The name of a folder as that of a site may be."""
+    bare = re.sub(r"[^a-z0-9]+", "-", name.casefold()).lstrip("-0123456789")
+    return bare[:40].strip("-") or "site"
 
 
 def _action(happening: Happening) -> DraftedAction:
@@ -118,11 +113,24 @@ def _action(happening: Happening) -> DraftedAction:
     value = guess_value(
         [one for one in free if column is None or one.name != column.value], has_names=happening.table.has_header
     )
-    name = action_name(happening.table.stem)
+    name = _action_name(happening.table, free, value) if column is None else Guess("event", "of rows without one")
+    return DraftedAction(name.value, happening, name.reason, value, column)
+
+
+def _action_name(table: SampledTable, free: Sequence[Field], value: Guess | None) -> Guess:
+    if (only := guess_only_action(free)) is not None:
+        return only
     if value is not None:
-        bare = re.sub(r"[-_ .]", "", value.value).casefold()
-        name = "rating" if is_rating(value.value) or not happening.table.has_header else name or _COUNTED.get(bare)
-    return DraftedAction("event" if column else name or "click", happening, value, column)
+        own = table.fields[value.value]
+        is_few = not table.has_header and own.num_distinct <= 20
+        counted = _COUNTED.get(bare_name(value.value)) or action_name(value.value)
+        if is_rating(value.value) or is_few:
+            return Guess("rating", f"by the column {value.value}")
+        if counted is not None:
+            return Guess(counted, f"by the column {value.value}")
+    if (name := action_name(table.stem)) is not None:
+        return Guess(name, f"by the file's name {Path(table.pattern).name}")
+    return Guess("click", "nothing says what users did: name it")
 
 
 def _action_call(action: DraftedAction) -> list[str]:
@@ -131,7 +139,7 @@ def _action_call(action: DraftedAction) -> list[str]:
         one.table,
         {"user_id": one.user, "item_id": one.item, "timestamp": one.at, "value": _field(one.table, action.value)},
     )
-    arguments = [Argument([text(action.name)], _about_action_name(action)), _files(one.table, names, one)]
+    arguments = [Argument([text(action.name)], action.reason), _files(one.table, names, one)]
     arguments += _ids(one, names)
     if action.value is not None:
         arguments.append(Argument([text(names[action.value.value])], _about_value(action), "value"))
@@ -317,14 +325,6 @@ def _about_times(one: Happening) -> str:
     wrong = int(times.isna().sum()) - one.at.num_missing
     refused = f"; {wrong:,} values are no such time" if wrong else ""
     return f"{unit}: {times.min():%Y-%m-%d %H:%M} to {times.max():%Y-%m-%d %H:%M}{refused}"
-
-
-def _about_action_name(action: DraftedAction) -> str:
-    if action.column is not None:
-        return "of rows that the column does not name"
-    by_value = f"the column {action.value.value}" if action.value is not None else ""
-    by_file = f"the file's name {Path(action.table.pattern).name}" if action_name(action.table.stem) else ""
-    return f"by {by_value or by_file}" if by_value or by_file else "nothing says what users did: name it"
 
 
 def _about_value(action: DraftedAction) -> str:

@@ -158,3 +158,18 @@ class SampledTable:
 def _may_be_id(field: Field) -> bool:
     is_fraction = field.is_number and not field.is_whole_number
     return not is_fraction and (field.time_format is None or field.is_whole_number)
+
+
+def shares(field: Field, limit: int = 6) -> str:
+    """The commonest values with their shares: `view 92.1%, cart 5.0% …`."""
+    parts = [f"{short(str(value))} {count / field.num_rows:.1%}" for value, count in field.counts.head(limit).items()]
+    return ", ".join(parts) + (" …" if field.num_distinct > limit else "")
+
+
+def number(value: float) -> str:
+    """A number as people write it."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def short(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -36,7 +36,7 @@ def run(paths: Sequence[str], out: Path, *, replaces: bool = False) -> dict[str,
     if not tables:
         reason = f"; {left_out[0].path.name}: {left_out[0].reason}" if left_out else ""
         raise UserError(f"no table among {len(left_out)} files{reason}")
-    draft = drafted(tables, assign_roles(tables))
+    draft = drafted(_folder_name(paths[0]), assign_roles(tables))
     out.write_text(site_text(draft, left_out), encoding="utf-8")
     load_site.cache_clear()
     faults: list[str] = []
@@ -53,3 +53,9 @@ def run(paths: Sequence[str], out: Path, *, replaces: bool = False) -> dict[str,
             parts[part.table.pattern] = name
     roles = {table.pattern: parts.get(table.pattern, "none") for table in tables}
     return {"file": str(out), "rows": sum(table.num_rows for table in tables), "tables": roles, "faults": faults}
+
+
+def _folder_name(path: str) -> str:
+    """The name of the folder that a path is, or of that it is in."""
+    folder = Path(path).absolute()
+    return folder.name if folder.is_dir() else folder.parent.name

@@ -1,5 +1,6 @@
 """Which table has actions, impressions, items and users: by keys, by values that two tables share, by names."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -7,8 +8,9 @@ from itertools import permutations
 import pandas as pd
 
 from etl.ingest.columns import USUAL_NAMES
+from etl.site.column_roles import ROLE_NAMES
 from etl.site.fields import Field, SampledTable
-from etl.site.guesses import ROLE_NAMES, Guess, guess_click, guess_position, guess_time
+from etl.site.guesses import Guess, guess_click, guess_position, guess_time
 from etl.site.words import Entity, entity_of, is_named
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 
@@ -16,6 +18,8 @@ _MIN_MATCH = 0.5  # of the distinct ids of an actions' table, by name
 _MIN_UNNAMED_MATCH = 0.95
 _MIN_IDS = 10
 _SYMMETRIC = 0.5
+_NUM_CELLS, _MIN_LISTED = 200, 0.02  # the other table may be a part
+_SHOWN = re.compile(r"-[01]$")  # behind an id in a list of what was shown: whether it was clicked
 _MAX_MISSING = 0.5
 _REQUEST_NAMES = (
     "request_id",
@@ -100,7 +104,9 @@ def assign_roles(tables: Sequence[SampledTable]) -> Roles:
             others[table.pattern] = ids
         else:
             happenings.append(_happening(table, *ids))
+    happenings, copies = _without_copies(happenings)
     rest = [table for table in tables if table.pattern in others]
+    others |= copies
     items, reasons = _dimension("item", rest, happenings)
     others |= reasons
     free = [table for table in rest if items is None or table is not items.table]
@@ -127,10 +133,43 @@ def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Fiel
         return by_values
     if not table.has_header and (by_place := _ids_by_place(table)) is not None:
         return by_place
+    if (lists := _lists_of_ids(table, tables)) is not None:
+        return lists
     if user is not None or item is not None:
         other, one = ("items", user) if user is not None else ("users", item)
         return f"no column of {other} beside {one.name}" if one is not None else ""
+    first = list(table.fields.values())[:2]
+    if len(first) == 2 and are_links(*first):
+        return f"{first[0].name} and {first[1].name} have ids of one kind, as of friends"
     return "no column of users or items by its name, and no values as another table's key has"
+
+
+def _without_copies(happenings: Sequence[Happening]) -> tuple[list[Happening], dict[str, str]]:
+    """Leave out tables with the same users and items, row by row, as an earlier one; why, by their pattern."""
+    distinct: list[Happening] = []
+    copies: dict[str, str] = {}
+    for one in happenings:
+        # What has columns' names is the original.
+        same = next((other for other in distinct if _are_copies(one, other)), None)
+        if same is None:
+            distinct.append(one)
+            continue
+        original, copy = (one, same) if one.table.has_header > same.table.has_header else (same, one)
+        distinct[distinct.index(same)] = original
+        copies[copy.table.pattern] = f"the same users and items, row by row, as {original.table.pattern}"
+    return distinct, copies
+
+
+def _are_copies(one: Happening, other: Happening) -> bool:
+    if one.table.num_sampled != other.table.num_sampled:
+        return False
+    pairs = [(left.texts.to_numpy(), right.texts.to_numpy()) for left, right in _id_columns(one, other)]
+    is_same = (pairs[0][0] == pairs[0][1]) & (pairs[1][0] == pairs[1][1])
+    return len(is_same) > _MIN_IDS and float(is_same.mean()) > 0.99
+
+
+def _id_columns(one: Happening, other: Happening) -> list[tuple[Field, Field]]:
+    return [(one.user, other.user), (one.item, other.item)]
 
 
 def matching(ids: Field, key: Field) -> Matching:
@@ -202,6 +241,23 @@ def _ids_by_values(
             parts = [f"{ids.name} has values of {key.name} in {other.pattern}" for ids, other, key in (first, second)]
             return one, two, ", ".join(parts)
     return None
+
+
+def _lists_of_ids(table: SampledTable, tables: Sequence[SampledTable]) -> str | None:
+    """Says that a column has several ids of another table in a cell, as `N1-0 N2-1`; None where there is none."""
+    keys = [(other, key) for other in tables if other is not table for key in other.keys if not key.is_number]
+    reasons: dict[bool, str] = {}
+    for one in table.fields.values():
+        cells = [re.split(r"[ ,;|]+", str(text)) for text in one.counts.index[:_NUM_CELLS]]
+        parts = [part for cell in cells if len(cell) > 1 for part in cell]
+        ids = pd.Series([_SHOWN.sub("", part) for part in parts], dtype=object)
+        has_clicks = any(map(_SHOWN.search, parts))
+        for other, key in keys if len(ids) > _MIN_IDS else ():
+            if ids.isin(key.counts.index).mean() >= _MIN_LISTED:
+                clicks = " and whether each was clicked" if has_clicks else ""
+                reason = f"{one.name} has several ids of {other.pattern}{clicks} in a cell: write a row for each"
+                reasons.setdefault(has_clicks, reason)
+    return reasons.get(True) or reasons.get(False)
 
 
 def _likeness(table: SampledTable) -> int:

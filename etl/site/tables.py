@@ -21,7 +21,7 @@ from etl.sources.lines import landed_files
 from etl.sources.pandas_values import to_ids
 from etl.sources.sample import MAX_ROWS, sample_rows
 
-MAX_FILES = 40  # of one layout, that rows are read of
+MAX_FILES = 400  # of one layout, that rows are read of
 _NAMES = sorted({name for names in USUAL_NAMES.values() for ours, usual in names.items() for name in (ours, *usual)})
 _NO_TABLE = (".md", ".pdf", ".html", ".py", ".ipynb")
 _NUM_LINES = 500
@@ -165,8 +165,8 @@ def _common_start(names: Sequence[str]) -> str:
 def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[SampledTable, str]:
     """The table of some files, or why it can't be read."""
     # Of hundreds of days, some from all over them.
-    step = max(1, len(layouts) // MAX_FILES)
-    chosen = layouts[::step][:MAX_FILES] if len(layouts) > MAX_FILES else list(layouts)
+    num_chosen = min(len(layouts), MAX_FILES)
+    chosen = [layouts[i * (len(layouts) - 1) // max(num_chosen - 1, 1)] for i in range(num_chosen)]
     samples = [sample_rows(one.path, one.dialect, max(max_rows // len(chosen), 1000)) for one in chosen]
     dialect = layouts[0].dialect
     frame = pd.concat([sample.frame for sample in samples], ignore_index=True)

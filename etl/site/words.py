@@ -22,6 +22,15 @@ ITEM_WORDS = frozenset(
         "question document doc page photo hotel"
     )
 )
+COUNT_WORDS = frozenset(_WORD.findall("age count cnt num number price amount quantity qty score rating days hours"))
+"""In names of columns whose whole numbers are amounts."""
+CODE_WORDS = frozenset(
+    _WORD.findall(
+        "id code zip zipcode postcode no nr key city country region state location area category brand type class "
+        "group segment channel campaign customer advertiser cate cluster level"
+    )
+)
+"""In names of columns whose whole numbers are names of something."""
 _ID_WORDS = frozenset(_WORD.findall("id ids no nr num number code key uuid guid idx index hash identifier"))
 CLICK_NAMES = ("click", "clicked", "clicks", "clk", "isclick", "isclicked", "label", "target", "wasclicked")
 ACTION_NAMES = (
@@ -104,5 +113,4 @@ def is_of_one_occasion(column: str) -> bool:
 
 def is_known_afterwards(column: str) -> bool:
     """Whether a column says, by its name, what came of it: known only after what a model predicts."""
-    words = {_SPELLINGS.get(word, word) for word in words_of(column)}
-    return bool((_AFTERWARDS_WORDS | set(ACTION_NAMES[:6])) & words)
+    return bool(_AFTERWARDS_WORDS & set(words_of(column)))

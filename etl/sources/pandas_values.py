@@ -69,8 +69,8 @@ def _distinct_times(texts: pd.Series, time_format: TimeFormat, decimal: str) -> 
         in_range = seconds.where((seconds >= 0) & (seconds < END_S))
         return pd.to_datetime(in_range, unit="s", utc=True).astype("datetime64[us, UTC]")
     if time_format.pattern == ISO:
-        texts = texts.where(texts.str.fullmatch(ISO_PATTERN)).str.replace(",", ".", regex=False)
-        is_zoned = texts.str.contains(ZONED, regex=True).fillna(False).astype(bool)
+        texts = texts.map(_plain_iso).astype(object)
+        is_zoned = texts.map(lambda text: text is not None and re.search(ZONED, text) is not None).astype(bool)
         zoned = pd.to_datetime(texts.where(is_zoned), format="ISO8601", errors="coerce", utc=True)
         local = pd.to_datetime(texts.where(~is_zoned), format="ISO8601", errors="coerce")
     else:
@@ -79,6 +79,15 @@ def _distinct_times(texts: pd.Series, time_format: TimeFormat, decimal: str) -> 
     utc = _to_utc(local, time_format.zone).fillna(zoned.astype("datetime64[us, UTC]"))
     first, end = pd.Timestamp(0, tz="UTC"), pd.Timestamp(END_S, unit="s", tz="UTC")
     return utc.where((utc >= first) & (utc < end))
+
+
+def _plain_iso(text: str) -> str | None:
+    """An ISO time as pandas reads it; None for what is none, or names its zone by a place."""
+    if not re.fullmatch(ISO_PATTERN, text):
+        return None
+    text = re.sub(r" ?(z|UTC|GMT)$", "Z", text.replace(",", "."))
+    text = re.sub(r"(?<=[T ])(\d):", r"0\1:", text)
+    return re.sub(r" ([+-]\d{2}(:?\d{2})?)$", r"\1", text)
 
 
 def _to_utc(local: pd.Series, zone: str) -> pd.Series:

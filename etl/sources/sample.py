@@ -20,6 +20,7 @@ from etl.sources.rows import BOM, joined_rows
 MAX_ROWS = 100_000
 _MIN_CHUNK_BYTES, _MAX_CHUNK_BYTES = 1 << 18, 1 << 22
 _MAX_UTF16_BYTES = 1 << 27
+_PARQUET_BATCH = 10_000
 _Line = tuple[int, str]
 
 
@@ -225,18 +226,14 @@ def _parquet_sample(path: Path, max_rows: int) -> Sample:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
-    num_rows, num_groups = file.metadata.num_rows, file.metadata.num_row_groups
-    groups = list(range(num_groups))
-    if num_rows > 2 * max_rows:
-        num_chosen = max(1, num_groups * max_rows // num_rows)
-        groups = groups[:: num_groups // num_chosen][: num_chosen + 1]
-    batches, numbers = [], list[int]()
-    for group in groups:
-        first = sum(file.metadata.row_group(i).num_rows for i in range(group)) + 1
-        for batch in file.iter_batches(2 * max_rows, row_groups=[group]):
+    num_rows = file.metadata.num_rows
+    stride = max(1, num_rows // max_rows) if num_rows > 2 * max_rows else 1
+    batches, numbers, first = [], list[int](), 1
+    for position, batch in enumerate(file.iter_batches(_PARQUET_BATCH)):
+        if position % stride == 0:
             batches.append(batch)
             numbers += range(first, first + batch.num_rows)
-            break  # of a group of millions the beginning
+        first += batch.num_rows
     table = pa.Table.from_batches(batches, file.schema_arrow)
     data = {name: _parquet_texts(table.column(name)) for name in table.column_names}
     frame = pd.DataFrame(data, index=pd.Index(numbers, dtype="int64"), dtype=object)
