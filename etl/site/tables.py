@@ -19,9 +19,8 @@ from etl.sources.detection import detect_dialect
 from etl.sources.dialect import Dialect, DialectOptions, split_line
 from etl.sources.lines import landed_files
 from etl.sources.pandas_values import to_ids
-from etl.sources.sample import MAX_ROWS, sample_rows
+from etl.sources.sample import MAX_ROWS, Sample, sample_rows
 
-MAX_FILES = 400  # of one layout, that rows are read of
 _NAMES = sorted({name for names in USUAL_NAMES.values() for ours, usual in names.items() for name in (ours, *usual)})
 _NO_TABLE = (".md", ".pdf", ".html", ".py", ".ipynb")
 _NUM_LINES = 500
@@ -164,10 +163,15 @@ def _common_start(names: Sequence[str]) -> str:
 
 def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[SampledTable, str]:
     """The table of some files, or why it can't be read."""
-    # Of hundreds of days, some from all over them.
-    num_chosen = min(len(layouts), MAX_FILES)
-    chosen = [layouts[i * (len(layouts) - 1) // max(num_chosen - 1, 1)] for i in range(num_chosen)]
-    samples = [sample_rows(one.path, one.dialect, max(max_rows // len(chosen), 1000)) for one in chosen]
+    samples: list[Sample] = []
+    sampled_bytes, num_sampled = 0, 0
+    # Of hundreds of days, some from all over them: the first, the last, the middle …
+    for position in spread(len(layouts)):
+        if num_sampled >= 2 * max_rows:
+            break
+        samples.append(sample_rows(layouts[position].path, layouts[position].dialect, max_rows))
+        sampled_bytes += layouts[position].path.stat().st_size
+        num_sampled += len(samples[-1].frame)
     dialect = layouts[0].dialect
     frame = pd.concat([sample.frame for sample in samples], ignore_index=True)
     refused = sum(len(sample.refused) for sample in samples)
@@ -175,7 +179,8 @@ def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[Samp
         str(name): Field(str(name), to_ids(frame[name]), dialect.decimal, name in dialect.list_columns)
         for name in frame
     }
-    num_rows = round(sum(sample.num_rows for sample in samples) * len(layouts) / len(chosen))
+    all_bytes = sum(one.path.stat().st_size for one in layouts)
+    num_rows = round(sum(sample.num_rows for sample in samples) * all_bytes / max(sampled_bytes, 1))
     files = tuple(one.path for one in layouts)
     table = SampledTable(pattern, files, dialect, fields, num_rows, len(frame), refused, layouts[0].has_header)
     is_ragged = refused > _MOSTLY * (len(frame) + refused)
@@ -183,6 +188,16 @@ def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[Samp
         table,
         f"{refused:,} of {len(frame) + refused:,} rows have other cells than the first ones" if is_ragged else "",
     )
+
+
+def spread(count: int) -> list[int]:
+    """The numbers below `count`, the ends first, then those between them, ever closer."""
+    order: dict[int, None] = {}
+    step = max(count - 1, 1)
+    while len(order) < count:
+        order |= dict.fromkeys(range(0, count, step))
+        step = max(step // 2, 1)
+    return list(order)
 
 
 def has_date_in_name(table: SampledTable) -> bool:
