@@ -54,22 +54,22 @@ class Draft:
 
     name: str
     actions: tuple[DraftedAction, ...]
-    impressions: Happening | None
+    impressions: tuple[Happening, ...]
     items: Dimension | None
     users: Dimension | None
     others: Mapping[str, str] = field(default_factory=dict)
 
 
 def drafted(name: str, roles: Roles) -> Draft:
-    """What is to be declared. Of several tables of impressions the largest is; the others are named."""
-    others = dict(roles.others)
-    shown = sorted((one for one in roles.happenings if one.clicked), key=lambda one: -one.table.num_rows)
-    for one in shown[1:]:
-        others[one.table.pattern] = (
-            f"impressions, too: a site has one table of them, and {shown[0].table.pattern} has more"
-        )
-    actions = [_action(one) for one in roles.happenings if one.clicked is None]
-    return Draft(_site_name(name), tuple(actions), shown[0] if shown else None, roles.items, roles.users, others)
+    """What is to be declared of tables with their roles.
+
+    Args:
+        name: of the folder of the files.
+        roles: what each table is for.
+    """
+    shown = tuple(one for one in roles.happenings if one.clicked is not None)
+    actions = tuple(_action(one) for one in roles.happenings if one.clicked is None)
+    return Draft(_site_name(name), actions, shown, roles.items, roles.users, roles.others)
 
 
 def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
@@ -81,9 +81,13 @@ def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
     if draft.actions:
         actions = [Argument(_action_call(one), _about_happening(one.happening)) for one in draft.actions]
         arguments.append(Argument(call("[", actions, 4, close="]"), name="actions"))
-    if draft.impressions is not None:
-        arguments.append(Argument(_impressions(draft.impressions), _about_happening(draft.impressions), "impressions"))
-    arguments += _label(draft)
+    if len(draft.impressions) == 1:
+        (shown,) = draft.impressions
+        arguments.append(Argument(_impressions(shown, 4), _about_happening(shown), "impressions"))
+    elif draft.impressions:
+        several = [Argument(_impressions(one, 8), _about_happening(one)) for one in draft.impressions]
+        arguments.append(Argument(call("[", several, 4, close="]"), name="impressions"))
+    arguments += [*_label(draft), *_has_counts(draft)]
     body = call("SITE = Site(", arguments, 0)
     code = "\n".join(line.split("  #")[0] for line in body if not line.strip().startswith("#"))
     used = sorted({"Site", *_CALLED.findall(code)})
@@ -149,7 +153,7 @@ def _action_call(action: DraftedAction) -> list[str]:
     return call("Action(", [*arguments, *_columns(one.table, names, roles, one)], 8)
 
 
-def _impressions(one: Happening) -> list[str]:
+def _impressions(one: Happening, depth: int) -> list[str]:
     assert one.clicked is not None
     clicked = _field(one.table, one.clicked)
     names = _new_names(one.table, {"user_id": one.user, "item_id": one.item, "timestamp": one.at, "clicked": clicked})
@@ -158,7 +162,7 @@ def _impressions(one: Happening) -> list[str]:
     for role, guess in (("position", one.position), ("device", one.device), ("request", one.request)):
         if guess is not None:
             arguments.append(Argument([text(guess.value)], guess.reason, role))
-    return call("Impressions(", [*arguments, *_columns(one.table, names, one.roles, one)], 4)
+    return call("Impressions(", [*arguments, *_columns(one.table, names, one.roles, one)], depth)
 
 
 def _ids(one: Happening, names: Mapping[str, str]) -> list[Argument]:
@@ -336,7 +340,7 @@ def _about_value(action: DraftedAction) -> str:
 
 def _label(draft: Draft) -> Iterator[Argument]:
     """The label: what models learn where nothing says what was shown."""
-    if draft.impressions is not None or not draft.actions:
+    if draft.impressions or not draft.actions:
         return
     for action in draft.actions:
         if action.column is not None:
@@ -348,6 +352,13 @@ def _label(draft: Draft) -> Iterator[Argument]:
     if action.value is not None and (bound := guess_threshold(action.table.fields[action.value.value])) is not None:
         threshold, reason = bound, f"{bound.share:.1%} of the rows are positives"
     yield Argument([_label_code(action.name, threshold)], reason, "label")
+
+
+def _has_counts(draft: Draft) -> Iterator[Argument]:
+    """Whether the days of the rows are real ones."""
+    happenings = [*(one.happening for one in draft.actions), *draft.impressions]
+    if happenings and all(one.at is None and not has_date_in_name(one.table) for one in happenings):
+        yield Argument(["False"], "rows without times: nothing can be counted before their day", "has_counts")
 
 
 def _label_code(name: str, threshold: Threshold | None) -> str:

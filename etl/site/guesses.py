@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from etl.ingest.columns import USUAL_NAMES
 from etl.site.fields import Field, number, shares
-from etl.site.words import CLICK_NAMES, action_name, is_named
+from etl.site.words import CLICK_NAMES, action_name, is_named, words_of
 from etl.sources.dialect import bare_name
 from etl.sources.times import TimeFormat
 
@@ -32,12 +32,21 @@ class Guess:
     """The figures behind it."""
 
 
-def guess_click(field: Field) -> Guess | None:
-    """Whether a column says what was clicked: two values that are yes and no, and a name of such a column."""
-    values = {str(value).casefold() for value in field.counts.index}
-    if field.num_missing or values not in _BINARY or not is_named(field.name, CLICK_NAMES):
-        return None
-    return Guess(field.name, f"{share_of_positives(field):.1%} of the rows are 1")
+def guess_click(fields: Sequence[Field]) -> Guess | None:
+    """The column that says what was clicked: yes and no in all rows, and a name of clicks, else of another act.
+
+    A name is needed: whether it was a weekend is yes or no, too.
+    """
+    answers = [field for field in fields if is_yes_or_no(field)]
+    clicks = [field for field in answers if is_named(field.name, CLICK_NAMES)]
+    acts = [field for field in answers if any(action_name(word) for word in words_of(field.name))]
+    chosen = next(iter([*clicks, *acts]), None)
+    return None if chosen is None else Guess(chosen.name, f"{share_of_positives(chosen):.1%} of the rows are yes")
+
+
+def is_yes_or_no(field: Field) -> bool:
+    """Whether all rows have one of two values that say yes and no."""
+    return not field.num_missing and {str(value).casefold() for value in field.counts.index} in _BINARY
 
 
 def share_of_positives(field: Field) -> float:

@@ -48,7 +48,8 @@ def run(paths: Sequence[str], out: Path, *, replaces: bool = False) -> dict[str,
             log.warning("to be completed: %s", fault)
     log.info("wrote %s; next: millrace check --site %s", out, out.name)
     parts = {one.table.pattern: f"action {one.name}" for one in draft.actions}
-    for name, part in (("impressions", draft.impressions), ("items", draft.items), ("users", draft.users)):
+    parts |= {one.table.pattern: "impressions" for one in draft.impressions}
+    for name, part in (("items", draft.items), ("users", draft.users)):
         if part is not None:
             parts[part.table.pattern] = name
     roles = {table.pattern: parts.get(table.pattern, "none") for table in tables}

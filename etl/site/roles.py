@@ -284,7 +284,7 @@ def _happening(table: SampledTable, user: Field, item: Field, reason: str) -> Ha
     free = [one for one in table.fields.values() if one not in (user, item)]
     time = guess_time(free, has_names=table.has_header)
     free = [one for one in free if time is None or one is not time[0]]
-    clicked = next(filter(None, map(guess_click, free)), None)
+    clicked = guess_click(free)
     is_shown = clicked is not None
     return Happening(
         table,
