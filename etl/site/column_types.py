@@ -124,7 +124,8 @@ def category(num_distinct: int) -> str:
 
 def buckets_for(num_distinct: int) -> int:
     """Some ten times as many buckets as there are values, so that most have one of their own: a power of two."""
-    return min(max(2 ** round(math.log2(_PER_VALUE * max(num_distinct, 1))), 16), MAX_BUCKETS)
+    power = round(math.log2(_PER_VALUE * max(num_distinct, 1)))
+    return min(1 << max(power, 4), MAX_BUCKETS)
 
 
 def num_distinct_of_all(field: Field, num_rows: int) -> int:
@@ -134,7 +135,7 @@ def num_distinct_of_all(field: Field, num_rows: int) -> int:
         return field.num_distinct
     once, twice = int((field.counts == 1).sum()), int((field.counts == 2).sum())
     unseen = once**2 / (2 * max(twice, 1))
-    return min(round(field.num_distinct + unseen), num_rows)
+    return min(field.num_distinct + round(unseen), num_rows)
 
 
 def _category(field: Field, num_rows: int, noun: str, rest: str) -> TypeGuess:

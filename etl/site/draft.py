@@ -184,6 +184,9 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
         if (guessed := guess(name, fields)) is not None:
             roles[name] = guessed
             fields = [one for one in fields if one.name != guessed.value]
+    # Channels read titles: a file that calls them otherwise has them all the same.
+    if role == "items" and "title" not in roles and (titles := guess_role_by_values("title", fields)) is not None:
+        roles["title"] = titles
     if "release_year" in roles and "published_at" in roles:
         del roles["release_year"]
     named = {f"{role[:-1]}_id": key, **{name: _field(table, guessed) for name, guessed in roles.items()}}

@@ -19,6 +19,7 @@ _TIME_NAMES = (
 _VALUE_NAMES = (*USUAL_NAMES["ratings"]["value"], "quantity", "qty", "amount", "book_rating", "listen_count", "clicks")
 _RATING_NAMES = ("rating", "stars", "score", "book_rating", "bookrating", "user_rating", "review_score")
 _ACTION_COLUMNS = (*USUAL_NAMES["ratings"]["action"], "action", "event_name", "interaction_type", "type")
+_POSITION_NAMES = ("position", "pos", "rank", "slot", "display_position", "place")
 _MAX_ACTIONS = 30
 _FEW = 20  # distinct whole numbers are names of something rather than amounts
 
@@ -117,7 +118,7 @@ def guess_position(fields: Sequence[Field]) -> Guess | None:
     """The column of the place in a list: whole numbers from 1 (or 0) without many gaps, and a name that says so."""
     for field in fields:
         numbers = field.numbers
-        if is_named(field.name, ("position", "pos", "rank", "slot", "display_position")) and field.is_whole_number:
+        if is_named(field.name, _POSITION_NAMES) and field.is_whole_number:
             first, last = numbers.min(), numbers.max()
             if first >= 1 and last < 2 * field.num_distinct + 10:
                 return Guess(field.name, f"{number(first)} to {number(last)}")

@@ -234,9 +234,12 @@ def _ids_by_values(
         for other, key in keys
         if not _is_measure(one) and matching(one, key).share >= _MIN_UNNAMED_MATCH
     ]
+    matched = {one for one, *_ in matches}
     for first, second in permutations(matches, 2):
         (one, users, _), (two, items, _) = first, second
-        is_named_so = named["user"] in (one, None) and named["item"] in (two, None)
+        # A name counts where the values can be such ids at all: `place` may be one in a list.
+        by_name = ((named["user"], one), (named["item"], two))
+        is_named_so = all(other in (ids, None) or other not in matched for other, ids in by_name)
         if one is not two and users is not items and is_named_so and _likeness(items) > _likeness(users):
             parts = [f"{ids.name} has values of {key.name} in {other.pattern}" for ids, other, key in (first, second)]
             return one, two, ", ".join(parts)
@@ -277,7 +280,7 @@ def _ids_by_place(table: SampledTable) -> tuple[Field, Field, str] | None:
         return None
     if any(isinstance(one.time_format, TimeFormat) and one.time_format.pattern not in EPOCH_UNITS for one in first):
         return None
-    return *first, "the first two columns, by custom"
+    return first[0], first[1], "the first two columns, by custom"
 
 
 def _happening(table: SampledTable, user: Field, item: Field, reason: str) -> Happening:
@@ -317,8 +320,6 @@ def _dimension(
         )
         if best is not None and best[0] > 0:
             candidates.append(best)
-        elif best is None and entity_of_any(table) == entity:
-            reasons[table.pattern] = "no column has a value of its own in each row"
     if not candidates:
         return None, reasons
     chosen = max(candidates, key=lambda one: (round(one[0], 2), len(one[1].table.fields)))[1]
@@ -328,11 +329,6 @@ def _dimension(
                 f"one row per {other.key.name} as well as {chosen.table.pattern}: join its columns to that file"
             )
     return chosen, reasons
-
-
-def entity_of_any(table: SampledTable) -> Entity | None:
-    """Whose ids a table has by the name of one of its columns."""
-    return next((entity for name in table.fields if (entity := entity_of(name, table.stem)) is not None), None)
 
 
 def _scored(

@@ -16,14 +16,16 @@ from etl.ingest.files import DATE_IN_NAME
 from etl.site.fields import Field, SampledTable
 from etl.sources.compressed import unpacked_lines
 from etl.sources.detection import detect_dialect
-from etl.sources.dialect import Dialect, DialectOptions, split_line
+from etl.sources.dialect import Dialect, DialectOptions, split_line, unquote
 from etl.sources.lines import landed_files
 from etl.sources.pandas_values import to_ids
 from etl.sources.sample import MAX_ROWS, Sample, sample_rows
+from etl.sources.times import TimeFormat
 
 _NAMES = sorted({name for names in USUAL_NAMES.values() for ours, usual in names.items() for name in (ours, *usual)})
-_NO_TABLE = (".md", ".pdf", ".html", ".py", ".ipynb")
+_NO_TABLE = (".md", ".pdf", ".html", ".ipynb")
 _NUM_LINES = 500
+_MIN_ROWS = 10
 _MOSTLY = 0.5
 
 
@@ -60,7 +62,8 @@ def read_tables(
     """
     layouts: list[_Layout] = []
     left_out: list[LeftOut] = []
-    for path in expand(paths):
+    files = [file for file in expand(paths) if file.suffix != ".py"]
+    for path in files:
         if path.suffix.casefold() in _NO_TABLE or path.stem.casefold() in ("readme", "license", "licence"):
             left_out.append(LeftOut(path, "by its name it has no rows"))
             continue
@@ -70,8 +73,7 @@ def read_tables(
             left_out.append(LeftOut(path, str(error).removeprefix(str(path)).strip(": ")))
     tables: list[SampledTable] = []
     for group in _groups(layouts):
-        files = [layout.path for layout in group]
-        for pattern, part in _patterns(files, folder, expand(paths)):
+        for pattern, part in _patterns([layout.path for layout in group], folder, files):
             members = [layout for layout in group if layout.path in part]
             table, reason = _read(pattern, members, max_rows)
             if reason:
@@ -104,21 +106,42 @@ def _layout(path: Path) -> _Layout:
     dialect = detect_dialect(path, DialectOptions(), _NAMES)
     if dialect.names:
         return _Layout(path, dialect, True)
-    width = _width(path, dialect)
+    rows = _first_rows(path, dialect)
+    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
     if width < 2:
         raise UserError("it has one column")
+    if is_header(rows[0], rows[1:]):
+        return _Layout(path, detect_dialect(path, DialectOptions(), rows[0]), True)
     names = tuple(f"column_{number}" for number in range(1, width + 1))
     return _Layout(path, detect_dialect(path, DialectOptions(names=names, separator=dialect.separator)), False)
 
 
-def _width(path: Path, dialect: Dialect) -> int:
-    """The number of cells that most of the first rows of a file without header have."""
+def _first_rows(path: Path, dialect: Dialect) -> list[list[str]]:
+    """The cells of the first rows of a file whose columns have no names yet."""
     _, lines = next(unpacked_lines(str(path), dialect.line_end[-1].encode()), (0, []))
-    cells = [
-        split_line(line.decode(dialect.encoding, "replace"), dialect) for line in lines[:_NUM_LINES] if line.strip()
-    ]
-    sizes = Counter(len(row) for row in cells if row is not None)
-    return sizes.most_common(1)[0][0] if sizes else 0
+    texts = [line.decode(dialect.encoding, "replace").rstrip("\r") for line in lines[:_NUM_LINES] if line.strip()]
+    cells = [split_line(text.removeprefix("\ufeff"), dialect) for text in texts]
+    return [[unquote(cell, dialect).strip() for cell in row] for row in cells if row is not None]
+
+
+def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a line has names, though none of them is usual: words that no row below has, over columns that repeat.
+
+    Or a word over a column of times. Names of films, each once, are under no header by that.
+    """
+    if len(set(first)) < len(first) or not all(re.search(r"[^\W\d]", name) and len(name) <= 40 for name in first):
+        return False
+    columns = [[row[i] for row in rows if len(row) == len(first) and row[i]] for i in range(len(first))]
+    if len(rows) < _MIN_ROWS or any(name in column for name, column in zip(first, columns, strict=True)):
+        return False
+    num_repeating = sum(len(set(column)) <= len(column) / 2 for column in columns if len(column) >= _MIN_ROWS)
+    by_name = zip(first, columns, strict=True)
+    return num_repeating >= 2 or any(_are_times(column) and not _are_times([name]) for name, column in by_name)
+
+
+def _are_times(texts: Sequence[str]) -> bool:
+    field = Field.of("", texts)
+    return not field.is_number and isinstance(field.time_format, TimeFormat)
 
 
 def _groups(layouts: Sequence[_Layout]) -> list[list[_Layout]]:

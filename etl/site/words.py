@@ -18,7 +18,7 @@ USER_WORDS = frozenset(
 ITEM_WORDS = frozenset(
     _WORD.findall(
         "item iid movie film product artist book isbn asin sku article news video app song track album recipe game "
-        "restaurant business offer listing post course job stock adgroup ad show series anime beer wine place poi "
+        "restaurant business offer listing post course job stock adgroup ad show series anime beer wine poi "
         "question document doc page photo hotel"
     )
 )

@@ -129,7 +129,7 @@ def _crowded(place: str, name: str, num_values: int, buckets: int) -> Iterator[F
 
 def describe_columns(sample: PartSample) -> list[tuple[str, ...]]:
     """Column, what it is, share without a value, distinct values, and an example or range, of every declared column."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     roles = {name: role for role, name in sample.roles.items()}
     for name in [*roles, *(name for name in sample.part.columns if name in sample.frame)]:
         kind = sample.part.columns.get(name)

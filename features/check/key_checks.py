@@ -9,6 +9,7 @@ from features.check.part_sample import Finding, PartSample
 
 _MANY = 0.5  # unmatched ids: they are written otherwise
 _FEW = 0.01
+_POINT = r"\.0$"
 
 
 def key_findings(sample: PartSample) -> Iterator[Finding]:
@@ -60,12 +61,13 @@ def match_findings(dimension: PartSample, happenings: Sequence[PartSample], role
 
 def _cure(unmatched: pd.Index, keys: pd.Index) -> str:
     """How ids would have to be written to be found."""
+    without_point = [ids.str.replace(_POINT, "", regex=True) for ids in (unmatched, keys)]
     spellings = {
-        "without the decimal point": lambda ids: ids.str.replace(r"\.0$", "", regex=True),
-        "without leading zeros": lambda ids: ids.str.lstrip("0"),
-        "in small letters": lambda ids: ids.str.casefold(),
+        "without the decimal point": without_point,
+        "without leading zeros": [ids.str.lstrip("0") for ids in (unmatched, keys)],
+        "in small letters": [ids.str.casefold() for ids in (unmatched, keys)],
     }
-    for how, spell in spellings.items():
-        if spell(unmatched).isin(spell(keys)).mean() > _MANY:
+    for how, (ids, others) in spellings.items():
+        if ids.isin(others).mean() > _MANY:
             return f"Write both {how}: then they match."
     return "Name the column that has the same ids."

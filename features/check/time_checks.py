@@ -28,12 +28,14 @@ def time_findings(sample: PartSample, today: date) -> Iterator[Finding]:
         sample: its rows.
         today: days after it are the future.
     """
-    texts = sample.texts("at") if "at" in sample.roles else None
     place = place_of(sample.part.source)
+    if "at" not in sample.roles:
+        return
+    texts = sample.frame[sample.roles["at"]]
     if sample.problem:
         yield Finding(place, f"{sample.kind}: {sample.problem}{_fitting(texts, sample, today)}")
     times = sample.times()
-    if texts is None or times is None or not texts.notna().any():
+    if times is None or not texts.notna().any():
         return
     if (wrong := _wrong_format(sample, texts, times, today)) is not None:
         yield Finding(place, wrong)
@@ -66,9 +68,9 @@ def _wrong_format(sample: PartSample, texts: pd.Series, times: pd.Series, today:
     return f'{sample.kind}: with time_format="{form.pattern}" {evidence}{_fitting(texts, sample, today)}'
 
 
-def _fitting(texts: pd.Series | None, sample: PartSample, today: date) -> str:
+def _fitting(texts: pd.Series, sample: PartSample, today: date) -> str:
     """The end of a message: the format that would fit, and what times it gives."""
-    for pattern in _PATTERNS if texts is not None else ():
+    for pattern in _PATTERNS:
         form = TimeFormat(pattern, "UTC")
         if sample.time_format is not None and pattern == sample.time_format.pattern:
             continue
