@@ -26,7 +26,8 @@ ISO_PATTERN = (
     r"\d{4}-\d{2}-\d{2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
     r"( ?(Z|z|UTC|GMT|[+-]\d{2}:?(\d{2})?|[A-Z][a-z]+/[A-Za-z_/]+))?)?"
 )
-ZONED = r"(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}|/[A-Za-z_]+)$"
+# An hour alone, as +01, only behind a time: a date ends so, too.
+ZONED = r"(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|:.*[+-]\d{2}|/[A-Za-z_]+)$"
 # 11/12/2019 2:14:46 PM, 12.11.2019 14:14, 2019/11/12
 _PARTS = re.compile(
     r"(?P<date>(?P<a>\d{1,4})(?P<sep>[-/.])(?P<b>\d{1,2})(?P=sep)(?P<c>\d{1,4}))"
