@@ -82,10 +82,14 @@ def _distinct_times(texts: pd.Series, time_format: TimeFormat, decimal: str) -> 
 
 
 def _plain_iso(text: str) -> str | None:
-    """An ISO time as pandas reads it; None for what is none, or names its zone by a place."""
-    if not re.fullmatch(ISO_PATTERN, text):
+    """An ISO time as pandas reads it; None for what is none, names its zone by a place, or has one without seconds.
+
+    Spark reads no zone behind a time without seconds.
+    """
+    is_read = re.fullmatch(ISO_PATTERN, text) and (re.search(r"\d:\d{2}:\d{2}", text) or not re.search(ZONED, text))
+    if not is_read or text.endswith("z"):
         return None
-    text = re.sub(r" ?(z|UTC|GMT)$", "Z", text.replace(",", "."))
+    text = re.sub(r" ?(UTC|GMT)$", "Z", text.replace(",", "."))
     text = re.sub(r"(?<=[T ])(\d):", r"0\1:", text)
     return re.sub(r" ([+-]\d{2}(:?\d{2})?)$", r"\1", text)
 
