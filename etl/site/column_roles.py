@@ -69,10 +69,11 @@ def guess_role_by_values(role: str, fields: Sequence[Field]) -> Guess | None:
     for field in fields:
         texts = [str(text) for text in field.counts.index[:1000]]
         mean_words = sum(len(text.split()) for text in texts) / max(len(texts), 1)
+        is_topic = 1 < field.num_distinct <= min(100, 0.5 * field.num_rows)
         is_single = field.num_distinct > 0.5 * field.num_rows
         fits = {
             "title": not field.is_number and is_single and mean_words > 1.5,
-            "category": not field.is_number and (guess_separator(field) is not None or 1 < field.num_distinct <= 100),
+            "category": not field.is_number and (guess_separator(field) is not None or is_topic),
             "gender": 1 < field.num_distinct <= 5 and {text.casefold() for text in texts} <= _GENDERS,
         }
         if fits.get(role, False):

@@ -8,6 +8,7 @@ import pandas as pd
 from conf.site.columns import MAX_BUCKETS
 from etl.site.fields import Field, number, short
 from etl.site.words import CODE_WORDS, COUNT_WORDS, is_of_one_occasion, words_of
+from etl.sources.pandas_values import to_numbers
 
 _FEW = 20  # distinct whole numbers are names of something rather than amounts
 _TAG_SEPARATORS = ("|", ";", "^", ",", " ")
@@ -90,7 +91,7 @@ def guess_separator(field: Field) -> str | None:
     A sentence with commas has none, and neither have numbers with decimals: their parts are many.
     """
     texts = [str(text) for text in field.counts.index[:5000]]
-    if len(texts) < 3 or field.is_number:
+    if len(texts) < 3 or field.is_number or to_numbers(field.counts.index.to_series(), ",").notna().all():
         return None
     for separator in _TAG_SEPARATORS:
         if separator == " " and not field.is_list:
