@@ -101,7 +101,7 @@ def guess_separator(field: Field) -> str | None:
         num_several = sum(len(row) > 1 for row in split)
         is_short = max(map(len, parts), default=0) <= 40 and sum(map(len, split)) / len(split) <= 10
         # As many tags as texts would be words of sentences, or places as `nyc, usa`.
-        if num_several >= 0.2 * len(texts) and is_short and len(parts) <= 0.5 * len(texts) + 5:
+        if num_several >= 0.2 * len(texts) and is_short and len(parts) <= 0.5 * len(texts) + 2:
             return separator
     return None
 
