@@ -8,7 +8,7 @@ from pathlib import Path
 
 from etl.site.code import Argument, call, comment_lines, text
 from etl.site.column_roles import ROLE_NAMES, guess_role, guess_role_by_values
-from etl.site.column_types import TypeGuess, depends_on, guess_separator, guess_type
+from etl.site.column_types import TypeGuess, guess_separator
 from etl.site.fields import Field, SampledTable, number, shares
 from etl.site.guesses import (
     Guess,
@@ -20,9 +20,10 @@ from etl.site.guesses import (
     is_rating,
     thresholds,
 )
+from etl.site.own_columns import own_columns, shared_types
 from etl.site.roles import Dimension, Happening, Roles
 from etl.site.tables import LeftOut, has_date_in_name
-from etl.site.words import ACTION_NAMES, action_name, is_known_afterwards
+from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 
@@ -75,17 +76,18 @@ def drafted(name: str, roles: Roles) -> Draft:
 def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
     """The file: what tables there are, the declaration, and what was not guessed."""
     arguments = [Argument([text(draft.name)])]
+    shared = shared_types([*(one.table for one in draft.actions), *(one.table for one in draft.impressions)])
     for name, dimension in (("items", draft.items), ("users", draft.users)):
         if dimension is not None:
             arguments.append(Argument(_dimension(name, dimension), _about_dimension(dimension), name))
     if draft.actions:
-        actions = [Argument(_action_call(one), _about_happening(one.happening)) for one in draft.actions]
+        actions = [Argument(_action_call(one, shared), _about_happening(one.happening)) for one in draft.actions]
         arguments.append(Argument(call("[", actions, 4, close="]"), name="actions"))
     if len(draft.impressions) == 1:
         (shown,) = draft.impressions
-        arguments.append(Argument(_impressions(shown, 4), _about_happening(shown), "impressions"))
+        arguments.append(Argument(_impressions(shown, 4, shared), _about_happening(shown), "impressions"))
     elif draft.impressions:
-        several = [Argument(_impressions(one, 8), _about_happening(one)) for one in draft.impressions]
+        several = [Argument(_impressions(one, 8, shared), _about_happening(one)) for one in draft.impressions]
         arguments.append(Argument(call("[", several, 4, close="]"), name="impressions"))
     arguments += [*_label(draft), *_has_counts(draft)]
     body = call("SITE = Site(", arguments, 0)
@@ -137,7 +139,7 @@ def _action_name(table: SampledTable, free: Sequence[Field], value: Guess | None
     return Guess("click", "nothing says what users did: name it")
 
 
-def _action_call(action: DraftedAction) -> list[str]:
+def _action_call(action: DraftedAction, shared: Mapping[str, TypeGuess]) -> list[str]:
     one = action.happening
     names = _new_names(
         one.table,
@@ -150,10 +152,11 @@ def _action_call(action: DraftedAction) -> list[str]:
     if action.column is not None:
         arguments.append(Argument([text(action.column.value)], action.column.reason, "column"))
     roles = one.roles | {guess.value for guess in (action.value, action.column) if guess is not None}
-    return call("Action(", [*arguments, *_columns(one.table, names, roles, one)], 8)
+    columns = own_columns("context", one.table, names, roles, one, shared)
+    return call("Action(", [*arguments, *_columns(columns)], 8)
 
 
-def _impressions(one: Happening, depth: int) -> list[str]:
+def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) -> list[str]:
     assert one.clicked is not None
     clicked = _field(one.table, one.clicked)
     names = _new_names(one.table, {"user_id": one.user, "item_id": one.item, "timestamp": one.at, "clicked": clicked})
@@ -162,7 +165,8 @@ def _impressions(one: Happening, depth: int) -> list[str]:
     for role, guess in (("position", one.position), ("device", one.device), ("request", one.request)):
         if guess is not None:
             arguments.append(Argument([text(guess.value)], guess.reason, role))
-    return call("Impressions(", [*arguments, *_columns(one.table, names, one.roles, one)], depth)
+    columns = own_columns("context", one.table, names, one.roles, one, shared)
+    return call("Impressions(", [*arguments, *_columns(columns)], depth)
 
 
 def _ids(one: Happening, names: Mapping[str, str]) -> list[Argument]:
@@ -195,7 +199,8 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
     for name, guessed in roles.items():
         arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
     kept = {key.name, *(guessed.value for guessed in roles.values())}
-    return call("Items(" if role == "items" else "Users(", [*arguments, *_columns(table, names, kept)], 4)
+    columns = own_columns("item" if role == "items" else "user", table, names, kept)
+    return call("Items(" if role == "items" else "Users(", [*arguments, *_columns(columns)], 4)
 
 
 def _about_role(name: str, table: SampledTable, guessed: Guess) -> str:
@@ -249,38 +254,15 @@ def _last_change(path: Path) -> str:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
 
 
-def _columns(
-    table: SampledTable, names: Mapping[str, str], roles: set[str], one: Happening | None = None
-) -> list[Argument]:
+def _columns(columns: Mapping[str, TypeGuess]) -> list[Argument]:
     """The argument `columns`; comments alone for columns that are left out."""
     entries: list[Argument] = []
-    for name, own in table.fields.items():
-        if name in roles:
-            continue
-        guess = _own_type(own, table, one)
-        code = [f"{text(names[name])}: {guess.code}"] if guess.code is not None else []
-        entries.append(Argument(code, guess.reason if guess.code else f"{names[name]}: {guess.reason}"))
+    for name, guess in columns.items():
+        code = [f"{text(name)}: {guess.code}"] if guess.code is not None else []
+        entries.append(Argument(code, guess.reason if guess.code else f"{name}: {guess.reason}"))
     if not any(entry.lines for entry in entries):
         return [Argument([], entry.comment) for entry in entries]
     return [Argument(call("{", entries, 8, close="}"), name="columns")]
-
-
-def _own_type(own: Field, table: SampledTable, one: Happening | None) -> TypeGuess:
-    guess = guess_type(own, table.num_rows)
-    if one is None or guess.code is None:
-        return guess
-    if is_known_afterwards(own.name):
-        return TypeGuess(None, f"by its name known only afterwards: left out ({shares(own, 3)})")
-    if guess.code == "Text()":
-        return guess
-    # Beside sampled negatives it would say which item was chosen.
-    if one.clicked is None and depends_on(own, one.item):
-        return TypeGuess(
-            None, f"the same in all rows of an item: left out, it belongs into a table of items ({guess.reason})"
-        )
-    if depends_on(own, one.user):
-        return TypeGuess(guess.code, f"{guess.reason}; the same in all rows of a user")
-    return guess
 
 
 def _about_dimension(dimension: Dimension) -> str:

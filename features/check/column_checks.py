@@ -110,10 +110,8 @@ def _category_findings(place: str, name: str, kind: Category, texts: pd.Series) 
 
 def _tags_findings(place: str, name: str, kind: Tags, texts: pd.Series) -> Iterator[Finding]:
     tags = texts.dropna().str.split(kind.separator, regex=False).explode().str.strip()
-    if len(texts) >= _MIN_ROWS and not texts.str.contains(kind.separator, regex=False).fillna(False).any():
-        other = next(
-            (sign for sign in "|,;/^" if texts.str.contains(sign, regex=False).fillna(False).mean() > 0.1), None
-        )
+    if len(texts) >= _MIN_ROWS and not texts.str.contains(kind.separator, regex=False, na=False).any():
+        other = next((sign for sign in "|,;/^" if texts.str.contains(sign, regex=False, na=False).mean() > 0.1), None)
         cure = f'Write separator="{other}".' if other else "Declare it Category."
         yield Finding(place, f'"{name}": no cell has the separator {kind.separator!r}. {cure}')
     elif kind.is_feature:

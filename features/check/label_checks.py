@@ -32,7 +32,7 @@ class Positives:
 
     def by_day(self, zone: str) -> pd.DataFrame | None:
         """Rows and positives (`rows`, `positives`) of each day by the site's clock; None without times."""
-        times = self.sample.times()
+        times = self.sample.times
         if times is None:
             return None
         days = times[self.is_positive.index].dt.tz_convert(zone).dt.date

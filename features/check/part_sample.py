@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +85,7 @@ class PartSample:
         """The texts of a role's column; None where it has none."""
         return self.frame[self.roles[role]] if role in self.roles else None
 
+    @cached_property
     def times(self) -> pd.Series | None:
         """Times of the rows; None where they have none of their own, or their format can't be told."""
         texts = self.texts("at") if not isinstance(self.part, Items | Users) else None

@@ -26,7 +26,7 @@ def part_lines(sample: PartSample, zone: str) -> Iterator[str]:
 
 
 def _days(sample: PartSample, zone: str) -> str:
-    times = sample.times()
+    times = sample.times
     if times is None or not times.notna().any():
         day = sample.part.source.day
         return f"no times: the rows are of {'the day in the name of their file' if day == 'name' else day or 'no day'}"

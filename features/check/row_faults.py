@@ -1,7 +1,10 @@
 """Which rows of a part the ingest will refuse, and why: the rules of `etl.ingest`, on a sample."""
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 
@@ -43,12 +46,6 @@ def refusals(sample: PartSample) -> list[Refusal]:
     return sorted(reasons, key=lambda refusal: -refusal.count)
 
 
-def refused_share(sample: PartSample) -> float:
-    """Share of the sample's rows that will be refused."""
-    num_refused = sum(refusal.count for refusal in refusals(sample))
-    return num_refused / max(len(sample.frame) + len(sample.refused), 1)
-
-
 def valid_rows(sample: PartSample) -> pd.Series:
     """Whether each row of the sample's frame will be loaded."""
     is_valid = pd.Series(True, index=sample.frame.index)
@@ -65,11 +62,14 @@ def refusal_findings(sample: PartSample, max_refused: float) -> Iterator[Finding
     if not num_refused:
         return
     first = reasons[0]
-    cure = "Correct the file, or the column's name, or raise ingest.max_refused."
+    enough = math.ceil(num_refused / total * 20) / 20
+    cure = "Correct the file, or name another column"
+    is_fault = num_refused > max_refused * total
+    cure += f"; --set ingest.max_refused={enough:g} lets them go." if is_fault else "."
     evidence = f"{num_refused:,} of {total:,} rows ({num_refused / total:.1%}) can't be loaded"
     example = f"{first.count:,} × {first.reason}, first {first.examples[0]}"
     text = f"{sample.kind}: {evidence}; {example}. {cure}"
-    yield Finding(sample.place, text, is_fault=num_refused > max_refused * total)
+    yield Finding(sample.place, text, is_fault)
 
 
 def click_of(text: str | None) -> int | None:
@@ -86,8 +86,13 @@ def clicks(sample: PartSample) -> pd.Series | None:
     return None if texts is None else texts.map(click_of, na_action=None).astype("float64")
 
 
-def _wrong_values(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
+@lru_cache(maxsize=32)
+def _wrong_values(sample: PartSample) -> tuple[tuple[str, str, pd.Series], ...]:
     """Reason, column, and the rows that are refused for it; a row only for its first reason."""
+    return tuple(_first_wrong_values(sample))
+
+
+def _first_wrong_values(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
     remaining = pd.Series(True, index=sample.frame.index)
     for reason, column, is_wrong in _rules(sample):
         is_first = is_wrong & remaining
@@ -101,12 +106,8 @@ def _rules(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
     for role in ids:
         values = to_ids(sample.frame[sample.roles[role]])
         yield "missing_field", sample.roles[role], values.isna()
-        yield (
-            "damaged_id",
-            sample.roles[role],
-            values.str.contains(DAMAGED_ID.replace("(", "(?:"), regex=True).fillna(False).astype(bool),
-        )
-    if (times := sample.times()) is not None:
+        yield "damaged_id", sample.roles[role], values.map(_is_damaged).astype(bool)
+    if (times := sample.times) is not None:
         yield "bad_time", sample.roles["at"], times.isna()
     if isinstance(sample.part, Action):
         if (texts := sample.texts("value")) is not None:
@@ -120,6 +121,10 @@ def _rules(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
         if (texts := sample.texts("position")) is not None:
             positions = to_numbers(texts, sample.dialect.decimal)
             yield "bad_position", sample.roles["position"], positions.isna() | (positions < 1)
+
+
+def _is_damaged(text: str | None) -> bool:
+    return text is not None and re.search(DAMAGED_ID, text) is not None
 
 
 def _cut(text: str) -> str:

@@ -34,7 +34,7 @@ def time_findings(sample: PartSample, today: date) -> Iterator[Finding]:
     texts = sample.frame[sample.roles["at"]]
     if sample.problem:
         yield Finding(place, f"{sample.kind}: {sample.problem}{_fitting(texts, sample, today)}")
-    times = sample.times()
+    times = sample.times
     if times is None or not texts.notna().any():
         return
     if (wrong := _wrong_format(sample, texts, times, today)) is not None:
@@ -95,7 +95,7 @@ def day_findings(site: Site, samples: Sequence[PartSample], zone: str) -> Iterat
     """All that happened is of one day: nothing can be counted before it, nor be tested on a day after it."""
     days: set[object] = set()
     for sample in samples:
-        times, day = sample.times(), sample.part.source.day
+        times, day = sample.times, sample.part.source.day
         if times is not None:
             days |= set(times.dropna().dt.tz_convert(zone).dt.date)
         elif day == DAY_BY_NAME:
@@ -103,9 +103,7 @@ def day_findings(site: Site, samples: Sequence[PartSample], zone: str) -> Iterat
         elif day is not None:
             days.add(day)
     if len(days) == 1:
-        counts = "" if not site.has_counts else " Write has_counts=False if the day is none of its own."
-        text = (
-            f"Site: all rows are of one day ({next(iter(days))}): features of earlier days are empty, and a training "
-            f"set needs --split random or time.{counts}"
-        )
+        cure = "A training set needs --split random or time"
+        cure += "; write has_counts=False if the day is no real one." if site.has_counts else "."
+        text = f"Site: all rows are of one day ({next(iter(days))}), and nothing can be counted before it. {cure}"
         yield Finding(place_of(site), text, is_fault=False)

@@ -229,3 +229,30 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert code > 0
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_the_same_column_of_two_tables_has_one_type(tmp_path: Path) -> None:
+    ratings(100).assign(place=[i // 7 for i in range(100)]).to_csv(tmp_path / "ratings.csv", index=False)
+    views = (
+        ratings(100)
+        .drop(columns="rating")
+        .assign(movieId=lambda rows: 111 - rows.index % 12, place=[("a", "b")[i // 7 % 2] for i in range(100)])
+    )
+    views.to_csv(tmp_path / "views.csv", index=False)
+    site, _ = drafted(tmp_path)
+    one, other = (action.columns["place"] for action in site.actions)
+    assert one == other
+
+
+def test_columns_whose_names_no_feature_can_have_get_one(tmp_path: Path) -> None:
+    ratings().assign(
+        **{
+            "größe": [("klein", "groß")[i // 7 % 2] for i in range(60)],
+            "Wetter heute": [("gut", "schlecht")[i // 11 % 2] for i in range(60)],
+        }
+    ).to_csv(tmp_path / "r.csv", index=False)
+    site, _ = drafted(tmp_path)
+    assert site.actions[0].columns == {
+        "größe": Category(buckets=16, name="context_column_5"),
+        "Wetter heute": Category(buckets=16),
+    }
