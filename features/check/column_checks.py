@@ -1,12 +1,13 @@
 """Own columns and roles of one part: missing ones, empty ones, types that do not fit, ids that are shared."""
 
+import difflib
 from collections.abc import Iterator
 
 import pandas as pd
 
 from conf.site import Category, Number, Tags, Text
 from conf.site.columns import ColumnType
-from conf.site.declaration import did_you_mean, place_of
+from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
@@ -48,11 +49,11 @@ def _missing_columns(sample: PartSample) -> Iterator[Finding]:
 
 
 def _near(name: str, names: list[str], listed: list[str]) -> str:
-    """The nearest name, however large its letters are, and all of them."""
-    same = [other for other in names if other.casefold() == name.casefold()]
-    if same:
-        return f'; did you mean "{same[0]}"? There are: {", ".join(listed)}.'
-    return did_you_mean(name, names).partition(" There are")[0] + f" There are: {', '.join(listed)}."
+    """The end of a message: the nearest name, however large its letters are, and all of them."""
+    by_spelling = {other.casefold(): other for other in names}
+    near = difflib.get_close_matches(name.casefold(), by_spelling, n=1)
+    hint = f'; did you mean "{by_spelling[near[0]]}"?' if near else "."
+    return f"{hint} There are: {', '.join(listed)}."
 
 
 def _file(sample: PartSample) -> str:

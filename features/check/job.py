@@ -90,7 +90,7 @@ def _findings(
             yield from leak_findings(sample)
     for sample in happenings:
         yield from time_findings(sample, today)
-    yield from day_findings(site, happenings, config.get(SiteSettings).zone)
+    yield from day_findings(site, happenings, config.get(SiteSettings).zone, today)
     yield from label_findings(site, positives)
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from etl.sources.pandas_values import to_ids
 from features.check.part_sample import Finding, PartSample
+from features.check.row_faults import valid_rows
 
 _MANY = 0.5  # unmatched ids: they are written otherwise
 _FEW = 0.01
@@ -46,7 +47,7 @@ def match_findings(dimension: PartSample, happenings: Sequence[PartSample], role
         column = sample.texts(role)
         if column is None:
             continue
-        ids = pd.Index(to_ids(column).dropna().unique())
+        ids = pd.Index(to_ids(column[valid_rows(sample)]).dropna().unique())
         unmatched = ids[~ids.isin(keys)]
         share = len(unmatched) / max(len(ids), 1)
         if share <= _FEW:

@@ -31,7 +31,8 @@ def _days(sample: PartSample, zone: str) -> str:
         day = sample.part.source.day
         return f"no times: the rows are of {'the day in the name of their file' if day == 'name' else day or 'no day'}"
     local = times.dropna().dt.tz_convert(zone)
-    return f"{local.dt.date.nunique():,} days, {local.min():%Y-%m-%d %H:%M} to {local.max():%Y-%m-%d %H:%M} ({zone})"
+    noun = "days" if sample.is_whole else "days of the sample"
+    return f"{local.dt.date.nunique():,} {noun}, {local.min():%Y-%m-%d %H:%M} to {local.max():%Y-%m-%d %H:%M} ({zone})"
 
 
 def label_lines(one: Positives, zone: str) -> Iterator[str]:

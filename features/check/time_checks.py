@@ -91,11 +91,13 @@ def _range(times: pd.Series) -> str:
     return f"{times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
 
 
-def day_findings(site: Site, samples: Sequence[PartSample], zone: str) -> Iterator[Finding]:
+def day_findings(site: Site, samples: Sequence[PartSample], zone: str, today: date) -> Iterator[Finding]:
     """All that happened is of one day: nothing can be counted before it, nor be tested on a day after it."""
     days: set[object] = set()
     for sample in samples:
         times, day = sample.times, sample.part.source.day
+        if times is not None and not _are_likely(times.dropna(), today):
+            return  # another unit gives other days
         if times is not None:
             days |= set(times.dropna().dt.tz_convert(zone).dt.date)
         elif day == DAY_BY_NAME:
