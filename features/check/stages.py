@@ -47,16 +47,17 @@ def _examples(config: Config, positives: Sequence[Positives]) -> str:
     settings = config.get(FeatureSettings)
     shown = [one for one in positives if isinstance(one.sample.part, Impressions)]
     if shown:
-        rows = sum(len(one.is_positive) for one in shown)
-        share = sum(int(one.is_positive.sum()) for one in shown) / max(rows, 1)
-        return f"training set: impressions as they are, {share:.1%} of them clicked; actions give no rows"
-    num_positive = sum(int(one.is_positive.sum()) for one in positives)
-    rows = sum(len(one.is_positive) for one in positives)
-    share = num_positive / max(rows, 1)
+        return f"training set: impressions as they are, {_share(shown):.1%} of them clicked; actions give no rows"
     return (
-        f"training set: no impressions: {share:.1%} of the rows are positives, with up to {settings.negatives} sampled "
-        "items each as negatives (features.negatives)"
+        f"training set: no impressions: {_share(positives):.1%} of the rows are positives, with up to "
+        f"{settings.negatives} sampled items each as negatives (features.negatives)"
     )
+
+
+def _share(positives: Sequence[Positives]) -> float:
+    """Share of positives of several parts, of which the samples may be smaller or larger parts."""
+    num_rows = sum(one.sample.num_rows for one in positives)
+    return sum(one.share * one.sample.num_rows for one in positives) / max(num_rows, 1)
 
 
 def _recall(site: Site) -> str:
