@@ -54,7 +54,7 @@ def positives_of(site: Site, sample: PartSample) -> Positives | None:
         is_positive = (
             trimmed(names) == label.action if names is not None else is_positive & (sample.part.name == label.action)
         )
-        if label.at_least is not None:
+        if label.at_least is not None and is_positive.any():
             texts = sample.texts("value")
             if texts is None:
                 return None
