@@ -196,8 +196,9 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
     named = {f"{role[:-1]}_id": key, **{name: _field(table, guessed) for name, guessed in roles.items()}}
     names = _new_names(table, named)
     arguments = [_files(table, names), Argument([text(names[key.name])], _about_key(key), "key")]
-    for name, guessed in roles.items():
-        arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
+    for name in ROLE_NAMES[role]:
+        if (guessed := roles.get(name)) is not None:
+            arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
     kept = {key.name, *(guessed.value for guessed in roles.values())}
     columns = own_columns("item" if role == "items" else "user", table, names, kept)
     return call("Items(" if role == "items" else "Users(", [*arguments, *_columns(columns)], 4)
@@ -224,6 +225,8 @@ def _field(table: SampledTable, guess: Guess | None) -> Field | None:
 def _files(table: SampledTable, names: Mapping[str, str], one: Happening | None = None) -> Argument:
     arguments = [Argument([text(table.pattern)])]
     comment = table.dialect.describe()
+    if "{date}" in table.pattern:
+        comment += "; {date} is the day that is run"
     if not table.has_header:
         header = ", ".join(text(names[name]) for name in table.fields)
         arguments.append(Argument([f"({header},)" if len(names) == 1 else f"({header})"], name="header"))

@@ -113,4 +113,4 @@ def _report(
         yield ""
     yield from finding_lines(findings)
     num_faults = sum(finding.is_fault for finding in findings)
-    yield f"{site.name}: {num_faults} faults, {len(findings) - num_faults} warnings"
+    yield f"{site.name}: faults: {num_faults}, warnings: {len(findings) - num_faults}"

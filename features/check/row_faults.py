@@ -15,6 +15,7 @@ from etl.sources.pandas_values import to_ids, to_numbers, trimmed
 from etl.sources.values import DAMAGED_ID
 from features.check.part_sample import Finding, PartSample
 
+_MAX_LOST = 0.5  # of the rows, that anybody would let go
 _NUM_EXAMPLES, _EXAMPLE_CHARS = 3, 80
 
 
@@ -65,7 +66,7 @@ def refusal_findings(sample: PartSample, max_refused: float) -> Iterator[Finding
     enough = math.ceil(num_refused / total * 20) / 20
     cure = "Correct the file, or name another column"
     is_fault = num_refused > max_refused * total
-    cure += f"; --set ingest.max_refused={enough:g} lets them go." if is_fault else "."
+    cure += f"; --set ingest.max_refused={enough:g} lets them go." if is_fault and enough <= _MAX_LOST else "."
     evidence = f"{num_refused:,} of {total:,} rows ({num_refused / total:.1%}) can't be loaded"
     example = f"{first.count:,} × {first.reason}, first {first.examples[0]}"
     text = f"{sample.kind}: {evidence}; {example}. {cure}"

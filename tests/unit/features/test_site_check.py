@@ -81,7 +81,7 @@ def test_a_right_declaration_has_no_findings_and_a_report(config: Config, folder
     assert 'label of Action "rating": 200 of 500 rows (40.00%)' in text
     assert "features: 33 built-in + 1 own" in text
     assert "40.0% of the rows are positives, with up to 4 sampled items each as negatives" in text
-    assert text.endswith("shop: 0 faults, 0 warnings")
+    assert text.endswith("shop: faults: 0, warnings: 0")
 
 
 @pytest.mark.parametrize(
