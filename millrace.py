@@ -21,6 +21,8 @@ AREAS = {
     "simulate": ("etl.simulator.cli:simulate", "write logs, events, users and items with known click probabilities"),
     "run": ("dags.cli:run", "run the stages of a day in one process"),
     "etl": ("etl.cli:etl", "weblog, events, import, results …: raw data into warehouse tables"),
+    "init": ("etl.site.cli:init", "draft the declaration of your data: what each file and column is"),
+    "check": ("features.check.cli:check", "judge the declaration of your data on a sample of them"),
     "ingest": ("etl.ingest.cli:ingest", "ratings or events of another system into the warehouse"),
     "features": ("features.cli:app", "build the training set of a day"),
     "train": ("training.cli:app", "train a deep model: local, ray, horovod or spark"),

@@ -22,11 +22,12 @@ END_S = 4_102_444_800
 # Before that, a column of numbers is more likely something else: 14102100 is an hour as yyMMddHH, or June 1970.
 _FIRST_LIKELY_S = 315_532_800  # 1980
 
-_ISO_PATTERN = (
+ISO_PATTERN = (
     r"\d{4}-\d{2}-\d{2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
     r"( ?(Z|z|UTC|GMT|[+-]\d{2}:?(\d{2})?|[A-Z][a-z]+/[A-Za-z_/]+))?)?"
 )
-_ZONED = r"(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}|/[A-Za-z_]+)$"
+# An hour alone, as +01, only behind a time: a date ends so, too.
+ZONED = r"(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|:.*[+-]\d{2}|/[A-Za-z_]+)$"
 # 11/12/2019 2:14:46 PM, 12.11.2019 14:14, 2019/11/12
 _PARTS = re.compile(
     r"(?P<date>(?P<a>\d{1,4})(?P<sep>[-/.])(?P<b>\d{1,2})(?P=sep)(?P<c>\d{1,4}))"
@@ -102,9 +103,9 @@ def read_time(text: Column, time_format: TimeFormat, decimal: str = ".") -> Colu
         in_range = F.when((units >= 0) & (units < END_S * per_second), units)
         return F.timestamp_micros((in_range * 10**6 / per_second).cast("bigint"))
     if time_format.pattern == ISO:
-        is_iso = F.rlike(trimmed, F.lit(f"^{_ISO_PATTERN}$"))
+        is_iso = F.rlike(trimmed, F.lit(f"^{ISO_PATTERN}$"))
         time = F.when(is_iso, F.try_to_timestamp(F.replace(trimmed, F.lit(","), F.lit("."))))
-        is_zoned = F.rlike(trimmed, F.lit(_ZONED))
+        is_zoned = F.rlike(trimmed, F.lit(ZONED))
     else:
         letters = set(re.sub(r"'[^']*'", "", time_format.pattern))
         time, is_zoned = F.try_to_timestamp(trimmed, F.lit(time_format.pattern)), F.lit(bool(letters & set("VzOXxZ")))
@@ -149,7 +150,7 @@ def _epoch_unit(place: str, texts: Sequence[str]) -> str | None:
 
 
 def _iso(place: str, texts: Sequence[str]) -> str | None:
-    return ISO if sum(bool(re.fullmatch(_ISO_PATTERN, text)) for text in texts) > len(texts) / 2 else None
+    return ISO if sum(bool(re.fullmatch(ISO_PATTERN, text)) for text in texts) > len(texts) / 2 else None
 
 
 def _parts_pattern(place: str, texts: Sequence[str]) -> str | None:

@@ -11,9 +11,9 @@ from etl.sources.lines import WHITESPACE
 # What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
 DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
 # What programs write for an id that there is none of: as one user, all visitors without a name would be the same.
-_NO_ID = r"^(?i:null|\\N|n/?a|nan|none|<na>|#n/a|undefined)$"
+NO_ID = r"^(?i:null|\\N|n/?a|nan|none|<na>|#n/a|undefined)$"
 # Beside Java's: +4, .5 and 5.
-_WRITTEN_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+WRITTEN_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _JSON_STRINGS = "array<string>"
 
 
@@ -25,7 +25,7 @@ def trimmed(text: Column) -> Column:
 def to_id(text: Column) -> Column:
     """The text without blanks around it; null where it is empty or stands for no value, as `NULL`, `\\N` or `nan`."""
     text = trimmed(text)
-    return F.when(~F.rlike(text, F.lit(_NO_ID)), text)
+    return F.when(~F.rlike(text, F.lit(NO_ID)), text)
 
 
 def text_map(texts: Mapping[str, Column]) -> Column:
@@ -44,7 +44,7 @@ def to_number(text: Column, decimal: str = ".") -> Column:
     number = F.btrim(text, F.lit(WHITESPACE))
     if decimal == ",":
         number = F.replace(F.regexp_replace(number, r"\.(?=\d{3}(\D|$))", ""), F.lit(","), F.lit("."))
-    double = F.when(F.rlike(number, F.lit(_WRITTEN_NUMBER)), number.cast("double"))
+    double = F.when(F.rlike(number, F.lit(WRITTEN_NUMBER)), number.cast("double"))
     return F.when(F.abs(double) < float("inf"), double)
 
 

@@ -19,6 +19,7 @@ from etl.sources.compressed import unpacked_lines
 from etl.sources.detection import detect_dialect, sample_columns
 from etl.sources.dialect import Dialect, DialectOptions
 from etl.sources.lines import with_line_numbers
+from etl.sources.pandas_values import to_ids, to_numbers, to_times
 from etl.sources.rows import SourceRows, read_rows
 from etl.sources.times import TimeFormat, detect_time_format, parse_time_format, read_time
 from etl.sources.values import is_damaged_id, to_id, to_list, to_number
@@ -289,3 +290,65 @@ def test_numbers_and_lists_keep_what_they_say(spark: SparkSession) -> None:
     }
     frame = spark.createDataFrame([(text,) for text in lists], "text string")
     assert {row[0]: row[1] for row in frame.select("text", to_list(F.col("text"))).collect()} == lists
+
+
+ODD_TIMES = [
+    "2026-05-01",
+    "2026-05-01 8:30",
+    "2026-05-01T08:30:00,25Z",
+    "2026-05-01 08:30:00 UTC",
+    "2026-05-01 08:30:00 +02",
+    "2026-05-01 08:30 +02",
+    "2026-05-01 08:30:00z",
+    "2026-05-01T08:30+0200",
+    "2026-13-01",
+    "1969-12-31",
+    "2100-01-01",
+    "x",
+    None,
+]
+ODD_TEXTS = [
+    " 1.5 ",
+    "+4",
+    ".5",
+    "5.",
+    "1e3",
+    "1e400",
+    "NaN",
+    "0x1p3",
+    "1d",
+    "1,5",
+    "1.234,5",
+    "NULL",
+    "\\N",
+    " n/a\u00a0",
+    "",
+    "ab",
+    None,
+]
+
+
+def test_a_sample_reads_values_as_spark_does(spark: SparkSession) -> None:
+    times = spark.createDataFrame(list(enumerate(ODD_TIMES)), "n int, text string")
+    for zone in ("UTC", "Europe/Berlin", "America/New_York"):
+        form = TimeFormat("iso", zone)
+        rows = times.orderBy("n").select(F.unix_micros(read_time(F.col("text"), form))).collect()
+        sampled = to_times(pd.Series(ODD_TIMES, dtype=object), form)
+        assert [row[0] for row in rows] == [None if pd.isna(time) else time.value // 1000 for time in sampled]
+    texts = spark.createDataFrame(list(enumerate(ODD_TEXTS)), "n int, text string")
+    for decimal in (".", ","):
+        values = to_number(F.col("text"), decimal).alias("number"), to_id(F.col("text")).alias("id")
+        read = texts.orderBy("n").select(*values).collect()
+        sample = pd.Series(ODD_TEXTS, dtype=object)
+        numbers = [None if pd.isna(number) else number for number in to_numbers(sample, decimal)]
+        assert [(row.number, row.id) for row in read] == list(zip(numbers, to_ids(sample), strict=True))
+
+
+def test_a_date_alone_is_midnight_by_the_clock_of_its_zone(spark: SparkSession) -> None:
+    # Its day stands where an offset such as +01 would.
+    (row,) = (
+        spark.range(1)
+        .select(read_time(F.lit("2026-05-01"), TimeFormat("iso", "Europe/Berlin")).cast("string"))
+        .collect()
+    )
+    assert row[0] == "2026-04-30 22:00:00"

@@ -1,0 +1,148 @@
+"""Own columns and roles of one part: missing ones, empty ones, types that do not fit, ids that are shared."""
+
+import difflib
+from collections.abc import Iterator
+
+import pandas as pd
+
+from conf.site import Category, Number, Tags, Text
+from conf.site.columns import ColumnType
+from conf.site.declaration import place_of
+from etl.site.column_types import buckets_for
+from etl.sources.dialect import Dialect
+from etl.sources.pandas_values import to_ids, to_numbers, trimmed
+from features.check.part_sample import ROLES, Finding, PartSample
+
+_MOSTLY = 0.5
+_SINGLE = 0.9  # of the rows: values that hardly any other row has
+_MIN_ROWS = 100
+_NUM_NAMES = 20
+
+
+def column_findings(sample: PartSample) -> Iterator[Finding]:
+    """What is wrong with the columns of a part."""
+    yield from _missing_columns(sample)
+    for name, kind in sample.part.columns.items():
+        if name in sample.frame:
+            texts = trimmed(sample.frame[name])
+            if texts.notna().any():
+                place = place_of(kind)
+                yield from _one_value(place, name, texts)
+                yield from _type_findings(place, name, kind, texts, sample)
+            else:
+                text = f'"{name}" has no value in {len(texts):,} rows. Leave it out.'
+                yield Finding(place_of(kind), text, is_fault=False)
+
+
+def _missing_columns(sample: PartSample) -> Iterator[Finding]:
+    names = list(map(str, sample.frame.columns))
+    listed = names if len(names) <= _NUM_NAMES else [*names[:_NUM_NAMES], f"and {len(names) - _NUM_NAMES} more"]
+    declared = {role: getattr(sample.part, role) for role in ROLES[type(sample.part)]}
+    for role, name in declared.items():
+        if name is not None and name not in names:
+            hint = _near(name, names, listed)
+            yield Finding(sample.place, f'{sample.kind}: {role} is "{name}", a column that {_file(sample)} lacks{hint}')
+    for name, kind in sample.part.columns.items():
+        if name not in names:
+            hint = _near(name, names, listed)
+            yield Finding(place_of(kind), f'{sample.kind}: no column "{name}" in {_file(sample)}{hint}')
+
+
+def _near(name: str, names: list[str], listed: list[str]) -> str:
+    """The end of a message: the nearest name, however large its letters are, and all of them."""
+    by_spelling = {other.casefold(): other for other in names}
+    near = difflib.get_close_matches(name.casefold(), by_spelling, n=1)
+    hint = f'; did you mean "{by_spelling[near[0]]}"?' if near else "."
+    return f"{hint} There are: {', '.join(listed)}."
+
+
+def _file(sample: PartSample) -> str:
+    more = f" and {len(sample.files) - 1} more" if len(sample.files) > 1 else ""
+    return f"{sample.files[0].name}{more}"
+
+
+def _one_value(place: str, name: str, texts: pd.Series) -> Iterator[Finding]:
+    if len(texts) > 1 and texts.nunique() == 1 and texts.notna().all():
+        text = f'"{name}" is {texts.iloc[0]!r} in all {len(texts):,} rows: nothing to learn from it. Leave it out.'
+        yield Finding(place, text, is_fault=False)
+
+
+def _type_findings(place: str, name: str, kind: ColumnType, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:
+    if isinstance(kind, Number):
+        yield from _no_numbers(place, name, texts, sample)
+    elif isinstance(kind, Category):
+        yield from _category_findings(place, name, kind, texts)
+    elif isinstance(kind, Tags):
+        yield from _tags_findings(place, name, kind, texts)
+    else:
+        assert isinstance(kind, Text)
+
+
+def _no_numbers(place: str, name: str, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:
+    """Text in a column of numbers: a fault where most of it is no number, else it counts as missing."""
+    # A word for none is no surprise.
+    filled = to_ids(texts).dropna()
+    wrong = filled[to_numbers(filled, sample.dialect.decimal).isna()]
+    if wrong.empty:
+        return
+    example = f"{sample.where(wrong.index[0])}, {wrong.iloc[0][:60]!r}"
+    share = len(wrong) / len(filled)
+    cure = (
+        "Declare it Category."
+        if share > _MOSTLY
+        else "They count as missing; declare it Category if they mean something."
+    )
+    text = f'"{name}" is a Number, but {len(wrong):,} of {len(filled):,} rows hold text (first: {example}). {cure}'
+    yield Finding(place, text, is_fault=share > _MOSTLY)
+
+
+def _category_findings(place: str, name: str, kind: Category, texts: pd.Series) -> Iterator[Finding]:
+    counts = texts.value_counts()
+    num_filled = int(counts.sum())
+    if num_filled >= _MIN_ROWS and len(counts) > _SINGLE * num_filled:
+        text = (
+            f'"{name}" has {len(counts):,} values in {num_filled:,} rows: hardly one comes twice. Declare it Text, or '
+            "a Number if it is an amount."
+        )
+        yield Finding(place, text, is_fault=False)
+    elif kind.is_feature:
+        yield from _crowded(place, name, len(counts), kind.buckets)
+
+
+def _tags_findings(place: str, name: str, kind: Tags, texts: pd.Series) -> Iterator[Finding]:
+    tags = texts.dropna().str.split(kind.separator, regex=False).explode().str.strip()
+    if len(texts) >= _MIN_ROWS and not texts.str.contains(kind.separator, regex=False, na=False).any():
+        other = next((sign for sign in "|,;/^" if texts.str.contains(sign, regex=False, na=False).mean() > 0.1), None)
+        cure = f'Write separator="{other}".' if other else "Declare it Category."
+        yield Finding(place, f'"{name}": no cell has the separator {kind.separator!r}. {cure}')
+    elif kind.is_feature:
+        yield from _crowded(place, name, int(tags.nunique()), kind.buckets)
+
+
+def _crowded(place: str, name: str, num_values: int, buckets: int) -> Iterator[Finding]:
+    """More values than half of the buckets: most share theirs with another."""
+    if num_values > buckets / 2:
+        evidence = f'"{name}" has {num_values:,} values in {buckets:,} buckets: most share one'
+        yield Finding(place, f"{evidence}. Write buckets={buckets_for(num_values)}.", is_fault=False)
+
+
+def describe_columns(sample: PartSample) -> list[tuple[str, ...]]:
+    """Column, what it is, share without a value, distinct values, and an example or range, of every declared column."""
+    rows: list[tuple[str, ...]] = []
+    roles = {name: role for role, name in sample.roles.items()}
+    for name in [*roles, *(name for name in sample.part.columns if name in sample.frame)]:
+        kind = sample.part.columns.get(name)
+        texts = to_ids(sample.frame[name])
+        what = roles.get(name) or type(kind).__name__
+        rows.append(
+            (name, what, f"{texts.isna().mean():.1%}", f"{texts.nunique():,}", _range(kind, texts, sample.dialect))
+        )
+    return rows
+
+
+def _range(kind: ColumnType | None, texts: pd.Series, dialect: Dialect) -> str:
+    if isinstance(kind, Number):
+        numbers = to_numbers(texts, dialect.decimal)
+        return f"{numbers.min():,.6g} to {numbers.max():,.6g}" if numbers.notna().any() else ""
+    first = texts.dropna()
+    return "" if first.empty else str(first.iloc[0])[:30]

@@ -1,0 +1,67 @@
+"""What each stage will do with a site, as far as its declaration, a sample and the settings say."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from conf import Config
+from conf.site import Impressions, Site
+from conf.site.checks import own_columns
+from conf.site.columns import FeatureType
+from features.catalog import BUILT_IN, is_counted, site_features
+from features.check.label_checks import Positives
+from features.check.part_sample import PartSample
+from features.settings import FeatureSettings
+
+
+def stage_lines(config: Config, site: Site, samples: Sequence[PartSample], positives: Sequence[Positives]) -> list[str]:
+    """One line for the ingest, the training set, and the lists."""
+    return [_ingest(samples), _features(site), _examples(config, positives), _recall(site)]
+
+
+def _ingest(samples: Sequence[PartSample]) -> str:
+    tables = {"Items": "dim_item", "Users": "dim_user", "Action": "dwd_interaction", "Impressions": "dwd_impression"}
+    rows = Counter[str]()
+    sampled = {tables[type(sample.part).__name__] for sample in samples if not sample.is_whole}
+    for sample in samples:
+        rows[tables[type(sample.part).__name__]] += sample.num_rows
+    about = {table: f"about {count:,}" if table in sampled else f"{count:,}" for table, count in rows.items()}
+    loads = ", ".join(f"{count} rows to {table}" for table, count in about.items())
+    missing = [table for table in ("dim_item", "dim_user") if table not in rows]
+    rest = f"; only ids of what happened to {' and '.join(missing)}, without attributes" if missing else ""
+    return f"ingest: {loads}{rest}"
+
+
+def _features(site: Site) -> str:
+    own = list(site_features(site))
+    built_in = [feature for feature in BUILT_IN if site.has_counts or not is_counted(feature)]
+    kept = [
+        name for name, kind in own_columns(site).items() if not isinstance(kind, FeatureType) or not kind.is_feature
+    ]
+    text = f"features: {len(built_in)} built-in + {len(own)} own"
+    if not site.has_counts:
+        text += ", none that counts earlier days (has_counts=False)"
+    return text + (f"; no feature: {', '.join(kept)}" if kept else "")
+
+
+def _examples(config: Config, positives: Sequence[Positives]) -> str:
+    settings = config.get(FeatureSettings)
+    shown = [one for one in positives if isinstance(one.sample.part, Impressions)]
+    if shown:
+        return f"training set: impressions as they are, {_share(shown):.1%} of them clicked; actions give no rows"
+    return (
+        f"training set: no impressions: {_share(positives):.1%} of the rows are positives, with up to "
+        f"{settings.negatives} sampled items each as negatives (features.negatives)"
+    )
+
+
+def _share(positives: Sequence[Positives]) -> float:
+    """Share of positives of several parts, of which the samples may be smaller or larger parts."""
+    num_rows = sum(one.sample.num_rows for one in positives)
+    return sum(one.share * one.sample.num_rows for one in positives) / max(num_rows, 1)
+
+
+def _recall(site: Site) -> str:
+    """Which columns of the items channels can read beside what users chose."""
+    roles = [name for name in ("category", "title", "author") if site.items is not None and getattr(site.items, name)]
+    read = f"what users chose and the items' {', '.join(roles)}" if roles else "what users chose; items have no text"
+    return f"recall: channels read {read}; which, and how many of each: recall.quota"
