@@ -11,7 +11,7 @@ from etl.ingest.interactions import moment_of_rows, own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
 from etl.sources.values import is_damaged_id, to_id, to_number, trimmed
 
-_LABELLED = r"^(.*)-([^-]+)$"  # an item of a list, and whether it was clicked
+LABELLED = r"^(.*)-([^-]+)$"  # an item of a list, and whether it was clicked
 
 # libfm writes -1 for a row that is no click.
 CLICKED, NOT_CLICKED = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
@@ -79,10 +79,10 @@ def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
 def _of_lists(lists: DataFrame) -> DataFrame:
     """A row for each item of a list; one without item for an empty list, which is refused."""
     rows = lists.select("*", F.posexplode_outer("entries").alias("place", "entry")).drop("entries")
-    label = F.regexp_extract("entry", _LABELLED, 2)
+    label = F.regexp_extract("entry", LABELLED, 2)
     return rows.withColumns(
         {
-            "item_id": to_id(F.regexp_extract("entry", _LABELLED, 1)),
+            "item_id": to_id(F.regexp_extract("entry", LABELLED, 1)),
             # Without a label, nothing says that there was no click.
             "is_clicked": F.when(label != "", _click(label)),
             "position": F.coalesce(F.col("place"), F.lit(0)) + 1,

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from conf import Config, UserError
-from conf.site import Action, Impressions, Items, Users
+from conf.site import Action, Files, Impressions, Items, Users
+from conf.site.checks import Part
 from conf.site.declaration import place_of
 from etl.ingest.files import FileOptions
-from etl.ingest.site import Part, files_of, part_options
+from etl.ingest.impressions import LABELLED
+from etl.ingest.site import files_of, part_options
 from etl.site.tables import spread
 from etl.sources.detection import NoRowsError, detect_dialect
 from etl.sources.dialect import Dialect
@@ -27,6 +29,8 @@ ROLES: Mapping[type, tuple[str, ...]] = {
     Action: ("user", "item", "at", "value", "column"),
     Impressions: ("user", "item", "clicked", "at", "position", "device", "request"),
 }
+LABELS = "label in the list"
+"""Column of the labels of impressions whose rows are lists."""
 _TIME_SAMPLE = 2000
 
 
@@ -53,7 +57,7 @@ class PartSample:
     files: tuple[Path, ...]
     dialect: Dialect
     frame: pd.DataFrame
-    """Texts of the columns; the index has the number of the file and of the line."""
+    """Texts of the columns; the index begins with the number of the file and of the line."""
     refused: tuple[tuple[int, RefusedRow], ...]
     """Rows that can't be read, with the number of their file."""
     num_rows: int
@@ -79,6 +83,8 @@ class PartSample:
     def roles(self) -> dict[str, str]:
         """Role -> its column, of those that the files have."""
         names = {role: getattr(self.part, role) for role in ROLES[type(self.part)]}
+        if isinstance(self.part, Impressions) and self.part.separator is not None:
+            names["clicked"] = LABELS
         return {role: name for role, name in names.items() if name is not None and name in self.frame}
 
     def texts(self, role: str) -> pd.Series | None:
@@ -93,7 +99,7 @@ class PartSample:
             return None
         return to_times(texts, self.time_format, self.dialect.decimal)
 
-    def where(self, label: tuple[int, int]) -> str:
+    def where(self, label: tuple[int, ...]) -> str:
         """File and line of a row: `ratings.csv line 1,204`."""
         return f"{self.files[label[0]].name} line {label[1]:,}"
 
@@ -111,6 +117,7 @@ def read_part(config: Config, part: Part, folder: Path, max_rows: int) -> PartSa
         UserError: there is no file, or it can't be read.
     """
     options = part_options(config, part)
+    assert isinstance(part.source, Files)
     paths = files_of(part.source, folder, None)
     files = tuple(file for path in paths for file in (map(Path, landed_files(path)) if path.is_dir() else [path]))
     samples: dict[int, Sample] = {}
@@ -135,10 +142,13 @@ def _joined(
 ) -> PartSample:
     """The rows of several files, with the number of each row's file in the index."""
     frame = pd.concat({number: sample.frame for number, sample in samples.items()}, names=["file", "line"])
+    lines = len(frame)
+    if isinstance(part, Impressions) and part.separator is not None:
+        frame = _of_lists(frame, part.item, part.separator)
     refused = [(number, row) for number, sample in samples.items() for row in sample.refused]
     sampled_bytes = sum(files[number].stat().st_size for number in samples)
     share = sampled_bytes / max(sum(file.stat().st_size for file in files), 1)
-    num_rows = sum(sample.num_rows for sample in samples.values())
+    num_rows = round(sum(sample.num_rows for sample in samples.values()) * len(frame) / max(lines, 1))
     is_whole = all(sample.is_whole for sample in samples.values())
     form, problem = _time_format(part, frame, options)
     return PartSample(
@@ -152,6 +162,16 @@ def _joined(
         time_format=form,
         problem=problem,
     )
+
+
+def _of_lists(frame: pd.DataFrame, item: str, separator: str) -> pd.DataFrame:
+    """A row for each item of a list, with its label in LABELS; as `etl.ingest.impressions` has them."""
+    entries = frame[item].fillna("").str.split(separator).map(lambda parts: [part for part in parts if part])
+    rows = frame.assign(**{item: entries}).explode(item)
+    labelled = rows[item].astype(object).str.extract(LABELLED)
+    rows = rows.assign(**{item: labelled[0].to_numpy(), LABELS: labelled[1].to_numpy()})
+    # Each row of its own: file, line, and number within the sample.
+    return rows.set_index(pd.RangeIndex(len(rows), name="number"), append=True)
 
 
 def _dialect(path: Path, part: Part, options: FileOptions) -> Dialect:
