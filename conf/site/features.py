@@ -1,6 +1,6 @@
 """What a feature is: a source, which is an expression over a row, and what models get of its value."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from conf.site.declaration import declaration
 
@@ -19,7 +19,7 @@ class Sparse:
     buckets: int
     description: str
     at_least: int = 0
-    kind: Literal["sparse"] = "sparse"
+    kind: ClassVar[str] = "sparse"
 
     @property
     def definition(self) -> str:
@@ -43,7 +43,7 @@ class Dense:
     transform: str = "identity"
     default: float | None = None
     scale: Literal["standardise", "min_max", "symmetric", "none"] = "standardise"
-    kind: Literal["dense"] = "dense"
+    kind: ClassVar[str] = "dense"
 
     @property
     def definition(self) -> str:

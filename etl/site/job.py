@@ -27,7 +27,7 @@ def run(paths: Sequence[str], out: Path, *, replaces: bool = False) -> dict[str,
     Raises:
         UserError: there is such a file, or no table among the paths.
     """
-    out = out.absolute()
+    shown, out = out, out.absolute()
     if out.exists() and not replaces:
         raise UserError(f"{out} exists: --force writes over it, --out names another file")
     if not out.parent.is_dir():
@@ -46,7 +46,7 @@ def run(paths: Sequence[str], out: Path, *, replaces: bool = False) -> dict[str,
         faults = [str(fault) for fault in error.faults]
         for fault in faults:
             log.warning("to be completed: %s", fault)
-    log.info("wrote %s; next: millrace check --site %s", out, out.name)
+    log.info("wrote %s; next: millrace check --site %s", shown, shown)
     parts = {one.table.pattern: f"action {one.name}" for one in draft.actions}
     parts |= {one.table.pattern: "impressions" for one in draft.impressions}
     for name, part in (("items", draft.items), ("users", draft.users)):

@@ -7,9 +7,43 @@ import pytest
 from support import ROOT
 
 import conf.site
-from conf.site import Action, Category, Cross, Files, Impressions, Items, Label, Number, Rate, Site, Tags, Text, Users
+from conf.site import (
+    Action,
+    Category,
+    Cross,
+    Dense,
+    Files,
+    Impressions,
+    Items,
+    Label,
+    Number,
+    Query,
+    Rate,
+    Site,
+    Sparse,
+    Tags,
+    Text,
+    Users,
+)
 
-CLASSES = (Site, Items, Users, Action, Impressions, Files, Label, Number, Category, Tags, Text, Cross, Rate)
+CLASSES = (
+    Site,
+    Items,
+    Users,
+    Action,
+    Impressions,
+    Files,
+    Query,
+    Label,
+    Number,
+    Category,
+    Tags,
+    Text,
+    Cross,
+    Rate,
+    Sparse,
+    Dense,
+)
 GUIDE = (ROOT / "docs/your-own-data.md").read_text()
 ROWS = re.findall(r"^\| `(\w+)` \| `(\w+)` \|(.*?)\| .+ \|$", GUIDE, re.MULTILINE)
 
