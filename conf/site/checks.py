@@ -1,17 +1,52 @@
 """What can be wrong with a declaration whose values are each right."""
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 
-from conf.site.columns import BUILT_IN_COLUMNS, MAX_BUCKETS, Category, ColumnType, Number, Owner, Tags, feature_name
+from conf.site.columns import (
+    BUILT_IN_COLUMNS,
+    Category,
+    ColumnType,
+    FeatureType,
+    Number,
+    Owner,
+    Tags,
+    feature_name,
+)
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Dense, Sparse
 from conf.site.site import Action, Cross, Impressions, Items, Rate, Site, Users
+from conf.site.sources import Files
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What Spark SQL, Parquet and Python all take as a name.
 _FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
+_LITERALS = ("true", "false", "null")
+DAY_BY_NAME = "name"
+# Columns of examples and dimensions, beside those that sources of features name.
+ROW_COLUMNS = frozenset(
+    {
+        *(
+            "example_id",
+            "user_id",
+            "item_id",
+            "at",
+            "at_s",
+            "day",
+            "dt",
+            "position",
+            "device",
+            "label",
+            "context",
+            "weight",
+        ),
+        *("features", "split", "part", "history", "expected", "item_code", "title", "category", "categories", "author"),
+        *("published_at", "gender", "age_group", "city", "registered_at", "attributes"),
+    }
+)
 # Roles of a part that are no own columns.
 _ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
@@ -80,32 +115,63 @@ def _columns_of(part: Part) -> Iterator[Fault]:
         if column in roles.values():
             role = next(name for name, value in roles.items() if value == column)
             yield Fault(place, f'{kind}: column "{column}" is the {role} already; leave it out of columns')
-    if not isinstance(part, Items | Users) and part.at is None and part.source.day is None:
-        yield Fault(place, f'{kind}: no time: name its column with "at", or the day of the rows with Files(day=…)')
-    for name, column_type in part.columns.items():
-        buckets = getattr(column_type, "buckets", 1)
-        if not 1 <= buckets <= MAX_BUCKETS or (isinstance(column_type, Tags) and not 1 <= column_type.slots <= 20):
-            yield Fault(place_of(column_type), f'"{name}": buckets are 1 to {MAX_BUCKETS}, slots 1 to 20')
+    yield from _day_of(part)
+
+
+def _day_of(part: Part) -> Iterator[Fault]:
+    kind, source = type(part).__name__, part.source
+    if not isinstance(part, Items | Users) and part.at is None and source.day is None:
+        yield Fault(
+            place_of(part), f'{kind}: no time: name its column with "at", or say the day of the rows with day=…'
+        )
+    if source.day is None or (source.day == DAY_BY_NAME and isinstance(source, Files)):
+        return
+    try:
+        date.fromisoformat(source.day)
+    except ValueError:
+        yield Fault(place_of(source), f'"day" is {source.day!r}: write it as 2026-01-07')
 
 
 def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
-    declared: dict[str, tuple[str, ColumnType, str]] = {}
+    """Faults of the names of columns that become features: each stands for one column, read in one way."""
+    declared: dict[str, tuple[tuple[str, str, ColumnType, str], str]] = {}
     for part in parts:
+        decimal = getattr(part.source, "decimal", None) or "."
         for column, kind in part.columns.items():
-            name = feature_name(owner_of(part), column, kind)
-            if not _FEATURE_NAME.fullmatch(name):
-                cure = "give it a name of a to z, 0 to 9 and _ with name=…"
-                yield Fault(place_of(part), f'column "{column}" would be the feature {name}: {cure}')
-            source, other, place = declared.setdefault(name, (column, kind, place_of(part)))
-            if source != column:
-                yield Fault(place_of(part), f'columns "{source}" ({place}) and "{column}" would both be {name}')
-            elif other != kind:
-                yield Fault(place_of(part), f'column "{column}" is {kind} here and {other} at {place}')
+            if not isinstance(kind, FeatureType):
+                continue
+            place = place_of(part)
+            reading = (owner_of(part), column, kind, decimal if isinstance(kind, Number) else "")
+            for name in expanded_names(feature_name(owner_of(part), column, kind), kind):
+                if not is_feature_name(name):
+                    cure = "give it another one, of a to z, 0 to 9 and _, with name=…"
+                    yield Fault(place, f'column "{column}" would be the feature {name}: {cure}')
+                other, other_place = declared.setdefault(name, (reading, place))
+                if other[:2] != reading[:2]:
+                    yield Fault(place, f'columns "{other[1]}" ({other_place}) and "{column}" would both be {name}')
+                elif other != reading:
+                    yield Fault(place, f'column "{column}" is read in another way at {other_place}')
+
+
+def expanded_names(name: str, kind: ColumnType) -> tuple[str, ...]:
+    """Names of the columns of a row: one, or one for each slot of tags."""
+    return tuple(f"{name}_{slot}" for slot in range(1, kind.slots + 1)) if isinstance(kind, Tags) else (name,)
+
+
+def is_feature_name(name: str) -> bool:
+    """Whether Spark SQL, Parquet and Python all take a name as that of a column, and no site's rows have it already."""
+    return (
+        _FEATURE_NAME.fullmatch(name) is not None
+        and not keyword.iskeyword(name)
+        and name not in (*_LITERALS, *ROW_COLUMNS)
+    )
 
 
 def _label(site: Site) -> Iterator[Fault]:
     if site.label is None:
         return
+    if site.impressions:
+        yield Fault(place_of(site.label), "Label: with impressions the label is their click; leave it out")
     names = [action.name for action in site.actions]
     may_be_any = any(action.column for action in site.actions)
     if site.label.action not in names and not may_be_any:
@@ -118,20 +184,23 @@ def _label(site: Site) -> Iterator[Fault]:
 
 def _features(site: Site) -> Iterator[Fault]:
     columns = own_columns(site)
+    taken = [name for own, kind in columns.items() for name in expanded_names(own, kind)]
+    of_context = {name for name, owner in _owners(site).items() if owner == "context"}
     crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
     names = Counter(map(_name_of, site.features))
     for feature in site.features:
         name = _name_of(feature)
         kind, place = f'{type(feature).__name__} "{name}"', place_of(feature)
-        if names[name] > 1 or name in columns:
+        if names[name] > 1 or name in (*columns, *taken):
             yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
-        if not _FEATURE_NAME.fullmatch(name):
-            yield Fault(place, f"{kind}: give it a name of a to z, 0 to 9 and _, at most 80, with name=…")
+        if not is_feature_name(name):
+            yield Fault(place, f"{kind}: give it another name, of a to z, 0 to 9 and _, at most 80")
         if not isinstance(feature, Cross | Rate):
             continue
         inputs = feature.columns if isinstance(feature, Cross) else feature.by
-        if isinstance(feature, Cross) and len(inputs) < 2:
-            yield Fault(place, f"{kind}: a cross is of two columns or more")
+        if len(set(inputs)) < len(inputs) or len(inputs) < (2 if isinstance(feature, Cross) else 1):
+            least = "two columns or more" if isinstance(feature, Cross) else "one column or more"
+            yield Fault(place, f"{kind}: it is of {least}, each once")
         may_be = [*columns, *BUILT_IN_COLUMNS, *(crosses if isinstance(feature, Cross) else ())]
         for name in inputs:
             if name not in may_be:
@@ -145,10 +214,19 @@ def _features(site: Site) -> Iterator[Fault]:
         if isinstance(feature, Rate) and not site.impressions:
             # What was shown is what a server reads to count; sampled negatives have their positive's context.
             for name in inputs:
-                if name in ("device", "position") or name.startswith("context_"):
+                if name in ("device", "position") or name in of_context:
                     yield Fault(place, f'{kind}: without impressions nothing can be counted by "{name}"')
         if isinstance(feature, Cross) and _is_circular(feature, crosses):
             yield Fault(place, f"{kind}: it is made of itself")
+
+
+def _owners(site: Site) -> dict[str, Owner]:
+    """Owner of each own column by the name that features use."""
+    return {
+        feature_name(owner_of(part), name, kind): owner_of(part)
+        for part in site_parts(site)
+        for name, kind in part.columns.items()
+    }
 
 
 def _name_of(feature: Cross | Rate | Sparse | Dense) -> str:

@@ -1,14 +1,18 @@
 """What the columns of a site's own hold, and so which features they become."""
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from conf.site.declaration import declaration
+from pydantic import BeforeValidator, Field
+
+from conf.site.declaration import Name, Names, declaration
 
 # Columns that every site's rows have; crosses and rates may name them.
 BUILT_IN_COLUMNS = ("user_id", "item_id", "category", "author", "gender", "age_group", "city", "device", "position")
 
 MAX_BUCKETS = 2**24
+Buckets = Annotated[int, Field(ge=2, le=MAX_BUCKETS)]
 
 Owner = Literal["user", "item", "context"]
 """Whose a column is: `context` is what was known when an item was shown or chosen."""
@@ -21,7 +25,7 @@ class Number:
     transform: Literal["identity", "log1p", "signed_log", "arctan", "quantile"] = "identity"
     """`log1p` for counts and amounts over several orders of magnitude, `quantile` for odd distributions."""
     default: float | None = None
-    """Of a missing value; without one, the training rows' mean."""
+    """Of a missing value, in the unit of the transform; without one, the training rows' mean."""
     is_feature: bool = True
     name: str | None = None
     """Of the feature; `own_name` without one. A feature that is defined anew needs a new name."""
@@ -31,7 +35,7 @@ class Number:
 class Category:
     """One of several texts (or whole numbers that are names): a sparse feature."""
 
-    buckets: int = 1024
+    buckets: Buckets = 1024
     """Ids that the texts are hashed into; some ten times as many as there are texts keep most of them apart."""
     is_feature: bool = True
     name: str | None = None
@@ -41,10 +45,10 @@ class Category:
 class Tags:
     """Several texts in a cell, such as `Action|Comedy`: a sparse feature for each of the first `slots` of them."""
 
-    separator: str = "|"
-    slots: int = 3
-    buckets: int = 1024
-    missing: tuple[str, ...] = ()
+    separator: Name = "|"
+    slots: Annotated[int, Field(ge=1, le=20)] = 3
+    buckets: Buckets = 1024
+    missing: Names = ()
     """Texts that stand for no tag."""
     is_feature: bool = True
     name: str | None = None
@@ -57,6 +61,17 @@ class Text:
 
 FeatureType = Number | Category | Tags
 ColumnType = FeatureType | Text
+
+
+def _typed(columns: object) -> object:
+    for name, kind in columns.items() if isinstance(columns, Mapping) else ():
+        if not isinstance(kind, ColumnType):
+            raise ValueError(f"{name!r} is {kind!r}: write Number(), Category(), Tags() or Text()")
+    return columns
+
+
+Columns = Annotated[Mapping[Name, ColumnType], BeforeValidator(_typed)]
+"""Type of columns by their names in the source."""
 
 
 def own_name(owner: Owner, column: str) -> str:

@@ -7,14 +7,26 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from conf.errors import UserError
 
 T = TypeVar("T")
+
+
+def _in_order(value: object) -> object:
+    if not isinstance(value, list | tuple):  # of a set the order differs from process to process
+        raise ValueError('write a list, as ["user_id", "city"]')
+    return value
+
+
+Name = Annotated[str, Field(min_length=1)]
+"""Of a column."""
+Names = Annotated[tuple[Name, ...], BeforeValidator(_in_order)]
+"""Names whose order matters."""
 
 _MAX_CHARS = 60  # of a wrong value in a message
 
@@ -85,7 +97,9 @@ def declaration(cls: type[T]) -> type[T]:
 
     A wrong argument is a fault of the line; the value is then incomplete, so that the rest of the file can be read.
     """
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+    config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
     validated = validated_dataclass(cls, frozen=True, config=config)
     validate = validated.__init__
 
@@ -114,11 +128,14 @@ def _fill(value: object, cls: Any, arguments: Sequence[Any], options: dict[str, 
 
 
 def _texts(cls: Any, error: ValidationError | TypeError) -> list[str]:
-    if isinstance(error, TypeError):  # more arguments than there are
+    if isinstance(error, TypeError):
         return [f"{cls.__name__}: {error}"]
     names = [field.name for field in fields(cls)]
     texts = {}
     for problem in error.errors(include_url=False):
+        if problem["type"] == "unexpected_positional_argument":
+            texts[""] = f"{cls.__name__}: too many arguments; in order they are {', '.join(names)}"
+            continue
         name = names[problem["loc"][0]] if isinstance(problem["loc"][0], int) else str(problem["loc"][0])
         if problem["type"] == "unexpected_keyword_argument":
             texts[name] = f'{cls.__name__}: unknown option "{name}"{did_you_mean(name, names)}'
@@ -127,5 +144,7 @@ def _texts(cls: Any, error: ValidationError | TypeError) -> list[str]:
         else:
             value = repr(problem["input"])[:_MAX_CHARS]
             # Of a union, each member complains: the first complaint stands for all.
-            texts.setdefault(name, f'{cls.__name__}: "{name}" is {value}: {problem["msg"]}')
+            texts.setdefault(
+                name, f'{cls.__name__}: "{name}" is {value}: {problem["msg"].removeprefix("Value error, ")}'
+            )
     return list(texts.values())

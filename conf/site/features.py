@@ -1,8 +1,11 @@
 """What a feature is: a source, which is an expression over a row, and what models get of its value."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from conf.site.declaration import declaration
+from pydantic import Field
+
+from conf.site.columns import Buckets
+from conf.site.declaration import Name, declaration
 
 
 @declaration
@@ -14,11 +17,11 @@ class Sparse:
     2 on, frequent ones first, and 1 stands for all others.
     """
 
-    name: str
-    source: str
-    buckets: int
+    name: Name
+    source: Name
+    buckets: Buckets
     description: str
-    at_least: int = 0
+    at_least: Annotated[int, Field(ge=0)] = 0
     kind: ClassVar[str] = "sparse"
 
     @property
@@ -37,8 +40,8 @@ class Dense:
     mean, or their smallest value. `Dense("no_idle", "isnull(user_last_click)", …, scale="none")` flags missing values.
     """
 
-    name: str
-    source: str
+    name: Name
+    source: Name
     description: str
     transform: str = "identity"
     default: float | None = None

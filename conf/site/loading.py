@@ -29,7 +29,7 @@ def choose_site(name: str | None) -> None:
     """
     if name is not None:
         # The whole path: a process that is started may work in another folder.
-        os.environ[SITE_VARIABLE] = name if name in ready_sites() else str(Path(name).absolute())
+        os.environ[SITE_VARIABLE] = name if _is_ready(name) else str(Path(name).absolute())
     current_site()
 
 
@@ -47,7 +47,7 @@ def current_site() -> Site | None:
 def own_site_file() -> Path | None:
     """The file of this process's site; None without a site, and for a ready one."""
     name = os.environ.get(SITE_VARIABLE)
-    return None if not name or name in ready_sites() else site_file(name)
+    return None if not name or _is_ready(name) else site_file(name)
 
 
 def site_folder() -> Path:
@@ -75,6 +75,10 @@ def ready_sites() -> list[str]:
         for name in names
         if name.endswith(".py") and not name.startswith("_")
     )
+
+
+def _is_ready(name: str) -> bool:
+    return name in ready_sites() and not Path(name).is_file()
 
 
 def site_file(name: str) -> Path:

@@ -1,10 +1,10 @@
 """The parts of a site, and the site."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 
-from conf.site.columns import ColumnType
-from conf.site.declaration import declaration
+from conf.site.columns import Buckets, Columns
+from conf.site.declaration import Name, Names, declaration
 from conf.site.features import Dense, Sparse
 from conf.site.sources import Source
 
@@ -14,15 +14,15 @@ class Items:
     """What is recommended: one row per item -> dim_item."""
 
     source: Source
-    key: str
+    key: Name
     """Column of the item's id."""
-    title: str | None = None
-    category: str | None = None
+    title: Name | None = None
+    category: Name | None = None
     """Column of the topic or genre; of several in a cell the first counts most."""
-    author: str | None = None
-    published_at: str | None = None
-    release_year: str | None = None
-    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    author: Name | None = None
+    published_at: Name | None = None
+    release_year: Name | None = None
+    columns: Columns = field(default_factory=dict)
     """Other columns that features may read, by their names in the file."""
 
 
@@ -31,31 +31,31 @@ class Users:
     """For whom: one row per user -> dim_user. Without a file, users are those of the actions."""
 
     source: Source
-    key: str
-    gender: str | None = None
-    age: str | None = None
+    key: Name
+    gender: Name | None = None
+    age: Name | None = None
     """Column of the age in years."""
-    city: str | None = None
-    registered_at: str | None = None
-    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    city: Name | None = None
+    registered_at: Name | None = None
+    columns: Columns = field(default_factory=dict)
 
 
 @declaration
 class Action:
     """What users did with items, one row per act -> dwd_interaction."""
 
-    name: str
+    name: Name
     """Such as click, purchase or rating: of all rows, unless `column` names a column of actions."""
     source: Source
-    user: str
-    item: str
-    at: str | None = None
+    user: Name
+    item: Name
+    at: Name | None = None
     """Column of the time; without one, `Files.day` says the day."""
-    value: str | None = None
+    value: Name | None = None
     """Column of the rating or amount; 1 without one."""
-    column: str | None = None
+    column: Name | None = None
     """Column that names each row's action."""
-    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
     """What was known when it happened (weather, campaign …)."""
 
 
@@ -64,20 +64,20 @@ class Impressions:
     """What was shown, one row per item, and whether it was clicked -> dwd_impression: training rows as they are."""
 
     source: Source
-    user: str
-    item: str
+    user: Name
+    item: Name
     """Column of the item; with `separator`, of the list of all items that were shown."""
-    clicked: str | None = None
+    clicked: Name | None = None
     """Column that is 1 (or true, yes) for a click, 0 (or -1, false, no, empty) for none; not with `separator`."""
-    at: str | None = None
-    position: str | None = None
+    at: Name | None = None
+    position: Name | None = None
     """Column of the place in the list, from 1."""
-    device: str | None = None
-    request: str | None = None
+    device: Name | None = None
+    request: Name | None = None
     """Column that identifies the list; each row is a list of its own without one."""
-    separator: str | None = None
+    separator: Name | None = None
     """Where a row has a whole list: what stands between its items, each with its label, as in `N138-1 N64727-0`."""
-    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
     """What was known when it was shown (weather, campaign …)."""
 
 
@@ -85,7 +85,7 @@ class Impressions:
 class Label:
     """Which actions are positives: what models learn to predict where nothing says what was shown."""
 
-    action: str
+    action: Name
     at_least: float | None = None
     """Smallest value of a positive; every row of the action is one without it."""
 
@@ -94,9 +94,9 @@ class Label:
 class Cross:
     """A sparse feature of two or more columns together, such as user × genre."""
 
-    columns: tuple[str, ...]
+    columns: Names
     """Own columns as `item_year`, `user_plan`, `context_weather`, built-in ones as `user_id`, or other crosses."""
-    buckets: int = 65536
+    buckets: Buckets = 65536
     name: str | None = None
 
     @property
@@ -109,7 +109,7 @@ class Cross:
 class Rate:
     """The rate of positives by one or more columns before the row's day, smoothed towards the overall rate."""
 
-    by: tuple[str, ...]
+    by: Names
     """Own columns as `item_year`, or built-in ones."""
     name: str | None = None
 
@@ -123,7 +123,7 @@ class Rate:
 class Site:
     """Everything that differs between one user's data and another's."""
 
-    name: str
+    name: Name
     """Short, of small letters, digits and hyphens."""
     items: Items | None = None
     users: Users | None = None

@@ -1,8 +1,10 @@
 """Where rows of a site come from: files, or queries of the warehouse and of databases."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from conf.site.declaration import declaration
+from pydantic import Field
+
+from conf.site.declaration import Name, Names, declaration
 
 
 @declaration
@@ -12,9 +14,9 @@ class Files:
     The layout is detected; each option overrides a part of that.
     """
 
-    pattern: str
+    pattern: Name
     """Path, or pattern with `*`, from the folder of the declaration; `{date}` is the day that is run."""
-    header: tuple[str, ...] | None = None
+    header: Names | None = None
     """Names of the columns in order, of files without a header."""
     separator: str | None = None
     """Between cells, such as `;` or `tab`."""
@@ -24,9 +26,9 @@ class Files:
     """A backslash where it stands before quotes within a cell."""
     encoding: str | None = None
     """utf-8, latin-1, gb18030, big5 …"""
-    decimal: str | None = None
-    """Sign of decimals, `.` or `,`."""
-    skip_lines: int = 0
+    decimal: Literal[".", ","] | None = None
+    """Sign of decimals."""
+    skip_lines: Annotated[int, Field(ge=0)] = 0
     """Lines before the header or the first row."""
     time_format: str | None = None
     """s, ms, us, ns, iso or a pattern such as `d.M.yyyy H:mm`."""
@@ -45,7 +47,7 @@ class Files:
 class Query:
     """Rows of a query: of Hive tables and views, or of a database over JDBC."""
 
-    sql: str
+    sql: Name
     """A SELECT; `{date}` is the day that is run, so that a day's rows need not be all there are."""
     database: str | None = None
     """A key of `relational.databases`, or `business`; Spark's catalog without it."""

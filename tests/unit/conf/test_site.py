@@ -48,7 +48,7 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
     faults = faults_of(tmp_path, text)
     assert [fault.split(".", 2)[1] for fault in faults] == [
         'py:4: Files: unknown option "seperator"; did you mean "separator"? There are: pattern, header, separator, '
-        "quote, escape, encoding, decimal, skip_lines, time_format, timezone, day, is_time_order",
+        "quote, escape, encoding, decimal, skip_lines, time_format, timezone, day, is_time_order, changes",
         'py:4: Items: "key" is missing',
         'py:4: Items: unknown option "kee"; did you mean "key"? There are: source, key, title, category, author, '
         "published_at, release_year, columns",
@@ -96,7 +96,7 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], features=[Cross(('user_id',))])",
-            'Cross "user_id": a cross is of two columns or more',
+            'Cross "user_id": it is of two columns or more, each once',
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], features=[Cross(('b', 'city'), name='a'), "
@@ -111,8 +111,53 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
         (
             f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', "
             "columns={'p': Category(buckets=0)}))",
-            '"p": buckets are 1 to 16777216',
+            'Category: "buckets" is 0: Input should be greater than or equal to 2',
         ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], label=Label('rating'), impressions=Impressions(Files('s'), "
+            "user='u', item='i', clicked='c', at='t'))",
+            'Label: with impressions the label is their click; leave it out',
+        ),
+        (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', clicked='c', at='t', "
+            "columns={'w': Number(name='label')}))",
+            'column "w" would be the feature label: give it another one',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', "
+            "columns={'g': Tags(), 'g_1': Category()}))",
+            'columns "g" (shop.py:2) and "g_1" would both be item_g_1',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', columns={{'g': Tags()}}), "
+            "features=[Cross(('city', 'gender'), name='item_g_1')])",
+            'Cross "item_g_1": another feature has that name',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', columns={{'g': {{}}}}))",
+            "Items: \"columns\" is {'g': {}}: 'g' is {}: write Number(), Category(), Tags() or Text()",
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], features=[Cross({{'city', 'gender'}}, name='x')])",
+            'write a list, as ["user_id", "city"]',
+        ),
+        (f"SITE = Site('shop', actions=[{RATINGS}], features=[Rate(())])", 'Rate "rate": it is of one column or more'),
+        (
+            "SITE = Site('shop', actions=[Action('a', Files('r'), user='u', item='i', at='t', "
+            "columns={'w': Category(name='weather')})], features=[Rate(('weather',))])",
+            'Rate "weather_rate": without impressions nothing can be counted by "weather"',
+        ),
+        (
+            "SITE = Site('shop', actions=[Action('a', Files('r', day='2026-13-01'), user='u', item='i')])",
+            "\"day\" is '2026-13-01': write it as 2026-01-07",
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], users=Users(Files('u', decimal=','), key='u', "
+            "columns={'x': Number(name='y')}), items=Items(Files('i'), key='i', columns={'x': Number(name='y')}))",
+            'columns "x" (shop.py:2) and "x" would both be y',
+        ),
+        ("SITE = Site('shop', actions=[Action(*'abcdefghij')])", 'Action: too many arguments; in order they are name, '),
+        (f"SITE = Site('shop', actions=[{RATINGS}], features=[Dense('class', 'item_shown', '')])", 'Dense "class": give it'),
     ],
 )  # fmt: skip
 def test_a_declaration_that_cannot_be_right_is_refused_in_a_line(tmp_path: Path, text: str, fault: str) -> None:
