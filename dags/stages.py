@@ -74,14 +74,6 @@ STAGES: tuple[Stage, ...] = (
         engine="spark",
     ),
     Stage(
-        "site",
-        "ingest site --date {date}",
-        # Without a site of one's own it does nothing.
-        "files that the site declares to users, items, interactions and impressions",
-        outputs=("dim_user", "dim_item", "dwd_impression", "dwd_interaction", "ods_quarantine"),
-        engine="spark",
-    ),
-    Stage(
         "events",
         "etl events --date {date}",
         "events to impressions and interactions",
@@ -89,6 +81,16 @@ STAGES: tuple[Stage, ...] = (
         outputs=("dwd_impression", "dwd_interaction", "ods_quarantine", "ads_ctr_daily"),
         engine="spark",
         takes_since=True,
+    ),
+    Stage(
+        "site",
+        "ingest site --date {date}",
+        # Without a site of one's own it does nothing.
+        "files that the site declares to users, items, interactions and impressions",
+        # After the events, which replace their days whole; what a site's files have is added.
+        inputs=("dwd_impression", "dwd_interaction", "dim_user", "dim_item"),
+        outputs=("dim_user", "dim_item", "dwd_impression", "dwd_interaction", "ods_quarantine"),
+        engine="spark",
     ),
     Stage(
         "features",

@@ -13,6 +13,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
+from conf.site.loading import submitted_site
 from etl.metastore.connection import hive_options
 from etl.settings import SparkSettings
 
@@ -91,6 +92,9 @@ def spark_options(config: Config) -> dict[str, str]:
     }
     if jars := ":".join(settings.installed_jdbc_jars):
         options |= {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars}
+    if not settings.is_local:
+        # Executors have the site in the archive of the code.
+        options |= {f"spark.executorEnv.{name}": value for name, value in submitted_site().items()}
     if settings.compile_little:
         # Generated code is Java source, which is compiled in every JVM anew; interpreted expressions start at once.
         options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}

@@ -123,18 +123,37 @@ def site_features(site: Site | None) -> Iterator[Feature]:
 
 
 def check_names(site: Site | None, own: Iterable[Feature]) -> None:
-    """Refuse own features and columns whose name is that of a built-in feature, or of a column that one reads.
+    """Refuse own features that can't be: with the name of a built-in one or of a column that one reads, or of counts
+    that the site does not have.
 
     Raises:
-        SiteError: that says which.
+        SiteError: all of them.
     """
     taken = {feature.name for feature in BUILT_IN}
-    taken |= {name for feature in BUILT_IN for name in re.findall(r"[a-z_][a-z_0-9]*", feature.source)}
+    taken |= {name for feature in BUILT_IN for name in _names_in(feature.source)}
     names = {feature.name for feature in own}
     names |= {name for column in OwnColumns.of_site(site).columns for name in column.names}
+    faults = []
     if both := sorted(names & taken):
         text = f"{', '.join(both)}: a built-in feature or column has that name; give another one with name=…"
-        raise SiteError([Fault(place_of(site), text)])
+        faults.append(Fault(place_of(site), text))
+    if site is not None and not site.has_counts:
+        for feature in filter(is_counted, own):
+            text = f'"{feature.name}" reads counts, and the site has none (has_counts=False)'
+            faults.append(Fault(place_of(feature), text))
+    if faults:
+        raise SiteError(faults)
+
+
+def definition_of(feature: Feature) -> str:
+    """What the feature index keeps of a feature: its own definition, and how the own columns that it reads are read."""
+    names = set(_names_in(feature.source))
+    readings = [column.reading for column in OWN_COLUMNS.columns if not names.isdisjoint(column.names)]
+    return "; ".join([feature.definition, *readings])
+
+
+def _names_in(source: str) -> list[str]:
+    return re.findall(r"[a-z_][a-z_0-9]*", source)
 
 
 def is_counted(feature: Feature) -> bool:
@@ -164,7 +183,7 @@ def index_of(feature: Feature) -> int:
 def index_version(timezone: str = "UTC") -> str:
     """12 hex digits of a hash of all definitions, by the clocks of `timezone`: a model's weights fit these alone."""
     # Descriptions may be reworded; they change no value.
-    definitions = json.dumps([(feature.name, feature.definition) for feature in FEATURES])
+    definitions = json.dumps([(feature.name, definition_of(feature)) for feature in FEATURES])
     if timezone != "UTC":
         definitions += timezone
     return hashlib.sha256(definitions.encode()).hexdigest()[:12]

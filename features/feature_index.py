@@ -1,10 +1,12 @@
 """Keeps the feature index stable: `dim_feature_index` only grows; a changed or moved definition is refused."""
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
 
+import numpy as np
 from pyspark.errors import AnalysisException
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf import UserError
@@ -13,11 +15,22 @@ from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Feature
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
-from features.catalog import BUILT_IN, FEATURES, HAS_COUNTS, OWN, OWN_COLUMNS, OWN_GROUPS, index_of, is_counted
+from features.catalog import (
+    BUILT_IN,
+    FEATURES,
+    HAS_COUNTS,
+    OWN,
+    OWN_COLUMNS,
+    OWN_GROUPS,
+    definition_of,
+    index_of,
+    is_counted,
+)
 from features.counts.counts_before import SUMS
 from features.own_columns import OWN_INDEX
 from features.transforms import transformed_source
-from features.transforms.columns import columns_of, compile_expression
+from features.transforms.columns import Moments, Texts, as_numbers, columns_of, compile_expression
+from features.transforms.expressions import evaluate
 
 TEXT_COLUMNS = ("user_id", "item_id", "author", "gender", "age_group", "city", "device")
 
@@ -35,11 +48,11 @@ def update_feature_index(warehouse: Warehouse, day: date) -> int:
     """
     newest = _newest_index(warehouse)
     indexed: FeatureIndex = {row["feature"]: (row["index"], row["definition"]) for row in newest}
-    catalog = {feature.name: (index_of(feature), feature.definition) for feature in FEATURES}
+    catalog = {feature.name: (index_of(feature), definition_of(feature)) for feature in FEATURES}
     left_out = set() if HAS_COUNTS else {feature.name for feature in BUILT_IN if is_counted(feature)}
     check_sources(warehouse.spark, OWN)
     check_unchanged({name: entry for name, entry in indexed.items() if name not in left_out}, catalog)
-    rows = [(f.name, index_of(f), f.kind, f.definition, f.description, day.isoformat()) for f in FEATURES]
+    rows = [(f.name, index_of(f), f.kind, definition_of(f), f.description, day.isoformat()) for f in FEATURES]
     rows += [
         (*[row[name] for name in dim.feature_index.column_names], day.isoformat())
         for row in newest
@@ -83,26 +96,51 @@ def check_sources(spark: SparkSession, features: Sequence[Feature]) -> None:
             with; all of them, with their lines.
     """
     types = _column_types()
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in types.items())
-    rows = spark.createDataFrame([], schema)
-    faults = []
-    for feature in features:
-        problem = None
-        try:
-            compile_expression(feature.source)
-            if unknown := sorted(columns_of(feature.source) - types.keys()):
-                problem = f'no column "{unknown[0]}"{did_you_mean(unknown[0], sorted(types))}'
-            else:
-                value = F.expr(transformed_source(feature.name, _transform(feature), feature.source))
-                rows.select(value.cast("string" if isinstance(feature, Sparse) else "float")).schema  # noqa: B018
-        except SyntaxError as error:
-            problem = f"{error.msg}: {feature.source}"
-        except (UserError, AnalysisException) as error:
-            problem = str(error).partition(". SQLSTATE")[0].splitlines()[0]
-        if problem:
-            faults.append(Fault(place_of(feature), f'"{feature.name}": {problem}'))
+    rows = spark.createDataFrame([], ", ".join(f"`{name}` {kind}" for name, kind in types.items()))
+    faults = [
+        Fault(place_of(feature), f'"{feature.name}": {problem}')
+        for feature in features
+        if (problem := _problem(rows, types, feature))
+    ]
     if faults:
         raise SiteError(faults)
+
+
+def _problem(rows: DataFrame, types: Mapping[str, str], feature: Feature) -> str:
+    """What is wrong with a source; empty for nothing."""
+    try:
+        function = compile_expression(feature.source)
+        if unknown := sorted(columns_of(feature.source) - types.keys()):
+            return f'no column "{unknown[0]}"{did_you_mean(unknown[0], sorted(types))}'
+        value = F.expr(transformed_source(feature.name, _transform(feature), feature.source))
+        kind = rows.select(value.alias("value")).schema["value"].dataType.simpleString()
+        if isinstance(feature, Sparse) and kind not in ("string", "int", "bigint"):
+            # Its text would differ between Spark and the server, and with it the id.
+            return f"an id is of texts and whole numbers, and this is {kind}"
+        rows.select(value.cast("float")).schema  # noqa: B018 (analysed)
+    except SyntaxError as error:
+        return f"{error.msg}: {feature.source}"
+    except (UserError, AnalysisException) as error:
+        return str(error).partition(". SQLSTATE")[0].splitlines()[0]
+    try:
+        # As the server computes it: with the user's columns alone, and with columns of all candidates.
+        evaluate(feature.source, {name: _EXAMPLES[kind][0] for name, kind in types.items()})
+        as_numbers_or_texts = function({name: _EXAMPLES[kind][1] for name, kind in types.items()})
+        if isinstance(feature, Dense):
+            as_numbers(as_numbers_or_texts, 2)
+    except (TypeError, ValueError):
+        return f"{feature.source} mixes texts and numbers"
+    return ""
+
+
+# Of each type of column, a single value and a column of two rows, as a server has them.
+_EXAMPLES: dict[str, tuple[Any, Any]] = {
+    "string": ("a", Texts(["a", None], np.array([0, 1]))),
+    "double": (1.5, np.array([1.5, np.nan])),
+    "int": (1, 1),
+    "timestamp": (datetime(2026, 1, 2), Moments(np.array([1.7e9, np.nan]))),
+    "date": (date(2026, 1, 1), date(2026, 1, 1)),
+}
 
 
 def _transform(feature: Feature) -> str:

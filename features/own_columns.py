@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from conf.site import Cross, Number, Rate, Site, Tags
-from conf.site.checks import owner_of, site_parts
+from conf.site.checks import expanded_names, owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 
 # As `etl.sources.values.to_number` has it, which needs Spark: Python's float would read NaN, infinities and 1_000, too.
@@ -40,9 +40,17 @@ class OwnColumn:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the columns of a row: one, or one for each slot of tags."""
+        return expanded_names(self.name, self.type)
+
+    @property
+    def reading(self) -> str:
+        """How a text becomes a value, as the feature index keeps it: another one is another feature."""
+        parts = [type(self.type).__name__, self.owner, repr(self.source)]
+        if isinstance(self.type, Number):
+            parts.append(self.decimal)
         if isinstance(self.type, Tags):
-            return tuple(f"{self.name}_{slot}" for slot in range(1, self.type.slots + 1))
-        return (self.name,)
+            parts += [repr(self.type.separator), *map(repr, self.type.missing)]
+        return f"{self.name}: {' '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from etl.events import facts
 from etl.events.days import DAY, LoadPlan, isoformat
 from etl.events.parse import parse
 from etl.events.settings import EventSettings
+from etl.ingest.loaded import forget
 from etl.session import SPARK_ERRORS
 from etl.settings import SiteSettings
 from etl.sources.lines import (
@@ -180,6 +181,11 @@ def _write(
         num_impressions = warehouse.write(dwd.impression, impressions, days)
         interactions = actions.where(is_written).transform(facts.to_interactions)
         num_interactions = warehouse.write(dwd.interaction, interactions, days)
+        if replaced := forget(warehouse, days):
+            log.warning(
+                "%s had rows of files (millrace ingest), which the events of the day have replaced: load them again",
+                ", ".join(map(str, replaced)),
+            )
         # From the table, which is small, and not through the join again.
         warehouse.write(ads.ctr_daily, warehouse.read(dwd.impression, days).transform(facts.daily_click_rate), days)
         quarantined = quarantine.replace(warehouse, "events", lines, _refused(parsed, actions, days), days)

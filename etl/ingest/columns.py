@@ -108,7 +108,8 @@ def map_columns(
         names: its columns.
         options: the file's name -> ours, as the user says; an empty one leaves the column out.
         preset: the same by a public data set's format.
-        own: columns that a site declares as its own; then no other column is guessed to be ours.
+        own: columns that a site declares as its own, paths into JSON among them; then no other column is guessed to be
+            ours, nor kept.
 
     Raises:
         UserError: a column that is named isn't there, two are the same, or a required one is missing.
@@ -143,7 +144,8 @@ def map_columns(
         raise UserError(
             f"{place}: no column {', '.join(missing)}; found {columns}: name it with {OPTIONS[role]} NAME={missing[0]}"
         )
-    return ColumnMap({ours: sources[ours] for ours in (*USUAL_NAMES[role], *sources) if ours in sources}, tuple(free))
+    ordered = {ours: sources[ours] for ours in (*USUAL_NAMES[role], *sources) if ours in sources}
+    return ColumnMap(ordered, tuple(free if own is None else own))
 
 
 def parse_mapping(role: FileRole, options: Sequence[str]) -> dict[str, str]:

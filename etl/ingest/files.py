@@ -1,5 +1,6 @@
 """The files of one ingest: what they hold, how they are laid out, and which are read together."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +71,19 @@ class FileGroup:
     """Of all rows, where no column names it; None for what the command says."""
     list_separator: str | None = None
     """Between the items of a cell, for impressions whose rows are lists."""
+    is_declared: bool = False
+    """By a site, which may read the same lines in several ways."""
+
+    def reading(self, action: str | None) -> str:
+        """What rows are read as: the same lines read otherwise are other rows. Empty for an ingest without an action.
+
+        Args:
+            action: of rows without one, as the command says.
+        """
+        if not self.is_declared:
+            return action or ""
+        parts = (self.role, self.action, sorted(self.columns.sources.items()), self.columns.others, self.list_separator)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def examine(role: FileRole, paths: Sequence[Path], options: FileOptions) -> tuple[list[FileGroup], list[str]]:
@@ -129,7 +143,14 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
         name = columns.sources["timestamp"]
         raise UserError(f"{path} has times ({name}): --day has no effect; --column {name}= leaves them out")
     group = FileGroup(
-        role, (str(path),), dialect, columns, times, action=options.action, list_separator=options.list_separator
+        role,
+        (str(path),),
+        dialect,
+        columns,
+        times,
+        action=options.action,
+        list_separator=options.list_separator,
+        is_declared=options.own is not None,
     )
     if role in FACTS and not times:
         return replace(group, day=_day_of_file(path, dialect, options), is_time_order=options.is_time_order)

@@ -1,4 +1,4 @@
-"""Rows of what was shown, one an item -> dwd_impression, or the reason why a row is refused."""
+"""Rows of what was shown, one an item or a list -> dwd_impression, or the reason why a row is refused."""
 
 import re
 

@@ -102,11 +102,17 @@ def _read(
     """Read the files of one role; those with quoted line ends, which the first pass shows, in a second one."""
     lines = reduce(DataFrame.unionByName, [read_rows(spark, group.files, group.dialect).lines for group in groups])
     for is_multiline in (False, True):
-        frames = [_parse(spark, config, group, options, is_multiline=is_multiline) for group in groups]
+        frames = [
+            _parse(spark, config, group, options, is_multiline=is_multiline).withColumn(
+                "reading", F.lit(group.reading(options.action))
+            )
+            for group in groups
+        ]
         # Persisted: the counts, the tables and the quarantine read it.
         rows = reduce(DataFrame.unionByName, frames).persist()
         cleanup.callback(rows.unpersist)
-        keys = ["file", "dt" if role in FACTS else F.lit(None).alias("dt"), "reason", "column_name"]
+        day = "dt" if role in FACTS else F.lit(None).alias("dt")
+        keys = ["file", day, "reason", "column_name", "reading"]
         summary = rows.groupBy(*keys).agg(F.count("*").alias("rows"), loaded.content_hash().alias("content_hash"))
         parsed = ParsedFiles(lines.select(*PLACE), rows, summary.collect())
         if not any(row["reason"] == "bad_quotes" for row in parsed.summary):
@@ -127,10 +133,14 @@ def _parse(
 
 def _file_days(role: FileRole, files: ParsedFiles) -> list[FileDay]:
     """The valid rows of each file, by day."""
-    # Rows may be both: a file of impressions that is loaded as ratings, too, has its hash twice.
-    prefix = "" if role == "ratings" else f"{role} "
     return [
-        FileDay(row["file"], date.fromisoformat(row["dt"]), prefix + row["content_hash"], row["rows"], role)
+        FileDay(
+            row["file"],
+            date.fromisoformat(row["dt"]),
+            f"{row['reading']} {row['content_hash']}".strip(),
+            row["rows"],
+            role,
+        )
         for row in files.summary
         if row["reason"] is None
     ]

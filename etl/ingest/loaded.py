@@ -59,3 +59,18 @@ def record(warehouse: Warehouse, file_days: Iterable[FileDay], days: Sequence[da
     else:
         others = others.join(F.broadcast(own.select("import_name", "dt")), on=["import_name", "dt"], how="left_anti")
     warehouse.write(ops.watermark, own.unionByName(others), days, rebalance=False)
+
+
+def forget(warehouse: Warehouse, days: Sequence[date]) -> list[date]:
+    """Forget what was loaded of days that another stage has replaced, so that it can be loaded again.
+
+    Returns:
+        The days that had rows of an ingest.
+    """
+    ingested = F.startswith("import_name", F.lit(_PREFIX))
+    rows = warehouse.read(ops.watermark, days)
+    replaced = [date.fromisoformat(row["dt"]) for row in rows.where(ingested).select("dt").distinct().collect()]
+    if replaced:
+        others = warehouse.read(ops.watermark, replaced).where(~ingested).localCheckpoint()
+        warehouse.write(ops.watermark, others, replaced, rebalance=False)
+    return sorted(replaced)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
+from filelock import FileLock
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -35,7 +36,15 @@ def query_files(
         SiteError: queries can't be run, or need a day; with their lines.
     """
     root = config.get(Paths).root / "tmp" / f"site-{site.name}"
-    shutil.rmtree(root, ignore_errors=True)  # of a killed load
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"):  # of loads of two days at once
+        shutil.rmtree(root, ignore_errors=True)  # of a killed load
+        yield from _run_queries(spark, config, site, day, root)
+
+
+def _run_queries(
+    spark: SparkSession, config: Config, site: Site, day: date | None, root: Path
+) -> Iterator[Mapping[int, list[Path]]]:
     files: dict[int, list[Path]] = {}
     faults = []
     try:

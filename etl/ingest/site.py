@@ -10,7 +10,7 @@ from types import MappingProxyType
 from pyspark.sql import SparkSession
 
 from conf import Config, UserError
-from conf.site import Action, Impressions, Items, Site, SiteError, Users
+from conf.site import Action, Impressions, Items, Number, Site, SiteError, Users
 from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
 from conf.site.loading import site_folder
@@ -114,6 +114,7 @@ def examine_site(
             continue
         for description in descriptions:
             log.info("%s", description)
+        faults += _decimal_faults(part, groups[number])
     if faults := faults or changed_columns(config, site, groups):
         raise SiteError(faults)
     return groups
@@ -124,9 +125,22 @@ def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, repl
     by_role: dict[FileRole, list[FileGroup]] = {}
     for of_part in groups.values():
         by_role.setdefault(of_part[0].role, []).extend(of_part)
+    if not set(by_role) & set(FACTS):
+        log.warning("nothing happened: no source of actions or impressions has a row")
+        return {"rows_in": 0}
     counts = job.run(spark, config, by_role, job.IngestOptions(replaces=replaces))
     remember_columns(config, site, groups)
     return counts
+
+
+def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
+    """A fault where numbers have other decimals than the declaration says, by which features are read."""
+    declared = getattr(part.source, "decimal", None) or "."
+    if not any(isinstance(kind, Number) for kind in part.columns.values()):
+        return []
+    others = {group.dialect.decimal for group in groups} - {declared}
+    text = "{}: its numbers have the decimal sign {}: say so, Files(…, decimal={!r})"
+    return [Fault(place_of(part), text.format(part.source.pattern, sign, sign)) for sign in sorted(others)]
 
 
 def part_options(config: Config, part: Part) -> FileOptions:
@@ -164,10 +178,13 @@ def files_of(source: Files, folder: Path, day: date | None) -> Sequence[Path]:
     """
     pattern = source.pattern.replace("{date}", day.isoformat() if day else "*")
     path = folder / pattern
-    if path.is_dir():
+    if path.exists():  # a name may have brackets
         return [path]
-    base = Path(path.anchor) if path.is_absolute() else Path()
-    paths = sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
+    base = Path(path.anchor) if Path(pattern).is_absolute() else folder
+    try:
+        paths = sorted(base.glob(str(path.relative_to(base))))
+    except ValueError as error:
+        raise UserError(f"{source.pattern}: {error}") from None
     if not paths:
         raise UserError(f"no file {path}")
     return paths

@@ -1,6 +1,7 @@
 """Whether a source has the columns that it had when the site was loaded last: `<home>/sites/<name>.json` has them."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
 from etl.ingest.files import FileGroup
 
+log = logging.getLogger(__name__)
+
 Columns = dict[str, list[str]]
-"""Pattern of a source -> its columns, ascending."""
+"""Number and pattern of a source -> its columns, ascending."""
 
 
 def changed_columns(config: Config, site: Site, groups: Mapping[int, Sequence[FileGroup]]) -> list[Fault]:
@@ -25,9 +28,10 @@ def changed_columns(config: Config, site: Site, groups: Mapping[int, Sequence[Fi
     """
     earlier, faults = _read(_path(config, site)), []
     for number, part in enumerate(site_parts(site)):
-        if number not in groups or part.source.pattern not in earlier or part.source.changes == "evolve":
+        key = _key(number, part)
+        if number not in groups or key not in earlier or part.source.changes == "evolve":
             continue
-        before, now = set(earlier[part.source.pattern]), set(_columns(groups[number]))
+        before, now = set(earlier[key]), set(_columns(groups[number]))
         changes = [
             f"{word} {', '.join(sorted(names))}"
             for word, names in (("new:", now - before), ("gone:", before - now))
@@ -35,7 +39,8 @@ def changed_columns(config: Config, site: Site, groups: Mapping[int, Sequence[Fi
         ]
         if changes:
             text = f"{part.source.pattern}: other columns than it had: {'; '.join(changes)}; if so it shall be, "
-            faults.append(Fault(place_of(part), text + 'say Files(…, changes="evolve"). Nothing was changed'))
+            cure = f'say {type(part.source).__name__}(…, changes="evolve"). Nothing was changed'
+            faults.append(Fault(place_of(part), text + cure))
     return faults
 
 
@@ -44,13 +49,18 @@ def remember_columns(config: Config, site: Site, groups: Mapping[int, Sequence[F
     path = _path(config, site)
     columns = _read(path)
     parts: Sequence[Part] = site_parts(site)
-    columns |= {parts[number].source.pattern: _columns(of_part) for number, of_part in groups.items()}
+    columns |= {_key(number, parts[number]): _columns(of_part) for number, of_part in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(columns, indent=1))
 
 
 def _columns(groups: Sequence[FileGroup]) -> list[str]:
-    return sorted({name for group in groups for name in (*group.columns.sources.values(), *group.columns.others)})
+    # A key of JSON may be left out where it has no value.
+    return sorted({name for group in groups if group.dialect.kind != "json" for name in group.dialect.names})
+
+
+def _key(number: int, part: Part) -> str:
+    return f"{number} {part.source.pattern}"
 
 
 def _path(config: Config, site: Site) -> Path:
@@ -58,5 +68,11 @@ def _path(config: Config, site: Site) -> Path:
 
 
 def _read(path: Path) -> Columns:
-    columns: Columns = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    try:
+        columns: Columns = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        log.warning("%s is damaged: columns are not compared with those of the last load", path)
+        return {}
     return columns

@@ -35,7 +35,7 @@ class RunningCounts:
         self._last_click: dict[Any, date] = {}
 
     def add(self, impression: Mapping[str, Any]) -> None:
-        """Count an impression, which has user_id, item_id, category, position, day and label."""
+        """Count an impression: user_id, item_id, category, position, day, label, and the columns of own rates."""
         # No position, or a new one: the overall rate.
         expected = self._rates.by_position.get(impression["position"], self._rates.prior)
         for group, keys in GROUPS.items():
@@ -110,8 +110,8 @@ class RunningCounts:
 def load_running_counts(impressions: DataFrame, rates: ClickRates, day: date, pairs: DataFrame) -> RunningCounts:
     """Counts of the days before `day`, as a server needs them for some users and items.
 
-    Costs a shuffle for each of GROUPS; what comes to the driver grows with the pairs and the topics, not with the
-    impressions.
+    Costs a shuffle for each of GROUPS; what comes to the driver grows with the pairs, the topics and the keys of own
+    rates, not with the impressions.
 
     Args:
         impressions: labelled, with user_id, item_id, category, position and day.

@@ -1,6 +1,7 @@
 """What clients may ask, checked strictly: an unknown field, a wrong type or size is refused by name."""
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -65,6 +66,13 @@ class SimilarRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RequestError(ValueError):
     """A request that can't be answered; the message names the field, in one line."""
+
+
+def check_columns(context: Context, columns: Collection[str]) -> None:
+    """Check that the site declares what a request says of its context. Raises RequestError for another column."""
+    if unknown := sorted(set(context.columns) - set(columns)):
+        there = f"there are {', '.join(sorted(columns))}" if columns else "the site declares none"
+        raise RequestError(f"context.columns: no column {unknown[0]}; {there}")
 
 
 def moment_of(context: Context, now: datetime) -> datetime:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from conf import Config
 from conf.console.progress import waiting
+from conf.site.loading import FOLDER_VARIABLE, SITE_VARIABLE
 from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def ray_session(config: Config) -> Iterator[None]:
                     logging_level=logging.ERROR,
                     log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
                     # One thread a worker: with threads for all cores each, workers on all cores slow one another down.
-                    runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}},
+                    runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **_site()}},
                     **local_options,
                 )
                 break
@@ -62,3 +63,8 @@ def ray_session(config: Config) -> Iterator[None]:
     finally:
         with waiting("the end of Ray"):
             ray.shutdown()
+
+
+def _site() -> dict[str, str]:
+    """The site of this process: a cluster's workers don't inherit its environment."""
+    return {name: os.environ[name] for name in (SITE_VARIABLE, FOLDER_VARIABLE) if name in os.environ}

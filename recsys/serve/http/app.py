@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from etl.events.settings import EventSettings
+from features.catalog import OWN_COLUMNS
 from recsys.serve import engine
 from recsys.serve.budget import Budget
 from recsys.serve.engine import Answer
@@ -33,11 +34,13 @@ from recsys.serve.requests import (
     RecommendRequest,
     RequestError,
     SimilarRequest,
+    check_columns,
     moment_of,
 )
 from recsys.serve.service import Service, watch
 from recsys.serve.snapshot import Snapshot
 
+CONTEXT_COLUMNS = frozenset(column.source for column in OWN_COLUMNS.of_owner("context"))
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -311,6 +314,7 @@ def _with_moment(event: Event, now: datetime) -> Event:
 
 def _moment(query: RecommendRequest | RankRequest) -> datetime:
     try:
+        check_columns(query.context, CONTEXT_COLUMNS)
         return moment_of(query.context, datetime.now(UTC))
     except RequestError as error:
         raise HttpError(400, str(error), "invalid") from None

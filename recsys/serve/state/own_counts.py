@@ -44,7 +44,7 @@ class OwnCounts:
         texts = _key_of(name)(rows)
         distinct = list(dict.fromkeys(text for text in texts.values if text is not None))
         number = {text: position for position, text in enumerate(distinct)}
-        codes = np.array([number.get(text, len(distinct)) for text in texts.values])[texts.codes]
+        codes = np.array([number.get(text, len(distinct)) for text in texts.values], np.int64)[texts.codes]
         sums = np.stack([np.bincount(codes, weight, minlength=len(distinct) + 1) for weight in values], axis=1)
         sums[-1] = np.nan
         return {f"{name}_sums": sums, **IdIndex.build(distinct).arrays(f"{name}_index")}

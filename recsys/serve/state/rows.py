@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 IMPRESSIONS = ["user_id", "item_id", "position", "shown_at", "is_clicked"]
 EPOCH = date(1970, 1, 1)
+_OPTIONAL = {"context": pa.map_(pa.string(), pa.string()), "device": pa.string()}
 
 
 def read_partition(url: str, columns: Sequence[str]) -> pa.Table:
@@ -69,7 +70,7 @@ def read_impressions(publication: Publication, more: Sequence[str] = ()) -> pa.T
             rows.select([*IMPRESSIONS, *more]).append_column("day", pa.array(np.full(len(rows), day, np.int32)))
         )
     if sum(map(len, days)):
-        table = pa.concat_tables(days)
+        table = pa.concat_tables(days, promote_options="permissive")
         at = pc.cast(table["shown_at"], pa.timestamp("us", "UTC")).cast(pa.int64())
         columns = {"at": pc.divide(pc.cast(at, pa.float64()), 1e6), "label": table["is_clicked"]}
         return pa.table({**{n: table[n] for n in ("user_id", "item_id", "position", "day", *more)}, **columns})
