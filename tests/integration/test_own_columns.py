@@ -90,6 +90,8 @@ def test_a_source_that_can_not_be_computed_is_refused_with_its_line(spark: Spark
                 Dense("c", "isnull(city) * 2", ""),
                 Dense("d", "pow(item_shown, 2)", ""),
                 Dense("e", "item_shown", "", transform="cube"),
+                Sparse("f", "item_shown", 8, ""),
+                Dense("g", "city", ""),
                 Dense("fine", "ln(item_shown) + datediff(at, user_last_click) / position", ""),
             ],
         )
@@ -99,11 +101,23 @@ def test_a_source_that_can_not_be_computed_is_refused_with_its_line(spark: Spark
     assert texts[2].startswith('"c": [DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] Cannot resolve "((city IS NULL) * 2)"')
     assert texts[3].startswith("\"d\": 'pow(item_shown, 2)' (in 'pow(item_shown, 2)') is no column or function")
     assert texts[4].startswith("\"e\": feature 'e' has the transform 'cube'; choose from identity, ")
-    assert len(texts) == 5
+    assert texts[5] == '"f": an id is of texts and whole numbers, and this is double'
+    assert texts[6] == '"g": city mixes texts and numbers'
+    assert len(texts) == 7
     assert all("test_own_columns.py:" in fault.place for fault in error.value.faults)
 
 
-@pytest.mark.parametrize("name", ["user_tag1", "category_share", "item_rate", "position"])
+def test_another_reading_of_a_column_is_another_definition() -> None:
+    def reading(**options: object) -> str:
+        site = Site("s", actions=[ACTION], items=Items(Files("i"), key="i", columns={"t": Tags(**options)}))  # type: ignore[arg-type]
+        return OwnColumns.of_site(site).columns[0].reading
+
+    assert reading() == "item_t: Tags item 't' '|'"
+    assert reading(separator=",", missing=("x",)) == "item_t: Tags item 't' ',' 'x'"
+    assert OwnColumns.of_site(SITE).columns[0].reading == "item_price: Number item 'Price' ,"
+
+
+@pytest.mark.parametrize("name", ["user_tag1", "category_share", "item_rate", "prior_rate"])
 def test_a_name_that_a_built_in_feature_reads_is_refused(name: str) -> None:
     site = Site("shop", actions=[ACTION], users=Users(Files("u"), key="u", columns={"x": Category(name=name)}))
     with pytest.raises(SiteError, match=rf"test_own_columns.py:\d+: {name}: a built-in feature or column has that"):

@@ -1,5 +1,6 @@
 """What a site's files say was shown -> dwd_impression, row by row or list by list; tables as sources."""
 
+import json
 from datetime import date, datetime
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf import Config
+from conf import Config, Paths
 from conf.site import SiteError, load_site
+from etl.events import job as events
 from etl.ingest import site as site_job
 from etl.tables import dim, dwd, ods
 from etl.warehouse.store import Warehouse
@@ -134,3 +136,45 @@ def test_tables_and_views_are_sources_like_files(spark: SparkSession, config: Co
     gone.write_text(file.read_text().replace("own.orders", "own.gone"))
     with pytest.raises(SiteError, match=r"gone.py:2: \[TABLE_OR_VIEW_NOT_FOUND\].*own.*gone"):
         site_job.load_queried(spark, config, load_site(gone), day, replaces=False)
+
+
+def test_events_that_replace_a_day_let_its_files_be_loaded_again(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    day = date(2029, 5, 15)
+    text = f"when,who,what,place,list,mood,label\n{day}T08:00:00,u1,a,1,L1,,1\n"
+    assert load(spark, config, tmp_path / "rows", ROWS, text) == [1, 1, 0, 0]
+    assert load(spark, config, tmp_path / "rows", ROWS, text) == [1, 0, 1, 0]
+    landing = config.get(Paths).landing("events", day)
+    landing.mkdir(parents=True)
+    event = {"type": "impression", "event_id": "e1", "user_id": "u2", "item_id": "b", "ts": f"{day}T09:00:00Z"}
+    event |= {"request_id": "r", "position": 1, "device": "phone"}
+    (landing / "events.jsonl").write_text(json.dumps(event) + "\n")
+    events.run(spark, config, [day])
+    assert load(spark, config, tmp_path / "rows", ROWS, text) == [1, 1, 0, 0]
+    rows = Warehouse(spark, config).read(dwd.impression, [day]).collect()
+    assert {(row["user_id"], row["item_id"]) for row in rows} == {("u1", "a"), ("u2", "b")}
+
+
+def test_the_same_lines_are_two_actions_where_two_are_declared(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    day = date(2029, 5, 17)
+    for name in ("views", "orders"):
+        (tmp_path / f"{name}.jsonl").write_text(
+            json.dumps({"u": "u1", "i": "a", "t": f"{day}T08:00:00Z", "meta": {"brand": "acme", "n": 1}}) + "\n"
+        )
+    file = tmp_path / "site.py"
+    part = "Action('{0}', Files('{0}.jsonl'), user='u', item='i', at='t', columns={{'meta.brand': Category()}})"
+    file.write_text(
+        f"from conf.site import *\nSITE = Site('two', actions=[{part.format('views')}, {part.format('orders')}])\n"
+    )
+    site = load_site(file)
+    groups = site_job.examine_site(config, site, tmp_path, None)
+    assert site_job.run(spark, config, site, groups, replaces=False)["rows_out"] == 2
+    rows = Warehouse(spark, config).read(dwd.interaction, [day]).collect()
+    # What is declared is kept, by its path; the rest of `meta` is not.
+    assert {(row["action"], tuple(row["context"].items())) for row in rows} == {
+        ("views", (("meta.brand", "acme"),)),
+        ("orders", (("meta.brand", "acme"),)),
+    }
