@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from conf.site import Category, Number, Tags, Text
+from conf.site import Category, Number, Query, Tags, Text
 from conf.site.columns import ColumnType
 from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
@@ -57,6 +57,8 @@ def _near(name: str, names: list[str], listed: list[str]) -> str:
 
 
 def _file(sample: PartSample) -> str:
+    if isinstance(sample.part.source, Query):
+        return "the query"
     more = f" and {len(sample.files) - 1} more" if len(sample.files) > 1 else ""
     return f"{sample.files[0].name}{more}"
 

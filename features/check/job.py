@@ -2,15 +2,18 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 from conf import Config, UserError
-from conf.site import Impressions, Items, Query, Site, Users
+from conf.site import Files, Impressions, Items, Site, Users
 from conf.site.checks import site_parts
 from conf.site.declaration import place_of
 from etl.ingest.settings import IngestSettings
+from etl.ingest.site import files_of
 from etl.settings import SiteSettings
 from features.check.column_checks import column_findings
 from features.check.key_checks import key_findings, match_findings
@@ -43,7 +46,14 @@ class Checked:
         return sum(finding.is_fault for finding in self.findings)
 
 
-def run(config: Config, site: Site, folder: Path, max_rows: int) -> Checked:
+def run(
+    config: Config,
+    site: Site,
+    folder: Path,
+    max_rows: int,
+    day: date | None = None,
+    queried: Mapping[int, Sequence[Path]] = MappingProxyType({}),
+) -> Checked:
     """Look at the data of a site, and collect all that is wrong.
 
     Args:
@@ -51,18 +61,17 @@ def run(config: Config, site: Site, folder: Path, max_rows: int) -> Checked:
         site: the declaration.
         folder: that its patterns start from.
         max_rows: of actions and impressions, of each source; more are sampled from all over the files.
+        day: that `{date}` in patterns stands for; None for every day there is.
+        queried: files with the rows of queries, by number of the part.
     """
     samples: list[PartSample] = []
     findings: list[Finding] = []
-    for part in site_parts(site):
-        if isinstance(part.source, Query):
-            text = f"{type(part).__name__}: a query is not looked at here; `ingest site` refuses what is wrong with it"
-            findings.append(Finding(place_of(part), text, is_fault=False))
-            continue
+    for number, part in enumerate(site_parts(site)):
         started = time.monotonic()
         num_rows = max(max_rows, _KEY_ROWS) if isinstance(part, Items | Users) else max_rows
         try:
-            samples.append(read_part(config, part, folder, num_rows))
+            paths = files_of(part.source, folder, day) if isinstance(part.source, Files) else queried[number]
+            samples.append(read_part(config, part, paths, num_rows))
         except UserError as error:
             findings.append(Finding(place_of(part), str(error)))
             continue

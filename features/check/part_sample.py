@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from conf import Config, UserError
-from conf.site import Action, Files, Impressions, Items, Users
+from conf.site import Action, Impressions, Items, Query, Users
 from conf.site.checks import Part
 from conf.site.declaration import place_of
 from etl.ingest.files import FileOptions
 from etl.ingest.impressions import LABELLED
-from etl.ingest.site import files_of, part_options
+from etl.ingest.site import part_options
 from etl.site.tables import spread
 from etl.sources.detection import NoRowsError, detect_dialect
 from etl.sources.dialect import Dialect
@@ -29,8 +29,6 @@ ROLES: Mapping[type, tuple[str, ...]] = {
     Action: ("user", "item", "at", "value", "column"),
     Impressions: ("user", "item", "clicked", "at", "position", "device", "request"),
 }
-LABELS = "label in the list"
-"""Column of the labels of impressions whose rows are lists."""
 _TIME_SAMPLE = 2000
 
 
@@ -57,7 +55,7 @@ class PartSample:
     files: tuple[Path, ...]
     dialect: Dialect
     frame: pd.DataFrame
-    """Texts of the columns; the index begins with the number of the file and of the line."""
+    """Texts of the columns; the index has the number of the file and of the line."""
     refused: tuple[tuple[int, RefusedRow], ...]
     """Rows that can't be read, with the number of their file."""
     num_rows: int
@@ -84,7 +82,7 @@ class PartSample:
         """Role -> its column, of those that the files have."""
         names = {role: getattr(self.part, role) for role in ROLES[type(self.part)]}
         if isinstance(self.part, Impressions) and self.part.separator is not None:
-            names["clicked"] = LABELS
+            names["clicked"] = _label_column(self.part)
         return {role: name for role, name in names.items() if name is not None and name in self.frame}
 
     def texts(self, role: str) -> pd.Series | None:
@@ -99,26 +97,26 @@ class PartSample:
             return None
         return to_times(texts, self.time_format, self.dialect.decimal)
 
-    def where(self, label: tuple[int, ...]) -> str:
-        """File and line of a row: `ratings.csv line 1,204`."""
+    def where(self, label: Sequence[int]) -> str:
+        """File and line of a row, by its index: `ratings.csv line 1,204`."""
+        if isinstance(self.part.source, Query):
+            return f"row {label[1]:,}"
         return f"{self.files[label[0]].name} line {label[1]:,}"
 
 
-def read_part(config: Config, part: Part, folder: Path, max_rows: int) -> PartSample:
+def read_part(config: Config, part: Part, paths: Sequence[Path], max_rows: int) -> PartSample:
     """Read rows of a part's files: all of up to twice `max_rows`, else about that many from all over them.
 
     Args:
         config: `site.timezone`.
         part: of the site.
-        folder: that the pattern starts from.
+        paths: its files, or a folder of them.
         max_rows: see above.
 
     Raises:
         UserError: there is no file, or it can't be read.
     """
     options = part_options(config, part)
-    assert isinstance(part.source, Files)
-    paths = files_of(part.source, folder, None)
     files = tuple(file for path in paths for file in (map(Path, landed_files(path)) if path.is_dir() else [path]))
     samples: dict[int, Sample] = {}
     dialect, empty, num_sampled = None, UserError(f"no rows in {part.source.pattern}"), 0
@@ -142,13 +140,13 @@ def _joined(
 ) -> PartSample:
     """The rows of several files, with the number of each row's file in the index."""
     frame = pd.concat({number: sample.frame for number, sample in samples.items()}, names=["file", "line"])
-    lines = len(frame)
-    if isinstance(part, Impressions) and part.separator is not None:
-        frame = _of_lists(frame, part.item, part.separator)
     refused = [(number, row) for number, sample in samples.items() for row in sample.refused]
     sampled_bytes = sum(files[number].stat().st_size for number in samples)
     share = sampled_bytes / max(sum(file.stat().st_size for file in files), 1)
-    num_rows = round(sum(sample.num_rows for sample in samples.values()) * len(frame) / max(lines, 1))
+    num_rows, num_read = sum(sample.num_rows for sample in samples.values()), len(frame)
+    if isinstance(part, Impressions) and part.separator is not None and part.item in frame:
+        frame = _of_lists(frame, part, part.separator)
+        num_rows = round(num_rows * len(frame) / max(num_read, 1))
     is_whole = all(sample.is_whole for sample in samples.values())
     form, problem = _time_format(part, frame, options)
     return PartSample(
@@ -164,14 +162,18 @@ def _joined(
     )
 
 
-def _of_lists(frame: pd.DataFrame, item: str, separator: str) -> pd.DataFrame:
-    """A row for each item of a list, with its label in LABELS; as `etl.ingest.impressions` has them."""
-    entries = frame[item].fillna("").str.split(separator).map(lambda parts: [part for part in parts if part])
-    rows = frame.assign(**{item: entries}).explode(item)
-    labelled = rows[item].astype(object).str.extract(LABELLED)
-    rows = rows.assign(**{item: labelled[0].to_numpy(), LABELS: labelled[1].to_numpy()})
-    # Each row of its own: file, line, and number within the sample.
-    return rows.set_index(pd.RangeIndex(len(rows), name="number"), append=True)
+def _of_lists(frame: pd.DataFrame, part: Impressions, separator: str) -> pd.DataFrame:
+    """A row for each item of a list with its label, as `N1-1 N2-0`; one without item for an empty list."""
+    entries = frame[part.item].map(lambda text: [one for one in (text or "").strip().split(separator) if one] or [""])
+    rows = frame.assign(**{part.item: entries}).explode(part.item)
+    parts = rows[part.item].str.extract(LABELLED)
+    places = rows.groupby(level=["file", "line"], sort=False).cumcount().rename("place") + 1
+    rows = rows.assign(**{part.item: parts[0], _label_column(part): parts[1].fillna("?")})
+    return rows.set_index(places, append=True).astype(object).where(rows.notna().to_numpy(), None)
+
+
+def _label_column(part: Impressions) -> str:
+    return f"label in {part.item}"
 
 
 def _dialect(path: Path, part: Part, options: FileOptions) -> Dialect:

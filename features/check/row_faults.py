@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,7 +30,7 @@ class Refusal:
 
 def refusals(sample: PartSample) -> list[Refusal]:
     """Rows of the sample that will be refused, by reason, the commonest first, with examples."""
-    by_reason: dict[str, list[tuple[tuple[int, int], str]]] = {}
+    by_reason: dict[str, list[tuple[Sequence[int], str]]] = {}
     for file, row in sample.refused:
         by_reason.setdefault(row.reason, []).append(((file, row.line_number), row.line))
     for reason, column, is_wrong in _wrong_values(sample):

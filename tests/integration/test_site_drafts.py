@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from conf import Config
 from conf.site import Category, Site, load_site
 from conf.site.checks import site_parts
+from etl.ingest.queries import query_files
 from etl.site import job as init
 from features.check import job as check
 
@@ -112,3 +114,20 @@ def test_movielens_as_it_is_downloaded(config: Config, real_data: Path, tmp_path
     checked = check.run(config, site, tmp_path, 200_000)
     assert [str(finding) for finding in checked.findings] == []
     assert any("54.3% of the rows are positives" in line for line in checked.lines)
+
+
+def test_a_query_is_judged_as_files_are(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    rows = ", ".join(f"('u{i % 5}', 'i{i % 7}', {i % 2}, timestamp '2026-03-0{1 + i % 3} 10:00:00')" for i in range(40))
+    out = tmp_path / "site.py"
+    out.write_text(
+        "from conf.site import *\n"
+        f'SHOWN = Query("""select * from values {rows} as shown(who, what, clicked, at)""")\n'
+        "SITE = Site('queried', impressions=Impressions(SHOWN, user='who', item='what', clicked='cliked', at='at'))\n"
+    )
+    site = load_site(out)
+    with query_files(spark, config, site, None) as queried:
+        checked = check.run(config, site, tmp_path, 1000, None, queried)
+    assert checked.rows == 40
+    (finding,) = checked.findings
+    assert 'clicked is "cliked", a column that the query lacks; did you mean "clicked"?' in finding.text
+    assert "3 days, 2026-03-01 10:00 to 2026-03-03 10:00 (UTC)" in "\n".join(checked.lines)

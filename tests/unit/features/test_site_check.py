@@ -287,3 +287,18 @@ def test_the_command_exits_with_1_for_a_fault(folder: Path, monkeypatch: pytest.
         exit_code, out, _ = run_front_door("check", home=folder)
         assert exit_code == code
         assert json.loads(out.splitlines()[-1]) == {"rows": 550, "faults": code, "warnings": 0}
+
+
+def test_lists_in_a_cell_are_rows(config: Config, folder: Path) -> None:
+    rows = [
+        "at,who,shown",
+        *(f"2026-05-0{1 + i % 9},u{i},i{i}-0 i{i + 1}-1" for i in range(20)),
+        "2026-05-01,u1,",
+        "2026-05-01,u1,i1 i2-0",
+    ]
+    (folder / "shown.csv").write_text("\n".join(rows))
+    lists = "SITE = Site('shop', impressions=Impressions(Files('shown.csv'), user='who', item='shown', at='at', separator=' '))"
+    text = "\n".join(checked(config, folder, lists).lines)
+    assert "Impressions: all 43 rows of shown.csv" in text
+    assert "refused: 2 × missing_field in shown: shown.csv line 22: empty; shown.csv line 23: empty" in text
+    assert "label of Impressions: 20 of 41 rows (48.78%)" in text
