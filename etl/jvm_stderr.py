@@ -12,6 +12,8 @@ from typing import BinaryIO
 from conf import UserError
 
 _TAIL_BYTES = 65536
+# What the launcher says at every start.
+_GREETING = re.compile(r"WARNING: |Setting default log level|To adjust logging level|Picked up JAVA_TOOL_OPTIONS")
 _OUT_OF_HEAP = re.compile(r"java\.lang\.OutOfMemoryError: (?:Java heap space|GC overhead limit exceeded)")
 _OUT_OF_MEMORY = re.compile(r"java\.lang\.OutOfMemoryError: .*")
 
@@ -41,7 +43,7 @@ def last_lines(file: BinaryIO) -> list[str]:
     size = os.fstat(file.fileno()).st_size
     # Not `seek` and `read`: the position is the writing process's, too.
     text = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace")
-    return [line for line in map(str.strip, text.splitlines()) if line]
+    return [line for line in map(str.strip, text.splitlines()) if line and not _GREETING.match(line)]
 
 
 def reason_of_end(code: int, lines: list[str], driver_memory: str) -> str:
