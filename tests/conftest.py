@@ -111,6 +111,13 @@ def spark(config: Config) -> Iterator[object]:
         yield session
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Numba's parallel loops set OpenMP's number of threads, which torch has in common with them."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real data sets; tests that need it are skipped where it is absent."""
