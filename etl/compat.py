@@ -74,17 +74,28 @@ def current_jvm() -> Any:
     return SparkContext._jvm
 
 
+def jvm_process() -> "subprocess.Popen[bytes] | None":
+    """The process of the JVM; None when there is none, or when spark-submit started it."""
+    from pyspark import SparkContext
+
+    return getattr(SparkContext._gateway, "proc", None)
+
+
 def close_jvm() -> "subprocess.Popen[bytes] | None":
     """Tell the JVM to end, and let the next session start another; returns its process, which is still ending.
 
     None when there is no JVM, or when spark-submit started it.
     """
     from pyspark import SparkContext
+    from pyspark.sql import SparkSession
 
     gateway = SparkContext._gateway
     if gateway is None:
         return None
-    process: subprocess.Popen[bytes] | None = getattr(gateway, "proc", None)
+    process = jvm_process()
+    if (context := SparkContext._active_spark_context) is not None:  # its JVM was gone when it was to stop
+        context.stop()
+        SparkSession._instantiatedSession = SparkSession._activeSession = None
     # spark.stop() leaves the JVM running for the process's life, with Derby open.
     gateway.shutdown()
     SparkContext._gateway = SparkContext._jvm = None

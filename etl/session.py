@@ -6,12 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkConf
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
@@ -21,6 +22,7 @@ from conf import Config, Paths, UserError, code
 from conf.console.progress import waiting
 from conf.processes import utf8_locale, wait_or_kill
 from etl import compat
+from etl.jvm_stderr import last_lines, quiet_stderr, reason_of_end
 from etl.local_files import use_java_permissions
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded
@@ -38,6 +40,7 @@ Result = TypeVar("Result")
 # Spark allows one session with one metastore per JVM, and Python one JVM per process: hence a global.
 _session: SparkSession | None = None
 
+_JVM_ENDS_WITHIN_S = 10.0  # once it has told Python of the error that ends it
 _JVM_STOP_TIMEOUT_S = 180.0  # one that writes the archive of its classes takes a while
 
 SPARK_ERRORS = (PySparkException, Py4JJavaError)  # which of them Spark raises depends on where a call fails
@@ -60,7 +63,7 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
     """The process's session. Opened within another `spark_session` it is that one, so that a whole day shares it.
 
     Raises:
-        UserError: no Java, a metastore in use or without schema, or Spark did not start.
+        UserError: no Java, a metastore in use or without schema, Spark did not start, or its JVM ended too early.
         SparkJobError: Spark failed inside the block.
     """
     global _session
@@ -104,10 +107,12 @@ def running_jvm(config: Config) -> Iterator[Any]:
             lock = MetastoreLock(config.get(Paths).metastore)
             # The JVM of spark-submit ends after this process: until then it has Derby open.
             stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=_is_submitted()))
+        stderr = stack.enter_context(tempfile.TemporaryFile())
         # Registered after the lock, so run before it: the lock is free only when Derby is.
         stack.callback(_stop_jvm)
+        stack.enter_context(_explained_end(config, stderr))
         with waiting(f"the start of Spark on {config.get(SparkSettings).master}"):
-            jvm = _launch_jvm(config)
+            jvm = _launch_jvm(config, stderr)
         use_java_permissions(jvm)
         if lock is not None:
             lock.record_jvm(jvm.java.lang.ProcessHandle.current().pid())
@@ -147,7 +152,7 @@ def _is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def _launch_jvm(config: Config) -> Any:
+def _launch_jvm(config: Config, stderr: BinaryIO) -> Any:
     if _is_submitted():
         return compat.launch_jvm()
     settings = config.get(SparkSettings)
@@ -156,7 +161,7 @@ def _launch_jvm(config: Config) -> Any:
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     log.info("starting Spark on %s", settings.master)
     # PYSPARK_SUBMIT_ARGS is PySpark's way to pass options to a JVM that it starts; it reads them once, at the start.
-    with options_file(spark_options(config)) as file, utf8_locale(), _quiet_stderr():
+    with options_file(spark_options(config)) as file, utf8_locale(), quiet_stderr(stderr):
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--properties-file {shlex.quote(str(file))} pyspark-shell"
         try:
             return compat.launch_jvm()
@@ -171,7 +176,7 @@ def _create_session(config: Config) -> SparkSession:
     for key, value in spark_options(config).items():
         if key not in submitted_options:
             builder = builder.config(key, value)
-    with _quiet_stderr():
+    with tempfile.TemporaryFile() as stderr, quiet_stderr(stderr):
         spark = builder.getOrCreate()
     if not config.get(SparkSettings).is_local and not _is_submitted():
         # Executors of a cluster have their own Python with libraries, and the driver's Millrace.
@@ -183,6 +188,38 @@ def _create_session(config: Config) -> SparkSession:
     return spark
 
 
+@contextmanager
+def _explained_end(config: Config, stderr: BinaryIO) -> Iterator[None]:
+    """Where the block fails because the JVM has ended, raise a UserError with the JVM's reason."""
+    try:
+        yield
+    except Exception as error:
+        if (code := _exit_code(error)) is None:
+            raise
+        memory = config.get(SparkSettings).driver_memory
+        raise UserError(reason_of_end(code, last_lines(stderr), memory)) from error
+
+
+def _exit_code(error: Exception) -> int | None:
+    """That of the JVM if it has ended, or ends because of what is behind `error`; else None."""
+    process = compat.jvm_process()
+    if process is None:
+        return None
+    try:
+        return process.wait(timeout=_JVM_ENDS_WITHIN_S if _tells_of_the_end(error) else 0)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _tells_of_the_end(error: Exception) -> bool:
+    if isinstance(error, (ConnectionRefusedError, ConnectionResetError, Py4JNetworkError)):
+        return True
+    try:
+        return "OutOfMemoryError" in str(error)
+    except (OSError, Py4JError):  # the text of Java's errors comes from the JVM
+        return True
+
+
 def _stop_jvm() -> None:
     """Close the gateway and wait for the JVM to end: only then is the embedded metastore free."""
     process = compat.close_jvm()
@@ -190,55 +227,3 @@ def _stop_jvm() -> None:
         return
     with waiting("the end of Spark's JVM"):
         wait_or_kill(process, timeout_s=_JVM_STOP_TIMEOUT_S)
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hide what Spark's launcher prints before log4j is set up; when the block fails, its last line is the reason.
-
-    By descriptor, not `redirect_stderr`: another process writes it. Our own log lines go on to where they went.
-    Raises UserError for whatever fails inside.
-    """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)  # the JVM keeps the other end open: a blocking read would never see its end
-    os.dup2(write_end, 2)
-    try:
-        with _log_to(saved):
-            yield
-    except BaseException:
-        os.dup2(saved, 2)
-        lines = _available_text(read_end).strip().splitlines()
-        raise UserError(f"Spark did not start: {lines[-1] if lines else 'see --debug'}") from None
-    finally:
-        os.dup2(saved, 2)
-        for descriptor in (saved, write_end, read_end):
-            os.close(descriptor)
-
-
-@contextmanager
-def _log_to(descriptor: int) -> Iterator[None]:
-    """Let this process's log lines, and whatever else Python writes to stderr, go to `descriptor` inside the block."""
-    if sys.stderr is not sys.__stderr__:  # not descriptor 2: a test's or a notebook's
-        yield
-        return
-    before = sys.stderr
-    with open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False) as stream:
-        handlers = [h for h in logging.root.handlers if isinstance(h, logging.StreamHandler) and h.stream is before]
-        for handler in handlers:
-            handler.setStream(stream)
-        sys.stderr = stream  # rich's handler looks it up at each line
-        try:
-            yield
-        finally:
-            sys.stderr = before
-            for handler in handlers:
-                handler.setStream(before)
-
-
-def _available_text(descriptor: int) -> str:
-    try:
-        return os.read(descriptor, 65536).decode(errors="replace")
-    except BlockingIOError:  # nothing was written
-        return ""

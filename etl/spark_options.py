@@ -83,8 +83,9 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
         "spark.sql.icu.caseMappings.enabled": "false",
-        # Each query's plan as text for the UI, which is off.
+        # Each query's plan as text for the UI, which is off; and the last thousand queries, 100 KB each.
         "spark.sql.ui.explainMode": "simple",
+        "spark.sql.ui.retainedExecutions": "100",
         # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
@@ -98,6 +99,9 @@ def spark_options(config: Config) -> dict[str, str]:
     if settings.compile_little:
         # Generated code is Java source, which is compiled in every JVM anew; interpreted expressions start at once.
         options |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+        # Each sort, join and aggregation of a task begins with a page of a sixteenth of its share of the heap, 32 MB of
+        # 2 GB on two cores: the pages of a wide plan filled the heap while the data had some kilobytes.
+        options["spark.buffer.pageSize"] = "1m"
     if settings.is_local:
         # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
         options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"

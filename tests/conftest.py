@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -63,16 +64,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Longest
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test tells what the machine was like."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test tells what the machine was like, and why Spark's JVM has ended if it has."""
     report = yield
     if report.failed:
         free, room = psutil.virtual_memory().available >> 20, shutil.disk_usage("/tmp").free >> 20
-        told = f"{free} MB of memory free, {room} MB of /tmp, {len(psutil.pids())} processes"
-        if "pyspark" in sys.modules and (gateway := sys.modules["pyspark"].SparkContext._gateway) is not None:
-            told += f", the shared JVM's exit code: {gateway.proc.poll()}"
-        report.sections.append(("machine", told))
+        machine = f"{free} MB of memory free, {room} MB of /tmp, {len(psutil.pids())} processes"
+        report.sections.append(("machine", machine))
+        if reason := close_ended_session(item):
+            report.sections.append(("the shared session of Spark", f"{reason}\nThe next test has another."))
     return report
+
+
+def close_ended_session(item: pytest.Item) -> str | None:
+    """If the JVM of the fixture `spark` has ended, close it and all that depend on it; returns why the JVM ended."""
+    gateway = sys.modules["pyspark"].SparkContext._gateway if "pyspark" in sys.modules else None
+    fixtures = item._fixtureinfo.name2fixturedefs.get("spark") if isinstance(item, pytest.Function) else None
+    if gateway is None or not fixtures:
+        return None
+    try:
+        gateway.proc.wait(timeout=3)  # a JVM that is out of memory first tells Python
+        fixtures[-1].finish(item._request)  # type: ignore[attr-defined]  # pytest has no public way
+    except subprocess.TimeoutExpired:
+        return None
+    except Exception as error:
+        return "; ".join(map(str, getattr(error, "exceptions", (error,))))
+    return f"Spark's JVM ended with exit code {gateway.proc.returncode}"
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +109,13 @@ def spark(config: Config) -> Iterator[object]:
 
     with spark_session(config) as session:
         yield session
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Numba's parallel loops set OpenMP's number of threads, which torch has in common with them."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@
 
 import logging
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from support import ROOT
 
 from conf.console.progress import waiting
 from etl.spark_options import CLASS_ARCHIVE
@@ -34,3 +37,32 @@ def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, ca
         for text in caplog.messages
         if re.fullmatch(r"the sum: still going on after \d+ s, [1-8] of 8 Spark tasks", text)
     ]
+
+
+OUT_OF_MEMORY = """
+import sys
+from conf import UserError, load
+from etl.session import spark_session
+
+overrides = [f"paths.home={sys.argv[1]}", "spark.driver_memory=512m", "spark.compile_little=true"]
+config = load(overrides=overrides, environment={})
+try:
+    with spark_session(config) as spark:
+        spark.sql("select sum(length(repeat(cast(id as string), 400000000))) from range(9)").collect()
+except UserError as error:
+    print(error)
+with spark_session(config) as spark:
+    print(spark.range(3).count())
+"""
+
+
+def test_a_jvm_that_ends_out_of_memory_says_so_and_the_next_session_has_another(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "Spark ran out of memory (java.lang.OutOfMemoryError: Java heap space):"
+        " give it more than spark.driver_memory=512m",
+        "3",
+    ], done.stderr

@@ -52,11 +52,11 @@ def test_progress_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> 
 
 
 QUIET = """
-import logging, subprocess, sys
+import logging, subprocess, sys, tempfile
 from conf.console.logs import set_up_logging
-from etl.session import _quiet_stderr
+from etl.jvm_stderr import quiet_stderr
 set_up_logging()
-with _quiet_stderr():
+with tempfile.TemporaryFile() as file, quiet_stderr(file):
     subprocess.run(["sh", "-c", "echo of the JVM >&2"], check=True)
     logging.getLogger("conf").info("still going on")
 logging.getLogger("conf").info("and on")

@@ -8,6 +8,7 @@ import pytest
 from support import ROOT, Millrace
 
 from conf import UserError
+from etl.jvm_stderr import reason_of_end
 from etl.metastore import lock
 from etl.metastore.lock import MetastoreLock
 from etl.session import require_java
@@ -28,6 +29,22 @@ def test_a_java_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r'Spark needs Java 17 or 21, .* is openjdk version "11'):
         require_java()
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "reason"),
+    [
+        (-9, [], "killed by SIGKILL: it wrote no reason"),
+        (134, ["# A fatal error", "# SIGBUS (0x7) at pc=0x7f"], "with exit code 134: # SIGBUS (0x7) at pc=0x7f"),
+        (
+            52,
+            ["x.OutOfMemoryError", "java.lang.OutOfMemoryError: unable to create native thread", "\tat java.base"],
+            "with exit code 52: java.lang.OutOfMemoryError: unable to create native thread",
+        ),
+    ],
+)
+def test_the_end_of_a_jvm_has_its_reason(code: int, lines: list[str], reason: str) -> None:
+    assert reason_of_end(code, lines, "4g") == f"Spark's JVM ended before its time, {reason}"
 
 
 HOLD = """
