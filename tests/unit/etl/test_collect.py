@@ -468,7 +468,7 @@ def test_kill_9_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> Non
     command = [sys.executable, "-c", FOLLOW, f"{site.logs}/*.log*", *site.settings]
     chance = random.Random(5)
     written, kills, rotations = 0, 0, 0
-    while kills < 25:
+    while kills < 12:  # each starts Python, which is most of the time; the test above kills at every line
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             end = time.monotonic() + 0.35 + chance.random() / 2

@@ -272,7 +272,7 @@ def test_the_best_model_that_keeps_the_limits_is_chosen(home: Path, deepfm: str)
 
 
 def test_the_gap_tells_variance_of_a_model_that_learned_by_heart(home: Path) -> None:
-    overrides = ["train.train_dev=0.3", "train.epochs=25", "train.weight_decay=0", "net.dim=16"]
+    overrides = ["train.train_dev=0.3", "train.epochs=12", "train.weight_decay=0", "net.dim=16"]
     found = compare.gap(config_of(home, *overrides), trained(home, "deepfm", *overrides, "train.keep_best=1"))
     losses = found["log_loss"]
     assert losses["train"] < losses["train_dev"]
