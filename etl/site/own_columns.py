@@ -13,6 +13,7 @@ from etl.site.fields import Field, SampledTable, shares
 from etl.site.roles import Happening
 from etl.site.words import is_known_afterwards
 
+_MANY = 200  # columns, of which no reader wants to know each
 _FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
 
 
@@ -81,6 +82,6 @@ def _own_type(own: Field, table: SampledTable, one: Happening | None, shared: Ty
         return TypeGuess(
             None, f"the same in all rows of an item: left out, it belongs into a table of items ({guess.reason})"
         )
-    if depends_on(own, one.user):
+    if len(table.fields) <= _MANY and depends_on(own, one.user):
         return TypeGuess(guess.code, f"{guess.reason}; the same in all rows of a user")
     return guess
