@@ -78,7 +78,7 @@ def _own_type(own: Field, table: SampledTable, one: Happening | None, shared: Ty
     if guess.code == "Text()":
         return guess
     # Beside sampled negatives it would say which item was chosen.
-    if one.clicked is None and depends_on(own, one.item):
+    if not one.is_shown and depends_on(own, one.item):
         return TypeGuess(
             None, f"the same in all rows of an item: left out, it belongs into a table of items ({guess.reason})"
         )

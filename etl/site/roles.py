@@ -19,6 +19,7 @@ _MIN_UNNAMED_MATCH = 0.95
 _MIN_IDS = 10
 _SYMMETRIC = 0.5
 _NUM_CELLS, _MIN_LISTED = 200, 0.02  # the other table may be a part
+_LIST_SEPARATORS = (" ", ",", ";", "|")
 _SHOWN = re.compile(r"-[01]$")  # behind an id in a list of what was shown: whether it was clicked
 _MAX_MISSING = 0.5
 _REQUEST_NAMES = (
@@ -64,6 +65,14 @@ class Happening:
     position: Guess | None = None
     device: Guess | None = None
     request: Guess | None = None
+    separator: str | None = None
+    """Between the items of a list in a cell, each with its label; `item` has all of them, `clicked` is none then."""
+    about_lists: str = ""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the rows say what was shown, and what of it was clicked."""
+        return self.clicked is not None or self.separator is not None
 
     @property
     def roles(self) -> set[str]:
@@ -100,7 +109,9 @@ def assign_roles(tables: Sequence[SampledTable]) -> Roles:
     happenings = []
     for table in tables:
         ids = guess_ids(table, tables)
-        if isinstance(ids, str):
+        if isinstance(ids, str) and (lists := guess_lists(table)) is not None:
+            happenings.append(lists)
+        elif isinstance(ids, str):
             others[table.pattern] = ids
         else:
             happenings.append(_happening(table, *ids))
@@ -161,7 +172,7 @@ def _without_copies(happenings: Sequence[Happening]) -> tuple[list[Happening], d
 
 
 def _are_copies(one: Happening, other: Happening) -> bool:
-    if one.table.num_sampled != other.table.num_sampled:
+    if one.table.num_sampled != other.table.num_sampled or one.separator or other.separator:
         return False
     pairs = [(left.texts.to_numpy(), right.texts.to_numpy()) for left, right in _id_columns(one, other)]
     is_same = (pairs[0][0] == pairs[0][1]) & (pairs[1][0] == pairs[1][1])
@@ -244,6 +255,41 @@ def _ids_by_values(
             parts = [f"{ids.name} has values of {key.name} in {other.pattern}" for ids, other, key in (first, second)]
             return one, two, ", ".join(parts)
     return None
+
+
+def guess_lists(table: SampledTable) -> Happening | None:
+    """Lists of what was shown, as `N1-0 N2-1`: each part of each cell says whether it was clicked. None for others."""
+    for one in table.fields.values():
+        for separator in _LIST_SEPARATORS:
+            cells = [[part for part in str(text).split(separator) if part] for text in one.counts.index[:_NUM_CELLS]]
+            parts = [part for cell in cells for part in cell]
+            if len(parts) > len(cells) > 0 and all(map(_SHOWN.search, parts)):
+                free = [other for other in table.fields.values() if other is not one]
+                user = _named("user", table) or next(filter(_may_be_user, free), None)
+                return None if user is None else _of_lists(table, user, one, separator)
+    return None
+
+
+def _of_lists(table: SampledTable, user: Field, lists: Field, separator: str) -> Happening:
+    entries = lists.texts.dropna().str.split(separator, regex=False).explode()
+    entries = entries[entries != ""]
+    items = Field(lists.name, entries.str.replace(_SHOWN, "", regex=True).reset_index(drop=True))
+    free = [one for one in table.fields.values() if one is not user and one is not lists]
+    time = guess_time(free, has_names=table.has_header)
+    about = f"{entries.str.endswith('-1').mean():.1%} of {len(entries):,} items in the lists were clicked"
+    reason = f"in {lists.name} as lists with their labels, by {user.name}"
+    at, form = time if time is not None else (None, None)
+    request = _by_name(free, _REQUEST_NAMES)
+    return Happening(table, user, items, reason, at, form, request=request, separator=separator, about_lists=about)
+
+
+def _may_be_user(one: Field) -> bool:
+    """Whether a column without a name may have ids of users: they come again, and are no times, lists or texts."""
+    texts = [str(text) for text in one.counts.index[:100]]
+    is_word = all(len(text) <= 40 and not re.search(r"\s", text) for text in texts)
+    return (
+        is_word and one.num_distinct >= _MIN_IDS and not one.is_unique and one.num_missing == 0 and not _is_measure(one)
+    )
 
 
 def _lists_of_ids(table: SampledTable, tables: Sequence[SampledTable]) -> str | None:
@@ -342,6 +388,8 @@ def _scored(
     best = max((matching(getattr(one, entity), key) for one in happenings), key=lambda one: one.share)
     is_same_name = any(is_named(key.name, [getattr(one, entity).name]) for one in happenings)
     least = _MIN_MATCH if by_name == entity or is_same_name else _MIN_UNNAMED_MATCH
+    if by_name == entity and not key.is_number:
+        least = _MIN_LISTED  # texts are hardly ever equal by chance: the file may be a part
     is_other = by_name not in (entity, None) and not is_same_name
     # Small whole numbers match any key: without a name, the columns must say whose they are.
     is_unlike = not is_same_name and by_name is None and likeness <= 0 and key.is_number
