@@ -21,7 +21,7 @@ from etl.site.guesses import (
     thresholds,
 )
 from etl.site.own_columns import own_columns, shared_types
-from etl.site.roles import Dimension, Happening, Roles
+from etl.site.parts import Dimension, Happening, Roles
 from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
@@ -202,8 +202,8 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
     for name in ROLE_NAMES[role]:
         if (guessed := roles.get(name)) is not None:
             arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
-    kept = {key.name, *(guessed.value for guessed in roles.values())}
-    columns = own_columns("item" if role == "items" else "user", table, names, kept)
+    used = {key.name, *(guessed.value for guessed in roles.values())}
+    columns = own_columns("item" if role == "items" else "user", table, names, used)
     return call("Items(" if role == "items" else "Users(", [*arguments, *_columns(columns)], 4)
 
 

@@ -10,7 +10,7 @@ from conf.site import own_name
 from conf.site.columns import Owner
 from etl.site.column_types import TypeGuess, depends_on, guess_type
 from etl.site.fields import Field, SampledTable, shares
-from etl.site.roles import Happening
+from etl.site.parts import Happening
 from etl.site.words import is_known_afterwards
 
 _MANY = 200  # columns, of which no reader wants to know each

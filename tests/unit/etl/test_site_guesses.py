@@ -18,7 +18,8 @@ from etl.site.guesses import (
     guess_value,
     thresholds,
 )
-from etl.site.roles import are_links, matching
+from etl.site.happenings import are_links
+from etl.site.parts import matching
 from etl.site.tables import is_header, spread
 from etl.site.words import action_name, entity_of, is_known_afterwards, is_of_one_occasion
 from etl.sources.times import TimeFormat
