@@ -10,6 +10,7 @@ from etl.site.fields import Field, number, short
 from etl.site.words import CODE_WORDS, COUNT_WORDS, is_of_one_occasion, words_of
 from etl.sources.pandas_values import to_numbers
 
+_MANY = 1000  # rows
 _FEW = 20  # distinct whole numbers are names of something rather than amounts
 _TAG_SEPARATORS = ("|", ";", "^", ",", " ")
 _LONG_CHARS, _LONG_WORDS = 40, 3
@@ -46,6 +47,8 @@ def guess_type(field: Field, num_rows: int) -> TypeGuess:
         return _tags(field, separator, missing)
     if is_row_number(field):
         return TypeGuess(None, "numbers of the rows: skipped")
+    if field.is_unique and field.is_whole_number and field.num_rows >= _MANY and not is_amount(field):
+        return TypeGuess("Text()", f"a number of its own in each of {field.num_rows:,} rows: an id of the row")
     if is_of_one_occasion(field.name) and field.num_distinct > _FEW:
         return TypeGuess("Text()", f"{field.num_distinct:,} ids of one occasion each: no later row has them again")
     if field.is_number or has_words_for_none(field):
@@ -160,8 +163,7 @@ def _tags(field: Field, separator: str, missing: str) -> TypeGuess:
 def _number_or_code(field: Field, num_rows: int, missing: str) -> TypeGuess:
     numbers = field.numbers.dropna()
     reason = f"{number(numbers.min())} to {number(numbers.max())}{missing}"
-    is_amount = bool(COUNT_WORDS & set(words_of(field.name)))
-    if field.is_whole_number and not is_amount:
+    if field.is_whole_number and not is_amount(field):
         if field.num_distinct <= _FEW:
             return _category(field, num_rows, "whole numbers", f", {reason}")
         if is_code(field):
@@ -170,6 +172,11 @@ def _number_or_code(field: Field, num_rows: int, missing: str) -> TypeGuess:
         reason += f"; {1 - field.share_of_numbers:.2%} no numbers, as {short(text)!r}"
     transform = guess_transform(numbers)
     return TypeGuess(f'Number(transform="{transform}")' if transform else "Number()", reason)
+
+
+def is_amount(field: Field) -> bool:
+    """Whether a column has, by a word of its name, amounts or counts."""
+    return bool(COUNT_WORDS & set(words_of(field.name)))
 
 
 def is_code(field: Field) -> bool:

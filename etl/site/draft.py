@@ -21,7 +21,7 @@ from etl.site.guesses import (
     thresholds,
 )
 from etl.site.own_columns import own_columns, shared_types
-from etl.site.roles import Dimension, Happening, Roles
+from etl.site.parts import Dimension, Happening, Roles
 from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
@@ -68,8 +68,8 @@ def drafted(name: str, roles: Roles) -> Draft:
         name: of the folder of the files.
         roles: what each table is for.
     """
-    shown = tuple(one for one in roles.happenings if one.clicked is not None)
-    actions = tuple(_action(one) for one in roles.happenings if one.clicked is None)
+    shown = tuple(one for one in roles.happenings if one.is_shown)
+    actions = tuple(_action(one) for one in roles.happenings if not one.is_shown)
     return Draft(_site_name(name), actions, shown, roles.items, roles.users, roles.others)
 
 
@@ -157,11 +157,14 @@ def _action_call(action: DraftedAction, shared: Mapping[str, TypeGuess]) -> list
 
 
 def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) -> list[str]:
-    assert one.clicked is not None
     clicked = _field(one.table, one.clicked)
-    names = _new_names(one.table, {"user_id": one.user, "item_id": one.item, "timestamp": one.at, "clicked": clicked})
+    item_role = "item_id" if one.separator is None else "shown"
+    names = _new_names(one.table, {"user_id": one.user, item_role: one.item, "timestamp": one.at, "clicked": clicked})
     arguments = [_files(one.table, names, one), *_ids(one, names)]
-    arguments.insert(3, Argument([text(names[one.clicked.value])], one.clicked.reason, "clicked"))
+    if one.separator is not None:
+        arguments.insert(3, Argument([text(one.separator)], one.about_lists, "separator"))
+    elif one.clicked is not None:
+        arguments.insert(3, Argument([text(names[one.clicked.value])], one.clicked.reason, "clicked"))
     for role, guess in (("position", one.position), ("device", one.device), ("request", one.request)):
         if guess is not None:
             arguments.append(Argument([text(guess.value)], guess.reason, role))
@@ -199,8 +202,8 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
     for name in ROLE_NAMES[role]:
         if (guessed := roles.get(name)) is not None:
             arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
-    kept = {key.name, *(guessed.value for guessed in roles.values())}
-    columns = own_columns("item" if role == "items" else "user", table, names, kept)
+    used = {key.name, *(guessed.value for guessed in roles.values())}
+    columns = own_columns("item" if role == "items" else "user", table, names, used)
     return call("Items(" if role == "items" else "Users(", [*arguments, *_columns(columns)], 4)
 
 

@@ -15,7 +15,7 @@ from etl.sources.times import EPOCH_UNITS, TimeFormat, detect_time_format
 from etl.sources.values import are_decimals, has_damaged_ids
 
 _MOSTLY = 0.99  # of the values
-_TIME_SAMPLE = 2000
+_TIME_SAMPLE = 500
 # A column of whole numbers that would be such times is one only if it covers no longer.
 _MAX_EPOCH_YEARS = 40
 

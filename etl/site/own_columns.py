@@ -10,9 +10,10 @@ from conf.site import own_name
 from conf.site.columns import Owner
 from etl.site.column_types import TypeGuess, depends_on, guess_type
 from etl.site.fields import Field, SampledTable, shares
-from etl.site.roles import Happening
+from etl.site.parts import Happening
 from etl.site.words import is_known_afterwards
 
+_MANY = 200  # columns, of which no reader wants to know each
 _FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
 
 
@@ -77,10 +78,10 @@ def _own_type(own: Field, table: SampledTable, one: Happening | None, shared: Ty
     if guess.code == "Text()":
         return guess
     # Beside sampled negatives it would say which item was chosen.
-    if one.clicked is None and depends_on(own, one.item):
+    if not one.is_shown and depends_on(own, one.item):
         return TypeGuess(
             None, f"the same in all rows of an item: left out, it belongs into a table of items ({guess.reason})"
         )
-    if depends_on(own, one.user):
+    if len(table.fields) <= _MANY and depends_on(own, one.user):
         return TypeGuess(guess.code, f"{guess.reason}; the same in all rows of a user")
     return guess

@@ -24,6 +24,8 @@ from etl.sources.times import TimeFormat
 
 _NAMES = sorted({name for names in USUAL_NAMES.values() for ours, usual in names.items() for name in (ours, *usual)})
 _NO_TABLE = (".md", ".pdf", ".html", ".ipynb")
+MAX_CELLS = 3_000_000
+"""Of a sample: of hundreds of columns, fewer rows say as much."""
 _NUM_LINES = 500
 _MIN_ROWS = 10
 _MOSTLY = 0.5
@@ -187,6 +189,7 @@ def _common_start(names: Sequence[str]) -> str:
 def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[SampledTable, str]:
     """The table of some files, or why it can't be read."""
     samples: list[Sample] = []
+    max_rows = max(min(max_rows, MAX_CELLS // len(layouts[0].dialect.names)), 1000)
     sampled_bytes, num_sampled = 0, 0
     # Of hundreds of days, some from all over them: the first, the last, the middle …
     for position in spread(len(layouts)):

@@ -12,14 +12,15 @@ _WORD = re.compile(r"[^\W_]+")
 USER_WORDS = frozenset(
     _WORD.findall(
         "user uid customer client visitor member reader reviewer viewer listener buyer shopper account person "
-        "subscriber patient student player consumer guest"
+        "subscriber patient student player consumer guest kunde nutzer benutzer usuario cliente "
+        "utilisateur 用户 会员 客户"
     )
 )
 ITEM_WORDS = frozenset(
     _WORD.findall(
         "item iid movie film product artist book isbn asin sku article news video app song track album recipe game "
         "restaurant business offer listing post course job stock adgroup ad show series anime beer wine poi "
-        "question document doc page photo hotel"
+        "question document doc page photo hotel artikel produkt producto produit 商品 物品 产品"
     )
 )
 COUNT_WORDS = frozenset(_WORD.findall("age count cnt num number price amount quantity qty score rating days hours"))

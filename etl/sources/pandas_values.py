@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from etl.sources.lines import NUMBER, WHITESPACE
@@ -14,6 +15,8 @@ _DIRECTIVES: Mapping[str, str] = {
     "yyyy": "%Y", "yy": "%y", "MMM": "%b", "MM": "%m", "M": "%m", "dd": "%d", "d": "%d", "HH": "%H", "H": "%H",
     "hh": "%I", "h": "%I", "mm": "%M", "m": "%M", "ss": "%S", "s": "%S", "a": "%p",
 }  # fmt: skip
+_NO_ID, _MAX_NO_ID = re.compile(NO_ID), len("undefined")
+_WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER)
 _PATTERN_PART = re.compile(r"'([^']*)'|\[\.S+\]|([A-Za-z])\2*|(.)", re.DOTALL)
 
 
@@ -44,20 +47,23 @@ def to_times(texts: pd.Series, time_format: TimeFormat, decimal: str = ".") -> p
 
 def _by_distinct(texts: pd.Series, convert: Callable[[str], object]) -> pd.Series:
     """Convert each distinct text once; missing ones stay None."""
-    values = {text: convert(text) for text in texts.dropna().unique()}
-    return pd.Series([values.get(text) for text in texts], index=texts.index, dtype=object)
+    codes, distinct = pd.factorize(texts)
+    # A missing text has code -1: the last one.
+    values = np.array([*map(convert, distinct), None], dtype=object)
+    return pd.Series(values[codes], index=texts.index, dtype=object)
 
 
 def _to_id(text: str) -> str | None:
     text = text.strip(WHITESPACE)
-    return None if not text or re.search(NO_ID, text) else text
+    # No such word is longer: most texts need no regular expression.
+    return None if not text or (len(text) <= _MAX_NO_ID and _NO_ID.search(text)) else text
 
 
 def _to_number(text: str, decimal: str) -> float | None:
     text = text.strip(WHITESPACE)
     if decimal == ",":
         text = re.sub(r"\.(?=\d{3}(\D|$))", "", text).replace(",", ".")
-    number = float(text) if re.search(WRITTEN_NUMBER, text) else None
+    number = float(text) if _WRITTEN_NUMBER.search(text) else None
     return number if number is not None and abs(number) < float("inf") else None
 
 

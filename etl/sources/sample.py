@@ -74,22 +74,22 @@ def _blocks(path: Path, dialect: Dialect, max_rows: int) -> tuple[list[list[_Lin
     if dialect.encoding.startswith("utf-16"):
         return _utf16_block(path, dialect, max_rows)
     chunk_bytes = min(max(path.stat().st_size // 64, _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES)
-    stride, num_lines, num_kept, is_multiline, is_whole = 1, 0, 0, False, True
-    kept: list[tuple[int, int, list[bytes]]] = []
+    stride, num_lines, num_chosen, is_multiline, is_whole = 1, 0, 0, False, True
+    chosen: list[tuple[int, int, list[bytes]]] = []
     for position, (number, lines) in enumerate(unpacked_lines(str(path), dialect.line_end[-1].encode(), chunk_bytes)):
         num_lines = number + len(lines)
         is_multiline = is_multiline or (position == 0 and _has_open_line(lines, dialect))
         # Of cells over several lines no run may begin in the middle: then it is the beginning of the file that is read.
-        if position % stride or (is_multiline and num_kept > 2 * max_rows):
+        if position % stride or (is_multiline and num_chosen > 2 * max_rows):
             is_whole = False
             continue
-        kept.append((position, number, lines))
-        num_kept += _num_filled(lines)
-        if num_kept > 2 * max_rows and not is_multiline and len(kept) > 1:
+        chosen.append((position, number, lines))
+        num_chosen += _num_filled(lines)
+        if num_chosen > 2 * max_rows and not is_multiline and len(chosen) > 1:
             stride, is_whole = stride * 2, False
-            kept = [chunk for chunk in kept if chunk[0] % stride == 0]
-            num_kept = sum(_num_filled(lines) for *_, lines in kept)
-    runs = [[chunk for _, chunk in run] for _, run in groupby(enumerate(kept), lambda pair: pair[1][0] - pair[0])]
+            chosen = [chunk for chunk in chosen if chunk[0] % stride == 0]
+            num_chosen = sum(_num_filled(lines) for *_, lines in chosen)
+    runs = [[chunk for _, chunk in run] for _, run in groupby(enumerate(chosen), lambda pair: pair[1][0] - pair[0])]
     blocks = [[line for chunk in run for line in _decoded(*chunk[1:], dialect)] for run in runs]
     return blocks, num_lines, is_whole
 

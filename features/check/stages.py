@@ -34,13 +34,13 @@ def _ingest(samples: Sequence[PartSample]) -> str:
 def _features(site: Site) -> str:
     own = list(site_features(site))
     built_in = [feature for feature in BUILT_IN if site.has_counts or not is_counted(feature)]
-    kept = [
+    tables_only = [
         name for name, kind in own_columns(site).items() if not isinstance(kind, FeatureType) or not kind.is_feature
     ]
     text = f"features: {len(built_in)} built-in + {len(own)} own"
     if not site.has_counts:
         text += ", none that counts earlier days (has_counts=False)"
-    return text + (f"; no feature: {', '.join(kept)}" if kept else "")
+    return text + (f"; no feature: {', '.join(tables_only)}" if tables_only else "")
 
 
 def _examples(config: Config, positives: Sequence[Positives]) -> str:

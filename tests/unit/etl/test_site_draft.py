@@ -11,7 +11,7 @@ from data.shop import write_shop
 from support import run_front_door
 
 from conf import UserError
-from conf.site import Action, Category, Files, Label, Site, Tags, load_site
+from conf.site import Action, Category, Files, Impressions, Label, Site, Tags, load_site
 from etl.site import job
 
 START = datetime(2026, 3, 1)
@@ -256,3 +256,27 @@ def test_columns_whose_names_no_feature_can_have_get_one(tmp_path: Path) -> None
         "größe": Category(buckets=16, name="context_column_5"),
         "Wetter heute": Category(buckets=16),
     }
+
+
+def test_lists_of_what_was_shown_are_impressions(tmp_path: Path) -> None:
+    rows = [
+        f"u{i % 15},2026-03-0{1 + i % 9} 10:00,{' '.join(f'i{(i + j) % 12}-{int(j == i % 3)}' for j in range(3))}"
+        for i in range(60)
+    ]
+    (tmp_path / "shown.csv").write_text("who,when,articles\n" + "\n".join(rows))
+    site, text = drafted(tmp_path)
+    assert site.impressions == Impressions(Files("shown.csv"), user="who", item="articles", separator=" ", at="when")
+    assert "# 33.3% of 180 items in the lists were clicked" in text
+
+
+def test_lists_without_labels_are_only_named(tmp_path: Path) -> None:
+    rows = [f"u{i % 15},2026-03-0{1 + i % 9} 10:00,i{100 + i % 12} i{100 + (i + 1) % 12}" for i in range(60)]
+    (tmp_path / "shown.csv").write_text("who,when,seen\n" + "\n".join(rows))
+    films = movies().assign(movieId=lambda rows: "i" + rows.movieId.astype(str))
+    films.to_csv(tmp_path / "movies.csv", index=False)
+    out = tmp_path / "site.py"
+    job.run([str(tmp_path)], out)
+    assert (
+        "# shown.csv: fits nothing: seen has several ids of movies.csv in a cell: write a row for each"
+        in out.read_text()
+    )

@@ -18,7 +18,8 @@ from etl.site.guesses import (
     guess_value,
     thresholds,
 )
-from etl.site.roles import are_links, matching
+from etl.site.happenings import are_links
+from etl.site.parts import matching
 from etl.site.tables import is_header, spread
 from etl.site.words import action_name, entity_of, is_known_afterwards, is_of_one_occasion
 from etl.sources.times import TimeFormat
@@ -47,6 +48,8 @@ def type_of(name: str, values: Sequence[object]) -> str | None:
         ("StockCode", "x", "item"),
         ("ISBN", "x", "item"),
         ("id", "artists", "item"),
+        ("用户", "x", "user"),
+        ("Produkt-Nr", "x", "item"),
         ("id", "customers", "user"),
         ("id", "events", None),
         ("user_feature_0", "x", None),
@@ -196,6 +199,8 @@ def test_bounds_part_the_rows() -> None:
         ("place", ["nyc, new york, usa", "rome, lazio, italy", "oslo, viken, norway"], "Category(buckets=32)"),
         ("about", [f"a long text number {i} about things that never come again" for i in range(60)], "Text()"),
         ("InvoiceNo", range(536_000, 536_050), "Text()"),
+        ("ref", [*range(7_000, 9_000, 2)], "Text()"),  # an id of the row
+        ("price", [*range(7_000, 9_000, 2)], "Number()"),
         ("constant", ["x", "x"], None),
         ("empty", [None, None], None),
         ("index", range(30), None),
