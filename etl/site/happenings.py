@@ -11,7 +11,7 @@ from etl.site.dimensions import MIN_LISTED, MIN_MATCH, MIN_UNNAMED_MATCH, likene
 from etl.site.fields import Field, SampledTable
 from etl.site.guesses import Guess, guess_click, guess_position, guess_time
 from etl.site.parts import Happening, matching
-from etl.site.words import Entity, entity_of, is_named
+from etl.site.words import Entity, entity_of, is_name_of, is_named
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 
 _MIN_IDS = 10
@@ -119,7 +119,8 @@ def _named(entity: Entity, table: SampledTable) -> Field | None:
         for one in fields:
             if is_named(one.name, [name]):
                 return one
-    return next((one for one in fields if entity_of(one.name, table.stem) == entity), None)
+    ids = [one for one in fields if entity_of(one.name, table.stem) == entity]
+    return next(iter([*ids, *(one for one in fields if is_name_of(one.name, entity))]), None)
 
 
 def _is_measure(one: Field) -> bool:

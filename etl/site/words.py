@@ -65,6 +65,13 @@ def entity_of(column: str, table: str) -> Entity | None:
     return _entity(rest) if len(rest) == 1 else None
 
 
+def is_name_of(column: str, entity: Entity) -> bool:
+    """Whether a column has names of users or items, as `Product Name`: ids, where there are no others."""
+    words = words_of(column)
+    rest = [word for word in words if word not in ("name", "title")]
+    return len(rest) < len(words) and len(rest) == 1 and _entity(rest) == entity
+
+
 def is_named(column: str, names: Collection[str]) -> bool:
     """Whether a column has one of the names, however they are spelt."""
     return bare_name(column) in {bare_name(name) for name in names}

@@ -11,7 +11,7 @@ from data.shop import write_shop
 from support import run_front_door
 
 from conf import UserError
-from conf.site import Action, Category, Files, Impressions, Label, Site, Tags, load_site
+from conf.site import Action, Category, Files, Impressions, Label, Number, Site, Tags, load_site
 from etl.site import job
 
 START = datetime(2026, 3, 1)
@@ -280,3 +280,20 @@ def test_lists_without_labels_are_only_named(tmp_path: Path) -> None:
         "# shown.csv: fits nothing: seen has several ids of movies.csv in a cell: write a row for each"
         in out.read_text()
     )
+
+
+def test_names_stand_for_ids_where_there_are_none(tmp_path: Path) -> None:
+    orders = pd.DataFrame(
+        {
+            "User ID": [f"u{i % 15}" for i in range(60)],
+            "Product Name": [f"Brötchen {i % 11}" for i in range(60)],
+            "Order Date": [f"{13 + i % 9}.03.2025" for i in range(60)],
+            "Preis": [f"{i % 7},5" for i in range(60)],
+        }
+    )
+    orders.to_csv(tmp_path / "orders.csv", sep=";", index=False, encoding="latin-1")
+    site, text = drafted(tmp_path)
+    (action,) = site.actions
+    assert (action.name, action.user, action.item, action.at) == ("order", "User ID", "Product Name", "Order Date")
+    assert action.columns == {"Preis": Number()}
+    assert "# latin-1, separator ;, quotes" in text
