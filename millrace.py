@@ -100,7 +100,9 @@ def _run_area(area: str, arguments: list[str]) -> int:
     except UserError as error:
         if debug:
             raise
-        return _fail(error_line(error), error.exit_code)  # Ray adds a stack to the text of a worker's UserError
+        # A site's declaration is told fault by fault; Ray adds a stack to the text of a worker's UserError.
+        lines = [str(fault) for fault in getattr(error, "faults", ())] or [error_line(error)]
+        return max(_fail(line, error.exit_code) for line in lines)
     except TyperException as error:
         return _fail(error.format_message(), 2)
     except KeyboardInterrupt:

@@ -5,12 +5,14 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
 from support import ROOT, run_front_door
 
 import millrace as front
+from conf.site import SITE_VARIABLE
 from dags.stages import STAGES, TUNE
 
 
@@ -127,3 +129,15 @@ def test_every_stage_is_a_command_that_parses(stage: object) -> None:
         assert verb in command.commands
         command.commands[verb].make_context(verb, list(arguments[1:]))
     assert context is not None
+
+
+def test_each_fault_of_a_declaration_has_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SITE_VARIABLE, "")  # which the front door sets
+    site = tmp_path / "site.py"
+    site.write_text("from conf.site import *\nSITE = Site('shop', items=Items(key='a'),\n  users=Users(key='b'))\n")
+    code, out, err = run_front_door("config", "show", "--site", str(site), home=tmp_path / "home")
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        'millrace: site.py:2: Items: "source" is missing',
+        'millrace: site.py:3: Users: "source" is missing',
+    ]
