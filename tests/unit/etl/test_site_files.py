@@ -8,6 +8,7 @@ from data.shop import DAYS, write_shop
 
 from conf import Config, load
 from conf.site import SiteError, load_site
+from conf.site.loading import site_file
 from etl.ingest.site import examine_site
 from etl.ingest.source_columns import remember_columns
 
@@ -80,3 +81,24 @@ def test_columns_that_come_or_go_overnight_stop_the_load(config: Config, file: P
     assert groups[0][0].columns.others == ("Price (EUR)", "brand", "uses")  # what is not declared is left out
     remember_columns(config, site, groups)
     examine_site(config, site, file.parent, None)  # as it was loaded last
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "rows_of"),
+    [
+        ("movielens-100k", "ml-100k", ["items", "users", "ratings"]),
+        ("frappe", "frappe", ["items", "ratings"]),
+        ("frappe-x1", "frappe_x1", ["impressions"] * 3),
+        ("mind", "mind-news", ["items", "impressions"]),
+        ("online-retail", "online-retail/by-day", ["ratings"]),
+        ("book-crossing", "book-crossing", ["users", "ratings"]),
+        ("lastfm", "lastfm-hetrec", ["items", "ratings"]),
+    ],
+)
+def test_a_ready_site_fits_its_data_set(
+    config: Config, real_data: Path, name: str, folder: str, rows_of: list[str]
+) -> None:
+    groups = examine_site(config, load_site(site_file(name)), real_data / folder, None)
+    assert [group[0].role for group in groups.values()] == rows_of
+    lines = site_file(name).read_text().split("SITE = ")[1].splitlines()
+    assert len(lines) <= 30
