@@ -33,7 +33,7 @@ from training.models import model_named
 from training.net_settings import NetSettings
 from training.nn import sharded_embedding
 from training.nn.initialise import initialise_weights
-from training.optim.optimizers import make_optimizer
+from training.optim.optimizers import make_optimizer, with_embedding_decay
 from training.optim.rates import LearningRates
 from training.optim.schedules import epochs_without_gain
 from training.settings import OptimizerSettings, ScheduleSettings, TrainSettings
@@ -290,7 +290,7 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
     saved_state = _load_checkpoint(job)
     if saved_state is not None:
         sharded_embedding.load_full_weights(objective, saved_state["model"])
-    groups = transfer.parameter_groups(objective, config)
+    groups = with_embedding_decay(transfer.parameter_groups(objective, config), objective, settings.embedding_decay)
     optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings))
     module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
     scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None

@@ -23,6 +23,8 @@ class TrainSettings(Settings):
     """Learning rate of one worker; it is multiplied by the number of workers."""
     weight_decay: float = Field(default=1e-5, ge=0)
     """The optimizer's L2 penalty, on biases and norms, too (but with lars)."""
+    embedding_decay: float | None = Field(default=None, ge=0)
+    """L2 penalty of embeddings, whose rare ids overfit first; `weight_decay` without it."""
     clip_norm: float = Field(default=10.0, ge=0)
     """Largest norm of the gradients of all weights together; 0 does not clip."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RMSprop
 
 from training.compat import skip_torch_compiler_import
@@ -68,6 +69,29 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], Options]] = {
     "nadam": (NAdam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
     "lars": (LARS, lambda s: {"momentum": s.momentum, "trust": s.trust}),
 }
+
+
+def with_embedding_decay(
+    groups: Iterable[dict[str, Any]], module: nn.Module, decay: float | None
+) -> list[dict[str, Any]]:
+    """Parameter groups in which embeddings have a decay of their own.
+
+    Args:
+        groups: torch's parameter groups.
+        module: the model whose weights they are.
+        decay: of `nn.Embedding` and its like; None to leave the groups as they are.
+    """
+    if decay is None:
+        return list(groups)
+    tables = (one for one in module.modules() if isinstance(one, nn.Embedding | nn.EmbeddingBag))
+    embeddings = {id(weight) for table in tables for weight in table.parameters(recurse=False)}
+    parted = []
+    for group in groups:
+        inside = [weight for weight in group["params"] if id(weight) in embeddings]
+        outside = [weight for weight in group["params"] if id(weight) not in embeddings]
+        parted += [{**group, "params": outside}] if outside else []
+        parted += [{**group, "params": inside, "weight_decay": decay}] if inside else []
+    return parted
 
 
 def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, settings: OptimizerSettings) -> Optimizer:

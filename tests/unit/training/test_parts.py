@@ -11,6 +11,7 @@ import torch
 from data.training_sets import make_job, small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from conf import UserError
@@ -18,7 +19,7 @@ from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
 from training.loop import build_objective, fit
-from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer
+from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay
 from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
@@ -339,3 +340,24 @@ def test_bagging_draws_are_poisson(seed: int) -> None:
     weight = apply_sampling(batch, small_config("train.bagging=true", f"train.seed={seed}").get(TrainSettings)).weight
     assert float(weight.mean()) == pytest.approx(1, abs=0.05)
     assert float(weight.var()) == pytest.approx(1, abs=0.07)
+
+
+def test_embeddings_may_have_a_decay_of_their_own() -> None:
+    module = nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 1))
+    table, weight, bias = module.parameters()
+    groups = [{"params": [table, bias], "rate_factor": 0.1}, {"params": [weight]}]
+    assert with_embedding_decay(groups, module, None) == groups
+    parted = with_embedding_decay(groups, module, 0.5)
+    assert [(group["params"], group.get("weight_decay"), group.get("rate_factor")) for group in parted] == [
+        ([bias], None, 0.1),
+        ([table], 0.5, 0.1),
+        ([weight], None, None),
+    ]
+    # A row without a gradient shrinks by its decay alone.
+    optimizer = make_optimizer(
+        parted, TrainSettings(learning_rate=0.1, weight_decay=0.0), OptimizerSettings(name="sgd")
+    )
+    before = table.detach().clone()
+    module(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert table[0].tolist() == pytest.approx((before[0] * (1 - 0.1 * 0.5)).tolist())
