@@ -83,7 +83,7 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
         "spark.sql.icu.caseMappings.enabled": "false",
-        # Each query's plan as text for the UI, which is off; and the last thousand queries, 100 KB each.
+        # Each query's plan as text for the UI, which is off; and the last thousand queries.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.ui.retainedExecutions": "100",
         # Nobody reads a folder before it is checked and swapped in: its files need no second rename and no _SUCCESS.

@@ -18,7 +18,7 @@ from training.loop import HISTORY, Job
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 240
-OVERRIDES = ["train.epochs=6", "train.checkpoint_steps=2", "net.dropout=0.2", "train.batch_size=50"]
+OVERRIDES = ["train.epochs=3", "train.checkpoint_steps=2", "net.dropout=0.2", "train.batch_size=50"]
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
         again = launched(job, backend)
         assert again.wait(timeout=LIMIT_S) == 0
     assert are_equal(whole, broken)
-    assert [row["epoch"] for row in read_jsonl(broken.run_folder / HISTORY)] == list(range(6))
+    assert [row["epoch"] for row in read_jsonl(broken.run_folder / HISTORY)] == list(range(3))
 
 
 @pytest.mark.wide

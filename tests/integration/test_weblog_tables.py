@@ -4,12 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
 from data import weblog_reference as reference
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
 
@@ -56,12 +57,12 @@ ALL_TABLES = (
 )
 
 
-def everything(warehouse: Warehouse, days: Sequence[date]) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables of some days, in order."""
-    return {
-        table.name: sorted(tuple(map(str, row)) for row in warehouse.read(table, days).collect())
-        for table in ALL_TABLES
-    }
+def everything(warehouse: Warehouse, days: Sequence[date]) -> list[tuple[str, str]]:
+    """(table, row as text) of all tables of some days, in order. One query: each alone costs a quarter of a second."""
+    frames = [
+        warehouse.read(table, days).select(F.lit(table.name), F.struct("*").cast("string")) for table in ALL_TABLES
+    ]
+    return sorted(tuple(row) for row in reduce(DataFrame.union, frames).collect())
 
 
 def test_every_table_agrees_with_plain_python_on_the_real_log(
@@ -224,7 +225,7 @@ def test_visits_cross_midnights_and_belong_to_the_day_they_began(
     first = None
     for day in MADE[:3]:
         weblog.run(spark, config, [day])
-        first = first or everything(warehouse, MADE[:1])[ads.visitor_daily.name]
+        first = first or rows(warehouse, ads.visitor_daily, MADE[0])
     assert visits_of(warehouse, MADE[0]) == [
         ("day", "2014-03-01 12:00:00", "2014-03-01 12:00:00", "/a", 1),
         ("late", "2014-03-01 23:59:59", "2014-03-01 23:59:59", "/a", 1),
@@ -239,7 +240,7 @@ def test_visits_cross_midnights_and_belong_to_the_day_they_began(
         ("day", "2014-03-03 12:00:00", "2014-03-03 12:30:00", "/b", 2),
         ("day", "2014-03-03 13:00:01", "2014-03-03 13:00:01", "/b", 1),
     ]
-    assert everything(warehouse, MADE[:1])[ads.visitor_daily.name] == first
+    assert rows(warehouse, ads.visitor_daily, MADE[0]) == first
     steps = dict(rows(warehouse, ads.oute_nums, MADE[0]))
     assert steps == {"step1": 3, "step2": 1, "other.step1": 1}  # the owl's second page is of the next day
     assert set(rows(warehouse, dwd.weblog_request, MADE[0], "host")) == {("web7",)}
