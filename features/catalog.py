@@ -148,6 +148,8 @@ def check_names(site: Site | None, own: Iterable[Feature]) -> None:
 def definition_of(feature: Feature) -> str:
     """What the feature index keeps of a feature: its own definition, and how the own columns that it reads are read."""
     names = set(_names_in(feature.source))
+    # Counts are grouped by columns, too.
+    names |= {key for group, keys in OWN_GROUPS.items() for key in keys if f"{group}_shown" in names}
     readings = [column.reading for column in OWN_COLUMNS.columns if not names.isdisjoint(column.names)]
     return "; ".join([feature.definition, *readings])
 
