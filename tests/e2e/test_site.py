@@ -9,7 +9,7 @@ from support import FEW_CHANNELS, ROOT, Millrace
 
 QUERIES = (
     "select model, max(value) as value from ads_model_metric where metric = 'auc' and split = 'test' group by model",
-    "select feature, index from dim_feature_index",
+    "select feature, index, definition from dim_feature_index",
     "select (select count(distinct action) from dwd_interaction) as actions,"
     " (select count(distinct user_id) from ads_recommendation) as users,"
     " (select sum(rows_invalid) from ops_run where stage = 'ingest') as loaded_before",
@@ -47,6 +47,9 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
         "plan_brand_weather", "user_plan_item_brand_rate", "wet_rate", "city_rate",
         "dear_for_plan",
     }  # fmt: skip
+    # How its columns are read is part of a feature, also of one that only counts by them.
+    definition = next(row["definition"] for row in index if row["feature"] == "user_plan_item_brand_rate")
+    assert definition.endswith("; item_brand: Category item 'brand'; user_plan: Category user 'plan'")
     assert counts["loaded_before"] > 5000
     assert counts["actions"] == 1
     assert counts["users"] == 100
