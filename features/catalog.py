@@ -94,6 +94,7 @@ BUILT_IN: tuple[Feature, ...] = (
 )
 
 
+_INDEX = {feature: index for index, feature in enumerate(BUILT_IN)}
 # Columns of `features/counts/counts_before.py`.
 _COUNTED = re.compile(r"\w+_(shown|clicks|expected)\b|user_(liked_)?tag\d?\b|user_last_click|category_share")
 
@@ -179,7 +180,8 @@ COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 def index_of(feature: Feature) -> int:
     """Index of a feature, which also keeps equal values of two features apart when they are hashed."""
-    return BUILT_IN.index(feature) if feature in BUILT_IN else own_index(feature.name)
+    index = _INDEX.get(feature)
+    return own_index(feature.name) if index is None else index
 
 
 def index_version(timezone: str = "UTC") -> str:

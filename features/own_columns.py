@@ -5,9 +5,6 @@ type says what a text means: `read_text` reads it in Python, for a request, `com
 """
 
 import hashlib
-import math
-import re
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +12,9 @@ from functools import cached_property
 from conf.site import Cross, Number, Rate, Site, Tags
 from conf.site.checks import expanded_names, owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
+from conf.site.sources import decimal_of
+from etl.sources.texts import WHITESPACE, number_of
 
-# As `etl.sources.values.to_number` has it, which needs Spark: Python's float would read NaN, infinities and 1_000, too.
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_THOUSANDS = re.compile(r"\.(?=[0-9]{3}([^0-9]|$))")
-WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 OWN_INDEX = 2**16  # indices of own features begin here: built-in ones will never be so many
 MAP_OF: Mapping[Owner, str] = {"user": "attributes", "item": "attributes", "context": "context"}
 
@@ -68,7 +63,7 @@ class OwnColumns:
             for source, kind in part.columns.items():
                 if isinstance(kind, FeatureType):
                     name = feature_name(owner, source, kind)
-                    columns[name] = OwnColumn(name, owner, source, kind, getattr(part.source, "decimal", None) or ".")
+                    columns[name] = OwnColumn(name, owner, source, kind, decimal_of(part.source))
         return cls(tuple(columns.values()))
 
     def of_owner(self, owner: Owner) -> tuple[OwnColumn, ...]:
@@ -105,12 +100,7 @@ def read_text(column: OwnColumn, text: str | None) -> Sequence[float | str | Non
         tags = [tag.strip(WHITESPACE) for tag in text.split(kind.separator)]
         tags = [tag for tag in dict.fromkeys(tags) if tag and tag not in kind.missing][: kind.slots]
         return [*tags, *[None] * (kind.slots - len(tags))]
-    if not isinstance(kind, Number):
-        return [text or None]
-    if column.decimal == ",":
-        text = _THOUSANDS.sub("", text).replace(",", ".")
-    value = float(text) if _NUMBER.fullmatch(text) else math.inf
-    return [value if math.isfinite(value) else None]
+    return [number_of(text, column.decimal) if isinstance(kind, Number) else text or None]
 
 
 def own_index(name: str) -> int:

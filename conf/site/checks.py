@@ -19,13 +19,12 @@ from conf.site.columns import (
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Dense, Sparse
 from conf.site.site import Action, Cross, Impressions, Items, Rate, Site, Users
-from conf.site.sources import Files
+from conf.site.sources import DAY_BY_NAME, Files, decimal_of
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What Spark SQL, Parquet and Python all take as a name.
 _FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
 _LITERALS = ("true", "false", "null")
-DAY_BY_NAME = "name"
 # Columns of examples and dimensions, beside those that sources of features name.
 ROW_COLUMNS = frozenset(
     {
@@ -47,8 +46,8 @@ ROW_COLUMNS = frozenset(
         *("published_at", "gender", "age_group", "city", "registered_at", "attributes"),
     }
 )
-# Roles of a part that are no own columns.
-_ROLES: Mapping[type, Sequence[str]] = {
+# Options of a part that name a column, which is no own one.
+ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
     Users: ("key", "gender", "age", "city", "registered_at"),
     Action: ("user", "item", "at", "value", "column"),
@@ -100,7 +99,7 @@ def _basics(site: Site) -> Iterator[Fault]:
 
 
 def _columns_of(part: Part) -> Iterator[Fault]:
-    roles = {name: value for name in _ROLES[type(part)] if (value := getattr(part, name)) is not None}
+    roles = {name: value for name in ROLES[type(part)] if (value := getattr(part, name)) is not None}
     kind, place = type(part).__name__, place_of(part)
     if isinstance(part, Impressions):
         if (part.clicked is None) == (part.separator is None):
@@ -136,7 +135,7 @@ def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
     """Faults of the names of columns that become features: each stands for one column, read in one way."""
     declared: dict[str, tuple[tuple[str, str, ColumnType, str], str]] = {}
     for part in parts:
-        decimal = getattr(part.source, "decimal", None) or "."
+        decimal = decimal_of(part.source)
         for column, kind in part.columns.items():
             if not isinstance(kind, FeatureType):
                 continue
@@ -184,14 +183,14 @@ def _label(site: Site) -> Iterator[Fault]:
 
 def _features(site: Site) -> Iterator[Fault]:
     columns = own_columns(site)
-    taken = [name for own, kind in columns.items() for name in expanded_names(own, kind)]
+    slots = [name for own, kind in columns.items() for name in expanded_names(own, kind)]
     of_context = {name for name, owner in _owners(site).items() if owner == "context"}
     crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
     names = Counter(map(_name_of, site.features))
     for feature in site.features:
         name = _name_of(feature)
         kind, place = f'{type(feature).__name__} "{name}"', place_of(feature)
-        if names[name] > 1 or name in (*columns, *taken):
+        if names[name] > 1 or name in (*columns, *slots):
             yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
         if not is_feature_name(name):
             yield Fault(place, f"{kind}: give it another name, of a to z, 0 to 9 and _, at most 80")

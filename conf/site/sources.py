@@ -6,6 +6,9 @@ from pydantic import Field
 
 from conf.site.declaration import Name, Names, declaration
 
+DAY_BY_NAME = "name"
+"""As a `day`: the date in each file's name."""
+
 
 @declaration
 class Files:
@@ -67,3 +70,8 @@ class Query:
 
 
 Source = Files | Query
+
+
+def decimal_of(source: Source) -> str:
+    """Sign of the decimals of a source's numbers; a query's texts have a dot."""
+    return (isinstance(source, Files) and source.decimal) or "."

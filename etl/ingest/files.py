@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from conf import UserError
+from conf.site.sources import DAY_BY_NAME
 from etl.ingest.columns import FACTS, OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
 from etl.ingest.formats import FileFormat
 from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 _TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
 # Read by Java, too.
 DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
-DAY_BY_NAME = "name"
 # Columns by which sets of impressions say which ones were clicked.
 _LABELS = ("click", "clicked", "clk", "is_click", "label", "target")
 _HEADER_OPTIONS: dict[FileRole, str] = {

@@ -8,8 +8,9 @@ from zoneinfo import available_timezones
 
 from conf import Config, UsageError, UserError
 from conf.console.cli import one_of, parse_day
+from conf.site.sources import DAY_BY_NAME
 from etl.ingest.columns import FileRole, parse_mapping
-from etl.ingest.files import DAY_BY_NAME, FileGroup, FileOptions, examine
+from etl.ingest.files import FileGroup, FileOptions, examine
 from etl.ingest.formats import AUTO, FORMATS
 from etl.settings import SiteSettings
 from etl.sources.dialect import DialectOptions

@@ -14,7 +14,7 @@ from conf.site import Action, Impressions, Items, Number, Site, SiteError, Users
 from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
 from conf.site.loading import site_folder
-from conf.site.sources import Files
+from conf.site.sources import Files, decimal_of
 from etl.ingest import job
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
@@ -135,7 +135,7 @@ def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, repl
 
 def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
     """A fault where numbers have other decimals than the declaration says, by which features are read."""
-    declared = getattr(part.source, "decimal", None) or "."
+    declared = decimal_of(part.source)
     if not any(isinstance(kind, Number) for kind in part.columns.values()):
         return []
     others = {group.dialect.decimal for group in groups} - {declared}

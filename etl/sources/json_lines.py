@@ -11,7 +11,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.clock import local_day
-from etl.sources.lines import WHITESPACE, landing_day
+from etl.sources.lines import landing_day
+from etl.sources.texts import WHITESPACE
 
 # Jackson's leniences that Spark switches on.
 STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}

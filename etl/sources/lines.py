@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import string
 from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
@@ -17,7 +16,6 @@ from etl.sources.compressed import CORRUPT, ZIP, open_unpacked, read_zip_lines
 
 log = logging.getLogger(__name__)
 
-WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"  # trimmed from ids: Spark's `trim` knows blanks only
 NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$"  # Java's own parser, and so a cast, reads 1d, 0x1p3 and NaN as well
 MAX_QUARANTINED_CHARS = 4096  # enough to see what is wrong; a binary file has "lines" of megabytes
 _FIRST_LINE_BYTES = 4096

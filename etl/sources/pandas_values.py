@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from etl.sources.lines import NUMBER, WHITESPACE
+from etl.sources.lines import NUMBER
+from etl.sources.texts import WHITESPACE, number_of
 from etl.sources.times import END_S, EPOCH_UNITS, ISO, ISO_PATTERN, ZONED, TimeFormat
-from etl.sources.values import NO_ID, WRITTEN_NUMBER
+from etl.sources.values import NO_ID
 
 # Letters of Spark's patterns -> Python's.
 _DIRECTIVES: Mapping[str, str] = {
@@ -16,7 +17,6 @@ _DIRECTIVES: Mapping[str, str] = {
     "hh": "%I", "h": "%I", "mm": "%M", "m": "%M", "ss": "%S", "s": "%S", "a": "%p",
 }  # fmt: skip
 _NO_ID, _MAX_NO_ID = re.compile(NO_ID), len("undefined")
-_WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER)
 _PATTERN_PART = re.compile(r"'([^']*)'|\[\.S+\]|([A-Za-z])\2*|(.)", re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def to_ids(texts: pd.Series) -> pd.Series:
 
 def to_numbers(texts: pd.Series, decimal: str = ".") -> pd.Series:
     """Finite numbers as float64, NaN where the text is none."""
-    return _by_distinct(texts, lambda text: _to_number(text, decimal)).astype("float64")
+    return _by_distinct(texts, lambda text: number_of(text, decimal)).astype("float64")
 
 
 def to_times(texts: pd.Series, time_format: TimeFormat, decimal: str = ".") -> pd.Series:
@@ -57,14 +57,6 @@ def _to_id(text: str) -> str | None:
     text = text.strip(WHITESPACE)
     # No such word is longer: most texts need no regular expression.
     return None if not text or (len(text) <= _MAX_NO_ID and _NO_ID.search(text)) else text
-
-
-def _to_number(text: str, decimal: str) -> float | None:
-    text = text.strip(WHITESPACE)
-    if decimal == ",":
-        text = re.sub(r"\.(?=\d{3}(\D|$))", "", text).replace(",", ".")
-    number = float(text) if _WRITTEN_NUMBER.search(text) else None
-    return number if number is not None and abs(number) < float("inf") else None
 
 
 def _distinct_times(texts: pd.Series, time_format: TimeFormat, decimal: str) -> pd.Series:

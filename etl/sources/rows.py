@@ -14,7 +14,8 @@ from pyspark.sql import types as T
 from etl.sources.dialect import Dialect, cell_pattern, split_line
 from etl.sources.encodings import JAVA_CHARSETS
 from etl.sources.json_lines import STRICT, has_duplicate
-from etl.sources.lines import WHITESPACE, read_lines
+from etl.sources.lines import read_lines
+from etl.sources.texts import WHITESPACE
 from etl.sources.values import text_map, trimmed
 
 BOM = "\ufeff"

@@ -14,8 +14,8 @@ import pandas as pd
 
 from etl.sources.compressed import open_unpacked, unpacked_lines
 from etl.sources.dialect import Dialect, split_line, unquote
-from etl.sources.lines import WHITESPACE
 from etl.sources.rows import BOM, joined_rows
+from etl.sources.texts import WHITESPACE
 
 MAX_ROWS = 100_000
 _MIN_CHUNK_BYTES, _MAX_CHUNK_BYTES = 1 << 18, 1 << 22

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from etl.sources.lines import WHITESPACE
+from etl.sources.texts import WHITESPACE, WRITTEN_NUMBER
 
 # What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
 DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
 # What programs write for an id that there is none of: as one user, all visitors without a name would be the same.
 NO_ID = r"^(?i:null|\\N|n/?a|nan|none|<na>|#n/a|undefined)$"
-# Beside Java's: +4, .5 and 5.
-WRITTEN_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _JSON_STRINGS = "array<string>"
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from conf.site import Category, Number, Query, Tags, Text
+from conf.site.checks import ROLES
 from conf.site.columns import ColumnType
 from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
-from features.check.part_sample import ROLES, Finding, PartSample
+from features.check.part_sample import Finding, PartSample
 
 _MOSTLY = 0.5
 _SINGLE = 0.9  # of the rows: values that hardly any other row has

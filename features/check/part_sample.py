@@ -9,7 +9,7 @@ import pandas as pd
 
 from conf import Config, UserError
 from conf.site import Action, Impressions, Items, Query, Users
-from conf.site.checks import Part
+from conf.site.checks import ROLES, Part
 from conf.site.declaration import place_of
 from etl.ingest.files import FileOptions
 from etl.ingest.impressions import LABELLED
@@ -22,13 +22,6 @@ from etl.sources.pandas_values import to_times
 from etl.sources.sample import RefusedRow, Sample, sample_rows
 from etl.sources.times import TimeFormat, detect_time_format
 
-# Options of a part that name a column.
-ROLES: Mapping[type, tuple[str, ...]] = {
-    Items: ("key", "title", "category", "author", "published_at", "release_year"),
-    Users: ("key", "gender", "age", "city", "registered_at"),
-    Action: ("user", "item", "at", "value", "column"),
-    Impressions: ("user", "item", "clicked", "at", "position", "device", "request"),
-}
 _TIME_SAMPLE = 2000
 
 

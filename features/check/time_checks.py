@@ -8,7 +8,8 @@ import pandas as pd
 
 from conf.site import Site
 from conf.site.declaration import place_of
-from etl.ingest.files import DATE_IN_NAME, DAY_BY_NAME
+from conf.site.sources import DAY_BY_NAME
+from etl.ingest.files import DATE_IN_NAME
 from etl.sources.pandas_values import to_times
 from etl.sources.times import EPOCH_UNITS, ISO, TimeFormat
 from features.check.part_sample import Finding, PartSample
