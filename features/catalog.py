@@ -131,7 +131,7 @@ def check_names(site: Site | None, own: Iterable[Feature]) -> None:
         SiteError: all of them.
     """
     taken = {feature.name for feature in BUILT_IN}
-    taken |= {name for feature in BUILT_IN for name in _names_in(feature.source)}
+    taken |= {name for feature in BUILT_IN for name in names_in(feature.source)}
     names = {feature.name for feature in own}
     names |= {name for column in OwnColumns.of_site(site).columns for name in column.names}
     faults = []
@@ -148,14 +148,15 @@ def check_names(site: Site | None, own: Iterable[Feature]) -> None:
 
 def definition_of(feature: Feature) -> str:
     """What the feature index keeps of a feature: its own definition, and how the own columns that it reads are read."""
-    names = set(_names_in(feature.source))
+    names = set(names_in(feature.source))
     # Counts are grouped by columns, too.
     names |= {key for group, keys in OWN_GROUPS.items() for key in keys if f"{group}_shown" in names}
     readings = [column.reading for column in OWN_COLUMNS.columns if not names.isdisjoint(column.names)]
     return "; ".join([feature.definition, *readings])
 
 
-def _names_in(source: str) -> list[str]:
+def names_in(source: str) -> list[str]:
+    """Names of columns and functions in an expression."""
     return re.findall(r"[a-z_][a-z_0-9]*", source)
 
 

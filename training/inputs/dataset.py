@@ -20,6 +20,7 @@ from features.compatibility import TIMEZONE
 from features.dataset import positives
 from features.dataset.names import SPLITS, WEIGHT
 from features.id_ranges import check_ids
+from features.item_side import depends_on_item, is_item_only
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
@@ -93,6 +94,9 @@ def _feature_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, 
         list_buckets=buckets["item_id"],
         labels=task.labels,
         list_length=list_length,
+        # The id first, by which the others are looked up.
+        item_fields=("item_id", *(one.name for one in SPARSE if is_item_only(one) and one.name != "item_id")),
+        user_fields=tuple(one.name for one in SPARSE if not depends_on_item(one)),
     )
     columns = Columns(
         sparse=tuple(f"f_{name}" for name in inputs.sparse),

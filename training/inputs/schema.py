@@ -12,7 +12,7 @@ from features.compatibility import names_difference
 
 INPUTS_FILE = "inputs.json"
 ITEM_FIELDS = ("item_id", "category", "author")
-"""Fields that describe the item; all others describe the user or the moment."""
+"""Built-in fields that describe the item."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Inputs:
     """Newest ids of a list that the model reads."""
     image: tuple[int, int, int] | None = None
     """Channels, height, width."""
+    item_fields: tuple[str, ...] = ITEM_FIELDS
+    """Fields that are the same for all users and moments, the item's id first: what an item tower reads."""
+    user_fields: tuple[str, ...] | None = None
+    """Fields that do not depend on the item: what a user tower may read; None for all but those of the built-in names.
+    """
 
     def column_of(self, field: str) -> int:
         """Column of a field in the tensor `sparse` (rows, fields). Raises UserError when the data set lacks it."""
@@ -46,15 +51,17 @@ class Inputs:
     @property
     def item_columns(self) -> tuple[int, ...]:
         """Columns of the item's fields in `sparse`, the item's id first: what an item tower reads."""
-        return tuple(self.column_of(name) for name in ITEM_FIELDS if name in self.sparse)
+        return tuple(self.column_of(name) for name in self.item_fields if name in self.sparse)
 
     @property
     def user_columns(self) -> tuple[int, ...]:
-        """Columns of the fields that do not depend on the item: what a user tower may read.
+        """Columns of `user_fields`.
 
-        Left out besides the item's own fields: its position in the list, and crosses of user and item, whose names end
-        in the item's field (`user_tag_category`).
+        Nets that were saved without these leave out the item's own fields, its position in the list, and crosses of
+        user and item, whose names end in the item's field (`user_tag_category`).
         """
+        if self.user_fields is not None:
+            return tuple(self.column_of(name) for name in self.user_fields)
         item_fields = (*ITEM_FIELDS, "position")
         is_of_item = [name in item_fields or name.endswith("_category") for name in self.sparse]
         return tuple(i for i, of_item in enumerate(is_of_item) if not of_item)
