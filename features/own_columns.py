@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from conf.site import Cross, Number, Rate, Site, Tags
+from conf.site import Cross, Number, Outcome, Rate, Site, Tags, Weight
 from conf.site.checks import expanded_names, owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 from conf.site.sources import decimal_of
@@ -49,22 +49,36 @@ class OwnColumn:
 
 
 @dataclass(frozen=True)
+class LabelColumn:
+    """A declared column of what happened that no feature reads: a further label, or the weight of a row."""
+
+    source: str
+    """Name in the source, by which the context has it."""
+    type: Outcome | Weight
+    decimal: str = "."
+
+
+@dataclass(frozen=True)
 class OwnColumns:
-    """All declared columns that features may read."""
+    """All declared columns that features may read, and those of labels and weights."""
 
     columns: tuple[OwnColumn, ...] = ()
+    labels: tuple[LabelColumn, ...] = ()
 
     @classmethod
     def of_site(cls, site: Site | None) -> "OwnColumns":
         """Those of a site; none without one. The same column of several actions is one."""
         columns: dict[str, OwnColumn] = {}
+        labels: dict[LabelColumn, None] = {}
         for part in site_parts(site) if site is not None else ():
-            owner = owner_of(part)
+            owner, decimal = owner_of(part), decimal_of(part.source)
             for source, kind in part.columns.items():
                 if isinstance(kind, FeatureType):
                     name = feature_name(owner, source, kind)
-                    columns[name] = OwnColumn(name, owner, source, kind, decimal_of(part.source))
-        return cls(tuple(columns.values()))
+                    columns[name] = OwnColumn(name, owner, source, kind, decimal)
+                if isinstance(kind, Outcome | Weight):
+                    labels[LabelColumn(source, kind, decimal)] = None
+        return cls(tuple(columns.values()), tuple(labels))
 
     def of_owner(self, owner: Owner) -> tuple[OwnColumn, ...]:
         """Those of the users, the items, or the context."""
@@ -89,8 +103,13 @@ class OwnColumns:
 
     @cached_property
     def needs_context(self) -> bool:
-        """Whether a feature reads what was known when an item was shown or chosen."""
-        return bool(self.of_owner("context"))
+        """Whether training sets read what was known when an item was shown or chosen, or what came of it."""
+        return bool(self.of_owner("context") or self.labels)
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Names of the further labels, in the order of the declaration."""
+        return tuple(dict.fromkeys(one.type.name for one in self.labels if isinstance(one.type, Outcome)))
 
 
 def read_text(column: OwnColumn, text: str | None) -> Sequence[float | str | None]:

@@ -12,8 +12,10 @@ from conf.site.columns import (
     ColumnType,
     FeatureType,
     Number,
+    Outcome,
     Owner,
     Tags,
+    Weight,
     feature_name,
 )
 from conf.site.declaration import Fault, did_you_mean, place_of
@@ -51,7 +53,7 @@ ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
     Users: ("key", "gender", "age", "city", "registered_at"),
     Action: ("user", "item", "at", "value", "column"),
-    Impressions: ("user", "item", "clicked", "at", "position", "device", "request"),
+    Impressions: ("user", "item", "clicked", "chosen", "at", "position", "device", "request"),
 }
 
 
@@ -106,6 +108,10 @@ def _columns_of(part: Part) -> Iterator[Fault]:
             yield Fault(place, 'Impressions: say which rows are clicks: "clicked", or "separator" for lists in a cell')
         if part.separator is not None and part.position is not None:
             yield Fault(place, 'Impressions: with "separator" the position is the place in the list; leave it out')
+        if part.chosen is not None and part.separator is None:
+            yield Fault(place, 'Impressions: "chosen" is for rows that are lists: say what separates the items')
+        if part.at_least is not None and part.clicked is None:
+            yield Fault(place, 'Impressions: "at_least" is of the numbers of "clicked": name that column')
     for column, uses in Counter(roles.values()).items():
         if uses > 1:
             names = " and ".join(name for name, value in roles.items() if value == column)
@@ -115,6 +121,26 @@ def _columns_of(part: Part) -> Iterator[Fault]:
             role = next(name for name, value in roles.items() if value == column)
             yield Fault(place, f'{kind}: column "{column}" is the {role} already; leave it out of columns')
     yield from _day_of(part)
+    yield from _labels_of(part)
+
+
+def _labels_of(part: Part) -> Iterator[Fault]:
+    """Faults of the columns that are labels or weights."""
+    kind, outcomes = type(part).__name__, set()
+    for column, own in part.columns.items():
+        if isinstance(own, Outcome):
+            if not isinstance(part, Impressions):
+                yield Fault(place_of(own), f'{kind}: column "{column}" is an Outcome, which only Impressions have')
+            if not is_feature_name(f"label_{own.name}"):
+                yield Fault(place_of(own), f"Outcome: its name is {own.name!r}: a to z, 0 to 9 and _, at most 70")
+            if own.name in outcomes:
+                yield Fault(place_of(own), f'Outcome "{own.name}": another column has that name')
+            outcomes.add(own.name)
+        if isinstance(own, Weight) and isinstance(part, Items | Users):
+            yield Fault(place_of(own), f'{kind}: column "{column}" is a Weight, which only rows that happened have')
+    weights = [column for column, own in part.columns.items() if isinstance(own, Weight)]
+    if len(weights) > 1:
+        yield Fault(place_of(part), f"{kind}: {' and '.join(weights)} are both the Weight of the row")
 
 
 def _day_of(part: Part) -> Iterator[Fault]:
@@ -207,7 +233,8 @@ def _features(site: Site) -> Iterator[Fault]:
             elif isinstance(columns.get(name), Number):
                 yield Fault(place, f'{kind}: "{name}" is a Number; declare it Category to cross or count by it')
             elif not isinstance(columns.get(name, Category()), Category | Tags):
-                yield Fault(place, f'{kind}: "{name}" is Text; declare it Category to cross or count by it')
+                own = type(columns[name]).__name__
+                yield Fault(place, f'{kind}: "{name}" is {own}; declare it Category to cross or count by it')
         if isinstance(feature, Rate) and not site.has_counts:
             yield Fault(place, f"{kind}: the site has no counts (has_counts=False)")
         if isinstance(feature, Rate) and not site.impressions:

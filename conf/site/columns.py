@@ -59,14 +59,37 @@ class Text:
     """A text of its own in each row, or what no model may read: kept in the table, no feature."""
 
 
+@declaration
+class Outcome:
+    """What came of an impression beside the click, as a purchase: a further label of models of several labels.
+
+    Never a feature. An empty cell is none; what is neither yes nor no, nor a number where `at_least` is given, is
+    unknown, and no model learns from it.
+    """
+
+    name: Name
+    """Of the label, which is `label_NAME` in the training set."""
+    at_least: float | None = None
+    """Smallest value that counts, where the column has numbers; else it is 1, true or yes."""
+    needs_click: bool = True
+    """Whether it can only follow a click: it is unknown, not none, for what was not clicked."""
+
+
+@declaration
+class Weight:
+    """How much a row counts in training, a number from 0 on; 1 where it is missing. Never a feature."""
+
+
 FeatureType = Number | Category | Tags
-ColumnType = FeatureType | Text
+ColumnType = FeatureType | Text | Outcome | Weight
 
 
 def _typed(columns: object) -> object:
     for name, kind in columns.items() if isinstance(columns, Mapping) else ():
         if not isinstance(kind, ColumnType):
-            raise ValueError(f"{name!r} is {kind!r}: write Number(), Category(), Tags() or Text()")
+            raise ValueError(
+                f"{name!r} is {kind!r}: write Number(), Category(), Tags(), Text(), Outcome(…) or Weight()"
+            )
     return columns
 
 

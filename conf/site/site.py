@@ -69,6 +69,8 @@ class Impressions:
     """Column of the item; with `separator`, of the list of all items that were shown."""
     clicked: Name | None = None
     """Column that is 1 (or true, yes) for a click, 0 (or -1, false, no, empty) for none; not with `separator`."""
+    at_least: float | None = None
+    """Smallest value of a click, where `clicked` has numbers, as seconds watched."""
     at: Name | None = None
     position: Name | None = None
     """Column of the place in the list, from 1."""
@@ -77,6 +79,8 @@ class Impressions:
     """Column that identifies the list; each row is a list of its own without one."""
     separator: Name | None = None
     """Where a row has a whole list: what stands between its items, each with its label, as in `N138-1 N64727-0`."""
+    chosen: Name | None = None
+    """Of lists without labels: column of the item that was clicked, or of several with `separator` between them."""
     columns: Columns = field(default_factory=dict)
     """What was known when it was shown (weather, campaign …)."""
 

@@ -29,6 +29,7 @@ USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
         "user_id": (),
         "item_id": (),
         "clicked": (),
+        "chosen": (),
         "timestamp": (),
         "position": (),
         "device": (),

@@ -52,6 +52,8 @@ class FileOptions:
     """Of all rows, where no column names it."""
     list_separator: str | None = None
     """Between the items of a cell, for impressions whose rows are lists."""
+    click_from: float | None = None
+    """Smallest value of a click, for impressions whose clicks are numbers."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class FileGroup:
     """Of all rows, where no column names it; None for what the command says."""
     list_separator: str | None = None
     """Between the items of a cell, for impressions whose rows are lists."""
+    click_from: float | None = None
+    """Smallest value of a click, for impressions whose clicks are numbers."""
     is_declared: bool = False
     """By a site, which may read the same lines in several ways."""
 
@@ -82,7 +86,10 @@ class FileGroup:
         """
         if not self.is_declared:
             return action or ""
-        parts = (self.role, self.action, sorted(self.columns.sources.items()), self.columns.others, self.list_separator)
+        # Only where it is given: files that were loaded before there was such an option stay known.
+        bound = () if self.click_from is None else (self.click_from,)
+        columns = (sorted(self.columns.sources.items()), self.columns.others)
+        parts = (self.role, self.action, *columns, self.list_separator, *bound)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
@@ -150,6 +157,7 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
         times,
         action=options.action,
         list_separator=options.list_separator,
+        click_from=options.click_from,
         is_declared=options.own is not None,
     )
     if role in FACTS and not times:

@@ -9,12 +9,9 @@ from etl.clock import local_day
 from etl.ingest.files import FileGroup
 from etl.ingest.interactions import moment_of_rows, own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
-from etl.sources.values import is_damaged_id, to_id, to_number, trimmed
+from etl.sources.values import is_damaged_id, to_id, to_number, to_yes_no, trimmed
 
 LABELLED = r"^(.*)-([^-]+)$"  # an item of a list, and whether it was clicked
-
-# libfm writes -1 for a row that is no click.
-CLICKED, NOT_CLICKED = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
 
 
 def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_multiline: bool) -> DataFrame:
@@ -45,9 +42,10 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
         *_shown(rows, group),
     )
     if group.list_separator is not None:
-        parsed = _of_lists(lists)
+        parsed = _of_lists(lists, has_labels="chosen" not in sources)
     else:
-        parsed = lists.withColumns({"item_id": to_id(F.col("item_id")), "is_clicked": _click(F.col("is_clicked"))})
+        is_clicked = to_yes_no(F.col("is_clicked"), group.click_from, group.dialect.decimal)
+        parsed = lists.withColumns({"item_id": to_id(F.col("item_id")), "is_clicked": is_clicked})
     faults = _faults(group)
     reason, column = F.lit(None).cast("string"), F.lit(None).cast("string")
     for is_wrong, text, name in reversed(faults):
@@ -63,11 +61,14 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
 
 
 def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
-    """item_id, is_clicked and position of a row as text, or `entries` of a list."""
+    """item_id, is_clicked and position of a row as text, or the `entries` of a list and which ones were `chosen`."""
     sources, item = group.columns.sources, rows.cell(group.columns.sources["item_id"])
     if group.list_separator is not None:
-        entries = F.filter(F.split(trimmed(item), re.escape(group.list_separator)), lambda entry: entry != "")
-        return [entries.alias("entries")]
+        chosen = rows.cell(sources["chosen"]) if "chosen" in sources else F.lit(None).cast("string")
+        return [
+            _parts(item, group.list_separator).alias("entries"),
+            F.coalesce(_parts(chosen, group.list_separator), F.array().cast("array<string>")).alias("chosen"),
+        ]
     position = to_number(rows.cell(sources["position"]), group.dialect.decimal) if "position" in sources else F.lit(1)
     return [
         item.alias("item_id"),
@@ -76,18 +77,28 @@ def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
     ]
 
 
-def _of_lists(lists: DataFrame) -> DataFrame:
-    """A row for each item of a list; one without item for an empty list, which is refused."""
+def _parts(cell: Column, separator: str) -> Column:
+    parts = F.transform(F.split(trimmed(cell), re.escape(separator)), trimmed)
+    return F.filter(parts, lambda part: part.isNotNull())
+
+
+def _of_lists(lists: DataFrame, *, has_labels: bool) -> DataFrame:
+    """A row for each item of a list; one without item for an empty list, which is refused.
+
+    Args:
+        lists: with `entries` and `chosen`.
+        has_labels: whether each entry says itself if it was clicked, as `N138-1`; else `chosen` does.
+    """
     rows = lists.select("*", F.posexplode_outer("entries").alias("place", "entry")).drop("entries")
-    label = F.regexp_extract("entry", LABELLED, 2)
-    return rows.withColumns(
-        {
-            "item_id": to_id(F.regexp_extract("entry", LABELLED, 1)),
-            # Without a label, nothing says that there was no click.
-            "is_clicked": F.when(label != "", _click(label)),
-            "position": F.coalesce(F.col("place"), F.lit(0)) + 1,
-        }
-    ).drop("place", "entry")
+    item_id, is_clicked = to_id(F.col("entry")), F.array_contains("chosen", F.col("entry")).cast("int")
+    if has_labels:
+        label = F.regexp_extract("entry", LABELLED, 2)
+        # Without a label, nothing says that there was no click.
+        item_id, is_clicked = to_id(F.regexp_extract("entry", LABELLED, 1)), F.when(label != "", to_yes_no(label))
+    position = F.coalesce(F.col("place"), F.lit(0)) + 1
+    return rows.withColumns({"item_id": item_id, "is_clicked": is_clicked, "position": position}).drop(
+        "place", "entry", "chosen"
+    )
 
 
 def _faults(group: FileGroup) -> list[tuple[Column, str, str | None]]:
@@ -100,12 +111,6 @@ def _faults(group: FileGroup) -> list[tuple[Column, str, str | None]]:
         (F.col("is_clicked").isNull(), "bad_label", sources.get("clicked", sources["item_id"])),
         (F.col("position").isNull() | (F.col("position") < 1), "bad_position", sources.get("position")),
     ]
-
-
-def _click(text: Column) -> Column:
-    text = F.lower(trimmed(text))
-    # An empty cell is no click: many logs have a time of the click, or nothing.
-    return F.when(text.isin(*CLICKED), 1).when(text.isNull() | text.isin(*NOT_CLICKED), 0)
 
 
 def _impression_id() -> Column:

@@ -54,6 +54,7 @@ _COLUMNS: dict[type, tuple[FileRole, dict[str, str]]] = {
             "user_id": "user",
             "item_id": "item",
             "clicked": "clicked",
+            "chosen": "chosen",
             "timestamp": "at",
             "position": "position",
             "device": "device",
@@ -166,6 +167,7 @@ def part_options(config: Config, part: Part) -> FileOptions:
         columns=named,
         own=tuple(part.columns),
         list_separator=part.separator if isinstance(part, Impressions) else None,
+        click_from=part.at_least if isinstance(part, Impressions) else None,
         action=part.name if isinstance(part, Action) and part.column is None else None,
     )
 

@@ -29,7 +29,7 @@ from etl.sources.times import EPOCH_UNITS, TimeFormat
 
 _COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
 _MIN_POSITIVES = 100
-_CALLED = re.compile(r"\b(Action|Category|Files|Impressions|Items|Label|Number|Tags|Text|Users)\(")
+_CALLED = re.compile(r"\b(Action|Category|Files|Impressions|Items|Label|Number|Outcome|Tags|Text|Users)\(")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from etl.ingest.columns import USUAL_NAMES
 from etl.site.fields import Field, number, shares
-from etl.site.words import CLICK_NAMES, action_name, is_named, words_of
+from etl.site.words import CLICK_NAMES, action_name, is_named, outcome_name
 from etl.sources.dialect import bare_name
 from etl.sources.times import TimeFormat
 
@@ -40,7 +40,7 @@ def guess_click(fields: Sequence[Field]) -> Guess | None:
     """
     answers = [field for field in fields if is_yes_or_no(field)]
     clicks = [field for field in answers if is_named(field.name, CLICK_NAMES)]
-    acts = [field for field in answers if any(action_name(word) for word in words_of(field.name))]
+    acts = [field for field in answers if outcome_name(field.name)]
     chosen = next(iter([*clicks, *acts]), None)
     return None if chosen is None else Guess(chosen.name, f"{share_of_positives(chosen):.1%} of the rows are yes")
 

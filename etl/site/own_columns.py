@@ -10,8 +10,9 @@ from conf.site import own_name
 from conf.site.columns import Owner
 from etl.site.column_types import TypeGuess, depends_on, guess_type
 from etl.site.fields import Field, SampledTable, shares
+from etl.site.guesses import is_yes_or_no, share_of_positives
 from etl.site.parts import Happening
-from etl.site.words import is_known_afterwards
+from etl.site.words import is_known_afterwards, outcome_name
 
 _MANY = 200  # columns, of which no reader wants to know each
 _FEATURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
@@ -73,6 +74,8 @@ def _own_type(own: Field, table: SampledTable, one: Happening | None, shared: Ty
     guess = shared or guess_type(own, table.num_rows)
     if one is None or guess.code is None:
         return guess
+    if one.is_shown and is_yes_or_no(own) and (name := outcome_name(own.name)) is not None:
+        return TypeGuess(f'Outcome("{name}")', f"{share_of_positives(own):.1%} of the rows are yes: came of the click")
     if is_known_afterwards(own.name):
         return TypeGuess(None, f"by its name known only afterwards: left out ({shares(own, 3)})")
     if guess.code == "Text()":

@@ -37,9 +37,17 @@ CLICK_NAMES = ("click", "clicked", "clicks", "clk", "isclick", "isclicked", "lab
 ACTION_NAMES = (
     *("purchase", "order", "buy", "transaction", "cart", "click", "view", "play", "listen", "watch", "download"),
     *("like", "favorite", "bookmark", "share", "comment", "review", "rating", "tag", "borrow", "visit", "use"),
+    *("booking", "install", "follow", "convert"),
 )
 """What people do, the most worth to a shop first."""
-_SPELLINGS = {"bought": "purchase", "purchases": "purchase", "sales": "purchase", "clk": "click", "ratings": "rating"}
+_SPELLINGS = {
+    "bought": "purchase",
+    "purchases": "purchase",
+    "sales": "purchase",
+    "clk": "click",
+    "ratings": "rating",
+    "booked": "booking",
+}
 
 
 def words_of(name: str) -> list[str]:
@@ -85,6 +93,11 @@ def action_name(stem: str) -> str | None:
             if word in (action, f"{action}s", f"{action}es", f"{action}ed"):
                 return action
     return None
+
+
+def outcome_name(column: str) -> str | None:
+    """What people did by the name of a column of yes and no: `review` of `was_reviewed`; None for no act."""
+    return next(filter(None, map(action_name, words_of(column))), None)
 
 
 def _entity(words: Collection[str]) -> Entity | None:

@@ -9,6 +9,8 @@ WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 # Beside Java's: +4, .5 and 5. Of ASCII's digits, which `\d` is for Java, and not for Python.
 WRITTEN_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER.strip("^$"))
+# libfm writes -1 for a row that is no click.
+YES, NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
 _THOUSANDS = re.compile(r"\.(?=[0-9]{3}([^0-9]|$))")
 
 
@@ -25,3 +27,20 @@ def number_of(text: str, decimal: str = ".") -> float | None:
     # Python's float would read NaN, infinities and 1_000, too.
     number = float(text) if _WRITTEN_NUMBER.fullmatch(text) else math.inf
     return number if math.isfinite(number) else None
+
+
+def yes_no_of(text: str | None, at_least: float | None = None, decimal: str = ".") -> int | None:
+    """1 or 0 of a text such as yes, true or -1; None for what is neither.
+
+    Args:
+        text: as the file has it; an empty one is 0, for many logs have a time of the click, or nothing.
+        at_least: smallest number that is 1, where the texts are numbers.
+        decimal: their decimal sign.
+    """
+    word = (text or "").strip(WHITESPACE).lower()
+    if not word:
+        return 0
+    if at_least is None:
+        return 1 if word in YES else 0 if word in NO else None
+    number = number_of(word, decimal)
+    return None if number is None else int(number >= at_least)

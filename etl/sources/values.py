@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from etl.sources.texts import WHITESPACE, WRITTEN_NUMBER
+from etl.sources.texts import NO, WHITESPACE, WRITTEN_NUMBER, YES
 
 # What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
 DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
@@ -44,6 +44,14 @@ def to_number(text: Column, decimal: str = ".") -> Column:
         number = F.replace(F.regexp_replace(number, r"\.(?=\d{3}(\D|$))", ""), F.lit(","), F.lit("."))
     double = F.when(F.rlike(number, F.lit(WRITTEN_NUMBER)), number.cast("double"))
     return F.when(F.abs(double) < float("inf"), double)
+
+
+def to_yes_no(text: Column, at_least: float | None = None, decimal: str = ".") -> Column:
+    """1 or 0 of a text such as yes, true or -1, null for what is neither; as `etl.sources.texts.yes_no_of`."""
+    word = F.lower(trimmed(text))
+    if at_least is None:
+        return F.when(word.isin(*YES), 1).when(word.isNull() | word.isin(*NO), 0)
+    return F.when(word.isNull(), 0).otherwise((to_number(word, decimal) >= at_least).cast("int"))
 
 
 def is_damaged_id(text: Column) -> Column:

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from conf.site import Category, Number, Query, Tags, Text
+from conf.site import Category, Number, Outcome, Query, Tags, Text, Weight
 from conf.site.checks import ROLES
 from conf.site.columns import ColumnType
 from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
+from etl.sources.texts import yes_no_of
 from features.check.part_sample import Finding, PartSample
 
 _MOSTLY = 0.5
@@ -77,6 +78,10 @@ def _type_findings(place: str, name: str, kind: ColumnType, texts: pd.Series, sa
         yield from _category_findings(place, name, kind, texts)
     elif isinstance(kind, Tags):
         yield from _tags_findings(place, name, kind, texts)
+    elif isinstance(kind, Outcome):
+        yield from _outcome_findings(place, name, kind, texts, sample)
+    elif isinstance(kind, Weight):
+        yield from _weight_findings(place, name, texts, sample)
     else:
         assert isinstance(kind, Text)
 
@@ -95,8 +100,35 @@ def _no_numbers(place: str, name: str, texts: pd.Series, sample: PartSample) -> 
         if share > _MOSTLY
         else "They count as missing; declare it Category if they mean something."
     )
-    text = f'"{name}" is a Number, but {len(wrong):,} of {len(filled):,} rows hold text (first: {example}). {cure}'
+    kind = type(sample.part.columns[name]).__name__
+    text = f'"{name}" is a {kind}, but {len(wrong):,} of {len(filled):,} rows hold text (first: {example}). {cure}'
     yield Finding(place, text, is_fault=share > _MOSTLY)
+
+
+def _outcome_findings(place: str, name: str, kind: Outcome, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:
+    """Cells that are neither yes nor no, and an outcome that no row has."""
+    labels = texts.map(lambda text: yes_no_of(text, kind.at_least, sample.dialect.decimal))
+    if len(wrong := texts[labels.isna()]):
+        wanted = "yes nor no" if kind.at_least is None else "empty nor a number"
+        evidence = (
+            f"{len(wrong):,} of {len(texts):,} rows are neither {wanted} (first: {sample.where(wrong.index[0])}, "
+        )
+        share = len(wrong) / len(texts)
+        cure = "Name another column, or say at_least=…." if share > _MOSTLY else "No model learns from them."
+        yield Finding(place, f'"{name}": {evidence}{wrong.iloc[0][:60]!r}). {cure}', is_fault=share > _MOSTLY)
+    elif not (labels == 1).any():
+        yield Finding(
+            place, f'"{name}" is true of none of {len(texts):,} rows. Leave it out, or lower at_least.', False
+        )
+
+
+def _weight_findings(place: str, name: str, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:
+    yield from _no_numbers(place, name, texts, sample)
+    numbers = to_numbers(texts, sample.dialect.decimal)
+    if len(negative := numbers[numbers < 0]):
+        example = f"{sample.where(negative.index[0])}, {negative.iloc[0]:g}"
+        text = f'"{name}" is a Weight, and negative in {len(negative):,} rows (first: {example}). Name another column.'
+        yield Finding(place, text)
 
 
 def _category_findings(place: str, name: str, kind: Category, texts: pd.Series) -> Iterator[Finding]:

@@ -133,7 +133,7 @@ def leak_findings(sample: PartSample) -> Iterator[Finding]:
         if score > _GIVEN_AWAY:
             text = (
                 f'"{name}" alone tells clicks from others (AUC {score:.3f}): it says what came of the impression. '
-                "Leave it out, or declare it Text()."
+                "Leave it out, or declare it Outcome(…), a further label."
             )
             yield Finding(place_of(kind), text)
 

@@ -20,6 +20,7 @@ from etl.sources.dialect import Dialect
 from etl.sources.lines import landed_files
 from etl.sources.pandas_values import to_times
 from etl.sources.sample import RefusedRow, Sample, sample_rows
+from etl.sources.texts import WHITESPACE
 from etl.sources.times import TimeFormat, detect_time_format
 
 _TIME_SAMPLE = 2000
@@ -157,12 +158,21 @@ def _joined(
 
 def _of_lists(frame: pd.DataFrame, part: Impressions, separator: str) -> pd.DataFrame:
     """A row for each item of a list with its label, as `N1-1 N2-0`; one without item for an empty list."""
-    entries = frame[part.item].map(lambda text: [one for one in (text or "").strip().split(separator) if one] or [""])
+    entries = frame[part.item].map(lambda text: _parts(text, separator) or [""])
     rows = frame.assign(**{part.item: entries}).explode(part.item)
-    parts = rows[part.item].str.extract(LABELLED)
     places = rows.groupby(level=["file", "line"], sort=False).cumcount().rename("place") + 1
-    rows = rows.assign(**{part.item: parts[0], _label_column(part): parts[1].fillna("?")})
+    if part.chosen is None:
+        parts = rows[part.item].str.extract(LABELLED)
+        rows = rows.assign(**{part.item: parts[0], _label_column(part): parts[1].fillna("?")})
+    elif part.chosen in rows:
+        pairs = zip(rows[part.item], rows[part.chosen], strict=True)
+        is_clicked = ["1" if item in _parts(chosen, separator) else "0" for item, chosen in pairs]
+        rows = rows.assign(**{_label_column(part): is_clicked})
     return rows.set_index(places, append=True).astype(object).where(rows.notna().to_numpy(), None)
+
+
+def _parts(text: str | None, separator: str) -> list[str]:
+    return [part for one in (text or "").split(separator) if (part := one.strip(WHITESPACE))]
 
 
 def _label_column(part: Impressions) -> str:

@@ -9,9 +9,9 @@ from functools import lru_cache
 import pandas as pd
 
 from conf.site import Action, Impressions
-from etl.ingest.impressions import CLICKED, NOT_CLICKED
 from etl.ingest.interactions import MAX_ACTION_CHARS
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
+from etl.sources.texts import yes_no_of
 from etl.sources.values import DAMAGED_ID
 from features.check.part_sample import Finding, PartSample
 
@@ -73,18 +73,13 @@ def refusal_findings(sample: PartSample, max_refused: float) -> Iterator[Finding
     yield Finding(sample.place, text, is_fault)
 
 
-def click_of(text: str | None) -> int | None:
-    """1 for a click, 0 for none; None for what is neither."""
-    if text is None or not text.strip():
-        return 0  # many logs have a time of the click, or nothing
-    word = text.strip().casefold()
-    return 1 if word in CLICKED else 0 if word in NOT_CLICKED else None
-
-
 def clicks(sample: PartSample) -> pd.Series | None:
     """1 or 0 of each row of impressions, NaN for what is neither; None without that column."""
-    texts = sample.texts("clicked") if isinstance(sample.part, Impressions) else None
-    return None if texts is None else texts.map(click_of, na_action=None).astype("float64")
+    part = sample.part
+    texts = sample.texts("clicked") if isinstance(part, Impressions) else None
+    if texts is None or not isinstance(part, Impressions):
+        return None
+    return texts.map(lambda text: yes_no_of(text, part.at_least, sample.dialect.decimal)).astype("float64")
 
 
 @lru_cache(maxsize=32)

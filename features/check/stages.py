@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from conf import Config
-from conf.site import Impressions, Site
+from conf.site import Impressions, Site, Text
 from conf.site.checks import own_columns
 from conf.site.columns import FeatureType
 from features.catalog import BUILT_IN, is_counted, site_features
 from features.check.label_checks import Positives
 from features.check.part_sample import PartSample
+from features.own_columns import OwnColumns
 from features.settings import FeatureSettings
 
 
 def stage_lines(config: Config, site: Site, samples: Sequence[PartSample], positives: Sequence[Positives]) -> list[str]:
     """One line for the ingest, the training set, and the lists."""
-    return [_ingest(samples), _features(site), _examples(config, positives), _recall(site)]
+    return [_ingest(samples), _features(site), _examples(config, site, positives), _recall(site)]
 
 
 def _ingest(samples: Sequence[PartSample]) -> str:
@@ -35,7 +36,9 @@ def _features(site: Site) -> str:
     own = list(site_features(site))
     built_in = [feature for feature in BUILT_IN if site.has_counts or not is_counted(feature)]
     tables_only = [
-        name for name, kind in own_columns(site).items() if not isinstance(kind, FeatureType) or not kind.is_feature
+        name
+        for name, kind in own_columns(site).items()
+        if isinstance(kind, Text) or (isinstance(kind, FeatureType) and not kind.is_feature)
     ]
     text = f"features: {len(built_in)} built-in + {len(own)} own"
     if not site.has_counts:
@@ -43,11 +46,13 @@ def _features(site: Site) -> str:
     return text + (f"; no feature: {', '.join(tables_only)}" if tables_only else "")
 
 
-def _examples(config: Config, positives: Sequence[Positives]) -> str:
+def _examples(config: Config, site: Site, positives: Sequence[Positives]) -> str:
     settings = config.get(FeatureSettings)
     shown = [one for one in positives if isinstance(one.sample.part, Impressions)]
     if shown:
-        return f"training set: impressions as they are, {_share(shown):.1%} of them clicked; actions give no rows"
+        outcomes = OwnColumns.of_site(site).outcomes
+        more = f"; further labels: {', '.join(outcomes)}" if outcomes else ""
+        return f"training set: impressions as they are, {_share(shown):.1%} of them clicked; actions give no rows{more}"
     return (
         f"training set: no impressions: {_share(positives):.1%} of the rows are positives, with up to "
         f"{settings.negatives} sampled items each as negatives (features.negatives)"

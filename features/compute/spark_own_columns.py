@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from conf.site import Number, Tags
-from etl.sources.values import to_number, trimmed
-from features.own_columns import OwnColumn
+from conf.site import Number, Outcome, Tags, Weight
+from etl.sources.values import to_number, to_yes_no, trimmed
+from features.own_columns import LabelColumn, OwnColumn
 
 
 def own_values(columns: Sequence[OwnColumn], texts: Column) -> dict[str, Column]:
@@ -21,6 +21,36 @@ def own_values(columns: Sequence[OwnColumn], texts: Column) -> dict[str, Column]
     return {
         name: value for column in columns for name, value in zip(column.names, _read_text(column, texts), strict=True)
     }
+
+
+def outcome_labels(columns: Sequence[LabelColumn], context: Column, is_clicked: Column) -> dict[str, Column]:
+    """What came of each impression, by the name of its label: 1, 0, or null where it is unknown.
+
+    Args:
+        columns: all that are no features.
+        context: the map of texts.
+        is_clicked: what outcomes that need a click follow.
+    """
+    labels: dict[str, Column] = {}
+    for column in columns:
+        if isinstance(outcome := column.type, Outcome):
+            text = F.try_element_at(context, F.lit(column.source))
+            label = to_yes_no(text, outcome.at_least, column.decimal)
+            label = F.when(is_clicked, label) if outcome.needs_click else label
+            name = f"label_{outcome.name}"
+            # Several files may have the same outcome in columns of their own.
+            labels[name] = F.greatest(labels[name], label) if name in labels else label
+    return {name: label.cast("float") for name, label in labels.items()}
+
+
+def row_weight(columns: Sequence[LabelColumn], context: Column) -> Column | None:
+    """The declared weight of each row, 1 where it is missing; None where the site declares none."""
+    texts = [
+        to_number(F.try_element_at(context, F.lit(column.source)), column.decimal)
+        for column in columns
+        if isinstance(column.type, Weight)
+    ]
+    return F.coalesce(*texts, F.lit(1.0)) if texts else None
 
 
 def _read_text(column: OwnColumn, texts: Column) -> list[Column]:

@@ -21,7 +21,7 @@ from features.catalog import OWN_COLUMNS
 from features.compute.spark_own_columns import own_values
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, with_counts_before
-from features.counts.engagement import with_history
+from features.counts.history import with_history
 from features.settings import FeatureSettings
 from features.transforms import FITTED, transformed_source, with_transformed
 from features.transforms.scales import SCALES

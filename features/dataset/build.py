@@ -15,17 +15,18 @@ from etl.settings import SiteSettings
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
-from features.catalog import index_version
+from features.catalog import OWN_COLUMNS, index_version
 from features.compatibility import TIMEZONE
+from features.compute.spark_own_columns import row_weight
 from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
-from features.counts.engagement import with_engagement_labels
 from features.dataset.examples import has_rows, load_examples, window_days
 from features.dataset.logged import quarantine_unreadable
 from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
+from features.dataset.outcomes import with_outcomes
 from features.dataset.parquet import select_dataset_columns, write_dataset
-from features.dataset.sampling import balance
+from features.dataset.sampling import OWN_WEIGHT, balance
 from features.dataset.splits import TIME_ORDERED, split_by_day, split_by_method
 from features.feature_index import update_feature_index
 from features.settings import FeatureSettings
@@ -149,7 +150,7 @@ def _write_splits(
     split, zone = str(metadata["split"]), str(metadata[TIMEZONE])
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     rates = fit_click_rates(examples.where(F.col("split") == "train"), settings.prior_strength)
-    labelled = with_engagement_labels(examples, _interactions(warehouse, settings, day, split))
+    labelled = _with_own_weight(with_outcomes(examples, _interactions(warehouse, settings, day, split)))
     impressions = countable_rows(examples, split)
     # Counting and joining is the expensive part: once, not once for each split.
     unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone).persist()
@@ -158,17 +159,30 @@ def _write_splits(
         scaled = scale_features(unscaled, statistics)
         for name in SPLITS:
             rows = scaled.where(F.col("split") == name)
-            if settings.balance != "none":
-                # Counts and statistics are those of all rows; only what models learn from is sampled.
-                if name == "train":
-                    rows = balance(rows, settings)
+            if settings.balance != "none" or OWN_WEIGHT in rows.columns:
+                # Counts and statistics are those of all rows; only what models learn from is sampled and weighted.
+                rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
+                if settings.balance != "none" and name == "train":
                     metadata["rows"][name] = rows.count()  # as written, not as split
-                else:
-                    rows = rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
             write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)
         metadata["statistics"] = asdict(statistics)
     finally:
         unscaled.unpersist()
+
+
+def _with_own_weight(examples: DataFrame) -> DataFrame:
+    """With the weight that the site declares, if it does.
+
+    Raises:
+        UserError: a row has a negative one.
+    """
+    weight = row_weight(OWN_COLUMNS.labels, F.col("context")) if OWN_COLUMNS.labels else None
+    if weight is None:
+        return examples
+    weighted = examples.withColumn(OWN_WEIGHT, weight)
+    if first := weighted.where(F.col(OWN_WEIGHT) < 0).select("example_id", OWN_WEIGHT).head():
+        raise UserError(f"the weight of {first['example_id']} is {first[OWN_WEIGHT]:g}: a weight is a number from 0 on")
+    return weighted
 
 
 def _interactions(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from conf import Config, Paths
 from conf.versions import current_version
+from features.catalog import OWN_COLUMNS
 
 EXAMPLES = "examples"
 POSITIVES = "positives"
@@ -15,7 +16,12 @@ TITLES = "titles"
 
 SPLITS = ("train", "valid", "test")
 
-WEIGHT = "weight"  # of a row in the loss; there is none where no rows were sampled (features.balance)
+WEIGHT = "weight"
+"""Column of a row's weight in the loss: there where rows were sampled (features.balance) or the site declares one."""
+OUTCOMES: tuple[str, ...] = OWN_COLUMNS.outcomes or ("like", "purchase")
+"""What may come of an impression beside the click: those that the site declares, or actions that followed a click."""
+OUTCOME_LABELS: tuple[str, ...] = tuple(f"label_{name}" for name in OUTCOMES)
+"""Columns of the further labels: 1, 0, or null where it is unknown."""
 
 
 def examples_version(config: Config, day: date) -> tuple[Path, Mapping[str, Any]]:

@@ -11,6 +11,8 @@ from features.dataset.names import WEIGHT
 from features.settings import FeatureSettings
 
 STEPS = 1_000_000
+OWN_WEIGHT = "own_weight"
+"""Column of the weight that the site declares; it multiplies that of the sampling."""
 
 
 def hash_uniform(*columns: Column | str) -> Column:
@@ -20,7 +22,18 @@ def hash_uniform(*columns: Column | str) -> Column:
 
 
 def balance(train: DataFrame, settings: FeatureSettings) -> DataFrame:
-    """Training rows sampled and weighted as `features.balance` says: with a column `weight`, unless it is none."""
+    """Training rows sampled and weighted as `features.balance` and the site say.
+
+    With a column `weight`, unless the one is `none` and the other declares no weight.
+    """
+    balanced = _balanced(train, settings)
+    if OWN_WEIGHT not in train.columns:
+        return balanced
+    weight = F.col(WEIGHT) if WEIGHT in balanced.columns else F.lit(1.0)
+    return balanced.withColumn(WEIGHT, (weight * F.col(OWN_WEIGHT)).cast("float"))
+
+
+def _balanced(train: DataFrame, settings: FeatureSettings) -> DataFrame:
     if settings.balance == "under_sample":
         return under_sample(train, settings.negative_rate, settings.seed)
     if settings.balance == "over_sample":

@@ -9,7 +9,7 @@ import numpy as np
 
 DAYS = [f"2026-05-{day:02d}" for day in range(1, 7)]
 SITE = """
-from conf.site import Action, Category, Cross, Dense, Files, Impressions, Items, Number, Rate, Site, Tags, Users
+from conf.site import *
 
 SITE = Site(
     "bike-shop",
@@ -23,7 +23,7 @@ SITE = Site(
     users=Users(Files("customers.jsonl"), key="customer", city="town", columns={"plan": Category(buckets=16)}),
     impressions=Impressions(
         Files("shown-*.csv"), user="who", item="what", clicked="bought_it", at="when", position="place",
-        columns={"weather": Category(buckets=16)},
+        columns={"weather": Category(buckets=16), "margin": Weight(), "reviewed": Outcome("review")},
     ),
     actions=[Action("add_to_cart", Files("carts/{date}.csv"), user="who", item="what", at="when")],
     features=[
@@ -35,6 +35,7 @@ SITE = Site(
 )
 """
 BRANDS, PLANS, WEATHER = ("acme", "bolt", "cora", "dent"), ("free", "pro"), ("rain", "sun")
+YES_NO = {False: "no", True: "yes"}
 
 
 def write_shop(folder: Path, *, seed: int = 5, users: int = 100, items: int = 40, shown: int = 5000) -> Path:
@@ -57,7 +58,7 @@ def write_shop(folder: Path, *, seed: int = 5, users: int = 100, items: int = 40
     carts = {day: (folder / "carts" / f"{day}.csv").open("w", newline="") for day in DAYS}
     writers = {day: csv.writer(file, delimiter=";") for day, file in files.items()}
     for day in DAYS:
-        writers[day].writerow(["when", "who", "what", "place", "weather", "bought_it"])
+        writers[day].writerow(["when", "who", "what", "place", "weather", "margin", "bought_it", "reviewed"])
         carts[day].write("when,who,what\n")
     for at in moments:
         user, item, wet = int(rng.integers(users)), int(rng.integers(items)), int(rng.integers(2))
@@ -65,10 +66,11 @@ def write_shop(folder: Path, *, seed: int = 5, users: int = 100, items: int = 40
         fits = (user % 2 == 1) == (item % 4 < 2) == (wet == 0)
         clicked = rng.random() < (0.6 if fits else 0.08)
         day = at.date().isoformat()
-        writers[day].writerow(
-            [at.isoformat(), f"c{user}", f"p{item}", 1 + int(rng.integers(5)), WEATHER[wet], "yes" if clicked else "no"]
-        )
-        if clicked and rng.random() < 0.3:
+        place, margin = 1 + int(rng.integers(5)), 1 + item % 3 / 2
+        row = [at.isoformat(), f"c{user}", f"p{item}", place, WEATHER[wet], margin, YES_NO[clicked]]
+        in_cart = clicked and rng.random() < 0.3
+        writers[day].writerow([*row, YES_NO[bool(in_cart)]])
+        if in_cart:
             carts[day].write(f"{at.isoformat()},c{user},p{item}\n")
     for file in (*files.values(), *carts.values()):
         file.close()

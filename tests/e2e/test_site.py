@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from data.shop import DAYS, write_shop
 from support import FEW_CHANNELS, ROOT, Millrace
+
+from conf.versions import current_version
 
 QUERIES = (
     "select model, max(value) as value from ads_model_metric where metric = 'auc' and split = 'test' group by model",
@@ -53,6 +56,12 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     assert counts["loaded_before"] > 5000
     assert counts["actions"] == 1
     assert counts["users"] == 100
+    # What came of a click is a label of its own, and rows weigh what the site says.
+    folder, _ = current_version(millrace.home / f"datasets/examples/dt={day}", command="")
+    rows = pq.read_table(folder / "train", columns=["label", "label_review", "weight"]).to_pandas()
+    assert rows.label_review[rows.label == 0].isna().all()
+    assert 0.2 < rows.label_review[rows.label == 1].mean() < 0.4
+    assert set(rows.weight) == {1.0, 1.5, 2.0}
     # The server knows own columns, too.
     served = millrace.script(ROOT / "tests/served_features.py", MILLRACE_SITE=str(site))
     assert served.returncode == 0, served.stderr[-3000:]

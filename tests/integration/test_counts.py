@@ -11,8 +11,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
-from features.counts.engagement import with_engagement_labels, with_history
+from features.counts.history import with_history
 from features.counts.running_counts import RunningCounts, load_running_counts
+from features.dataset.outcomes import with_outcomes
 from features.transforms.beta_prior import BetaPrior
 
 IMPRESSIONS = "user_id string, item_id string, category string, position int, day date, label int"
@@ -201,8 +202,8 @@ def test_a_history_has_the_newest_choices_of_earlier_days_oldest_first(spark: Sp
 def test_a_click_is_followed_by_acts_on_the_same_impression_alone(spark: SparkSession) -> None:
     rows = spark.createDataFrame([("a", 1), ("b", 1), ("c", 0), ("d", 1)], "example_id string, label int")
     acts = [("a", "like"), ("a", "like"), ("a", "share"), ("b", "purchase"), ("c", "like"), (None, "like")]
-    followed = with_engagement_labels(rows, spark.createDataFrame(acts, "impression_id string, action string"))
+    followed = with_outcomes(rows, spark.createDataFrame(acts, "impression_id string, action string"))
     labels = {row["example_id"]: (row["label_like"], row["label_purchase"]) for row in followed.collect()}
     assert labels == {"a": (1, 0), "b": (0, 1), "c": (None, None), "d": (0, 0)}
-    unknown = with_engagement_labels(rows, None).collect()
+    unknown = with_outcomes(rows, None).collect()
     assert {(row["label_like"], row["label_purchase"]) for row in unknown} == {(None, None)}

@@ -15,8 +15,9 @@ from conf.versions import current_version
 from etl.results import job as results
 from etl.tables import ads, dim, ods
 from etl.warehouse.store import Warehouse
-from features.counts.engagement import with_engagement_labels, with_history
+from features.counts.history import with_history
 from features.dataset import covers, titles
+from features.dataset.outcomes import with_outcomes
 from training.finished import predict
 from training.finished.trained import load_trained_model
 from training.inputs.petastorm_readers import make_reader
@@ -142,10 +143,10 @@ def test_what_followed_a_click_is_known_for_clicks_alone(spark: SparkSession) ->
     interactions = spark.createDataFrame(acts, "impression_id string, action string")
     found = {
         row["example_id"]: (row["label_like"], row["label_purchase"])
-        for row in with_engagement_labels(rows, interactions).collect()
+        for row in with_outcomes(rows, interactions).collect()
     }
     assert found == {"a": (1, 0), "b": (0, 0), "c": (None, None)}
-    unknown = with_engagement_labels(rows, None).where(F.col("label_like").isNotNull())
+    unknown = with_outcomes(rows, None).where(F.col("label_like").isNotNull())
     assert unknown.count() == 0
 
 

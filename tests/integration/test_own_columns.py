@@ -4,11 +4,31 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.site import Action, Category, Cross, Dense, Files, Items, Number, Site, SiteError, Sparse, Tags, Users
+from conf.site import (
+    Action,
+    Category,
+    Cross,
+    Dense,
+    Files,
+    Impressions,
+    Items,
+    Number,
+    Outcome,
+    Site,
+    SiteError,
+    Sparse,
+    Tags,
+    Users,
+    Weight,
+)  # fmt: skip
+from etl.sources.texts import yes_no_of
+from etl.sources.values import to_yes_no
 from features.catalog import BUILT_IN, check_names, site_features
-from features.compute.spark_own_columns import own_values
+from features.compute.spark_own_columns import outcome_labels, own_values, row_weight
+from features.dataset.sampling import OWN_WEIGHT, balance
 from features.feature_index import check_sources
 from features.own_columns import OWN_INDEX, OwnColumns, own_index
+from features.settings import FeatureSettings
 
 ACTION = Action("click", Files("c.csv"), user="u", item="i", at="t", columns={"weather": Category()})
 SITE = Site(
@@ -43,6 +63,49 @@ def test_a_text_means_the_same_on_spark_and_in_python(spark: SparkSession, owner
     assert len(rows) == len(maps)
     for row in rows:
         assert columns.read_texts(owner, maps[row["n"]]) == {name: row[name] for name in values}, maps[row["n"]]
+
+
+@pytest.mark.parametrize(("at_least", "decimal"), [(None, "."), (5.0, "."), (1.5, ",")])
+def test_yes_and_no_mean_the_same_on_spark_and_in_python(
+    spark: SparkSession, at_least: float | None, decimal: str
+) -> None:
+    texts = [*TEXTS, "yes", "NO", "True", "f", "-1", "-1.0", "maybe", "4.99", "5", "5,0"]
+    frame = spark.createDataFrame([(n, text) for n, text in enumerate(texts)], "n int, text string")
+    rows = frame.select("n", to_yes_no(F.col("text"), at_least, decimal).alias("value")).orderBy("n").collect()
+    assert [row["value"] for row in rows] == [yes_no_of(text, at_least, decimal) for text in texts]
+
+
+def test_what_came_of_a_row_is_a_label_and_its_weight_counts(spark: SparkSession) -> None:
+    columns = {"paid": Outcome("purchase"), "s": Outcome("long", at_least=30, needs_click=False), "w": Weight()}
+    other = {"bought": Outcome("purchase"), "w": Weight()}
+    options = {"user": "u", "item": "i", "clicked": "c", "at": "t"}
+    shown = [Impressions(Files(name), columns=own, **options) for name, own in (("a", columns), ("b", other))]  # type: ignore[arg-type]
+    own = OwnColumns.of_site(Site("shop", impressions=shown))
+    assert own.outcomes == ("purchase", "long")
+    assert own.needs_context
+    assert not own.columns
+    rows = [
+        (1, {"paid": "yes", "s": "31", "w": "2"}),
+        (1, {"bought": "1"}),
+        (1, {"paid": "what", "s": "x", "w": "x"}),
+        (1, None),
+        (0, {"paid": "yes", "s": "40", "w": "0"}),
+    ]
+    frame = spark.createDataFrame(rows, "label int, context map<string,string>")
+    weight = row_weight(own.labels, F.col("context"))
+    assert weight is not None
+    labels = outcome_labels(own.labels, F.col("context"), F.col("label") == 1)
+    labelled = frame.withColumns({**labels, OWN_WEIGHT: weight})
+    assert [tuple(row) for row in labelled.select(*labels, OWN_WEIGHT).collect()] == [
+        (1.0, 1.0, 2.0),
+        (1.0, 0.0, 1.0),
+        (0.0, None, 1.0),  # of the first file unknown, of the other one an empty cell
+        (0.0, 0.0, 1.0),
+        (None, 1.0, 0.0),
+    ]
+    settings = FeatureSettings(balance="class_weights")
+    assert [row["weight"] for row in balance(labelled, settings).collect()] == [1.25, 0.625, 0.625, 0.625, 0.0]
+    assert [row["weight"] for row in balance(labelled, FeatureSettings()).collect()] == [2.0, 1.0, 1.0, 1.0, 0.0]
 
 
 def test_numbers_have_the_decimals_of_their_file() -> None:

@@ -29,7 +29,7 @@ def load(spark: SparkSession, config: Config, folder: Path, declared: str, text:
     folder.mkdir(exist_ok=True)
     file = folder / "site.py"
     file.write_text(f"from conf.site import *\n{declared}\n")
-    name = "rows.csv" if declared is ROWS else "lists.tsv"
+    name = "rows.csv" if "rows.csv" in declared else "lists.tsv"
     (folder / name).write_text(text)
     config = config.with_values({"ingest.max_refused": 0.9})
     site = load_site(file)
@@ -101,6 +101,38 @@ def test_a_list_in_a_cell_is_an_impression_for_each_item(spark: SparkSession, co
         ("1", "u1", "N3", 3, 0),
         ("3", "u2", "N2", 1, 1),
     ]
+
+
+def test_the_chosen_items_of_a_list_stand_in_a_cell_of_their_own(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    day = date(2029, 5, 19)
+    declared = (
+        LISTS.replace('Site("lists"', 'Site("chosen"')
+        .replace('"shown")', '"shown", "taken")')
+        .replace('at="when"', 'at="when", chosen="taken"')
+    )
+    lines = [
+        f"1\tu1\t{day} 08:00:00\tN1-0 N2 N3\tN3 N2",
+        f"2\tu1\t{day} 09:00:00\tN1-0 N2\t",
+        f"3\tu1\t{day} 10:00:00\t\tN1",
+    ]
+    assert load(spark, config, tmp_path / "chosen", declared, "\n".join(lines) + "\n") == [6, 5, 0, 1]
+    rows = Warehouse(spark, config).read(dwd.impression, [day]).orderBy("request_id", "position").collect()
+    assert [(r["request_id"], r["item_id"], r["is_clicked"]) for r in rows] == [
+        ("1", "N1-0", 0), ("1", "N2", 1), ("1", "N3", 1), ("2", "N1-0", 0), ("2", "N2", 0)
+    ]  # fmt: skip
+
+
+def test_seconds_watched_are_a_click_from_a_bound_on(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    day = date(2029, 5, 21)
+    declared = ROWS.replace('clicked="label"', 'clicked="label", at_least=30')
+    cells = ["30", "29.9", "", "1e2", "long"]
+    rows = [f"{day}T08:00:0{n},u1,a,1,L{n},,{cell}" for n, cell in enumerate(cells)]
+    text = "when,who,what,place,list,mood,label\n" + "\n".join(rows) + "\n"
+    assert load(spark, config, tmp_path / "watched", declared, text) == [5, 4, 0, 1]
+    shown = Warehouse(spark, config).read(dwd.impression, [day]).orderBy("shown_at").collect()
+    assert [row["is_clicked"] for row in shown] == [1, 0, 0, 1]
 
 
 TABLES = """SITE = Site("tables", actions=[Action(

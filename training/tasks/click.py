@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from features.dataset.names import OUTCOME_LABELS
 from features.metrics.classification import auc, log_loss
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
@@ -59,7 +60,7 @@ class EngagedClick(Click):
     (Covington et al. 2016 weigh by watch time; odds are then the expected engagement.)
     """
 
-    labels: tuple[str, ...] = ("label", "label_like")
+    labels: tuple[str, ...] = ("label", OUTCOME_LABELS[0])
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         click, like = batch.label[:, 0], batch.label[:, 1].nan_to_num()  # a like is NaN where nothing was opened

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from features.dataset.names import OUTCOME_LABELS
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
 from training.settings import LossSettings
@@ -21,7 +22,7 @@ class MultiLabel(Click):
     A label that is missing (NaN) has no loss: nobody can like what was not opened.
     """
 
-    labels: tuple[str, ...] = ("label", "label_like", "label_purchase")
+    labels: tuple[str, ...] = ("label", *OUTCOME_LABELS)
     loss_metric: str = "log_loss_sum"
 
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
@@ -55,7 +56,7 @@ class MultiLabel(Click):
 class EntireSpace(MultiLabel):
     """Click, and click with like, both over all impressions (ESMM, Ma et al. 2018)."""
 
-    labels: tuple[str, ...] = ("label", "label_like")
+    labels: tuple[str, ...] = ("label", OUTCOME_LABELS[0])
 
     def targets(self, labels: Tensor) -> Tensor:
         click, like = labels[:, 0], labels[:, 1].nan_to_num()  # a like is NaN where nothing was opened

@@ -265,7 +265,7 @@ def _positives(
     is_positive = impressions["label"].to_numpy() > 0
     at = impressions["at"].to_numpy()[is_positive]
     columns = {"user": user[is_positive], "item": item[is_positive], "at": at, "id": item_id[is_positive]}
-    # Of choices at one moment the ids decide, as in `features.counts.engagement.with_history`.
+    # Of choices at one moment the ids decide, as in `features.counts.history.with_history`.
     rows = pd.DataFrame(columns).sort_values(["user", "at", "id"], ignore_index=True)
     return rows.assign(is_recent=rows[::-1].groupby("user").cumcount()[::-1] < length)
 

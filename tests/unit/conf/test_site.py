@@ -124,6 +124,34 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
             'column "w" would be the feature label: give it another one',
         ),
         (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', separator=' ', at_least=3))",
+            'shop.py:2: Impressions: "at_least" is of the numbers of "clicked": name that column',
+        ),
+        (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', chosen='d'))",
+            'shop.py:2: Impressions: "chosen" is for rows that are lists: say what separates the items',
+        ),
+        (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', columns={'a': Weight(), 'b': Weight()}))",
+            "shop.py:2: Impressions: a and b are both the Weight of the row",
+        ),
+        (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', columns={'a': Outcome('Paid!')}))",
+            "shop.py:2: Outcome: its name is 'Paid!'",
+        ),
+        (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', columns={'a': Outcome('x'), 'b': Outcome('x')}))",
+            'shop.py:2: Outcome "x": another column has that name',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], users=Users(Files('u'), key='u', columns={{'a': Outcome('x')}}))",
+            'shop.py:2: Users: column "a" is an Outcome, which only Impressions have',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], users=Users(Files('u'), key='u', columns={{'a': Weight()}}))",
+            'shop.py:2: Users: column "a" is a Weight, which only rows that happened have',
+        ),
+        (
             f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', "
             "columns={'g': Tags(), 'g_1': Category()}))",
             'columns "g" (shop.py:2) and "g_1" would both be item_g_1',
@@ -135,7 +163,7 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', columns={{'g': {{}}}}))",
-            "Items: \"columns\" is {'g': {}}: 'g' is {}: write Number(), Category(), Tags() or Text()",
+            "Items: \"columns\" is {'g': {}}: 'g' is {}: write Number(), Category(), Tags(), Text(), Outcome(…) or Weight()",
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], features=[Cross({{'city', 'gender'}}, name='x')])",

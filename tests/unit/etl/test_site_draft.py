@@ -11,7 +11,7 @@ from data.shop import write_shop
 from support import run_front_door
 
 from conf import UserError
-from conf.site import Action, Category, Files, Impressions, Label, Number, Site, Tags, load_site
+from conf.site import Action, Category, Files, Impressions, Label, Number, Outcome, Site, Tags, load_site
 from etl.site import job
 
 START = datetime(2026, 3, 1)
@@ -91,7 +91,9 @@ def test_headers_of_unusual_names_and_impressions_are_seen_by_values(tmp_path: P
     assert not isinstance(shown, list)
     assert (shown.user, shown.item, shown.clicked, shown.position) == ("who", "what", "bought_it", "place")  # type: ignore[union-attr]
     assert shown.source == Files("shown-{date}.csv")  # type: ignore[union-attr]
-    assert shown.columns == {"weather": Category(buckets=16)}  # type: ignore[union-attr]
+    assert shown.columns == {  # type: ignore[union-attr]
+        "weather": Category(buckets=16), "margin": Number(), "reviewed": Outcome("review")
+    }  # fmt: skip
     assert [(action.name, action.source.pattern, action.user) for action in site.actions] == [
         ("cart", "carts/{date}.csv", "who")
     ]

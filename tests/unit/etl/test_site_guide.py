@@ -17,6 +17,7 @@ from conf.site import (
     Items,
     Label,
     Number,
+    Outcome,
     Query,
     Rate,
     Site,
@@ -24,6 +25,7 @@ from conf.site import (
     Tags,
     Text,
     Users,
+    Weight,
 )
 
 CLASSES = (
@@ -39,6 +41,8 @@ CLASSES = (
     Category,
     Tags,
     Text,
+    Outcome,
+    Weight,
     Cross,
     Rate,
     Sparse,

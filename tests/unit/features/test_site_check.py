@@ -234,6 +234,29 @@ def test_a_column_that_gives_clicks_away(config: Config, folder: Path) -> None:
     assert any('"visit" has 400 values in 400 rows: hardly one comes twice' in text for text in texts)
 
 
+def test_outcomes_and_weights_are_judged_by_their_cells(config: Config, folder: Path) -> None:
+    rows = pd.DataFrame(
+        {"user": ["a", "b"] * 60, "item": ["x", "y", "z"] * 40, "seconds": range(120), "at": "2023-05-06"}
+    )
+    rows = rows.assign(paid=["yes", "no"] * 60, liked="no", shared="later", bid=-1.5)
+    rows.to_csv(folder / "shown.csv", index=False)
+    columns = "{'paid': Outcome('paid'), 'liked': Outcome('liked'), 'shared': Outcome('shared'), 'bid': Weight()}"
+    declared = f"SITE = Site('shop', impressions=Impressions(Files('shown.csv'), user='user', item='item', clicked='seconds', at_least=30, at='at', columns={columns}))"
+    texts = findings(config, folder, declared)
+    assert not any('"paid"' in text for text in texts)
+    assert any('"liked" is true of none of 120 rows' in text for text in texts)
+    assert any(
+        text.startswith(
+            "fault 2: \"shared\": 120 of 120 rows are neither yes nor no (first: shown.csv line 2, 'later')."
+        )
+        for text in texts
+    )
+    assert any('"bid" is a Weight, and negative in 120 rows (first: shown.csv line 2, -1.5)' in text for text in texts)
+    lines = "\n".join(checked(config, folder, declared).lines)
+    assert "label of Impressions: 90 of 120 rows (75.00%)" in lines
+    assert "further labels: paid, liked, shared" in lines
+
+
 def test_impressions_without_a_click_are_refused(config: Config, folder: Path) -> None:
     pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "click": [0, 0], "at": ["2023-05-06", "2023-05-07"]}).to_csv(
         folder / "shown.csv", index=False

@@ -1,9 +1,8 @@
-"""The user's history of choices before an example, and the likes and purchases that followed a click."""
+"""The user's history of choices before an example."""
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-ACTIONS = ("like", "purchase")
 # Choices of a user that are kept, in lengths of the history: far more than a row takes, but not a lifetime.
 MAX_HISTORIES = 20
 
@@ -35,26 +34,3 @@ def with_history(rows: DataFrame, impressions: DataFrame, length: int) -> DataFr
     newest = F.reverse(F.slice(F.reverse(earlier), 1, length))
     codes = F.transform(newest, lambda choice: choice["item_code"])
     return joined.withColumn("history", F.coalesce(codes, F.array().cast("array<bigint>"))).drop("choices")
-
-
-def with_engagement_labels(rows: DataFrame, interactions: DataFrame | None) -> DataFrame:
-    """Add `label_like` and `label_purchase`: 1 or 0 for clicked impressions, null for others.
-
-    Args:
-        rows: with example_id and label.
-        interactions: rows of dwd_interaction, or None when there are none.
-    """
-    labels = {action: f"label_{action}" for action in ACTIONS}
-    if interactions is None:
-        return rows.withColumns({name: F.lit(None).cast("float") for name in labels.values()})
-    followed = (
-        # Acts outside of lists, as in a search, follow no impression.
-        interactions.where("impression_id is not null")
-        .groupBy(F.col("impression_id").alias("example_id"))
-        .agg(*[F.max(F.when(F.col("action") == action, 1.0)).alias(name) for action, name in labels.items()])
-    )
-    # A click without a like is a 0; what was not clicked can't be liked, and stays null.
-    joined = rows.join(followed, on="example_id", how="left")
-    return joined.withColumns(
-        {name: F.when(F.col("label") == 1, F.coalesce(name, F.lit(0.0))).cast("float") for name in labels.values()}
-    )
