@@ -90,7 +90,7 @@ def site_command(
     from conf.site import Query, current_site
     from conf.site.checks import site_parts
     from conf.site.loading import site_folder
-    from etl.ingest import site as site_job
+    from etl.ingest.sites import job as site_job
     from etl.session import spark_session
 
     site = current_site()

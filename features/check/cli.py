@@ -32,7 +32,7 @@ def check_command(
         raise UserError("no site: name its file with --site site.py (or MILLRACE_SITE); millrace init drafts one")
     config, day = settings_of(context), parse_day(date) if date else None
     if any(isinstance(part.source, Query) for part in site_parts(site)):
-        from etl.ingest.queries import query_files
+        from etl.ingest.sites.queries import query_files
         from etl.session import spark_session
 
         with spark_session(config) as spark, query_files(spark, config, site, day) as queried:

@@ -13,7 +13,7 @@ from conf.site.checks import ROLES, Part
 from conf.site.declaration import place_of
 from etl.ingest.files import FileOptions
 from etl.ingest.impressions import LABELLED
-from etl.ingest.site import part_options
+from etl.ingest.sites.job import part_options
 from etl.site.tables import spread
 from etl.sources.detection import NoRowsError, detect_dialect
 from etl.sources.dialect import Dialect

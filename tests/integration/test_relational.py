@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, UserError
 from conf.site import SiteError, load_site
-from etl.ingest import site as site_job
+from etl.ingest.sites import job as site_job
 from etl.relational import exports, imports
 from etl.relational.connection import connect
 from etl.relational.database import find_database

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from conf import Config
 from conf.site import Category, Site, load_site
 from conf.site.checks import site_parts
-from etl.ingest.queries import query_files
+from etl.ingest.sites.queries import query_files
 from etl.site import job as init
 from features.check import job as check
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from conf import Config, Paths
 from conf.site import SiteError, load_site
 from etl.events import job as events
-from etl.ingest import site as site_job
+from etl.ingest.sites import job as site_job
 from etl.tables import dim, dwd, ods
 from etl.warehouse.store import Warehouse
 

@@ -9,8 +9,8 @@ from data.shop import DAYS, write_shop
 from conf import Config, load
 from conf.site import SiteError, load_site
 from conf.site.loading import site_file
-from etl.ingest.site import examine_site
-from etl.ingest.source_columns import remember_columns
+from etl.ingest.sites.job import examine_site
+from etl.ingest.sites.source_columns import remember_columns
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from conf.site.sources import Files, decimal_of
 from etl.ingest import job
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
-from etl.ingest.queries import query_files
 from etl.ingest.requests import LayoutOptions, examine_paths, file_options
-from etl.ingest.source_columns import changed_columns, remember_columns
+from etl.ingest.sites.queries import query_files
+from etl.ingest.sites.source_columns import changed_columns, remember_columns
 from etl.sources.detection import NoRowsError
 
 log = logging.getLogger(__name__)
