@@ -4,7 +4,7 @@ from conf.site.columns import BUILT_IN_COLUMNS, Category, ColumnType, Number, Ou
 from conf.site.declaration import SiteError
 from conf.site.features import Dense, Sparse
 from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
-from conf.site.site import Action, Cross, Impressions, Items, Label, Rate, Site, Users
+from conf.site.site import Action, ClickedBy, Cross, Impressions, Items, Label, Rate, Site, Users
 from conf.site.sources import Files, Query
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "SITE_VARIABLE",
     "Action",
     "Category",
+    "ClickedBy",
     "ColumnType",
     "Cross",
     "Dense",

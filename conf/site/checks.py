@@ -52,7 +52,7 @@ ROW_COLUMNS = frozenset(
 ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
     Users: ("key", "gender", "age", "city", "registered_at"),
-    Action: ("user", "item", "at", "value", "column"),
+    Action: ("user", "item", "at", "value", "column", "request"),
     Impressions: ("user", "item", "clicked", "chosen", "at", "position", "device", "request"),
 }
 
@@ -68,6 +68,7 @@ def site_faults(site: Site) -> list[Fault]:
         *(fault for part in parts for fault in _columns_of(part)),
         *_own_names(parts),
         *_label(site),
+        *_clicks_of_actions(site),
         *_features(site),
     ]
 
@@ -104,8 +105,11 @@ def _columns_of(part: Part) -> Iterator[Fault]:
     roles = {name: value for name in ROLES[type(part)] if (value := getattr(part, name)) is not None}
     kind, place = type(part).__name__, place_of(part)
     if isinstance(part, Impressions):
-        if (part.clicked is None) == (part.separator is None):
-            yield Fault(place, 'Impressions: say which rows are clicks: "clicked", or "separator" for lists in a cell')
+        if part.clicked_by is not None and (part.clicked or part.chosen):
+            yield Fault(place, 'Impressions: rows of an action are the clicks ("clicked_by"): no other column says so')
+        elif part.clicked_by is None and (part.clicked is None) == (part.separator is None):
+            cure = '"clicked", "separator" for lists in a cell, or "clicked_by" for rows of an action'
+            yield Fault(place, f"Impressions: say which rows are clicks: {cure}")
         if part.separator is not None and part.position is not None:
             yield Fault(place, 'Impressions: with "separator" the position is the place in the list; leave it out')
         if part.chosen is not None and part.separator is None:
@@ -205,6 +209,20 @@ def _label(site: Site) -> Iterator[Fault]:
     has_value = any(action.value for action in site.actions if action.name == site.label.action or action.column)
     if site.label.at_least is not None and not has_value:
         yield Fault(place_of(site.label), f'Label: at_least needs a value: "{site.label.action}" names no such column')
+
+
+def _clicks_of_actions(site: Site) -> Iterator[Fault]:
+    shown = [part for part in site_parts(site) if isinstance(part, Impressions)]
+    rules = [part.clicked_by for part in shown if part.clicked_by is not None]
+    if rules and any(part.clicked_by != rules[0] for part in shown):
+        yield Fault(place_of(shown[0]), "Impressions: all of them have the same clicked_by, or none has")
+    names = [action.name for action in site.actions]
+    if rules and rules[0].action not in names and not any(action.column for action in site.actions):
+        text = f'ClickedBy: no action "{rules[0].action}"{did_you_mean(rules[0].action, names)}'
+        yield Fault(place_of(rules[0]), text)
+    for action in site.actions:
+        if action.request is not None and not any(part.request for part in shown):
+            yield Fault(place_of(action), 'Action: "request" is of a list that was shown, and no Impressions names one')
 
 
 def _features(site: Site) -> Iterator[Fault]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field
 
 from conf.site.columns import Buckets, Columns
 from conf.site.declaration import Name, Names, declaration
@@ -55,8 +58,22 @@ class Action:
     """Column of the rating or amount; 1 without one."""
     column: Name | None = None
     """Column that names each row's action."""
+    request: Name | None = None
+    """Column that identifies the list it happened in, by the `request` of the impressions."""
     columns: Columns = field(default_factory=dict)
     """What was known when it happened (weather, campaign …)."""
+
+
+@declaration
+class ClickedBy:
+    """Clicks that are rows of their own: who acted on an item soon after it was shown clicked it."""
+
+    action: Name
+    """Name of the action whose rows are clicks."""
+    within_minutes: Annotated[float, Field(gt=0, le=60 * 24 * 30)] = 60
+    """Between the impression and the act; of several impressions the last one was clicked."""
+    at_least: float | None = None
+    """Smallest value of an act that is a click, as seconds watched."""
 
 
 @declaration
@@ -81,6 +98,8 @@ class Impressions:
     """Where a row has a whole list: what stands between its items, each with its label, as in `N138-1 N64727-0`."""
     chosen: Name | None = None
     """Of lists without labels: column of the item that was clicked, or of several with `separator` between them."""
+    clicked_by: ClickedBy | None = None
+    """Instead of `clicked`: the action whose rows are the clicks."""
     columns: Columns = field(default_factory=dict)
     """What was known when it was shown (weather, campaign …)."""
 

@@ -54,6 +54,8 @@ class FileOptions:
     """Between the items of a cell, for impressions whose rows are lists."""
     click_from: float | None = None
     """Smallest value of a click, for impressions whose clicks are numbers."""
+    has_clicks: bool = True
+    """Whether impressions say themselves what was clicked."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class FileGroup:
     """Between the items of a cell, for impressions whose rows are lists."""
     click_from: float | None = None
     """Smallest value of a click, for impressions whose clicks are numbers."""
+    has_clicks: bool = True
+    """Whether impressions say themselves what was clicked."""
     is_declared: bool = False
     """By a site, which may read the same lines in several ways."""
 
@@ -87,9 +91,9 @@ class FileGroup:
         if not self.is_declared:
             return action or ""
         # Only where it is given: files that were loaded before there was such an option stay known.
-        bound = () if self.click_from is None else (self.click_from,)
+        clicks = (*([] if self.click_from is None else [self.click_from]), *([] if self.has_clicks else ["acts"]))
         columns = (sorted(self.columns.sources.items()), self.columns.others)
-        parts = (self.role, self.action, *columns, self.list_separator, *bound)
+        parts = (self.role, self.action, *columns, self.list_separator, *clicks)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
@@ -158,6 +162,7 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
         action=options.action,
         list_separator=options.list_separator,
         click_from=options.click_from,
+        has_clicks=options.has_clicks,
         is_declared=options.own is not None,
     )
     if role in FACTS and not times:

@@ -42,7 +42,7 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
         *_shown(rows, group),
     )
     if group.list_separator is not None:
-        parsed = _of_lists(lists, has_labels="chosen" not in sources)
+        parsed = _of_lists(lists, has_labels=group.has_clicks and "chosen" not in sources)
     else:
         is_clicked = to_yes_no(F.col("is_clicked"), group.click_from, group.dialect.decimal)
         parsed = lists.withColumns({"item_id": to_id(F.col("item_id")), "is_clicked": is_clicked})
@@ -72,7 +72,8 @@ def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
     position = to_number(rows.cell(sources["position"]), group.dialect.decimal) if "position" in sources else F.lit(1)
     return [
         item.alias("item_id"),
-        rows.cell(sources["clicked"]).alias("is_clicked"),
+        # Where acts are the clicks, none is known yet.
+        (rows.cell(sources["clicked"]) if group.has_clicks else F.lit("0")).alias("is_clicked"),
         position.cast("int").alias("position"),
     ]
 

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, UserError
 from etl.ingest import loaded
+from etl.ingest.clicks import ClickRule, with_clicks
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.dimensions import KEYS, read_attributes, write_dimension
 from etl.ingest.files import FileGroup
@@ -50,6 +51,8 @@ class IngestOptions:
     """Of rows of files without a column of actions."""
     replaces: bool = False
     """Whether the days of the rows lose what they have."""
+    clicks: ClickRule | None = None
+    """Which acts are the clicks of impressions that do not say so themselves."""
 
 
 def run(
@@ -160,6 +163,8 @@ def _load(
         for role in FACTS
         if role in parsed
     }
+    if options.clicks is not None:
+        facts["impressions"] = _with_clicks(warehouse, facts, options.clicks)
     marked = {role: rows.marked for role, rows in facts.items()}
     for role in KEYS:
         if role in parsed:
@@ -178,11 +183,12 @@ def _load(
     with warehouse.whole_or_nothing():
         run_concurrently(*writes)
     for role, rows in facts.items():
-        for day in rows.days:
+        for day in filter(counts.__contains__, rows.days):  # on other days clicks were set, and no row was added
             counts[day].rows_out += written[role][day] - rows.num_existing.get(day.isoformat(), 0)
     counts[days[0]].rows_out += sum(unique[role].count() for role in unique if role not in FACTS)
     # After the swaps: until then other stages may add to the quarantine's partition.
-    counts[days[-1]].rows_quarantined = write_refused(warehouse, parsed, marked, days[-1])
+    refused = {role: rows for role, rows in marked.items() if role in parsed}
+    counts[days[-1]].rows_quarantined = write_refused(warehouse, parsed, refused, days[-1])
     for one in repeated:
         counts[one.day].rows_invalid += one.rows
     for count in counts.values():
@@ -199,7 +205,7 @@ class _Facts:
     marked: DataFrame
     """Both; what is there already has a reason, `duplicate`."""
     days: Sequence[date]
-    """With new rows."""
+    """With new rows, or new clicks."""
     num_existing: Mapping[str, int]
     """Rows of each day that stay."""
 
@@ -218,6 +224,25 @@ def _new_facts(
     num_existing = {row["dt"]: row["count"] for row in existing.groupBy("dt").count().collect()}
     # Checkpointed, not persisted: when the table changes, Spark computes anew what was persisted of it.
     return _Facts(mark_duplicates(valid, key, existing).localCheckpoint(eager=False), days, num_existing)
+
+
+def _with_clicks(warehouse: Warehouse, facts: Mapping[FileRole, _Facts], rule: ClickRule) -> _Facts:
+    """The new impressions, and those of earlier loads that new acts may belong to, with what was clicked."""
+    shown, acted = facts.get("impressions"), facts.get("ratings")
+    shown_days, acted_days = (set(rows.days) if rows is not None else set() for rows in (shown, acted))
+    partitions = warehouse.partitions(dwd.impression)
+    may_change = {day for day in rule.days_shown(acted_days) if dwd.impression.partition_value(day) in partitions}
+    existing = warehouse.read(dwd.impression, sorted(may_change - shown_days))
+    num_existing = {row["dt"]: row["count"] for row in existing.groupBy("dt").count().collect()}
+    impressions = existing.withColumn("reason", F.lit(None).cast("string"))
+    if shown is not None:
+        impressions = shown.marked.unionByName(impressions, allowMissingColumns=True)
+    days = shown_days | may_change
+    acts = warehouse.read(dwd.interaction, sorted(rule.days_acted(days) - acted_days))
+    if acted is not None:
+        acts = acts.unionByName(acted.marked.where("reason is null"), allowMissingColumns=True)
+    linked = with_clicks(impressions, acts, rule).localCheckpoint(eager=False)
+    return _Facts(linked, sorted(days), {**num_existing, **(shown.num_existing if shown is not None else {})})
 
 
 def _write_facts(

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from conf import Config, UserError
-from conf.site import Files, Impressions, Items, Site, Users
+from conf.site import Files, Items, Site, Users
 from conf.site.checks import site_parts
 from conf.site.declaration import place_of
 from etl.ingest.settings import IngestSettings
@@ -78,7 +78,7 @@ def run(
         sample = samples[-1]
         log.info("%s: %s rows read in %.1f s", sample.kind, f"{len(sample.frame):,}", time.monotonic() - started)
     happenings = [sample for sample in samples if not isinstance(sample.part, Items | Users)]
-    positives = [one for sample in happenings if (one := positives_of(site, sample)) is not None]
+    positives = [one for sample in happenings if (one := positives_of(site, sample, happenings)) is not None]
     findings += _findings(config, site, samples, happenings, positives)
     lines = list(_report(config, site, samples, positives, findings))
     return Checked(tuple(lines), tuple(findings), sum(len(sample.frame) for sample in samples))
@@ -99,11 +99,11 @@ def _findings(
         if isinstance(sample.part, Items | Users):
             role = "item" if isinstance(sample.part, Items) else "user"
             yield from match_findings(sample, happenings, role)
-        if isinstance(sample.part, Impressions):
-            yield from leak_findings(sample)
     for sample in happenings:
         yield from time_findings(sample, today)
     yield from day_findings(site, happenings, config.get(SiteSettings).zone, today)
+    for one in positives:
+        yield from leak_findings(one)
     yield from label_findings(site, positives)
 
 

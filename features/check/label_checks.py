@@ -9,6 +9,7 @@ import pandas as pd
 from conf.site import Action, Category, Impressions, Label, Number, Site
 from conf.site.declaration import did_you_mean, place_of
 from etl.sources.pandas_values import to_numbers, trimmed
+from features.check.linked_clicks import linked_clicks
 from features.check.part_sample import Finding, PartSample
 from features.check.row_faults import clicks, valid_rows
 from features.metrics.classification import auc
@@ -39,10 +40,19 @@ class Positives:
         return self.is_positive.groupby(days).agg(rows="size", positives="sum")
 
 
-def positives_of(site: Site, sample: PartSample) -> Positives | None:
-    """Positives among the rows of actions or impressions; None where their columns are missing."""
+def positives_of(site: Site, sample: PartSample, happenings: Sequence[PartSample]) -> Positives | None:
+    """Positives among the rows of actions or impressions; None where their columns are missing.
+
+    Args:
+        site: the declaration.
+        sample: of a part.
+        happenings: samples of all actions and impressions, some of which may be the clicks of others.
+    """
     is_valid = valid_rows(sample)
     if isinstance(sample.part, Impressions):
+        if sample.part.clicked_by is not None:
+            linked = linked_clicks(sample, happenings, sample.part.clicked_by)
+            return None if linked is None else Positives(sample, linked)
         clicked = clicks(sample)
         return None if clicked is None else Positives(sample, clicked[is_valid] == 1)
     label = site.label
@@ -80,8 +90,18 @@ def label_findings(site: Site, positives: Sequence[Positives]) -> Iterator[Findi
 
 
 def _click_findings(one: Positives) -> Iterator[Finding]:
-    name = one.sample.roles["clicked"]
-    if len(one.is_positive) > 1 and one.share in (0.0, 1.0):
+    if len(one.is_positive) < 2 or one.share not in (0.0, 1.0):
+        return
+    part = one.sample.part
+    if isinstance(part, Impressions) and part.clicked_by is not None:
+        which = "None" if one.share == 0 else "All"
+        text = (
+            f'{which} of {len(one.is_positive):,} rows was clicked: "{part.clicked_by.action}" of the same user and '
+            f"item within {part.clicked_by.within_minutes:g} minutes. Are ids and times written as those of the action?"
+        )
+        yield Finding(one.sample.place, f"Impressions: {text}")
+    else:
+        name = one.sample.roles["clicked"]
         which = "no click" if one.share == 0 else "a click"
         values = ", ".join(f"{value!r}" for value in one.sample.frame[name].value_counts().index[:5])
         evidence = f'"{name}" is {which} in all {len(one.is_positive):,} rows (values: {values})'
@@ -116,13 +136,12 @@ def _without_positives(label: Label, chosen: Sequence[Positives]) -> str:
     return f"{text}. Choose another action."
 
 
-def leak_findings(sample: PartSample) -> Iterator[Finding]:
+def leak_findings(one: Positives) -> Iterator[Finding]:
     """Own columns of impressions that alone tell clicks from others: they were known only afterwards."""
-    clicked = clicks(sample)
-    if clicked is None or not isinstance(sample.part, Impressions):
+    sample, labels = one.sample, one.is_positive
+    if not isinstance(sample.part, Impressions):
         return
     is_valid = valid_rows(sample)
-    labels = clicked[is_valid] == 1
     if labels.sum() < _MIN_CLASS or (~labels).sum() < _MIN_CLASS:
         return
     for name, kind in sample.part.columns.items():

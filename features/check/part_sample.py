@@ -75,7 +75,7 @@ class PartSample:
     def roles(self) -> dict[str, str]:
         """Role -> its column, of those that the files have."""
         names = {role: getattr(self.part, role) for role in ROLES[type(self.part)]}
-        if isinstance(self.part, Impressions) and self.part.separator is not None:
+        if isinstance(self.part, Impressions) and self.part.separator is not None and self.part.clicked_by is None:
             names["clicked"] = _label_column(self.part)
         return {role: name for role, name in names.items() if name is not None and name in self.frame}
 
@@ -161,7 +161,7 @@ def _of_lists(frame: pd.DataFrame, part: Impressions, separator: str) -> pd.Data
     entries = frame[part.item].map(lambda text: _parts(text, separator) or [""])
     rows = frame.assign(**{part.item: entries}).explode(part.item)
     places = rows.groupby(level=["file", "line"], sort=False).cumcount().rename("place") + 1
-    if part.chosen is None:
+    if part.chosen is None and part.clicked_by is None:
         parts = rows[part.item].str.extract(LABELLED)
         rows = rows.assign(**{part.item: parts[0], _label_column(part): parts[1].fillna("?")})
     elif part.chosen in rows:

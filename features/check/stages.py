@@ -49,10 +49,11 @@ def _features(site: Site) -> str:
 def _examples(config: Config, site: Site, positives: Sequence[Positives]) -> str:
     settings = config.get(FeatureSettings)
     shown = [one for one in positives if isinstance(one.sample.part, Impressions)]
-    if shown:
+    if site.impressions:
         outcomes = OwnColumns.of_site(site).outcomes
         more = f"; further labels: {', '.join(outcomes)}" if outcomes else ""
-        return f"training set: impressions as they are, {_share(shown):.1%} of them clicked; actions give no rows{more}"
+        clicked = f", {_share(shown):.1%} of them clicked" if shown else ""
+        return f"training set: impressions as they are{clicked}; actions give no rows{more}"
     return (
         f"training set: no impressions: {_share(positives):.1%} of the rows are positives, with up to "
         f"{settings.negatives} sampled items each as negatives (features.negatives)"

@@ -135,6 +135,56 @@ def test_seconds_watched_are_a_click_from_a_bound_on(spark: SparkSession, config
     assert [row["is_clicked"] for row in shown] == [1, 0, 0, 1]
 
 
+CLICKS = """SITE = Site("clicks",
+    impressions=Impressions(Files("rows.csv"), user="who", item="what", at="when", request="list",
+        clicked_by=ClickedBy("click", within_minutes=10)),
+    actions=[Action("click", Files("clicks-*.csv"), user="who", item="what", at="when"{request})])"""
+
+
+def clicked(warehouse: Warehouse, days: list[date]) -> list[tuple[str, int]]:
+    rows = warehouse.read(dwd.impression, days).orderBy("request_id").collect()
+    return [(row["request_id"], row["is_clicked"]) for row in rows]
+
+
+def test_rows_of_an_action_are_the_clicks_of_what_was_shown_before(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    """In whatever order the files come: a click of the next day belongs to what was shown before midnight."""
+    days, folder = [date(2029, 5, 23), date(2029, 5, 24)], tmp_path / "clicks"
+    folder.mkdir()
+    shown = [
+        f"{days[0]}T08:00:00,u1,a,L1",
+        f"{days[0]}T08:05:00,u1,a,L2",  # the last one before the click
+        f"{days[0]}T08:20:00,u1,a,L3",  # after it
+        f"{days[0]}T09:00:00,u2,a,L4",  # another user
+        f"{days[0]}T09:00:00,u1,b,L5",  # clicked too late
+        f"{days[0]}T23:58:00,u1,b,L6",  # clicked after midnight
+    ]
+    head = "when,who,what,list\n"
+    (folder / "clicks-1.csv").write_text(f"when,who,what\n{days[0]}T08:06:00,u1,a\n{days[0]}T09:10:01,u1,b\n")
+    declared, warehouse = CLICKS.replace("{request}", ""), Warehouse(spark, config)
+    assert load(spark, config, folder, declared, head + "\n".join(shown) + "\n") == [8, 8, 0, 0]
+    assert clicked(warehouse, days[:1]) == [("L1", 0), ("L2", 1), ("L3", 0), ("L4", 0), ("L5", 0), ("L6", 0)]
+    (folder / "clicks-2.csv").write_text(f"when,who,what\n{days[1]}T00:01:00,u1,b\n{days[1]}T08:01:00,u3,c\n")
+    assert load(spark, config, folder, declared, head + "\n".join(shown) + "\n") == [10, 2, 8, 0]
+    assert clicked(warehouse, days[:1]) == [("L1", 0), ("L2", 1), ("L3", 0), ("L4", 0), ("L5", 0), ("L6", 1)]
+    more = f"{days[1]}T08:00:00,u3,c,L7\n"
+    assert load(spark, config, folder, declared, head + more) == [5, 1, 4, 0]
+    assert clicked(warehouse, days) == [
+        ("L1", 0), ("L2", 1), ("L3", 0), ("L4", 0), ("L5", 0), ("L6", 1), ("L7", 1)
+    ]  # fmt: skip
+
+
+def test_a_click_that_names_its_list_belongs_to_that_one(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    day, folder = date(2029, 5, 26), tmp_path / "named"
+    folder.mkdir()
+    shown = [f"{day}T08:00:00,u1,a,L1", f"{day}T08:01:00,u1,a,L2", f"{day}T08:01:00,u1,b,L2"]
+    (folder / "clicks-1.csv").write_text(f"when,who,what,list\n{day}T08:02:00,u1,a,L1\n")
+    declared = CLICKS.replace("{request}", ', request="list"').replace('"clicks"', '"named"')
+    assert load(spark, config, folder, declared, "when,who,what,list\n" + "\n".join(shown) + "\n") == [4, 4, 0, 0]
+    assert clicked(Warehouse(spark, config), [day]) == [("L1", 1), ("L2", 0), ("L2", 0)]
+
+
 TABLES = """SITE = Site("tables", actions=[Action(
     "order", Query("select buyer, sku, bought_at, channel from own.orders where day = '{date}'"),
     user="buyer", item="sku", at="bought_at", columns={"channel": Category()})],

@@ -16,6 +16,7 @@ from conf.site.declaration import Fault, place_of
 from conf.site.loading import site_folder
 from conf.site.sources import Files, decimal_of
 from etl.ingest import job
+from etl.ingest.clicks import ClickRule
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
 from etl.ingest.requests import LayoutOptions, examine_paths, file_options
@@ -129,9 +130,20 @@ def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, repl
     if not set(by_role) & set(FACTS):
         log.warning("nothing happened: no source of actions or impressions has a row")
         return {"rows_in": 0}
-    counts = job.run(spark, config, by_role, job.IngestOptions(replaces=replaces))
+    counts = job.run(spark, config, by_role, job.IngestOptions(replaces=replaces, clicks=_click_rule(site)))
     remember_columns(config, site, groups)
     return counts
+
+
+def _click_rule(site: Site) -> ClickRule | None:
+    """Which acts are clicks, where the impressions do not say so themselves."""
+    rules = [part.clicked_by for part in site_parts(site) if isinstance(part, Impressions)]
+    if not rules or rules[0] is None:
+        return None
+    rule = rules[0]
+    sources = [action for action in site.actions if action.column is not None or action.name == rule.action]
+    request = next((action.request for action in sources if action.request is not None), None)
+    return ClickRule(action=rule.action, at_least=rule.at_least, within_s=60 * rule.within_minutes, request=request)
 
 
 def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
@@ -165,7 +177,9 @@ def part_options(config: Config, part: Part) -> FileOptions:
     return replace(
         file_options(config, layout, names=names, skip_lines=skip_lines),
         columns=named,
-        own=tuple(part.columns),
+        # The list that an act happened in stays in its context: clicks of a later load are joined by it, too.
+        own=(*part.columns, *([part.request] if isinstance(part, Action) and part.request is not None else [])),
+        has_clicks=not (isinstance(part, Impressions) and part.clicked_by is not None),
         list_separator=part.separator if isinstance(part, Impressions) else None,
         click_from=part.at_least if isinstance(part, Impressions) else None,
         action=part.name if isinstance(part, Action) and part.column is None else None,

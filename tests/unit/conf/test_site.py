@@ -124,6 +124,20 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
             'column "w" would be the feature label: give it another one',
         ),
         (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', "
+            "clicked_by=ClickedBy('rating')))",
+            "shop.py:2: Impressions: rows of an action are the clicks",
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], impressions=Impressions(Files('s'), user='u', item='i', at='t', "
+            "clicked_by=ClickedBy('ratin')))",
+            'shop.py:2: ClickedBy: no action "ratin"; did you mean "rating"?',
+        ),
+        (
+            "SITE = Site('shop', actions=[Action('a', Files('r'), user='u', item='i', at='t', request='l')])",
+            'shop.py:2: Action: "request" is of a list that was shown, and no Impressions names one',
+        ),
+        (
             "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', separator=' ', at_least=3))",
             'shop.py:2: Impressions: "at_least" is of the numbers of "clicked": name that column',
         ),

@@ -10,6 +10,7 @@ import conf.site
 from conf.site import (
     Action,
     Category,
+    ClickedBy,
     Cross,
     Dense,
     Files,
@@ -34,6 +35,7 @@ CLASSES = (
     Users,
     Action,
     Impressions,
+    ClickedBy,
     Files,
     Query,
     Label,

@@ -257,6 +257,30 @@ def test_outcomes_and_weights_are_judged_by_their_cells(config: Config, folder: 
     assert "further labels: paid, liked, shared" in lines
 
 
+def test_clicks_of_another_file_are_joined(config: Config, folder: Path) -> None:
+    at = pd.Timestamp("2023-05-06 08:00")
+    rows = pd.DataFrame(
+        {
+            "user": [f"u{i}" for i in range(120)],
+            "item": "x",
+            "at": [str(at + pd.Timedelta(hours=i)) for i in range(120)],
+        }
+    )
+    rows.to_csv(folder / "shown.csv", index=False)
+    acts = rows.head(30).assign(at=[str(at + pd.Timedelta(hours=i, minutes=5)) for i in range(30)])
+    acts.to_csv(folder / "clicks.csv", index=False)
+    declared = """SITE = Site('shop', impressions=Impressions(Files('shown.csv'), user='user', item='item', at='at', clicked_by=ClickedBy('click')),
+        actions=[Action('click', Files('clicks.csv'), user='user', item='item', at='at')])"""
+    result = checked(config, folder, declared)
+    assert not result.findings
+    assert "label of Impressions: 30 of 120 rows (25.00%)" in result.lines
+    acts.assign(user="someone else").to_csv(folder / "clicks.csv", index=False)
+    (text,) = findings(config, folder, declared)
+    assert text.startswith(
+        'fault 2: Impressions: None of 120 rows was clicked: "click" of the same user and item within 60'
+    )
+
+
 def test_impressions_without_a_click_are_refused(config: Config, folder: Path) -> None:
     pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "click": [0, 0], "at": ["2023-05-06", "2023-05-07"]}).to_csv(
         folder / "shown.csv", index=False

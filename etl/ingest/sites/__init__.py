@@ -1,0 +1,1 @@
+"""The sources that a site declares, as the files of an ingest."""
