@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, current_site
 from conf.site.declaration import Fault, place_of
 from conf.site.features import Feature
-from features.own_columns import OwnColumns, cross_columns, own_index, rate_group, rate_groups
+from features.own_columns import OwnColumns, cross_columns, own_index, rate_group, rate_groups, rate_windows
 
 
 def _rate(counts: str) -> str:
@@ -120,6 +120,7 @@ def site_features(site: Site | None) -> Iterator[Feature]:
             yield feature
         if isinstance(feature, Rate):
             about = f"smoothed click rate of {' × '.join(feature.by)}"
+            about += f", last {feature.days} days" if feature.days is not None else ""
             yield Dense(feature.feature, _rate(rate_group(feature)), about)
 
 
@@ -167,7 +168,7 @@ def is_counted(feature: Feature) -> bool:
 
 _SITE = current_site()
 OWN_COLUMNS = OwnColumns.of_site(_SITE)
-OWN_GROUPS = rate_groups(_SITE)
+OWN_GROUPS, OWN_WINDOWS = rate_groups(_SITE), rate_windows(_SITE)
 OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
 check_names(_SITE, OWN)
 HAS_COUNTS = _SITE is None or _SITE.has_counts

@@ -38,8 +38,7 @@ def _side(column: str) -> Literal["item", "both", "other"] | None:
         return "item"
     if column in _OTHER:
         return "other"
-    keys = next((keys for group, keys in OWN_GROUPS.items() if column.startswith(f"{group}_")), ())
-    if keys:
+    if keys := OWN_GROUPS.get(column.rpartition("_")[0]):
         return "other" if _ITEM.isdisjoint(keys) and "position" not in keys else "both"
     if _BOTH.fullmatch(column):
         return "both"

@@ -131,13 +131,21 @@ def own_index(name: str) -> int:
 def rate_groups(site: Site | None) -> dict[str, tuple[str, ...]]:
     """Name of the counts of each declared rate -> the columns of a row that they are grouped by; of tags the first."""
     own = {column.name: column.names[0] for column in OwnColumns.of_site(site).columns}
-    rates = [feature for feature in site.features if isinstance(feature, Rate)] if site is not None else []
-    return {rate_group(rate): tuple(own.get(name, name) for name in rate.by) for rate in rates}
+    return {rate_group(rate): tuple(own.get(name, name) for name in rate.by) for rate in _rates(site)}
+
+
+def rate_windows(site: Site | None) -> dict[str, int]:
+    """Name of the counts of each declared rate that has a window -> how many days before a row's it counts."""
+    return {rate_group(rate): rate.days for rate in _rates(site) if rate.days is not None}
 
 
 def rate_group(rate: Rate) -> str:
-    """Name of the counts of a rate: by its columns, so that it stands for them in the feature's definition."""
-    return "_by_".join(("own", *rate.by))
+    """Name of the counts of a rate: by its columns and window, so that it has both in the feature's definition."""
+    return "_by_".join(("own" if rate.days is None else f"own_last_{rate.days}", *rate.by))
+
+
+def _rates(site: Site | None) -> list[Rate]:
+    return [feature for feature in site.features if isinstance(feature, Rate)] if site is not None else []
 
 
 def cross_columns(site: Site, cross: Cross) -> Iterator[str]:

@@ -134,12 +134,15 @@ class Rate:
 
     by: Names
     """Own columns as `item_year`, or built-in ones."""
+    days: Annotated[int, Field(ge=1)] | None = None
+    """Days before the row's that are counted; all that there are without it."""
     name: str | None = None
 
     @property
     def feature(self) -> str:
         """Name of the feature."""
-        return self.name or "_".join((*self.by, "rate"))
+        window = () if self.days is None else (f"{self.days}d",)
+        return self.name or "_".join((*self.by, "rate", *window))
 
 
 @declaration

@@ -23,6 +23,7 @@ from features.check.report import finding_lines, label_lines, part_lines
 from features.check.row_faults import refusal_findings
 from features.check.stages import stage_lines
 from features.check.time_checks import day_findings, time_findings
+from features.settings import FeatureSettings
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ def _findings(
             yield from match_findings(sample, happenings, role)
     for sample in happenings:
         yield from time_findings(sample, today)
-    yield from day_findings(site, happenings, config.get(SiteSettings).zone, today)
+    window_days = config.get(FeatureSettings).window_days
+    yield from day_findings(site, happenings, config.get(SiteSettings).zone, today, window_days)
     for one in positives:
         yield from leak_findings(one)
     yield from label_findings(site, positives)

@@ -6,7 +6,7 @@ from datetime import date
 
 import pandas as pd
 
-from conf.site import Site
+from conf.site import Rate, Site
 from conf.site.declaration import place_of
 from conf.site.sources import DAY_BY_NAME
 from etl.ingest.files import DATE_IN_NAME
@@ -92,21 +92,49 @@ def _range(times: pd.Series) -> str:
     return f"{times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}"
 
 
-def day_findings(site: Site, samples: Sequence[PartSample], zone: str, today: date) -> Iterator[Finding]:
-    """All that happened is of one day: nothing can be counted before it, nor be tested on a day after it."""
-    days: set[object] = set()
-    for sample in samples:
-        times, day = sample.times, sample.part.source.day
-        if times is not None and not _are_likely(times.dropna(), today):
-            return  # another unit gives other days
-        if times is not None:
-            days |= set(times.dropna().dt.tz_convert(zone).dt.date)
-        elif day == DAY_BY_NAME:
-            days |= {match[0] for file in sample.files if (match := re.search(DATE_IN_NAME, file.name))}
-        elif day is not None:
-            days.add(day)
+def day_findings(
+    site: Site, samples: Sequence[PartSample], zone: str, today: date, window_days: int
+) -> Iterator[Finding]:
+    """Days that are too few: to count before, to test on, or for the windows of rates.
+
+    Args:
+        site: the declaration.
+        samples: of what happened.
+        zone: by whose clock days are counted.
+        today: days after it are the future.
+        window_days: of a training set.
+    """
+    days = _days(samples, zone, today)
+    if days is None:
+        return  # another unit gives other days
     if len(days) == 1:
         cure = "A training set needs --split random or time"
         cure += "; write has_counts=False if the day is no real one." if site.has_counts else "."
-        text = f"Site: all rows are of one day ({next(iter(days))}), and nothing can be counted before it. {cure}"
+        text = f"Site: all rows are of one day ({min(days)}), and nothing can be counted before it. {cure}"
         yield Finding(place_of(site), text, is_fault=False)
+    for rate in (feature for feature in site.features if isinstance(feature, Rate)):
+        if rate.days is not None and rate.days >= window_days:
+            text = f"days={rate.days} is all that a training set reads (features.window_days={window_days})"
+            yield Finding(place_of(rate), f'Rate "{rate.feature}": {text}. Leave days out.', is_fault=False)
+        elif rate.days is not None and len(days) > 1 and all(sample.is_whole for sample in samples):
+            span = (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days
+            if rate.days >= span:
+                text = f"days={rate.days} is longer than the data, {min(days)} to {max(days)}"
+                yield Finding(place_of(rate), f'Rate "{rate.feature}": {text}. Leave days out.', is_fault=False)
+
+
+def _days(samples: Sequence[PartSample], zone: str, today: date) -> set[str] | None:
+    """The days of all rows, as 2026-01-07; None where their times can't be right."""
+    days: set[str] = set()
+    for sample in samples:
+        times, day = sample.times, sample.part.source.day
+        if times is not None and not _are_likely(times.dropna(), today):
+            return None
+        if times is not None:
+            days |= {str(one) for one in times.dropna().dt.tz_convert(zone).dt.date.unique()}
+        elif day == DAY_BY_NAME:
+            names = (re.search(DATE_IN_NAME, file.name) for file in sample.files)
+            days |= {"-".join(match.groups()) for match in names if match is not None}
+        elif day is not None:
+            days.add(day)
+    return days

@@ -11,7 +11,7 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from features.catalog import OWN_GROUPS
+from features.catalog import OWN_GROUPS, OWN_WINDOWS
 from features.transforms.beta_prior import BetaPrior
 
 # Name of the counts -> the columns that they are grouped by. Those of a site's own rates come last.
@@ -131,9 +131,8 @@ def _sums_before(impressions: DataFrame, keys_and_days: DataFrame, group: str) -
         keys_and_days.withColumn("is_output", F.lit(True)), allowMissingColumns=True
     )
     # "all" has no keys: without the literal, Spark warns of a window without partitions.
-    earlier_days = (
-        Window.partitionBy(F.lit(group), *keys).orderBy(F.unix_date("day")).rangeBetween(Window.unboundedPreceding, -1)
-    )
+    first = -OWN_WINDOWS[group] if group in OWN_WINDOWS else Window.unboundedPreceding
+    earlier_days = Window.partitionBy(F.lit(group), *keys).orderBy(F.unix_date("day")).rangeBetween(first, -1)
     sums = {f"{group}_{name}": F.sum(name).over(earlier_days) for name in SUMS}
     if group == "user":
         sums["user_last_click"] = F.max(F.when(F.col("clicks") > 0, F.col("day"))).over(earlier_days)

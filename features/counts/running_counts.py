@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.catalog import OWN_WINDOWS
 from features.counts.counts_before import GROUPS, LIKED_STRENGTH, NUM_TAGS, SUMS, TAG_STRENGTH, ClickRates
 
 
@@ -25,7 +26,8 @@ class Tally:
 class RunningCounts:
     """Counts of finished days, by item, user, topic, and user × topic.
 
-    Add the impressions of a day when it is over: features of a request may count earlier days only.
+    Add the impressions of a day when it is over: features of a request may count earlier days only. Rates with a
+    window of days come from `load_running_counts`: what was added is never taken away.
     """
 
     def __init__(self, rates: ClickRates) -> None:
@@ -126,6 +128,8 @@ def load_running_counts(impressions: DataFrame, rates: ClickRates, day: date, pa
     for group, keys in GROUPS.items():
         # As in SQL's joins, a missing key belongs to no group.
         rows = earlier.dropna(subset=list(keys)) if keys else earlier
+        if group in OWN_WINDOWS:
+            rows = rows.where(F.col("day") >= F.lit(day - timedelta(days=OWN_WINDOWS[group])))
         for key in {"user_id", "item_id"} & set(keys):
             # Only keys that a request asks for: topics are few, users and items are not.
             rows = rows.join(F.broadcast(pairs.select(key).distinct()), on=key, how="left_semi")

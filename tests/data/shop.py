@@ -29,7 +29,7 @@ SITE = Site(
     features=[
         Cross(("user_plan", "item_brand", "context_weather"), name="plan_brand_weather"),
         Rate(("user_plan", "item_brand")), Rate(("item_id", "context_weather", "position"), name="wet_rate"),
-        Rate(("city",)),
+        Rate(("city",)), Rate(("item_brand",), days=2),
         Dense("dear_for_plan", "item_price_eur / position", "price by place", default=0.0),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     assert {row["feature"] for row in index if row["index"] >= 65536} == {
         "item_price_eur", "item_brand", "item_uses_1", "item_uses_2", "user_plan", "context_weather",
         "plan_brand_weather", "user_plan_item_brand_rate", "wet_rate", "city_rate",
-        "dear_for_plan",
+        "item_brand_rate_2d", "dear_for_plan",
     }  # fmt: skip
     # How its columns are read is part of a feature, also of one that only counts by them.
     definition = next(row["definition"] for row in index if row["feature"] == "user_plan_item_brand_rate")

@@ -25,7 +25,7 @@ from scipy import sparse
 from conf import Config, Paths
 from conf.atomic import write_atomically
 from conf.runs import UNKNOWN_USER
-from features.catalog import OWN_COLUMNS, OWN_GROUPS
+from features.catalog import OWN_COLUMNS, OWN_GROUPS, OWN_WINDOWS
 from features.compute.request_batch import BatchFeatures
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import CountArrays, Impressions, count_impressions, expected_clicks
@@ -38,7 +38,7 @@ from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
 from recsys.serve.state.own_arrays import OwnArrays
 from recsys.serve.state.own_counts import KEYS, OwnCounts
 from recsys.serve.state.publication import Publication
-from recsys.serve.state.rows import codes_of, newest, profiles, read_impressions, read_partition, walls
+from recsys.serve.state.rows import EPOCH, codes_of, newest, profiles, read_impressions, read_partition, walls
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,10 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
         rows = _keyed_rows(impressions, user, item, {**names, **user_names}, arrays, (user_ids, item_ids))
         values = (np.ones(len(user)), of_impressions.label, expected_clicks(of_impressions.position, statistics.rates))
         for group in OWN_GROUPS:
-            arrays |= OwnCounts.build(group, rows, np.stack(values).astype(np.float64))
+            counted = np.stack(values).astype(np.float64)
+            if group in OWN_WINDOWS:
+                counted *= of_impressions.day > (publication.day - EPOCH).days - OWN_WINDOWS[group]
+            arrays |= OwnCounts.build(group, rows, counted)
     arrays |= _choices(publication, positives, user_ids, item_ids)
     channels, more = _candidates(candidates, user_ids, item_ids)
     arrays |= more

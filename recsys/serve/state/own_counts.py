@@ -39,13 +39,14 @@ class OwnCounts:
         Args:
             name: of the group.
             rows: columns of the impressions, as texts.
-            values: (3, impressions) of SUMS.
+            values: (3, impressions) of SUMS; 0 where an impression is not counted.
         """
         texts = _key_of(name)(rows)
         distinct = list(dict.fromkeys(text for text in texts.values if text is not None))
         number = {text: position for position, text in enumerate(distinct)}
         codes = np.array([number.get(text, len(distinct)) for text in texts.values], np.int64)[texts.codes]
         sums = np.stack([np.bincount(codes, weight, minlength=len(distinct) + 1) for weight in values], axis=1)
+        sums[sums[:, 0] == 0] = np.nan  # as where there is no row at all
         sums[-1] = np.nan
         return {f"{name}_sums": sums, **IdIndex.build(distinct).arrays(f"{name}_index")}
 

@@ -213,6 +213,18 @@ def test_the_future_and_a_single_day(config: Config, folder: Path) -> None:
     )
 
 
+def test_windows_that_are_longer_than_the_data_are_told(config: Config, folder: Path) -> None:
+    rates = "features=[Rate(('user_id',), days=7), Rate(('item_id',), days=29), Rate(('city',), days=30)]"
+    texts = findings(config, folder, site(rest=rates))
+    assert [text.partition(": ")[2] for text in texts if "Rate" in text] == [
+        'Rate "city_rate_30d": days=30 is all that a training set reads (features.window_days=30). Leave days out.'
+    ]
+    ratings = pd.read_csv(folder / "ratings.csv").head(200)  # 20 days
+    ratings.to_csv(folder / "ratings.csv", index=False)
+    texts = findings(config, folder, site(rest=rates))
+    assert any("days=29 is longer than the data, 2023-11-14 to 2023-12-04. Leave days out." in text for text in texts)
+
+
 def test_a_column_that_gives_clicks_away(config: Config, folder: Path) -> None:
     rng = np.random.default_rng(2)
     clicked = rng.integers(0, 2, 400)
