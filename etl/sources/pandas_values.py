@@ -8,7 +8,7 @@ import pandas as pd
 
 from etl.sources.lines import NUMBER
 from etl.sources.texts import WHITESPACE, number_of
-from etl.sources.times import END_S, EPOCH_UNITS, ISO, ISO_PATTERN, ZONED, TimeFormat
+from etl.sources.times import END_S, EPOCH_UNITS, ISO, ISO_PATTERN, WITHOUT_SECONDS, ZONED, TimeFormat
 from etl.sources.values import NO_ID
 
 # Letters of Spark's patterns -> Python's.
@@ -80,14 +80,11 @@ def _distinct_times(texts: pd.Series, time_format: TimeFormat, decimal: str) -> 
 
 
 def _plain_iso(text: str) -> str | None:
-    """An ISO time as pandas reads it; None for what is none, names its zone by a place, or has one without seconds.
-
-    Spark reads no zone behind a time without seconds.
-    """
-    is_read = re.fullmatch(ISO_PATTERN, text) and (re.search(r"\d:\d{2}:\d{2}", text) or not re.search(ZONED, text))
-    if not is_read or text.endswith("z"):
+    """An ISO time as pandas reads it; None for what is none, or names its zone by a place."""
+    if not re.fullmatch(ISO_PATTERN, text):
         return None
-    text = re.sub(r" ?(UTC|GMT)$", "Z", text.replace(",", "."))
+    text = re.sub(f"^{WITHOUT_SECONDS}$", r"\1:00\2", re.sub("(?<=[0-9 ])z$", "Z", text))
+    text = re.sub(r" ?(UTC|GMT|Z)$", "Z", text.replace(",", "."))
     text = re.sub(r"(?<=[T ])(\d):", r"0\1:", text)
     return re.sub(r" ([+-]\d{2}(:?\d{2})?)$", r"\1", text)
 

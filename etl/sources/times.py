@@ -26,6 +26,8 @@ ISO_PATTERN = (
     r"\d{4}-\d{2}-\d{2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
     r"( ?(Z|z|UTC|GMT|[+-]\d{2}:?(\d{2})?|[A-Z][a-z]+/[A-Za-z_/]+))?)?"
 )
+# Spark reads no zone behind a time without seconds.
+WITHOUT_SECONDS = r"(\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2})( ?[A-Za-z+-].*)"
 # An hour alone, as +01, only behind a time: a date ends so, too.
 ZONED = r"(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|:.*[+-]\d{2}|/[A-Za-z_]+)$"
 # 11/12/2019 2:14:46 PM, 12.11.2019 14:14, 2019/11/12
@@ -104,7 +106,9 @@ def read_time(text: Column, time_format: TimeFormat, decimal: str = ".") -> Colu
         return F.timestamp_micros((in_range * 10**6 / per_second).cast("bigint"))
     if time_format.pattern == ISO:
         is_iso = F.rlike(trimmed, F.lit(f"^{ISO_PATTERN}$"))
-        time = F.when(is_iso, F.try_to_timestamp(F.replace(trimmed, F.lit(","), F.lit("."))))
+        upper = F.regexp_replace(F.replace(trimmed, F.lit(","), F.lit(".")), r"(?<=[0-9 ])z$", "Z")
+        whole = F.regexp_replace(upper, f"^{WITHOUT_SECONDS}$", "$1:00$2")
+        time = F.when(is_iso, F.try_to_timestamp(whole))
         is_zoned = F.rlike(trimmed, F.lit(ZONED))
     else:
         letters = set(re.sub(r"'[^']*'", "", time_format.pattern))

@@ -301,6 +301,9 @@ ODD_TIMES = [
     "2026-05-01 08:30 +02",
     "2026-05-01 08:30:00z",
     "2026-05-01T08:30+0200",
+    "2026-05-01T08:30Z",
+    "2026-05-01 8:30 z",
+    "2026-05-01 08:30 UTC",
     "2026-13-01",
     "1969-12-31",
     "2100-01-01",
@@ -335,6 +338,7 @@ def test_a_sample_reads_values_as_spark_does(spark: SparkSession) -> None:
         rows = times.orderBy("n").select(F.unix_micros(read_time(F.col("text"), form))).collect()
         sampled = to_times(pd.Series(ODD_TIMES, dtype=object), form)
         assert [row[0] for row in rows] == [None if pd.isna(time) else time.value // 1000 for time in sampled]
+        assert [row[0] is None for row in rows][: len(ODD_TIMES) - 5] == [False] * (len(ODD_TIMES) - 5)
     texts = spark.createDataFrame(list(enumerate(ODD_TEXTS)), "n int, text string")
     for decimal in (".", ","):
         values = to_number(F.col("text"), decimal).alias("number"), to_id(F.col("text")).alias("id")
