@@ -21,7 +21,7 @@ from conf.site.columns import (
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Dense, Sparse
 from conf.site.site import Action, Cross, Impressions, Items, Rate, Site, Users
-from conf.site.sources import DAY_BY_NAME, Files, decimal_of
+from conf.site.sources import DAY_BY_NAME, Files, Query, decimal_of
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 # What Spark SQL, Parquet and Python all take as a name.
@@ -149,6 +149,8 @@ def _labels_of(part: Part) -> Iterator[Fault]:
 
 def _day_of(part: Part) -> Iterator[Fault]:
     kind, source = type(part).__name__, part.source
+    if isinstance(source, Query):
+        yield from (Fault(place_of(source), text) for text in source.faults())
     if not isinstance(part, Items | Users) and part.at is None and source.day is None:
         yield Fault(
             place_of(part), f'{kind}: no time: name its column with "at", or say the day of the rows with day=…'

@@ -1,5 +1,8 @@
 """Where rows of a site come from: files, or queries of the warehouse and of databases."""
 
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -48,10 +51,12 @@ class Files:
 
 @declaration
 class Query:
-    """Rows of a query: of Hive tables and views, or of a database over JDBC."""
+    """Rows of a query: of Hive tables and views, of files, or of a database over JDBC."""
 
     sql: Name
     """A SELECT; `{date}` is the day that is run, so that a day's rows need not be all there are."""
+    files: Mapping[Name, Files] = field(default_factory=dict)
+    """Files that the query reads beside tables, by the names that it has for them; their columns are text."""
     database: str | None = None
     """A key of `relational.databases`, or `business`; Spark's catalog without it."""
     time_format: str | None = None
@@ -62,6 +67,14 @@ class Query:
     """Of rows without times: a date."""
     changes: Literal["freeze", "evolve"] = "freeze"
     """What happens when columns come or go, as for `Files`."""
+
+    def faults(self) -> Iterator[str]:
+        """What can't be, though each option is right."""
+        if self.files and self.database is not None:
+            yield 'Query: files are read by Spark, and "database" runs the query elsewhere: leave one of them out'
+        for name in self.files:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                yield f"Query: a query can't name {name!r}: letters, digits and _, as orders"
 
     @property
     def pattern(self) -> str:

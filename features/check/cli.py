@@ -35,7 +35,7 @@ def check_command(
         from etl.ingest.sites.queries import query_files
         from etl.session import spark_session
 
-        with spark_session(config) as spark, query_files(spark, config, site, day) as queried:
+        with spark_session(config) as spark, query_files(spark, config, site, site_folder(), day) as queried:
             checked = job.run(config, site, site_folder(), rows, day, queried)
     else:
         checked = job.run(config, site, site_folder(), rows, day)

@@ -13,7 +13,7 @@ from conf.site import Files, Items, Site, Users
 from conf.site.checks import site_parts
 from conf.site.declaration import place_of
 from etl.ingest.settings import IngestSettings
-from etl.ingest.sites.job import files_of
+from etl.ingest.sites.source_files import files_of
 from etl.settings import SiteSettings
 from features.check.column_checks import column_findings
 from features.check.key_checks import key_findings, match_findings

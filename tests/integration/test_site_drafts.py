@@ -133,7 +133,7 @@ def test_a_query_is_judged_as_files_are(spark: SparkSession, config: Config, tmp
         "SITE = Site('queried', impressions=Impressions(SHOWN, user='who', item='what', clicked='cliked', at='at'))\n"
     )
     site = load_site(out)
-    with query_files(spark, config, site, None) as queried:
+    with query_files(spark, config, site, tmp_path, None) as queried:
         checked = check.run(config, site, tmp_path, 1000, None, queried)
     assert checked.rows == 40
     (finding,) = checked.findings

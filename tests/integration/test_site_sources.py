@@ -12,6 +12,7 @@ from conf import Config, Paths
 from conf.site import SiteError, load_site
 from etl.events import job as events
 from etl.ingest.sites import job as site_job
+from etl.ingest.sites.queries import query_files
 from etl.tables import dim, dwd, ods
 from etl.warehouse.store import Warehouse
 
@@ -218,6 +219,36 @@ def test_tables_and_views_are_sources_like_files(spark: SparkSession, config: Co
     gone.write_text(file.read_text().replace("own.orders", "own.gone"))
     with pytest.raises(SiteError, match=r"gone.py:2: \[TABLE_OR_VIEW_NOT_FOUND\].*own.*gone"):
         site_job.load_queried(spark, config, load_site(gone), day, replaces=False)
+
+
+FILES = """SITE = Site("files", actions=[Action("order", Query(
+    "select user, lines.item, orders.at, lines.price from lines join orders on lines.order_no = orders.no",
+    files={"lines": Files("lines.csv"), "orders": Files("orders-*.jsonl")}),
+    user="user", item="item", at="at", value="price")])"""
+
+
+def test_a_query_joins_files(spark: SparkSession, config: Config, tmp_path: Path) -> None:
+    """Order lines name an order, and only the order names the user and the time."""
+    day, file = date(2029, 5, 28), tmp_path / "site.py"
+    file.write_text(f"from conf.site import *\n{FILES}\n")
+    (tmp_path / "lines.csv").write_text('order_no,item,price\n1,"a\n2",1.5\n1,b,2\n2,a,3\n9,a,1\n')
+    for number in (1, 2):
+        order = {"no": number, "user": f"u{number}", "at": f"{day}T08:00:00Z"} | ({"note": "x"} if number == 2 else {})
+        (tmp_path / f"orders-{number}.jsonl").write_text(json.dumps(order) + "\n")
+    with query_files(spark, config, load_site(file), tmp_path, None) as queried:
+        groups = site_job.examine_site(config, load_site(file), tmp_path, None, queried)
+        assert site_job.run(spark, config, load_site(file), groups, replaces=False)["rows_out"] == 3
+    rows = Warehouse(spark, config).read(dwd.interaction, [day]).collect()
+    assert {(row["user_id"], row["item_id"], row["value"]) for row in rows} == {
+        ("u1", "a\n2", 1.5), ("u1", "b", 2.0), ("u2", "a", 3.0)
+    }  # fmt: skip
+    with (tmp_path / "lines.csv").open("a") as lines:
+        lines.write("3,a\n")
+    with (
+        pytest.raises(SiteError, match=r"site.py:2: .*lines.csv: missing_cells in '3,a': correct that row"),
+        query_files(spark, config, load_site(file), tmp_path, None),
+    ):
+        pass
 
 
 def test_events_that_replace_a_day_let_its_files_be_loaded_again(

@@ -19,9 +19,10 @@ from etl.ingest import job
 from etl.ingest.clicks import ClickRule
 from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
-from etl.ingest.requests import LayoutOptions, examine_paths, file_options
+from etl.ingest.requests import examine_paths
 from etl.ingest.sites.queries import query_files
 from etl.ingest.sites.source_columns import changed_columns, remember_columns
+from etl.ingest.sites.source_files import files_of, source_options
 from etl.sources.detection import NoRowsError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def load_queried(
         SiteError: as `examine_site` and `query_files`.
         UserError: as `etl.ingest.job.run`.
     """
-    with query_files(spark, config, site, day) as queried:
+    with query_files(spark, config, site, site_folder(), day) as queried:
         return run(spark, config, site, examine_site(config, site, site_folder(), day, queried), replaces=replaces)
 
 
@@ -159,23 +160,9 @@ def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
 def part_options(config: Config, part: Part) -> FileOptions:
     """What a part of a site says of its rows; no column is guessed."""
     _, options = _COLUMNS[type(part)]
-    source = part.source
-    layout = LayoutOptions(time_format=source.time_format, timezone=source.timezone, day=source.day)
-    names, skip_lines = None, 0
-    if isinstance(source, Files):
-        names, skip_lines = source.header, source.skip_lines
-        layout = replace(
-            layout,
-            separator=source.separator,
-            quote=source.quote,
-            escape=source.escape,
-            encoding=source.encoding,
-            decimal=source.decimal,
-            is_time_order=source.is_time_order,
-        )
     named = {getattr(part, option): ours for ours, option in options.items() if getattr(part, option) is not None}
     return replace(
-        file_options(config, layout, names=names, skip_lines=skip_lines),
+        source_options(config, part.source),
         columns=named,
         # The list that an act happened in stays in its context: clicks of a later load are joined by it, too.
         own=(*part.columns, *([part.request] if isinstance(part, Action) and part.request is not None else [])),
@@ -184,23 +171,3 @@ def part_options(config: Config, part: Part) -> FileOptions:
         click_from=part.at_least if isinstance(part, Impressions) else None,
         action=part.name if isinstance(part, Action) and part.column is None else None,
     )
-
-
-def files_of(source: Files, folder: Path, day: date | None) -> Sequence[Path]:
-    """The files of a source, in the order of their names.
-
-    Raises:
-        UserError: there are none.
-    """
-    pattern = source.pattern.replace("{date}", day.isoformat() if day else "*")
-    path = folder / pattern
-    if path.exists():  # a name may have brackets
-        return [path]
-    base = Path(path.anchor) if Path(pattern).is_absolute() else folder
-    try:
-        paths = sorted(base.glob(str(path.relative_to(base))))
-    except ValueError as error:
-        raise UserError(f"{source.pattern}: {error}") from None
-    if not paths:
-        raise UserError(f"no file {path}")
-    return paths

@@ -15,6 +15,7 @@ from conf import Config, Paths, UserError, file_url
 from conf.site import Query, Site, SiteError
 from conf.site.checks import site_parts
 from conf.site.declaration import Fault, place_of
+from etl.ingest.sites.source_files import read_texts
 from etl.relational.connection import shut_down
 from etl.relational.database import find_database
 from etl.relational.reading import read_query
@@ -22,7 +23,7 @@ from etl.relational.reading import read_query
 
 @contextmanager
 def query_files(
-    spark: SparkSession, config: Config, site: Site, day: date | None
+    spark: SparkSession, config: Config, site: Site, folder: Path, day: date | None
 ) -> Iterator[Mapping[int, list[Path]]]:
     """Run the queries of a site; the files of each by number of its part. They are removed afterwards.
 
@@ -30,6 +31,7 @@ def query_files(
         spark: the session.
         config: the home, and `relational.databases`.
         site: the declaration.
+        folder: that the patterns of its files start from.
         day: what `{date}` stands for.
 
     Raises:
@@ -39,11 +41,11 @@ def query_files(
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{root}.lock"):  # of loads of two days at once
         shutil.rmtree(root, ignore_errors=True)  # of a killed load
-        yield from _run_queries(spark, config, site, day, root)
+        yield from _run_queries(spark, config, site, folder, day, root)
 
 
 def _run_queries(
-    spark: SparkSession, config: Config, site: Site, day: date | None, root: Path
+    spark: SparkSession, config: Config, site: Site, folder: Path, day: date | None, root: Path
 ) -> Iterator[Mapping[int, list[Path]]]:
     files: dict[int, list[Path]] = {}
     faults = []
@@ -51,7 +53,7 @@ def _run_queries(
         for number, part in enumerate(site_parts(site)):
             if isinstance(part.source, Query):
                 try:
-                    files[number] = _write(_rows(spark, config, part.source, day), root / str(number))
+                    files[number] = _write(_rows(spark, config, part.source, folder, day), root / str(number))
                 except (UserError, PySparkException, Py4JJavaError) as error:
                     lines = [line for line in str(error).partition(" SQLSTATE")[0].splitlines() if line.strip()]
                     faults.append(Fault(place_of(part), lines[0] if lines else type(error).__name__))
@@ -60,15 +62,20 @@ def _run_queries(
         yield files
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        for part in site_parts(site):
+            for view in part.source.files if isinstance(part.source, Query) else ():
+                spark.catalog.dropTempView(view)
         for name in {part.source.database for part in site_parts(site) if isinstance(part.source, Query)} - {None}:
             # A Derby that this JVM has open would be closed to every other process.
             with suppress(UserError):
                 shut_down(spark, find_database(config, str(name)))
 
 
-def _rows(spark: SparkSession, config: Config, query: Query, day: date | None) -> DataFrame:
+def _rows(spark: SparkSession, config: Config, query: Query, folder: Path, day: date | None) -> DataFrame:
     if "{date}" in query.sql and day is None:
         raise UserError("the query is of a day: name it with --date")
+    for name, source in query.files.items():
+        read_texts(spark, config, source, folder, day).createOrReplaceTempView(name)
     sql = query.sql.replace("{date}", day.isoformat() if day else "")
     return spark.sql(sql) if query.database is None else read_query(spark, find_database(config, query.database), sql)
 

@@ -138,6 +138,11 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
             'shop.py:2: Action: "request" is of a list that was shown, and no Impressions names one',
         ),
         (
+            "SITE = Site('shop', actions=[Action('a', Query('select', database='db', files={'x y': Files('x')}), "
+            "user='u', item='i', at='t')])",
+            'shop.py:2: Query: files are read by Spark, and "database" runs the query elsewhere',
+        ),
+        (
             "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', separator=' ', at_least=3))",
             'shop.py:2: Impressions: "at_least" is of the numbers of "clicked": name that column',
         ),
