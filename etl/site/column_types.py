@@ -9,6 +9,7 @@ from conf.site.columns import MAX_BUCKETS
 from etl.site.fields import Field, number, short
 from etl.site.words import CODE_WORDS, COUNT_WORDS, is_of_one_occasion, words_of
 from etl.sources.pandas_values import to_numbers
+from etl.sources.times import TimeFormat
 
 _MANY = 1000  # rows
 _FEW = 20  # distinct whole numbers are names of something rather than amounts
@@ -51,7 +52,8 @@ def guess_type(field: Field, num_rows: int) -> TypeGuess:
         return TypeGuess("Text()", f"a number of its own in each of {field.num_rows:,} rows: an id of the row")
     if is_of_one_occasion(field.name) and field.num_distinct > _FEW:
         return TypeGuess("Text()", f"{field.num_distinct:,} ids of one occasion each: no later row has them again")
-    if field.is_number or has_words_for_none(field):
+    is_date = isinstance(field.time_format, TimeFormat) and field.time_format.pattern.startswith("yyyyMMdd")
+    if (field.is_number and not is_date) or has_words_for_none(field):
         return _number_or_code(field, num_rows, missing)
     if field.time_format is not None:
         return TypeGuess(

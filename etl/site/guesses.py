@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from etl.ingest.columns import USUAL_NAMES
 from etl.site.fields import Field, number, shares
-from etl.site.words import CLICK_NAMES, action_name, is_named, outcome_name
+from etl.site.words import CLICK_NAMES, action_name, is_named, outcome_name, words_of
 from etl.sources.dialect import bare_name
 from etl.sources.times import TimeFormat
 
@@ -66,17 +66,24 @@ def guess_time(fields: Sequence[Field], *, has_names: bool = True) -> tuple[Fiel
         has_names: whether the file has a header; without one, a number in the range of such times is taken for one.
     """
     usual = [bare_name(name) for name in _TIME_NAMES]
-    candidates: list[tuple[int, int, Field, TimeFormat | str]] = []
+    candidates: list[tuple[bool, bool, int, Field, TimeFormat | str]] = []
     for position, field in enumerate(fields):
         name = bare_name(field.name)
-        is_usual = name in usual or name.endswith(("timestamp", "datetime"))
+        is_usual = name in usual or name.endswith(("timestamp", "datetime")) or words_of(field.name)[:1] == ["time"]
         form = field.time_format if field.share_missing < 0.5 else None
         if form is not None and (is_usual or not has_names or not field.is_number):
-            candidates.append((0 if is_usual else 1, position, field, form))
+            # Of a date and a time the time says more.
+            candidates.append((not is_usual, not _has_clock(field, form), position, field, form))
     if not candidates:
         return None
-    *_, field, form = min(candidates, key=lambda candidate: candidate[:2])
+    *_, field, form = min(candidates, key=lambda candidate: candidate[:3])
     return field, form
+
+
+def _has_clock(field: Field, form: TimeFormat | str) -> bool:
+    """Whether times have more than a date."""
+    times = field.times(form).dropna() if isinstance(form, TimeFormat) else None
+    return times is None or bool((times != times.dt.normalize()).any())
 
 
 def guess_value(fields: Sequence[Field], *, has_names: bool = True) -> Guess | None:

@@ -40,6 +40,8 @@ def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Fiel
     if user is not None and user.share_missing > _MAX_MISSING and (session := _session(table)) is not None:
         reason = f"{user.name} is empty in {user.share_missing:.0%} of the rows, so that {session.name} stands for it"
         return (session, item, reason) if item is not None else f"no column of items beside {session.name}"
+    if user is None and item is not None and (session := _session(table)) is not None:
+        return session, item, f"no column of users: {session.name} stands for it, of which no later row knows anything"
     if user is not None and item is not None:
         if _is_key_of_others(item, user, table, tables) or _is_key_of_others(user, item, table, tables):
             return "one row for each id that other tables have"
@@ -129,7 +131,7 @@ def _is_measure(one: Field) -> bool:
 
 
 def _session(table: SampledTable) -> Field | None:
-    names = ("session_id", "session", "visitor_id", "device_id", "cookie_id")
+    names = ("visitor_id", "device_id", "cookie_id", "session_id", "session", "search_id", "srch_id", "query_id")
     return next((one for one in table.fields.values() if is_named(one.name, names) and one.share_missing < 0.5), None)
 
 
@@ -146,8 +148,11 @@ def _is_key_of_others(one: Field, other: Field, table: SampledTable, tables: Seq
 
 def _ids_by_values(
     table: SampledTable, tables: Sequence[SampledTable], named: dict[str, Field | None]
-) -> tuple[Field, Field, str] | None:
-    """Two columns whose values are those of other tables' keys; one of them may be told by its name."""
+) -> tuple[Field, Field, str] | str | None:
+    """Two columns whose values are those of other tables' keys; one of them may be told by its name.
+
+    Text where one is the key of orders or the like, which another column of that table says whose they are.
+    """
     free = [one for one in table.fields.values() if one.num_distinct >= _MIN_IDS and not one.is_unique]
     keys = [(other, key) for other in tables if other is not table for key in other.keys]
     matches = [
@@ -158,14 +163,28 @@ def _ids_by_values(
     ]
     matched = {one for one, *_ in matches}
     for first, second in permutations(matches, 2):
-        (one, users, _), (two, items, _) = first, second
+        (one, users, key), (two, items, _) = first, second
         # A name counts where the values can be such ids at all: `place` may be one in a list.
         by_name = ((named["user"], one), (named["item"], two))
         is_named_so = all(other in (ids, None) or other not in matched for other, ids in by_name)
         if one is not two and users is not items and is_named_so and likeness(items) > likeness(users):
-            parts = [f"{ids.name} has values of {key.name} in {other.pattern}" for ids, other, key in (first, second)]
+            if (user := _named("user", users)) is not None and user is not key and not user.is_unique:
+                return _joined(table, one, two, users, key, user)
+            parts = [f"{ids.name} has values of {of.name} in {other.pattern}" for ids, other, of in (first, second)]
             return one, two, ", ".join(parts)
     return None
+
+
+def _joined(table: SampledTable, one: Field, item: Field, orders: SampledTable, key: Field, user: Field) -> str:
+    """That rows are whole only with those of another table, and what to declare."""
+    sql = f"select * from lines join orders on lines.`{one.name}` = orders.`{key.name}`"
+    if one.name == key.name:
+        sql = f"select * from lines join orders using (`{key.name}`)"
+    files = f'files={{"lines": Files("{table.pattern}"), "orders": Files("{orders.pattern}")}}'
+    return (
+        f"its {one.name} is the key of {orders.pattern}, which has the user: join them, "
+        f'Action("order", Query("{sql}", {files}), user="{user.name}", item="{item.name}", at=…)'
+    )
 
 
 def _of_lists(table: SampledTable, user: Field, lists: Field, separator: str) -> Happening:

@@ -20,7 +20,8 @@ ITEM_WORDS = frozenset(
     _WORD.findall(
         "item iid movie film product artist book isbn asin sku article news video app song track album recipe game "
         "restaurant business offer listing post course job stock adgroup ad show series anime beer wine poi "
-        "question document doc page photo hotel artikel produkt producto produit 商品 物品 产品"
+        "question document doc page photo hotel prop property destination "
+        "artikel produkt producto produit 商品 物品 产品"
     )
 )
 COUNT_WORDS = frozenset(_WORD.findall("age count cnt num number price amount quantity qty score rating days hours"))
@@ -121,17 +122,22 @@ _OCCASION_WORDS = frozenset(
 )
 _AFTERWARDS_WORDS = frozenset(
     _WORD.findall(
-        "review comment dwell duration watchtime playtime feedback converted conversion revenue refund returned"
+        "review comment dwell duration watchtime playtime feedback converted conversion revenue refund returned "
+        "useful helpful funny cool votes upvotes downvotes"
     )
 )
+_SPENT_WORDS = frozenset(_WORD.findall("play watch view listen stay read spent dwell"))
 
 
 def is_of_one_occasion(column: str) -> bool:
     """Whether a column has, by its name, ids of a visit or an order: no later row has them again."""
-    words = words_of(column)
-    return bool(_OCCASION_WORDS & set(words)) and (len(words) == 1 or bool(_ID_WORDS & set(words)))
+    words = set(words_of(column))
+    # `transactionid` is written in one, too.
+    words |= {part for word in words if word.endswith("id") for part in (word[:-2], "id")}
+    return bool(_OCCASION_WORDS & words) and (len(words) == 1 or bool(_ID_WORDS & words))
 
 
 def is_known_afterwards(column: str) -> bool:
     """Whether a column says, by its name, what came of it: known only after what a model predicts."""
-    return bool(_AFTERWARDS_WORDS & set(words_of(column)))
+    words = set(words_of(column))
+    return bool(_AFTERWARDS_WORDS & words) or ("time" in words and bool(_SPENT_WORDS & words))

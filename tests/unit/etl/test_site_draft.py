@@ -24,6 +24,12 @@ def drafted(folder: Path, *names: str) -> tuple[Site, str]:
     return load_site(out), out.read_text()
 
 
+def drafted_text(folder: Path) -> str:
+    """The text of a draft that lacks something."""
+    job.run([str(folder)], folder / "site.py")
+    return (folder / "site.py").read_text()
+
+
 def ratings(number: int = 60) -> pd.DataFrame:
     """Ratings of 10 users of 12 films."""
     rows = range(number)
@@ -112,6 +118,30 @@ def test_of_two_tables_of_items_one_is_declared_and_the_other_named(tmp_path: Pa
     assert site.items is not None
     assert site.items.source.pattern == "movies.csv"
     assert "# links.csv: fits nothing: one row per movieId as well as movies.csv: join its columns to that file" in text
+
+
+def test_lines_of_orders_are_of_no_user_and_a_join_is_told(tmp_path: Path) -> None:
+    rows = range(400)
+    lines = pd.DataFrame({"order_id": [i % 60 for i in rows], "product_id": [i % 25 for i in rows]})
+    lines.to_csv(tmp_path / "lines.csv", index=False)
+    orders = pd.DataFrame({"order_id": range(60), "user_id": [i % 15 for i in range(60)], "at": "2026-01-02 10:00"})
+    orders.to_csv(tmp_path / "orders.csv", index=False)
+    products = pd.DataFrame({"product_id": range(25), "name": [f"part {i}" for i in range(25)]})
+    products.to_csv(tmp_path / "products.csv", index=False)
+    text = " ".join(drafted_text(tmp_path).split("\n# "))
+    assert "lines.csv: fits nothing: its order_id is the key of orders.csv, which has the user: join them" in text
+    assert "select * from lines join orders using (`order_id`)" in text
+
+
+def test_a_search_stands_for_the_user_that_no_column_has(tmp_path: Path) -> None:
+    rows = range(200)
+    shown = pd.DataFrame({"srch_id": [i // 5 for i in rows], "prop_id": [i % 17 for i in rows], "click_bool": 0})
+    shown = shown.assign(click_bool=[int(i % 7 == 0) for i in rows], date_time="2026-01-02 10:00:00")
+    shown.to_csv(tmp_path / "train.csv", index=False)
+    site, text = drafted(tmp_path)
+    assert isinstance(site.impressions, Impressions)
+    assert (site.impressions.user, site.impressions.item) == ("srch_id", "prop_id")
+    assert "no column of users: srch_id stands for it" in " ".join(text.split())
 
 
 def test_what_fits_nothing_is_named_and_not_guessed(tmp_path: Path) -> None:

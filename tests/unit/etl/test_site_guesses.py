@@ -80,10 +80,10 @@ def test_what_users_did_by_the_name_of_a_file(stem: str, action: str | None) -> 
 
 
 def test_ids_of_one_occasion_and_what_is_known_afterwards_by_name() -> None:
-    assert all(map(is_of_one_occasion, ("InvoiceNo", "session_id", "session", "transactionId")))
+    assert all(map(is_of_one_occasion, ("InvoiceNo", "session_id", "session", "transactionId", "transactionid")))
     assert not any(map(is_of_one_occasion, ("order_count", "visit_length", "item_id")))
-    assert all(map(is_known_afterwards, ("review_text", "dwell_time", "converted")))
-    assert not any(map(is_known_afterwards, ("click_sequence", "weather", "preview")))
+    assert all(map(is_known_afterwards, ("review_text", "dwell_time", "converted", "play_time_ms", "useful")))
+    assert not any(map(is_known_afterwards, ("click_sequence", "weather", "preview", "play_count", "time_zone")))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,13 @@ def test_times_of_what_happened() -> None:
     written = guess_time([column("at", ["2026-01-02 03:04", "2026-01-02 03:05"])])
     assert written is not None
     assert written[1] == TimeFormat("iso", "UTC")
+
+
+def test_a_time_says_more_than_its_date() -> None:
+    day, moment = column("date", [20220408, 20220409]), column("time_ms", [1_649_347_200_123, 1_649_447_200_123])
+    assert guess_time([day, moment]) == (moment, TimeFormat("ms", "UTC"))
+    assert guess_time([day]) == (day, TimeFormat("yyyyMMdd", "UTC"))
+    assert type_of("date", [20220408 + i % 9 for i in range(60)]) is None  # a date, no category of nine
 
 
 def test_ids_in_the_range_of_times_are_none() -> None:
