@@ -30,6 +30,7 @@ _REQUEST_NAMES = (
     "srch_id",
     "display_id",
 )
+_SEARCHES = ("visitor_id", "session_id", "session", "search_id", "srch_id", "query_id")
 _DEVICE_NAMES = ("device", "device_type", "platform", "os")
 
 
@@ -40,7 +41,7 @@ def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Fiel
     if user is not None and user.share_missing > _MAX_MISSING and (session := _session(table)) is not None:
         reason = f"{user.name} is empty in {user.share_missing:.0%} of the rows, so that {session.name} stands for it"
         return (session, item, reason) if item is not None else f"no column of items beside {session.name}"
-    if user is None and item is not None and (session := _session(table)) is not None:
+    if user is None and item is not None and (session := _session(table, _SEARCHES)) is not None:
         return session, item, f"no column of users: {session.name} stands for it, of which no later row knows anything"
     if user is not None and item is not None:
         if _is_key_of_others(item, user, table, tables) or _is_key_of_others(user, item, table, tables):
@@ -130,8 +131,7 @@ def _is_measure(one: Field) -> bool:
     return (one.is_number and not one.is_whole_number) or one.is_damaged
 
 
-def _session(table: SampledTable) -> Field | None:
-    names = ("visitor_id", "device_id", "cookie_id", "session_id", "session", "search_id", "srch_id", "query_id")
+def _session(table: SampledTable, names: Sequence[str] = (*_SEARCHES, "device_id", "cookie_id")) -> Field | None:
     return next((one for one in table.fields.values() if is_named(one.name, names) and one.share_missing < 0.5), None)
 
 
