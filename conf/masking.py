@@ -122,6 +122,15 @@ def remember_secrets(value: Any, name: str = "", declared: Collection[str] = ())
             _secrets.update({secret, unquote_plus(secret), quote(secret, safe="")})
 
 
+def public_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a program that writes them on command lines: without Millrace's settings and secrets of others."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("MILLRACE__") and not has_secret(value, name) and masked_text(value) == value
+    }
+
+
 def split_password(url: str) -> tuple[str, dict[str, str]]:
     """A PostgreSQL URL without its login, and that as the driver's properties `user` and `password`.
 
