@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class CommonOptions:
 
 def main() -> None:
     """Console script `millrace`: run the command line of this process and exit with its code."""
+    sys.excepthook = _print_stack  # with --debug
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -116,6 +118,15 @@ def _run_area(area: str, arguments: list[str]) -> int:
     if isinstance(result, dict):
         print(json.dumps(result, default=str), flush=True)
     return 0
+
+
+def _print_stack(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a stack as Python does, without secrets: drivers quote the URL that they were given."""
+    from traceback import format_exception
+
+    from conf.masking import masked_text
+
+    print(masked_text("".join(format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:
@@ -197,9 +208,10 @@ def overview() -> str:
 def _fail(message: str, code: int) -> int:
     """Print one line to stderr; returns the exit code."""
     from conf.console.terminal import one_printable_line
+    from conf.masking import masked_text
 
-    # A message may quote data, or a file's name.
-    print(f"millrace: {one_printable_line(message)}", file=sys.stderr, flush=True)
+    # A message may quote data, a file's name, or a URL with a password.
+    print(f"millrace: {one_printable_line(masked_text(message))}", file=sys.stderr, flush=True)
     return code
 
 

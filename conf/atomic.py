@@ -11,13 +11,16 @@ from conf.errors import UserError
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Replace the file at `path` by one that is whole and on disk; a write that fails (a full disk) leaves nothing."""
+def write_atomically(path: Path, data: str | bytes, *, private: bool = False) -> None:
+    """Replace the file at `path` by one that is whole and on disk; a write that fails (a full disk) leaves nothing.
+
+    A `private` file, which holds a secret, can be read by this user alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system; with the pid for writers in parallel.
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with staged.open("wb") as out:
+        with open(staged, "wb", opener=private_opener if private else None) as out:
             out.write(data.encode() if isinstance(data, str) else data)
             out.flush()
             os.fsync(out.fileno())  # else a power cut can leave the new name on an empty file
@@ -25,6 +28,11 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     finally:
         # Gone already after a successful rename; left over from a failed write, which may have filled the disk.
         staged.unlink(missing_ok=True)
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: a file that it creates can be read by this user alone."""
+    return os.open(path, flags, 0o600)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
+from conf.errors import UserError
 from conf.settings import Settings
 
 # Patterns of file names in Spark (* ? [ ] { } and backslash), parts of a URL in Petastorm and Arrow (# ? %), of one in
@@ -74,6 +75,17 @@ class Paths(Settings):
         """The home as an absolute path, with `~` expanded; all other local folders lie under it."""
         # Absolute, because Spark, Ray and Airflow run parts of a job in working folders of their own.
         return self.home.expanduser().resolve()
+
+    def create_root(self) -> None:
+        """Create the home, if there is none: for this user alone, because addresses of visitors are in it.
+
+        One that is there stays as it is: who shares it with a cluster chose its mode. Raises UserError when it can't be
+        created.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't create the home {self.root}: {error.strerror}") from None
 
     @property
     def warehouse(self) -> str:

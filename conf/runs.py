@@ -148,6 +148,7 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     """
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
     run = Run(run_id, model, day, config.get(Paths).runs / run_id)
+    config.get(Paths).create_root()
     run.folder.mkdir(parents=True, exist_ok=True)
     metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
     metadata["started_at"] = datetime.now(UTC).isoformat()

@@ -2,12 +2,14 @@
 
 Each model stands beside the code that it configures; SECTIONS says where. Sources, each overriding those before it:
 defaults in code, `conf/profiles/<profile>.yaml`, settings chosen by searches (`tuned.py`), an experiment file,
-environment variables (`MILLRACE__SPARK__MASTER=…`), and `--set spark.master=…`.
+environment variables (`MILLRACE__SPARK__MASTER=…`), and `--set spark.master=…`. Secrets stand in the environment or in
+`<home>/secrets.yaml`, never on a command line.
 """
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
@@ -17,12 +19,14 @@ from typing import Any, ClassVar, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from conf.errors import UserError
+from conf.masking import has_secret, masked, masked_text, remember_secrets, without_secrets
 from conf.tuned import tuned_settings_files
 from conf.yaml_text import parse_yaml
 
 MAX_INT = 2**31 - 1  # of Java, SQL and most of what settings are handed to
 
 ENV_PREFIX = "MILLRACE__"  # double underscores, because keys contain single ones
+SECRETS = "secrets.yaml"  # in the home: sections with values, like an experiment's, of mode 0600
 
 # section -> "module:class". By name, so that conf stays below the packages that own the classes.
 SECTIONS = {
@@ -58,16 +62,6 @@ SECTIONS = {
     "tune": "tuning.settings:TuneSettings",
     "dags": "dags.local_airflow:DagsSettings",
 }
-
-
-def secret_keys(section: str) -> set[str]:
-    """Keys of a section whose values are passwords and the like: never printed, saved or sent to a cluster."""
-    return _own_secrets(model_of(section))
-
-
-def _own_secrets(model: type[BaseModel]) -> set[str]:
-    # By the annotation's text: a field may be SecretStr, SecretStr | None or hold it deeper.
-    return {name for name, field in model.model_fields.items() if "SecretStr" in str(field.annotation)}
 
 
 class SettingsEntry(BaseModel):
@@ -135,8 +129,17 @@ class Config:
 
         Raises UserError as `get` does.
         """
-        # mode="json": pydantic prints SecretStr as asterisks then, and paths and dates as text that YAML can hold.
-        return {name: self.get(model_of(name)).model_dump(mode="json") for name in SECTIONS}
+        # mode="json": paths and dates as text that YAML can hold.
+        dumps = {name: self.get(model_of(name)).model_dump(mode="json") for name in SECTIONS}
+        return {name: masked(values, declared=_secret_names(model_of(name))) for name, values in dumps.items()}
+
+    def without_secrets(self) -> tuple["Config", list[str]]:
+        """These settings for others to read, on a cluster say, and the dotted names of secrets that it must be given.
+
+        Those of `<home>/secrets.yaml` are left out, too, and not among the names: whoever has the home has the file.
+        """
+        explicit, omitted = _without_secrets(self.explicit)
+        return Config(self.profile, _without_secrets(self.values)[0], explicit), omitted
 
     def with_values(self, overrides: Mapping[str, Any]) -> "Config":
         """A copy with dotted paths set, e.g. `{"fm.alpha": 0.1}`: how searches vary a run.
@@ -161,7 +164,7 @@ def load(
     Args:
         profile: name of a file in conf/profiles; MILLRACE_PROFILE, or `local`, when not given.
         experiment: YAML file of sections with values.
-        overrides: `section.key=value` texts as given to `--set`; the value is parsed as YAML.
+        overrides: `section.key=value` texts as given to `--set`; the value is parsed as YAML, and is no secret.
         environment: variables, of which MILLRACE_HOME and MILLRACE__SECTION__KEY are read.
 
     Raises:
@@ -174,7 +177,8 @@ def load(
     for layer in (*_from_environment(environment), *(_from_override(text) for text in overrides)):
         explicit = _merge(explicit, layer)
     # Tuned settings lie under the home, which the explicit values may move.
-    for file in tuned_settings_files(_home(_merge(values, explicit))):
+    home = _home(_merge(values, explicit))
+    for file in (*tuned_settings_files(home), *_secrets_file(home)):
         values = _merge(values, _read_yaml(file))
     return _validated(Config(profile, _merge(values, explicit), explicit))
 
@@ -182,9 +186,26 @@ def load(
 def environment_variable(section: str, key: str, value: Any) -> tuple[str, str]:
     """Name and text of the environment variable from which `load` reads this value again, on another machine say."""
     name = f"{ENV_PREFIX}{section}__{key}".upper()
-    if isinstance(value, str) and key in _secret_names(model_of(section)):
-        return name, value  # as it is, see `_parse_value`
+    if _is_secret((section, key)) and (value is None or isinstance(value, str)):
+        return name, value or ""  # as it is, see `_parse_value`
     return name, json.dumps(value, default=str)  # `load` parses YAML, and JSON is YAML
+
+
+def _without_secrets(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    parts = {name: without_secrets(inner, name, _declared_secrets(name)) for name, inner in values.items()}
+    return {name: part for name, (part, _) in parts.items()}, [key for _, keys in parts.values() for key in keys]
+
+
+def _secrets_file(home: Path) -> list[Path]:
+    """The file of secrets in the home, if there is one. Raises UserError when other users may read it."""
+    file = home / SECRETS
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError):  # also a home that can't be, which validation refuses
+        return []
+    if stat.S_IMODE(mode) & 0o077:
+        raise UserError(f"{file} holds secrets and others may read it: chmod 600 {file}")
+    return [file]
 
 
 def _home(values: Mapping[str, Any]) -> Path:
@@ -196,6 +217,9 @@ def _home(values: Mapping[str, Any]) -> Path:
 
 def _validated(config: Config) -> Config:
     """Return `config`. Raises UserError when one of its sections or values is wrong."""
+    # First: whatever happens later, no line shows them.
+    for name, values in config.values.items():
+        remember_secrets(values, declared=_declared_secrets(name))
     for name in config.values:
         if name not in SECTIONS:
             raise UserError(f"unknown setting '{name}'; sections are {', '.join(SECTIONS)}")
@@ -216,32 +240,50 @@ def _takes_bool(annotation: Any) -> bool:
 
 
 def _explain(model: type[Settings], problem: Any) -> str:
-    """One of pydantic's error records as a sentence in the words of the settings."""
+    """One of pydantic's error records as a sentence in the words of the settings, without what may be a secret."""
     key = ".".join([model.section, *(str(part) for part in problem["loc"])])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting '{key}' (= {problem['input']!r}); allowed here: {', '.join(model.model_fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    is_secret = bool(problem["loc"]) and problem["loc"][-1] in _secret_names(model)
+    value, secrets = problem["input"], _secret_names(model)
+    name = str(problem["loc"][-1]) if problem["loc"] else ""
+    is_unknown = problem["type"] == "extra_forbidden"
+    # Beside a password an unknown key may be a misspelt one, and a value in the place of a section the password itself.
+    is_near = is_unknown or problem["type"].startswith(("model", "dict"))
+    is_hidden = has_secret(value, name, secrets) or (bool(secrets) and is_near)
+    if is_unknown:
+        shown = "" if is_hidden else f" (= {value!r})"
+        return f"unknown setting '{key}'{shown}; allowed here: {', '.join(model.model_fields)}"
+    message = masked_text(problem["msg"].removeprefix("Value error, "))
     # What a validator of a whole entry says names the key itself; the entry may hold a secret.
-    if is_secret or isinstance(problem["input"], Mapping):
+    if is_hidden or isinstance(value, Mapping):
         return f"setting {key}: {message}"
-    return f"setting {key} = {problem['input']!r}: {message}"
+    return f"setting {key} = {value!r}: {message}"
 
 
 def _secret_names(annotation: Any) -> set[str]:
     """Names of the fields of a model, and of the models in its fields, that hold passwords and the like."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        nested = (_secret_names(field.annotation) for field in annotation.model_fields.values())
-        return _own_secrets(annotation).union(*nested)
+        fields = annotation.model_fields.items()
+        # By the annotation's text: a field may be SecretStr, SecretStr | None or hold it deeper.
+        own = {name for name, field in fields if "SecretStr" in str(field.annotation)}
+        return own.union(*(_secret_names(field.annotation) for _, field in fields))
     return set().union(*(_secret_names(part) for part in get_args(annotation)))
+
+
+def _declared_secrets(section: str) -> set[str]:
+    return _secret_names(model_of(section)) if section in SECTIONS else set()
+
+
+def _is_secret(path: Sequence[str]) -> bool:
+    """Whether the value under a path of keys is secret as a whole: by its field, or by its name."""
+    declared = _declared_secrets(path[0])
+    return len(path) > 1 and any(has_secret("?", key, declared) for key in path[1:])
 
 
 def _parse_value(path: str, text: str, where: str) -> Any:
     """A value of the environment or the command line: YAML, but a secret is the text as it is."""
-    section, _, key = path.partition(".")
-    if section in SECTIONS and key.rpartition(".")[2] in _secret_names(model_of(section)):
+    keys = tuple(path.split("."))
+    if _is_secret(keys):
         return text or None
-    return parse_yaml(text, where)
+    return parse_yaml(text, where, lambda inner: _is_secret(keys + inner))
 
 
 def _profile_values(profile: str) -> dict[str, Any]:
@@ -262,7 +304,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parse_sections(text: str, where: str) -> dict[str, Any]:
-    values = parse_yaml(text, where) or {}
+    values = parse_yaml(text, where, _is_secret) or {}
     if not isinstance(values, dict):
         raise UserError(f"{where} must hold sections with values")
     return values
@@ -279,10 +321,20 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[dict[str, Any]
 
 
 def _from_override(text: str) -> dict[str, Any]:
-    path, equals, value = text.partition("=")
+    path, equals, text_of_value = text.partition("=")
+    path = path.strip()
     if not equals or "." not in path:
-        raise UserError(f"--set {text!r}: write it as section.key=value")
-    return _nested(path.strip(), _parse_value(path.strip(), value, f"--set {path.strip()}"))
+        raise UserError(f"--set '{masked_text(path)}': write it as section.key=value")
+    value = _parse_value(path, text_of_value, f"--set {path}")
+    section, *keys = path.split(".")
+    if has_secret(value, keys[-1], _declared_secrets(section)) or _is_secret((section, *keys)):
+        # All users of the machine see the command line of a process, and it stays in the shell's history.
+        variable = ENV_PREFIX + "__".join([section, *keys]).upper()
+        raise UserError(
+            f"--set {path}: a secret on a command line can be read by others; "
+            f"set {variable}, or write it to {SECRETS} in the home (chmod 600)"
+        )
+    return _nested(path, value)
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:

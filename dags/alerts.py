@@ -3,6 +3,7 @@
 A JSON object with `text`, as Slack, Mattermost and Teams take it, is posted to `MILLRACE_ALERT_URL`.
 """
 
+import http.client
 import json
 import logging
 import os
@@ -35,8 +36,10 @@ def send(text: str) -> None:
     url = os.environ.get(URL)
     if not url:
         return
-    request = urllib.request.Request(url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"})
+    data, headers = json.dumps({"text": text}).encode(), {"Content-Type": "application/json"}
     try:
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10).close()
     except OSError as error:  # URLError and timeouts are such, too
         log.error("the alert could not be posted: %s", error)
+    except (ValueError, http.client.HTTPException):  # whose text has the address, a secret of most webhooks
+        log.error("the alert could not be posted: %s is no address", URL)

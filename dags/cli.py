@@ -117,5 +117,5 @@ def config_group() -> None:
 @config.command("show")
 def show_command(context: typer.Context) -> None:
     """Every setting with its value, secrets masked, as YAML."""
-    resolved = settings_of(context)
+    resolved = settings_of(context, creates_home=False)
     print(f"# profile: {resolved.profile}\n" + yaml.safe_dump(resolved.resolved(), sort_keys=False), end="")

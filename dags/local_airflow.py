@@ -35,6 +35,7 @@ STOPS_WITHIN_S = 30.0
 KILLED_WITHIN_S = 10.0
 POLL_S = 0.5
 NOTE = "up.json"
+LOG = "airflow.log"
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
 
@@ -66,34 +67,38 @@ def up(config: Config) -> dict[str, Any]:
         raise UserError(f"Airflow runs already (process {process.pid}): see `millrace dags down`")
     settings = config.get(DagsSettings)
     port = free_port(settings.host, settings.port, setting="dags.port")
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)  # Airflow writes its password here, and NOTE has a secret
+    config.get(Paths).create_root()
+    home.mkdir(exist_ok=True)
+    home.chmod(0o700)  # Airflow's database and its configuration are in it
+    for name in (PASSWORDS, LOG):  # Airflow writes its password to both
+        (home / name).touch(mode=0o600)
+        (home / name).chmod(0o600)
     about: dict[str, Any] = {"port": port, "secret": secrets.token_hex(32)}
     # Before Airflow starts: its environment has the port and the secret from there.
-    write_atomically(home / NOTE, json.dumps(about))
+    write_atomically(home / NOTE, json.dumps(about), private=True)
     environment = environment_of(config)
     log.info("preparing Airflow's database in %s", home)
     # Each time, and not only at the first: Airflow or the metastore may be another since.
     _run(["db", "migrate"], environment)
     slots = 1 if config.get(MetastoreSettings).is_embedded else settings.metastore_slots
     _run(["pools", "set", POOL, str(slots), "Spark tasks on the metastore"], environment)
-    with (home / "airflow.log").open("ab") as out:
+    with (home / LOG).open("ab") as out:
         # In a session of its own: Ctrl-C and the end of the terminal reach this command alone.
         process = subprocess.Popen(
             [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     about |= {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
-    write_atomically(home / NOTE, json.dumps(about))
+    write_atomically(home / NOTE, json.dumps(about), private=True)
     try:
         _wait_until_healthy(settings.host, port, process, home)
     except BaseException:  # Ctrl-C as well: what has started so far must not stay behind
         down(config)
         raise
-    report: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / "airflow.log")}
+    report: dict[str, Any] = {"url": f"http://{settings.host}:{port}", "log": str(home / LOG)}
     passwords = home / PASSWORDS  # by Airflow's simple auth manager; another one has its own users
-    if passwords.exists():
-        report |= {"user": "admin", "password": json.loads(passwords.read_text())["admin"]}
+    if text := passwords.read_text():
+        report |= {"user": "admin", "password": json.loads(text)["admin"]}
     return report
 
 
@@ -224,7 +229,7 @@ def _wait_until_healthy(host: str, port: int, process: "subprocess.Popen[bytes]"
 
     def is_healthy() -> bool:
         if process.poll() is not None:
-            raise UserError(f"Airflow ended at once, with {process.returncode}; see {home / 'airflow.log'}")
+            raise UserError(f"Airflow ended at once, with {process.returncode}; see {home / LOG}")
         try:
             with urllib.request.urlopen(f"http://{host}:{port}/api/v2/monitor/health", timeout=5) as answer:
                 health = json.load(answer)
@@ -242,7 +247,7 @@ def _wait_until_healthy(host: str, port: int, process: "subprocess.Popen[bytes]"
     try:
         retrying(is_healthy)
     except RetryError:
-        raise UserError(f"Airflow did not come up within {STARTS_WITHIN_S:.0f} s; see {home / 'airflow.log'}") from None
+        raise UserError(f"Airflow did not come up within {STARTS_WITHIN_S:.0f} s; see {home / LOG}") from None
 
 
 def _signal_all(processes: Sequence[psutil.Process], number: int, timeout_s: float) -> list[psutil.Process]:

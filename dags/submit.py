@@ -1,14 +1,13 @@
 """`millrace submit COMMAND …`: the same command line on a cluster, as a Ray job or by spark-submit.
 
-The code is sent as one archive, the settings as environment variables, secrets in neither: the cluster's own
-environment has them (`MILLRACE__METASTORE__PASSWORD` …). The home must be a path that every node can read and write.
+The code is sent as one archive, the settings as environment variables, secrets in neither: the home has them in
+`secrets.yaml`, or the cluster in its own environment. The home must be a path that every node can read and write.
 """
 
 import asyncio
 import json
 import logging
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -20,8 +19,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
+from conf.masking import has_secret, masked_text
 from conf.processes import wait_or_kill
-from conf.settings import SECTIONS, environment_variable, secret_keys
+from conf.settings import ENV_PREFIX, SECRETS, environment_variable
 from conf.site.loading import submitted_site
 from conf.stopping import stop_signals
 from etl.settings import SparkSettings
@@ -32,13 +32,12 @@ log = logging.getLogger(__name__)
 
 # Commands that open a Spark session.
 ON_SPARK = ("etl", "ingest", "features", "sql", "metrics", "warehouse", "report")
-# For keys that no model declares, such as options of Spark; declared secrets are of type SecretStr.
-SECRET = re.compile("password|secret|token|credential|access.?key", re.IGNORECASE)
 POLL_S = 0.5
 MAX_MESSAGE = 300  # characters of another program's error
 LOG_WITHIN_S = 30.0  # for the last lines of the log, after the job has ended
 PREFIX = "millrace: "  # of the line that the front door prints for an error
 ERROR_WITHIN = 200  # last lines of a log, among which that line is
+_WAY = f"write it to {SECRETS} in the home (chmod 600), or give it in the cluster's own environment"
 
 
 def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
@@ -51,11 +50,13 @@ def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
         on: `ray` or `spark`; by default Spark for the commands that need it, Ray for all others.
 
     Raises:
-        UsageError: no command, or an unknown cluster.
+        UsageError: no command, one with a secret in it, or an unknown cluster.
         UserError: no cluster is set or reachable, or the job failed or was stopped; the job's last line says why.
     """
     if not words:
         raise UsageError("name the command to run on the cluster: millrace submit train deepfm --date D")
+    if masked_text(shlex.join(words)) != shlex.join(words):
+        raise UsageError(f"the command has a secret in it, and everybody can read a job's description: {_WAY}")
     # Recall alone needs Spark's executors; `recsys run` and `evaluate` start a local session on the Ray cluster.
     cluster = on or ("spark" if words[0] in ON_SPARK or list(words[:2]) == ["recsys", "recall"] else "ray")
     if cluster not in ("ray", "spark"):
@@ -64,17 +65,32 @@ def run(config: Config, words: Sequence[str], on: str | None) -> dict[str, Any]:
 
 
 def settings_to_send(config: Config) -> dict[str, str]:
-    """Every value that was set, as environment variables, without secrets: everybody can read job descriptions."""
+    """Every value that was set, as environment variables, without secrets: everybody can read job descriptions.
+
+    What the job will lack is named in the log, with the way to give it.
+    """
+    public, omitted = config.without_secrets()
+    if omitted:
+        variables = ", ".join(f"{ENV_PREFIX}{name.replace('.', '__').upper()}" for name in omitted)
+        log.warning("secrets are not sent: %s (%s)", _WAY, variables)
+    return _variables(public)
+
+
+def cluster_options(config: Config) -> dict[str, str]:
+    """Spark's options for a driver in the cluster, which sets the secret ones itself: everybody there can read them."""
+    options = {key: value for key, value in spark_options(config).items() if not has_secret(value, key)}
+    there = {**settings_to_send(config), **submitted_site()}
+    options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in there.items()}
+    return options | {f"spark.kubernetes.driverEnv.{name}": value for name, value in there.items()}
+
+
+def _variables(config: Config) -> dict[str, str]:
+    """Every value that was set, as environment variables."""
     variables = {"MILLRACE_PROFILE": config.profile, "MILLRACE_HOME": str(config.get(Paths).root)}
-    for section in SECTIONS:
-        for key, value in (config.values.get(section) or {}).items():
-            # The home is in MILLRACE_HOME above, as an absolute path.
-            if key in secret_keys(section) or (section, key) == ("paths", "home"):
-                continue
-            if isinstance(value, dict):
-                value = {name: inner for name, inner in value.items() if not SECRET.search(str(name))}
-            name, text = environment_variable(section, key, value)
-            variables[name] = text
+    for section, values in config.values.items():
+        # The home is in MILLRACE_HOME above, as an absolute path.
+        items = [item for item in (values or {}).items() if (section, item[0]) != ("paths", "home")]
+        variables |= dict(environment_variable(section, *item) for item in items)
     return variables
 
 
@@ -139,7 +155,7 @@ class _RayLog(threading.Thread):
 
     async def _follow(self) -> None:
         async for text in self._client.tail_job_logs(self._job):
-            sys.stderr.write(text)
+            sys.stderr.write(masked_text(text))
             lines = [line for line in text.splitlines() if line.strip()]
             self.last = lines[-1] if lines else self.last
             self._lines = [*self._lines, *lines][-ERROR_WITHIN:]
@@ -159,14 +175,8 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
     if settings.is_local:
         raise UserError("set spark.master to the cluster: spark://host:7077, yarn, k8s://…")
     archive = code.archive(config.get(Paths).root / "tmp")
-    options = spark_options(config)
-    variables = settings_to_send(config)
-    if settings.deploy_mode == "cluster":
-        # Everybody on the cluster can read the options; its own environment has the secrets.
-        options = {key: value for key, value in options.items() if not SECRET.search(key)}
-        there = {**variables, **submitted_site()}
-        options |= {f"spark.yarn.appMasterEnv.{name}": value for name, value in there.items()}
-        options |= {f"spark.kubernetes.driverEnv.{name}": value for name, value in there.items()}
+    options = cluster_options(config) if settings.deploy_mode == "cluster" else spark_options(config)
+    variables = _variables(config)  # for spark-submit here, whose environment this user alone can read
     with options_file(options) as file, stop_signals() as stopped:
         command = [
             str(spark_program("spark-submit")),
@@ -184,7 +194,7 @@ def _on_spark(config: Config, words: Sequence[str]) -> dict[str, Any]:
 
         def pass_on_errors() -> None:
             for line in process.stderr or ():
-                sys.stderr.write(line)
+                sys.stderr.write(masked_text(line))
                 errors.append(line.rstrip())
 
         # In threads: a full pipe would stop the driver, and this loop has to notice a signal.

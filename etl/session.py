@@ -100,6 +100,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         yield compat.current_jvm()
         return
     require_java()
+    config.get(Paths).create_root()
     metastore = config.get(MetastoreSettings)
     with ExitStack() as stack:
         lock = None

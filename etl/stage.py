@@ -13,6 +13,7 @@ from pyarrow import fs
 from conf import path_of_url
 from conf.code import code_version
 from conf.console.progress import waiting
+from conf.masking import masked_text
 from conf.runs import new_run_id
 from etl.metastore.connection import advisory_lock
 from etl.spark_progress import spark_progress
@@ -84,7 +85,7 @@ def _record_failure(
     warehouse: Warehouse, stage: str, days: Sequence[date], started_at: datetime, error: Exception
 ) -> None:
     lines = str(error).strip().splitlines()
-    message = lines[0] if lines else type(error).__name__
+    message = masked_text(lines[0]) if lines else type(error).__name__
     try:
         _record(warehouse, stage, {day: RowCounts() for day in days}, started_at, message)
     except Exception as second:  # a full disk, say: the first error is the one to report

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ class Job:
     """Model folder of the run whose weights training starts from."""
     teacher: Path | None = None
     """Model folder of the run whose predictions are the soft targets of distillation."""
+
+    def without_secrets(self) -> "Job":
+        """This job for workers, which need no database: an engine may write to disk what it sends them."""
+        return replace(self, config=self.config.without_secrets()[0])
 
     @classmethod
     def prepared(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from conf.errors import UsageError
+from conf.paths import Paths
 from conf.settings import Config
 
 # As text, not as Typer's datetime: its parser's message would not say how a day is written.
@@ -31,11 +32,16 @@ FormulasOption = Annotated[
 ]
 
 
-def settings_of(context: typer.Context) -> Config:
-    """The Config that the front door resolved from profile, files, environment and `--set`, for a command's context."""
+def settings_of(context: typer.Context, *, creates_home: bool = True) -> Config:
+    """The Config that the front door resolved from profile, files, environment and `--set`, for a command's context.
+
+    The home is there then, private, whatever part of the command is the first to write to it.
+    """
     # The front door passes it as the root command's `obj`; sub-commands have contexts of their own below that.
     config = context.find_root().obj
     assert isinstance(config, Config)
+    if creates_home:
+        config.get(Paths).create_root()
     return config
 
 

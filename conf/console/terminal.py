@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from conf.errors import UserError
+from conf.masking import masked_text
 
 # C0 and C1 controls move the cursor, recolour, rename the window, even type; marks of direction reorder what is read
 # ("Trojan Source", Boucher and Anderson 2021). Tabs and line ends are for the caller to keep.
@@ -30,11 +31,11 @@ def one_printable_line(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats log records for a terminal: messages may quote lines of data."""
+    """Formats log records for a terminal: messages may quote lines of data, and URLs with passwords."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record; line ends stay, for stacks."""
-        return printable(super().format(record))
+        return printable(masked_text(super().format(record)))
 
 
 def write_json(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: TextIO) -> None:

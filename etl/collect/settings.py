@@ -17,7 +17,7 @@ class CollectSettings(Settings):
     """The landing zone that the lines are for; it also says where a line's time stands."""
     patterns: list[str] = Field(default_factory=list)
     """Files to follow, such as /var/log/nginx/access.log*; rotated names and .gz among them are recognised."""
-    host: str = Field(default_factory=socket.gethostname)
+    host: str = Field(default_factory=socket.gethostname, pattern=r"^\w[\w.-]*$", max_length=255)
     """Name of this host in the landing zone."""
     roll_bytes: int = Field(default=1 << 30, gt=0)
     """A landed file rolls, that is it is closed and becomes visible, when it has this many bytes,"""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf import Config, Paths, UserError
 from conf.console.progress import waiting
+from conf.masking import split_password
 from etl import compat
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
@@ -43,18 +44,20 @@ def hive_options(config: Config) -> dict[str, str]:
             "metastore.url is PostgreSQL and its JDBC driver is not installed: install libpostgresql-jdbc-java, "
             "or name the jar in spark.jdbc_jars"
         )
+    url, login = split_password(settings.url)  # in the URL, Hive's messages would have it
     options = {
-        f"{_JDO}URL": settings.url,
+        f"{_JDO}URL": url,
         f"{_JDO}DriverName": "org.postgresql.Driver",
         # `millrace warehouse init` creates the schema, never a table's first use: that deadlocks (see schema.py).
         "datanucleus.schema.autoCreateAll": "false",
         "hive.metastore.schema.verification": "false",
         "datanucleus.connectionPoolingType": "dbcp",
     }
-    if settings.user is not None:
-        options[f"{_JDO}UserName"] = settings.user
-    if settings.password is not None:
-        options[f"{_JDO}Password"] = settings.password.get_secret_value()
+    if (user := settings.user or login.get("user")) is not None:
+        options[f"{_JDO}UserName"] = user
+    password = settings.password.get_secret_value() if settings.password else login.get("password")
+    if password is not None:
+        options[f"{_JDO}Password"] = password
     return options
 
 

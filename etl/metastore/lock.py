@@ -7,9 +7,10 @@ holder's JVM counts too: after a kill -9 of the Python process its JVM lives on 
 import json
 import logging
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,10 +62,14 @@ class MetastoreLock:
 
     def record_jvm(self, pid: int | None) -> None:
         """Record this process as the holder, and the JVM that has Derby open, for processes that come after a kill."""
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
         # UTC: the process that waits may have another zone.
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = {"pid": os.getpid(), "jvm": pid, "command": command, "since": self._holder().get("since") or since}
+        holder = {
+            "pid": os.getpid(),
+            "jvm": pid,
+            "command": command_name(sys.argv),
+            "since": self._holder().get("since") or since,
+        }
         self._holder_file.write_text(json.dumps(holder), encoding="utf-8")
 
     def _acquire(self, lock: FileLock, wait_s: float) -> None:
@@ -109,6 +114,13 @@ class MetastoreLock:
         except (OSError, ValueError):  # not there yet, or half-written by its holder this moment
             return {}
         return holder
+
+
+def command_name(arguments: Sequence[str]) -> str:
+    """A command line by its program, area, verb and day: anybody may read the file, and other words may be secret."""
+    words = [word for word in arguments[1:3] if re.fullmatch("[a-z][a-z_-]{0,30}", word)]
+    days = [day for day in arguments[1:] if re.fullmatch(r"\d{4}-\d{2}-\d{2}", day)]
+    return " ".join([Path(arguments[0]).name, *words, *days])
 
 
 def _is_running_jvm(pid: object) -> bool:

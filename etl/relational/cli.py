@@ -23,8 +23,9 @@ def import_command(
     from etl.session import spark_session
 
     day, config = parse_day(date), settings_of(context)
+    choices = imports.find_imports(config)
     for name in names or ():
-        one_of("import", name, imports.find_imports(config))
+        one_of("import", name, choices)
     if not names and current_site() is not None and not imports.has_databases(config):
         return {"rows_in": 0}  # the site declares its sources
     with spark_session(config) as spark:

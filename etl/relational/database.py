@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from conf import Config, Paths, UsageError, UserError
+from conf.masking import masked_text, split_password
 from etl.relational.settings import BUSINESS, BusinessSettings, RelationalSettings, derby_url
 from etl.session import SPARK_ERRORS
 
@@ -20,7 +21,7 @@ _MAX_MESSAGE = 400  # characters
 class Database:
     """A JDBC URL and the login for it."""
 
-    url: str
+    url: str = field(repr=False)  # of some drivers with the password
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -54,7 +55,7 @@ def find_database(config: Config, name: str) -> Database:
     """
     databases = config.get(RelationalSettings).databases
     if name in databases:
-        return Database(databases[name].url, _login(databases[name].user, databases[name].password))
+        return _database(databases[name].url, databases[name].user, databases[name].password)
     if name != BUSINESS:
         raise UsageError(f"unknown database '{name}'; choose from {', '.join([BUSINESS, *sorted(databases)])}")
     settings, folder = config.get(BusinessSettings), config.get(Paths).business
@@ -62,15 +63,17 @@ def find_database(config: Config, name: str) -> Database:
         raise UserError(
             f"no business database: set business.url, or make one with `millrace simulate` ({folder} is missing)"
         )
-    return Database(settings.url or derby_url(folder), _login(settings.user, settings.password))
+    return _database(settings.url or derby_url(folder), settings.user, settings.password)
 
 
-def _login(user: str | None, password: SecretStr | None) -> dict[str, str]:
+def _database(url: str, user: str | None, password: SecretStr | None) -> Database:
     # Left out when not set: the driver then takes the URL's, or its own defaults.
-    login = {"user": user} if user else {}
+    url, login = split_password(url)
+    if user:
+        login["user"] = user
     if password is not None:
         login["password"] = password.get_secret_value()
-    return login
+    return Database(url, login)
 
 
 @contextmanager
@@ -81,12 +84,12 @@ def explained(action: str) -> Iterator[None]:
         action: what failed, such as "can't read from URL".
 
     Raises:
-        UserError: with the action and the driver's message.
+        UserError: with the action and the driver's message, both without passwords.
     """
     try:
         yield
     except SPARK_ERRORS as error:
-        raise UserError(f"{action}: {root_message(error)}") from None
+        raise UserError(masked_text(f"{action}: {root_message(error)}")) from None
 
 
 def root_message(error: Exception) -> str:

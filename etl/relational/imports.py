@@ -20,7 +20,7 @@ from etl.relational.watermark import Watermarks
 from etl.sources.values import text_map
 from etl.stage import stage_run, total_counts
 from etl.table import Column, Table
-from etl.tables import dim
+from etl.tables import ALL, dim
 from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,13 @@ def find_imports(config: Config) -> dict[str, tuple[ImportSettings, Table | None
     """All imports by name: the built-in ones, and those of `relational.imports`, whose tables follow their sources.
 
     `relational.imports.users` and `.items` change where the built-in ones read from, not the table they write.
+
+    Raises:
+        UserError: an import would write a table of Millrace's own.
     """
     configured = config.get(RelationalSettings).imports
+    if own := [f"ods_{name}" for name in configured if f"ods_{name}" in ALL]:
+        raise UserError(f"relational.imports: {own[0]} is a table of Millrace's own; give the import another name")
     tables = {name: table for name, (_, table) in BUILT_IN.items()}
     return BUILT_IN | {name: (entry, tables.get(name)) for name, entry in configured.items()}
 

@@ -1,16 +1,18 @@
 """Which databases there are, and which tables come from and go to them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from conf import Settings
 from conf.settings import SettingsEntry
 
 BUSINESS = "business"
 DIMENSIONS = ("users", "items")  # imports whose tables are dim_user and dim_item
+_NAME = re.compile("[a-z][a-z0-9_]{0,63}")  # a part of a table's name and of a folder's
 
 
 class BusinessSettings(Settings):
@@ -104,6 +106,13 @@ class RelationalSettings(Settings):
     imports: dict[str, ImportSettings] = Field(default_factory=dict)
     """Besides others, `users` and `items`: where dim_user and dim_item come from, if not from tables of these names."""
     exports: dict[str, ExportSettings] = Field(default_factory=dict)
+
+    @field_validator("imports", "exports")
+    @classmethod
+    def _have_names(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        if wrong := [name for name in entries if not _NAME.fullmatch(name)]:
+            raise ValueError(f"{wrong[0]!r} is no name: write it as orders_2 (a-z, 0-9 and _, at most 64 characters)")
+        return entries
 
     @model_validator(mode="before")
     @classmethod

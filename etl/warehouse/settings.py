@@ -26,5 +26,5 @@ class ServeSettings(Settings):
     """Kerberos principal of the service, as hive/_HOST@EXAMPLE.COM"""
     keytab: Path | None = None
     keystore: Path | None = None
-    """Java key store with the certificate: the endpoint speaks TLS then. Its password goes into `spark.extra`, as
-    spark.hadoop.hive.server2.keystore.password."""
+    """Java key store with the certificate: the endpoint speaks TLS then. Its password goes into `spark.extra` of the
+    home's `secrets.yaml`, as spark.hadoop.hive.server2.keystore.password."""

@@ -67,7 +67,7 @@ class ServingSettings(Settings):
     """Write served lists with their features to the landing zone, kind `served`."""
     logged_items: int = Field(default=100, gt=0)
     """First items of a list that are logged."""
-    instance: str = Field(default_factory=socket.gethostname)
+    instance: str = Field(default_factory=socket.gethostname, pattern=r"^\w[\w.-]*$", max_length=255)
     """Name of this machine in the names of landed files."""
 
 

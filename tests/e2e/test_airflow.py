@@ -157,6 +157,8 @@ def _is_open_to_its_user_alone(millrace: Millrace, told: dict[str, Any]) -> None
         assert json.load(answer)["version"].startswith("3.")
     assert len(told["password"]) >= 8
     assert (millrace.home / "airflow").stat().st_mode & 0o077 == 0
+    for name in ("up.json", "airflow.log", "simple_auth_manager_passwords.json.generated"):
+        assert (millrace.home / "airflow" / name).stat().st_mode & 0o077 == 0, name
 
 
 def _has_parsed_all_dags(airflow: Airflow) -> None:

@@ -18,6 +18,7 @@ from training.loop import HISTORY, Job
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 240
+SECRET = "geheim-4711"
 OVERRIDES = ["train.epochs=3", "train.checkpoint_steps=2", "net.dropout=0.2", "train.batch_size=50"]
 
 
@@ -38,9 +39,11 @@ def launched(job: Job, backend: str) -> "subprocess.Popen[str]":
         "try: BACKENDS[sys.argv[1]]([job_file.load(Path(sys.argv[2]))], 2)\n"
         "except UserError as error: sys.exit(str(error))\n"
     )
+    environment = {**os.environ, "MILLRACE__BUSINESS__PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
     return subprocess.Popen(
-        [sys.executable, "-c", code, backend, str(job_file.save(job))], stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code, backend, str(job_file.save(job))],
+        stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
 
 
 def wait_for(what: Any, process: "subprocess.Popen[str] | None" = None) -> Any:
@@ -81,6 +84,8 @@ def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
             if _command(pid).startswith(sys.executable) and program in _command(pid)
         ]
         assert workers
+        # horovodrun writes the environment that it has on their command lines.
+        assert not any(SECRET in _command(pid) for pid in _children(process.pid))
         killed_at = time.monotonic()
         os.kill(workers[-1], signal.SIGKILL)
         _, told = process.communicate(timeout=60)

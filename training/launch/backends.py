@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf import UsageError
+from conf.masking import public_environment
 from training.launch import job_file
 from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_session import ray_session
@@ -88,7 +89,7 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
             executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
             try:
                 executor.start()
-                executor.run(run_horovod_worker, args=[list(jobs)])
+                executor.run(run_horovod_worker, args=[[job.without_secrets() for job in jobs]])
                 return read_metrics(jobs)
             except Exception as error:
                 cause = failure_cause(jobs, error)
@@ -109,7 +110,9 @@ def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
         *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
     # Our standard output is the command's one JSON line. A session of its own, so that its children can be ended, too.
-    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    # It writes every variable on the command lines of its workers, whose settings are in their jobs' files.
+    environment = public_environment(os.environ)
+    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True, env=environment)
     try:
         code = process.wait()
     except BaseException:  # Ctrl-C above all: the workers would go on on their hosts

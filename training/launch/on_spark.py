@@ -24,4 +24,6 @@ def distribute(
                 f"--workers {num_workers} needs as many task slots at once, Spark has {slots}: "
                 f"set spark.master=local[{num_workers}] or give it more executors"
             )
-        TorchDistributor(num_processes=num_workers, local_mode=False, use_gpu=use_gpu).run(run_worker, list(jobs))
+        # Workers unpickle the jobs from files.
+        public_jobs = [job.without_secrets() for job in jobs]
+        TorchDistributor(num_processes=num_workers, local_mode=False, use_gpu=use_gpu).run(run_worker, public_jobs)

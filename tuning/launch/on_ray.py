@@ -132,7 +132,7 @@ def _trainable(context: SearchContext, search_round: Round) -> Any:
     return tune.with_resources(
         tune.with_parameters(
             run_trial,
-            config=context.config,
+            config=context.config.without_secrets()[0],  # Ray may write it to disk
             target=target,
             data=target.newest(context.data, context.settings.share * search_round.budget),
             judge=context.judge,

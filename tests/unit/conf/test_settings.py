@@ -1,11 +1,8 @@
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from conf import UserError, load
-from conf.settings import environment_variable
-from etl.relational.settings import BusinessSettings, RelationalSettings
 from etl.settings import SparkSettings
 from recsys.settings import FMSettings
 
@@ -58,44 +55,9 @@ def test_a_mistake_in_a_file_is_named_with_file_and_line(tmp_path: Path) -> None
         load(environment={"MILLRACE__FM__K": "@4"})
 
 
-@pytest.mark.parametrize("text", ["12345678", "007", "yes", "abc: def", "@at", "#hash", "&a b", "[x", "'q", "null"])
-def test_a_password_is_the_text_as_it_is(text: str) -> None:
-    environment = {
-        "MILLRACE__BUSINESS__PASSWORD": text,
-        "MILLRACE__RELATIONAL__DATABASES__SHOP__URL": "jdbc:derby:x",
-        "MILLRACE__RELATIONAL__DATABASES__SHOP__PASSWORD": text,
-    }
-    for config in (
-        load(environment=environment),
-        load(environment=environment, overrides=[f"business.password={text}"]),
-    ):
-        passwords = (config.get(BusinessSettings).password, config.get(RelationalSettings).databases["shop"].password)
-        assert [secret.get_secret_value() for secret in passwords if secret] == [text, text]
-    assert load(environment=dict([environment_variable("business", "password", text)])).get(
-        BusinessSettings
-    ).password == SecretStr(text)
-
-
-def test_no_message_shows_a_secret(tmp_path: Path) -> None:
-    experiment = tmp_path / "try.yaml"
-    experiment.write_text("business: {password: 12345678}\n")
-    with pytest.raises(UserError, match=r"setting business\.password: Input should be a valid string$"):
-        load(experiment=experiment, environment={})
-    experiment.write_text("relational: {databases: {a: {url: x, password: [12345678]}}}\n")
-    with pytest.raises(UserError) as refusal:
-        load(experiment=experiment, environment={})
-    assert "12345678" not in str(refusal.value)
-
-
 def test_an_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown profile 'mars'; choose from kubernetes, local, standalone, yarn"):
         load(profile="mars", environment={})
-
-
-def test_secrets_are_masked_in_what_is_saved() -> None:
-    config = load(environment={"MILLRACE__BUSINESS__PASSWORD": "hunter2"})
-    assert "hunter2" not in str(config.resolved())
-    assert config.get(BusinessSettings).password.get_secret_value() == "hunter2"  # type: ignore[union-attr]
 
 
 def test_a_search_varies_dotted_paths() -> None:

@@ -245,7 +245,7 @@ def test_others_get_in_by_a_token_alone(host: str) -> None:
 
 
 def test_the_token_is_masked_in_the_settings() -> None:
-    config = load(overrides=["serving.token=0123456789abcdef"], environment={})
+    config = load(environment={"MILLRACE__SERVING__TOKEN": "0123456789abcdef"})
     assert "0123456789abcdef" not in str(config.resolved()["serving"])
 
 
