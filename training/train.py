@@ -48,6 +48,15 @@ class TrainOptions:
     """Run whose predictions are soft targets beside the labels (distillation)."""
 
 
+def choose_backend(config: Config, backend: str | None, workers: int | None, *, daily: bool) -> tuple[str, int]:
+    """Backend and workers: as the command line has them, else the settings, else local; the day's is Horovod's two."""
+    settings = config.get(TrainSettings)
+    if backend == "local":
+        return backend, workers or 1
+    chosen = backend or settings.backend or ("horovod" if daily else "local")
+    return chosen, workers or settings.workers or (2 if daily and chosen != "local" else 1)
+
+
 def run(config: Config, models: Sequence[str], day: date, options: TrainOptions) -> dict[str, Any]:
     """Train models, one after the other in workers that are started once.
 

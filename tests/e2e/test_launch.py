@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from data.training_sets import make_job
 
 from conf import UserError
@@ -14,7 +15,10 @@ from training.launch.ray_room import wait_for_room
 from training.launch.worker_jobs import group_of
 from training.loop import Job
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is declared, and not to be used"),
+]
 
 CPUS = 3
 

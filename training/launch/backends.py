@@ -15,7 +15,7 @@ from typing import Any
 
 from conf import UsageError, UserError
 from training.launch import job_file
-from training.launch.booking import Booking, Engine, Node, book
+from training.launch.booking import Booking
 from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_room import book_on_ray, wait_for_room
 from training.launch.ray_session import ray_session
@@ -36,17 +36,12 @@ def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
         UsageError: more than one worker.
         UserError: `train.gpus_per_worker` or `train.cpus_per_worker` is more than the machine has.
     """
-    import torch
-
+    from training.launch.devices import local_device
     from training.workers import LocalWorker
 
     if num_workers != 1:
         raise UsageError(f"--backend local trains in this process: --workers {num_workers} needs ray, horovod or spark")
-    machine = Node(os.cpu_count() or 1, torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    booking = book(jobs[0].config.get(TrainSettings), 1, Engine("this machine", [machine], shares_gpus=True))
-    if booking.threads:
-        torch.set_num_threads(booking.threads)
-    device = torch.device("cuda:0" if booking.gpus else "cpu")
+    device = local_device(jobs[0].config.get(TrainSettings))
     return [fit(LocalWorker(device), job) for job in jobs]
 
 

@@ -74,6 +74,9 @@ class Booking:
         return " and ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
 
 
+CPU = Booking()
+
+
 def book(settings: TrainSettings, num_workers: int, engine: Engine, *, is_sharded: bool = False) -> Booking:
     """What each of `num_workers` workers books on the nodes of `engine`.
 
@@ -93,22 +96,22 @@ def book(settings: TrainSettings, num_workers: int, engine: Engine, *, is_sharde
             f"lower --workers or train.cpus_per_worker, or give it more CPUs ({DOCTOR.format('cpus')})"
         )
     if settings.gpus_per_worker == "auto":
-        gpus, note = _auto_gpus(num_workers, cpus, engine, is_sharded)
+        gpus, note = auto_gpus(num_workers, cpus, engine, is_sharded=is_sharded)
     else:
         gpus, note = _exact_gpus(settings.gpus_per_worker, num_workers, cpus, engine, is_sharded), ""
     is_exact = settings.gpus_per_worker != "auto"
     return Booking(cpus, gpus, is_exact, threads=settings.cpus_per_worker, note=note)
 
 
-def _auto_gpus(num_workers: int, cpus: int, engine: Engine, is_sharded: bool) -> tuple[float, str]:
-    """GPUs of a worker where none are asked for, and what to say of it."""
+def auto_gpus(num_workers: int, cpus: int, engine: Engine, *, is_sharded: bool = False) -> tuple[float, str]:
+    """GPUs of each of `num_workers` workers of `cpus` CPUs where the settings leave it open, and what to say of it."""
     if not engine.gpus or engine.slots(cpus, 1) >= num_workers:
         return float(bool(engine.gpus)), ""
     there = f"{engine.name} has {engine.gpus} GPU{'s' if engine.gpus > 1 else ''} for {num_workers} workers"
     # Shares of one size: as many workers on each GPU as it takes.
     share = math.floor(1e4 / math.ceil(num_workers / engine.gpus)) / 1e4  # Ray has four decimals
     if engine.shares_gpus and not is_sharded and engine.slots(cpus, share) >= num_workers:
-        return share, f"{there}: each has {share:g} of one (train.gpus_per_worker)"
+        return share, f"{there}: each has {share:g} of one"
     return 0.0, f"{there}: training on the CPU; --workers {engine.slots(cpus, 1) or 1} would use them"
 
 

@@ -15,7 +15,8 @@ import torch
 from torch.distributed.rendezvous import rendezvous
 
 from conf import UserError
-from training.launch.booking import DOCTOR, Booking
+from training.launch.booking import DOCTOR, Booking, Engine, Node, book
+from training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,19 @@ def device_of(agreement: Agreement, local_rank: int) -> torch.device:
     device = torch.device("cuda", local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
+
+
+def local_device(settings: TrainSettings) -> torch.device:
+    """The device of a process that trains alone on this machine, which also gets `train.cpus_per_worker` threads.
+
+    Raises UserError when the machine has less than the settings ask for.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    machine = Engine("this machine", [Node(os.cpu_count() or 1, gpus)], shares_gpus=True)
+    booking = book(settings, 1, machine)
+    if booking.threads:
+        torch.set_num_threads(booking.threads)
+    return torch.device("cuda:0" if booking.gpus else "cpu")
 
 
 def join_group(
