@@ -43,4 +43,4 @@ lock: setup  ## pin the newest versions that fit, without addresses; a build's l
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate -q \
 	  $$(ls -d $${XDG_CACHE_HOME:-$$HOME/.cache}/millrace/wheels/cp311-* | sed 's/^/--find-links /') \
 	  $${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS} --upgrade \
-	  | sed -E 's/\+cpu$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt
+	  | sed -E 's/\+(cpu|cu[0-9]+)$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt
