@@ -22,6 +22,7 @@ from conf.errors import error_line
 from conf.processes import free_port
 from conf.runs import read_jsonl
 from doctor.engines import PROBE, probe
+from etl.settings import SparkSettings
 from training.inputs.batch import Columns
 from training.inputs.dataset import TaskDataset
 from training.inputs.schema import Inputs
@@ -76,7 +77,10 @@ def prove(config: Config, *, on_cpu: bool, seconds: float) -> list[Proof]:
         folder = Path(scratch)
         _write(folder / "data")
         for backend, name, settings in RUNS:
-            values = {**SETTINGS, **settings, "train.gpus_per_worker": 0 if on_cpu else 1}
+            # Spark's local mode hands out no GPUs: its line says that it ran on the CPU.
+            is_local_spark = backend == "spark" and open_config.get(SparkSettings).is_local
+            booked = "auto" if is_local_spark else 1
+            values = {**SETTINGS, **settings, "train.gpus_per_worker": 0 if on_cpu else booked}
             job = _job(open_config.with_values(values), folder, name.replace(" ", "-"))
             workers = 1 if backend == "local" else processes
             proofs.append(_proof(name, lambda backend=backend, job=job, workers=workers: train(backend, job, workers)))  # type: ignore[misc]  # mypy knows no defaults of lambdas
@@ -134,7 +138,7 @@ def _session(config: Config, processes: int) -> Iterator[Config]:
     """The settings with room for all processes on a local Spark and Ray, and Ray open for all runs."""
     cpus = max(processes, os.cpu_count() or 1)
     values: dict[str, object] = {"ray.num_cpus": cpus}
-    if str(config.values.get("spark", {}).get("master", "local[*]")).startswith("local"):
+    if config.get(SparkSettings).is_local:
         values["spark.master"] = f"local[{cpus}]"
     config = config.with_values(values)
     with ray_session(config):

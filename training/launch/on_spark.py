@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from conf import Config, UserError
 from conf.console.progress import waiting
-from conf.errors import error_line
-from etl.session import SparkJobError, spark_session
+from etl.session import spark_session
 from etl.settings import SparkSettings
 from training.launch.booking import DOCTOR, Booking, Engine, Node, book
 from training.launch.ray_room import LINE_EVERY_S
@@ -46,11 +45,7 @@ def distribute(run_worker: Callable[[Sequence[Job], Booking], None], jobs: Seque
         if note := booking.note or _unused_gpus(config, booking):
             log.warning("%s", note)
         distributor = TorchDistributor(num_processes=num_workers, local_mode=False, use_gpu=booking.gpus > 0)
-        try:
-            distributor.run(run_worker, list(jobs), booking)
-        except RuntimeError as error:
-            # Its own text only points at a log; the worker's is behind it, and is read while the JVM is there.
-            raise SparkJobError(error_line(error.__cause__ or error)) from error
+        distributor.run(run_worker, list(jobs), booking)
 
 
 def with_booking(config: Config) -> Config:
