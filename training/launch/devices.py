@@ -83,7 +83,7 @@ def agree(claims: Sequence[Claim], booking: Booking, *, has_nccl: bool, gloo_tak
     else:
         reason = "ranks of one machine share a GPU, which NCCL refuses: have as many workers as GPUs"
     if booking.is_exact:
-        raise UserError(f"{reason}; or set train.gpus_per_worker=0 ({DOCTOR.format('horovod, cuda, gpus')})")
+        raise UserError(f"{reason}; train.gpus_per_worker=0 trains on the CPU ({DOCTOR.format('horovod, cuda, gpus')})")
     return Agreement(note=f"{reason}: training on the CPU")
 
 

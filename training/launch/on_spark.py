@@ -77,7 +77,7 @@ def spark_nodes(spark: "SparkSession") -> list[Node]:
     for i in range(executors.size()):
         if (executor := executors.apply(i)).id() != "driver":
             gpu = executor.resources().get("gpu")
-            gpus = gpu.get().addresses().size() if hands_out and gpu.isDefined() else 0
+            gpus = len(gpu.get().addresses()) if hands_out and gpu.isDefined() else 0
             nodes.append(Node(executor.totalCores(), gpus))
     return nodes
 
