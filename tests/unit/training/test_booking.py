@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from data.training_sets import make_job
 
 from conf import UserError, load
+from training.launch.backends import BACKENDS
 from training.launch.booking import Booking, Engine, Node, book
-from training.launch.devices import Agreement, Claim, agree
+from training.launch.devices import Agreement, Claim, agree, local_device
 from training.launch.on_spark import DISCOVERY, EXECUTOR_GPUS, TASK_CPUS, TASK_GPUS, with_booking
 from training.settings import TrainSettings
 
@@ -145,3 +148,16 @@ def test_the_discovery_of_gpus_prints_what_spark_reads(tmp_path: Path) -> None:
         environment = {"PATH": str(tmp_path), "PYTHONPATH": ":".join(path for path in sys.path if path)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout == f'{{"name": "gpu", "addresses": {addresses}}}\n'
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for")
+def test_one_process_books_of_its_machine(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "lr", "train.epochs=1", "train.gpus_per_worker=1", rows=50)
+    with pytest.raises(UserError, match=r"this machine has 0 GPUs and room for 0 of them; set train\.gpus_per_worker="):
+        BACKENDS["local"]([job], 1)
+    threads = torch.get_num_threads()
+    try:
+        assert local_device(TrainSettings(gpus_per_worker=0, cpus_per_worker=2)).type == "cpu"
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
