@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
 
-.PHONY: help setup demo test test-all mutants check fmt lock docs
+.PHONY: help setup demo test test-all mutants gpu-proof check fmt lock docs
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ test-all: setup  ## the wide matrix, too: every model on every backend, whole da
 mutants: setup  ## changes of the heart's modules that no test catches, and the share that one does; MODULES="a.py b.py"
 	@$(BIN)/python tools/mutate.py $(MODULES)
 
+gpu-proof:  ## on a machine with a GPU: set up with CUDA, doctor --gpu, benchmark; 9 minutes at most
+	@$(PYTHON) tools/gpu_proof.py
+
 check: setup  ## lint, format, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +46,4 @@ lock: setup  ## pin the newest versions that fit, without addresses; a build's l
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --no-header --no-annotate -q \
 	  $$(ls -d $${XDG_CACHE_HOME:-$$HOME/.cache}/millrace/wheels/cp311-* | sed 's/^/--find-links /') \
 	  $${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS} --upgrade \
-	  | sed -E 's/\+cpu$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt
+	  | sed -E 's/\+(cpu|cu[0-9]+)$$//; s/^(horovod|petastorm)==([0-9.]+)$$/\1==\2+millrace1/' > constraints.txt

@@ -39,6 +39,7 @@ AREAS = {
     "dags": ("dags.cli:dags", "start or stop a local Airflow with Millrace's DAGs"),
     "submit": ("dags.cli:submit", "send a job to a Ray or Spark cluster"),
     "report": ("etl.report.cli:report", "the stages, rows and metrics of a day"),
+    "doctor": ("doctor.cli:app", "whether this machine and its clusters have what commands need"),
     "config": ("dags.cli:config", "show the resolved settings"),
 }
 # How the file system, and Derby's log, report a full disk.

@@ -12,7 +12,7 @@ from conf.site.loading import own_site_file
 ROOT = Path(__file__).resolve().parent.parent
 SUBMITTED_SITE = "conf/sites/submitted.py"
 # Named one by one: tests and benchmarks lie beside them in a checkout and are no part of a job.
-PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
+PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "doctor")
 SUFFIXES = (
     ".py",
     ".yaml",

@@ -2,8 +2,9 @@
 
 import re
 
-# Where an error wraps the one of a worker: Ray's tasks; Ray Train's group, its controller and its users' exceptions.
-_WRAPPED = ("cause", "controller_failure", "_base_exc")
+# Where an error wraps the one of a worker: Ray's tasks; Ray Train's group, its controller, its users' exceptions, and
+# the death of a worker.
+_WRAPPED = ("cause", "controller_failure", "_base_exc", "health_check_failure")
 _PYTHON_ERROR = re.compile(r"(?:\[rank\d+\]:\s+)?(?:(?:\w+\.)*(\w*(?:Error|Exception): .*)|(?:\w+\.)+([A-Z]\w*: .*))")
 _TRACEBACK, _COMMAND = "Traceback (most recent call last)", "RuntimeError: Command "
 _MAX_CHARS = 300
@@ -38,6 +39,8 @@ def error_line(error: BaseException) -> str:
         del lines[0]
     if inner := _python_error_in(lines):
         return inner[:_MAX_CHARS]
+    if len(lines) > 1 and lines[0].startswith("Training failed due to"):  # Ray Train's, of a worker whose error is text
+        return lines[-1][:_MAX_CHARS]
     return ": ".join([type(cause).__name__, *lines[:1]])[:_MAX_CHARS]
 
 

@@ -134,8 +134,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("fine", "recsys fine --date {date}", "online FM", inputs=("examples",), outputs=("runs/fm",)),
     Stage(
         "train",
-        "train deepfm --date {date} --backend horovod --workers 2",
-        "DeepFM on Petastorm and Horovod",
+        "train deepfm --date {date} --daily",
+        "DeepFM, on Horovod unless train.backend says otherwise",
         inputs=("examples",),
         outputs=("runs/deepfm",),
         engine="ray",

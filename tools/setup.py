@@ -1,17 +1,19 @@
 """`make setup`: bring a machine that has Python 3.11 and git to where Millrace runs. Does nothing when nothing changed.
 
-Java (by apt if there is none), `.venv`, uv, the two wheels that we make ourselves (kept in the user's cache folder),
-every package at its pinned version, Millrace itself, editable, and Spark's classes as Java likes to read them. Standard
-library only.
+Java (by apt if there is none), `.venv`, uv, torch, the two wheels that we make ourselves (kept in the user's cache
+folder), every package at its pinned version, Millrace itself, editable, and Spark's classes as Java likes to read them.
+torch is the CUDA build where there is an NVIDIA driver; MILLRACE_TORCH=cpu, cu126 … overrides. Standard library only.
 """
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +56,8 @@ def main() -> None:
     ensure_java()
     ensure_postgres()
     create_venv()
-    links = [word for folder in ensure_wheels() for word in ("--find-links", folder)]
+    cuda = ensure_torch()
+    links = [word for folder in ensure_wheels(cuda) for word in ("--find-links", folder)]
     say("installing the pinned packages")
     # Ours keep their version when their recipe changes, so they are always put in anew.
     anew = ("--reinstall-package", "petastorm", "--reinstall-package", "horovod")
@@ -68,7 +71,8 @@ def main() -> None:
 
 def fingerprint() -> str:
     javas = [(java.resolve(), java.stat().st_mtime_ns) for java in java_programs()]
-    digest = hashlib.sha256(f"{VENV} {javas}".encode())
+    gpu = (torch_backend(os.environ, has_driver=has_nvidia_driver()), str(cuda_home(os.environ)))
+    digest = hashlib.sha256(f"{VENV} {javas} {gpu}".encode())
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -150,9 +154,56 @@ def create_venv() -> None:
         run(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv")
 
 
-def ensure_wheels() -> list[Path]:
+def has_nvidia_driver() -> bool:
+    """Whether this machine, or this container, has an NVIDIA driver; under WSL only the program tells."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def torch_backend(environment: Mapping[str, str], *, has_driver: bool) -> str | None:
+    """What uv's --torch-backend gets; None leaves torch to whatever index or folder pip is set up with."""
+    choice = environment.get("MILLRACE_TORCH", "").strip().lower()
+    if not choice:
+        return "auto" if has_driver else None  # uv asks the driver which CUDA it takes
+    if not re.fullmatch(r"auto|cpu|cu\d{2,3}", choice):
+        stop(f"MILLRACE_TORCH={choice}: write cpu, auto, or a CUDA version as cu126")
+    return choice
+
+
+def torch_cuda(version_file: Path) -> str | None:
+    """The CUDA of an installed torch as cu126, cpu for a build without; None when there is none."""
+    if not version_file.exists():
+        return None
+    cuda = re.search(r"^cuda\b.*= '([\d.]+)'", version_file.read_text(), re.MULTILINE)
+    return "cu" + "".join(cuda[1].split(".")[:2]) if cuda else "cpu"
+
+
+def is_other_torch(backend: str | None, installed: str | None) -> bool:
+    """Whether the installed torch is not the build that is asked for: uv itself takes any of the pinned version."""
+    if backend is None or installed is None:
+        return False
+    return installed == "cpu" if backend == "auto" else installed != backend
+
+
+def ensure_torch() -> str:
+    """Install torch at its pinned version, which all its builds have; returns its CUDA as cu126, or cpu."""
+    version_file = VENV / "lib/python3.11/site-packages/torch/version.py"
+    backend, installed = torch_backend(os.environ, has_driver=has_nvidia_driver()), torch_cuda(version_file)
+    anew = ("--reinstall-package", "torch") if is_other_torch(backend, installed) else ()
+    if backend is not None and (installed is None or anew):
+        say(f"installing torch's build {'for the CUDA of the driver' if backend == 'auto' else backend}")
+        command = uv_command("install", "torch", "-c", "constraints.txt", "--torch-backend", backend, *anew)
+        if not succeeds(*command):
+            if os.environ.get("MILLRACE_TORCH"):
+                stop(f"no build {backend} of torch {pinned('torch')} can be had; set MILLRACE_TORCH=cpu or another")
+            say("no CUDA build of torch can be had here: GPUs stay unused; MILLRACE_TORCH=cpu doesn't try")
+    if torch_cuda(version_file) is None:
+        uv("install", "torch", "-c", "constraints.txt")
+    return torch_cuda(version_file) or "cpu"
+
+
+def ensure_wheels(cuda: str) -> list[Path]:
     """Our own wheels, kept outside the checkout, by what they depend on: Horovod compiles for minutes."""
-    return [petastorm_wheel(), horovod_wheel()]
+    return [petastorm_wheel(), horovod_wheel(cuda)]
 
 
 def petastorm_wheel() -> Path:
@@ -163,14 +214,66 @@ def petastorm_wheel() -> Path:
     return folder
 
 
-def horovod_wheel() -> Path:
-    folder = wheel_cache(f"horovod-torch{pinned('torch')}", HOROVOD)
+def cuda_home(environment: Mapping[str, str]) -> Path | None:
+    """Folder of a CUDA toolkit with its compiler, which Horovod's kernels need; None when there is none."""
+    nvcc = shutil.which("nvcc", path=environment.get("PATH"))
+    homes = [environment.get("CUDA_HOME"), str(Path(nvcc).resolve().parent.parent) if nvcc else None, "/usr/local/cuda"]
+    return next((Path(home) for home in homes if home and (Path(home) / "bin/nvcc").exists()), None)
+
+
+def nccl_home(environment: Mapping[str, str], site_packages: Path) -> Path | None:
+    """Folder of NCCL's header and library: HOROVOD_NCCL_HOME, the one that torch came with, or the system's."""
+    candidates = [environment.get("HOROVOD_NCCL_HOME"), site_packages / "nvidia/nccl", "/usr/local", "/usr"]
+    return next((Path(home) for home in candidates if home and (Path(home) / "include/nccl.h").exists()), None)
+
+
+def horovod_name(torch: str, cuda: str, *, has_nccl: bool) -> str:
+    """Folder of the wheel: a build is good for one torch, one CUDA, and with or without NCCL.
+
+    The CPU's stays as it was, so that wheels that lie there are taken.
+    """
+    return f"horovod-torch{torch}" if cuda == "cpu" else f"horovod-torch{torch}-{cuda}-{'nccl' if has_nccl else 'gloo'}"
+
+
+def horovod_options(cuda: str, toolkit: Path | None, nccl: Path | None) -> dict[str, str]:
+    """Environment of Horovod's build: NCCL for tensors on GPUs where torch, compiler and library are there."""
+    if cuda == "cpu" or toolkit is None or nccl is None:
+        return {}
+    return {
+        "HOROVOD_GPU": "CUDA",
+        "HOROVOD_GPU_OPERATIONS": "NCCL",
+        "HOROVOD_CUDA_HOME": str(toolkit),
+        "HOROVOD_NCCL_HOME": str(nccl),
+        "HOROVOD_NCCL_LINK": "SHARED",
+    }
+
+
+def linkable(nccl: Path, scratch: Path) -> Path:
+    """NCCL as a linker wants it: torch's package has libnccl.so.2 alone, without the name that -lnccl looks for."""
+    library = next((path for path in nccl.glob("lib*/**/libnccl.so*")), None)
+    if library is None or library.name == "libnccl.so":
+        return nccl
+    (scratch / "lib").mkdir()
+    (scratch / "lib/libnccl.so").symlink_to(library)
+    (scratch / "include").symlink_to(nccl / "include")
+    return scratch
+
+
+def horovod_wheel(cuda: str) -> Path:
+    toolkit, nccl = cuda_home(os.environ), nccl_home(os.environ, VENV / "lib/python3.11/site-packages")
+    has_nccl = bool(horovod_options(cuda, toolkit, nccl))
+    if cuda != "cpu" and not has_nccl:
+        missing = "the compiler nvcc of a CUDA toolkit (CUDA_HOME)" if toolkit is None else "NCCL (HOROVOD_NCCL_HOME)"
+        say(f"without {missing} Horovod has no NCCL: --backend horovod trains on the CPU, ray and spark on GPUs")
+    folder = wheel_cache(horovod_name(pinned("torch"), cuda, has_nccl=has_nccl), HOROVOD)
     if not list(folder.glob("horovod-*.whl")):
         if not shutil.which("g++"):
             apt_install("g++", "python3-dev", "make", why="Horovod is compiled once on each machine")
         say("compiling Horovod for this torch: about three minutes, once on each machine")
         uv("install", *HOROVOD_BUILD, "-c", "constraints.txt")
-        run(PYTHON, "tools/wheel_horovod.py", folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            options = horovod_options(cuda, toolkit, nccl and linkable(nccl, Path(scratch)))
+            run(PYTHON, "tools/wheel_horovod.py", folder, **options)
     return folder
 
 
@@ -223,10 +326,14 @@ def archive_classes() -> None:
 
 
 def uv(command: str, *arguments: str | Path) -> None:
+    run(*uv_command(command, *arguments))
+
+
+def uv_command(command: str, *arguments: str | Path) -> list[str | Path]:
     # pip's own setting for a folder of wheels, which uv does not read, is handed on.
     links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS") or ""
     link_options = [word for link in links.replace(",", " ").split() for word in ("--find-links", link)]
-    run(VENV / "bin/uv", "pip", command, "-q", "--python", PYTHON, *link_options, *arguments)
+    return [VENV / "bin/uv", "pip", command, "-q", "--python", PYTHON, *link_options, *arguments]
 
 
 def apt_install(*packages: str, why: str) -> None:
@@ -242,8 +349,12 @@ def apt_install(*packages: str, why: str) -> None:
             stop(by_hand)
 
 
-def run(*command: str | Path) -> None:
-    if subprocess.run([str(part) for part in command], cwd=ROOT).returncode:
+def succeeds(*command: str | Path, **environment: str) -> bool:
+    return not subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **environment}).returncode
+
+
+def run(*command: str | Path, **environment: str) -> None:
+    if not succeeds(*command, **environment):
         stop(f"failed: {' '.join(str(part) for part in command[:6])} …")
 
 

@@ -22,8 +22,13 @@ def train(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="deepfm, din … (an unknown name lists all), or module:builder")],
     date: DayOption,
-    backend: Annotated[str, typer.Option(help="local, ray, horovod or spark")] = "local",
-    workers: Annotated[int, typer.Option(help="processes that train together", min=1)] = 1,
+    backend: Annotated[str | None, typer.Option(help="local, ray, horovod or spark; else train.backend")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="processes that train together; else train.workers", min=1)
+    ] = None,
+    daily: Annotated[
+        bool, typer.Option("--daily", help="horovod with 2 workers, unless options or settings have others")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="continue the newest unfinished run")] = False,
     check: Annotated[bool, typer.Option("--check", help="check model and settings before a long run")] = False,
     teacher: Annotated[
@@ -37,9 +42,10 @@ def train(
 
         checked = [checks.run(config, name, day) for name in models]
         return checked[0] if len(checked) == 1 else {"checked": checked}
-    from training.train import TrainOptions, run
+    from training.train import TrainOptions, choose_backend, run
 
-    return run(config, models, day, TrainOptions(backend, workers, resume, teacher))
+    options = TrainOptions(*choose_backend(config, backend, workers, daily=daily), resume, teacher)
+    return run(config, models, day, options)
 
 
 @predict.command()

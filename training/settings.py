@@ -1,7 +1,7 @@
 """Settings of deep training: the loop and its parts. Those of the models are in `training/net_settings.py`."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -56,6 +56,17 @@ class TrainSettings(Settings):
     """Steps between checkpoints within an epoch; 0 writes them at the ends of epochs only."""
     watch_steps: int = Field(default=0, ge=0)
     """Steps between measurements of each layer's |update| / |weight|, about 0.001 at a good learning rate; 0: none."""
+    backend: Literal["local", "ray", "horovod", "spark"] | None = None
+    """Backend when `--backend` is not given: by default local, and horovod in the day's stage."""
+    workers: int | None = Field(default=None, gt=0)
+    """Processes that train together when `--workers` is not given: by default 1, and 2 in the day's stage."""
+    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    """GPU of each worker: 1, a share as 0.5 (on Ray), or 0 for the CPU. auto: one each where the workers' nodes have
+    enough of them, else a share where the engine has shares, else the CPU."""
+    cpus_per_worker: int | None = Field(default=None, gt=0)
+    """CPUs that each worker books, and its threads; by default 1 on Ray and Spark, and all of the machine elsewhere."""
+    launch_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds that a launch waits for the workers' CPUs and GPUs before it ends with what is missing."""
     max_failures: int = Field(default=2, ge=0)
     """Failures of workers after which Ray gives up."""
     min_workers: int | None = Field(default=None, gt=0)

@@ -15,14 +15,14 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.console.cli import one_of
-from conf.console.progress import waiting
+from conf.console.progress import EVERY_S, waiting
 from conf.runs import Run, read_jsonl, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
 from training.evaluate import import_metrics
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
-from training.launch.worker_jobs import ERROR, FAILURES, FINAL
+from training.launch.worker_jobs import ERROR, FAILURES, FINAL, GROUP
 from training.loop import HISTORY, Job
 from training.models import model_named
 from training.settings import TrainSettings, TransferSettings
@@ -46,6 +46,15 @@ class TrainOptions:
     resume: bool = False
     teacher: str | None = None
     """Run whose predictions are soft targets beside the labels (distillation)."""
+
+
+def choose_backend(config: Config, backend: str | None, workers: int | None, *, daily: bool) -> tuple[str, int]:
+    """Backend and workers: as the command line has them, else the settings, else local; the day's is Horovod's two."""
+    settings = config.get(TrainSettings)
+    if backend == "local":
+        return backend, workers or 1
+    chosen = backend or settings.backend or ("horovod" if daily else "local")
+    return chosen, workers or settings.workers or (2 if daily and chosen != "local" else 1)
 
 
 def run(config: Config, models: Sequence[str], day: date, options: TrainOptions) -> dict[str, Any]:
@@ -92,7 +101,9 @@ def _train_jobs(config: Config, jobs: list[Job], options: TrainOptions) -> list[
     launch = BACKENDS[options.backend]
     names = ", ".join(job.model for job in jobs)
     # From the run folders: on other backends than local, workers don't write to our standard error.
-    with waiting(f"training {names} by {options.backend}", partial(_epochs_done, jobs)):
+    is_local = options.backend == "local"
+    every_s = EVERY_S if is_local else EVERY_S / 2  # most of a short job is the start of its workers
+    with waiting(f"training {names} by {options.backend}", partial(_progress, jobs, is_local), every_s=every_s):
         if not frozen.is_precomputed(config):
             return launch(jobs, options.workers)
         all_metrics = launch([frozen.head_job(job) for job in jobs], options.workers)
@@ -101,9 +112,11 @@ def _train_jobs(config: Config, jobs: list[Job], options: TrainOptions) -> list[
     return all_metrics
 
 
-def _epochs_done(jobs: Sequence[Job]) -> str:
-    """How far the first job is that has not ended, by its history of epochs."""
+def _progress(jobs: Sequence[Job], is_local: bool) -> str:
+    """How far the first job is that has not ended, by its history of epochs; before that, what is waited for."""
     job = next((job for job in jobs if not (job.run_folder / FINAL).exists()), jobs[-1])
+    if not is_local and not (job.run_folder / GROUP).exists():
+        return "waiting for the workers to start and join"
     path, epochs = job.run_folder / HISTORY, job.config.get(TrainSettings).epochs
     return f"{len(read_jsonl(path))} of {epochs} epochs of {job.model}"
 
@@ -122,7 +135,7 @@ def make_job(config: Config, model: str, dataset: TaskDataset, run: Run, teacher
 
     Raises UserError when the run to start from, or the teacher's, has no model.
     """
-    for outcome in [path for pattern in (FINAL, ERROR, FAILURES) for path in run.folder.glob(pattern)]:
+    for outcome in [path for pattern in (FINAL, GROUP, ERROR, FAILURES) for path in run.folder.glob(pattern)]:
         outcome.unlink()  # of the attempt that is resumed
     start_from = config.get(TransferSettings).run
     return Job.prepared(

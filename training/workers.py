@@ -4,9 +4,7 @@
 one a process gets is decided by its launcher, in `training/launch/`.
 """
 
-import os
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -57,23 +55,15 @@ class Worker(Protocol):
         ...
 
 
-def local_device(local_rank: int) -> torch.device:
-    """The GPU numbered as the process is on its machine (modulo the number of GPUs), or the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)  # NCCL's collectives use the current device
-    return device
-
-
 class LocalWorker:
     """A process that trains on its own: nothing is exchanged."""
 
     rank = 0
     world_size = 1
 
-    def __init__(self) -> None:
-        self.device = local_device(0)
+    def __init__(self, device: torch.device | None = None) -> None:
+        """`device` as it was booked; the first GPU, or the CPU where there is none, when not given."""
+        self.device = device or torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
         return module, optimizer
@@ -95,12 +85,12 @@ class LocalWorker:
 
 
 class TorchWorker:
-    """A member of torch's default process group, which its launcher has set up: NCCL on GPUs, else gloo."""
+    """A member of torch's default process group, which its launcher has set up by NCCL or gloo."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         dist = torch.distributed
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.device = local_device(int(os.environ.get("LOCAL_RANK", "0")))
+        self.device = device
         # Python objects and single numbers travel by gloo also where tensors travel by NCCL, which has no CPU tensors.
         self._object_group = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else dist.group.WORLD
 
@@ -142,7 +132,7 @@ class TorchWorker:
 
 
 class RayWorker(TorchWorker):
-    """A worker of Ray Train, whose process group `training.launch.on_ray` has set up."""
+    """A worker of Ray Train."""
 
     def report(self, metrics: dict[str, float]) -> None:
         import ray.train
@@ -151,29 +141,16 @@ class RayWorker(TorchWorker):
         ray.train.report(metrics)
 
 
-class SparkWorker(TorchWorker):
-    """A process that TorchDistributor started on an executor; torchrun's variables give rank and address."""
-
-    def __init__(self) -> None:
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=timedelta(minutes=5))
-        super().__init__()
-
-
 class HorovodWorker:
-    """A Horovod process; one GPU is pinned to each by its local rank, as Horovod's guide asks for."""
+    """A Horovod process, whose launcher has initialised Horovod."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         import horovod.torch as hvd
 
-        if not torch.cuda.is_available():
-            # Its thread wakes every millisecond otherwise, and takes the processor from those that compute.
-            os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
-        hvd.init()
         self._hvd: Any = hvd
         self.rank = hvd.rank()
         self.world_size = hvd.size()
-        self.device = local_device(hvd.local_rank())
+        self.device = device
 
     def prepare(self, module: nn.Module, optimizer: Optimizer, accumulate: int) -> tuple[nn.Module, Optimizer]:
         from training.nn.sharded_embedding import sharded_modules

@@ -1,6 +1,6 @@
 """Settings of searches."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,5 +43,10 @@ class TuneSettings(Settings):
     """Time after which no trial is started and running ones on Ray are stopped; --trials is the most, then."""
     parallel: int = Field(default=2, gt=0)
     """Trials at a time."""
+    cpus_per_trial: int = Field(default=1, gt=0)
+    """CPUs that each trial on Ray books, and the threads of a deep model's."""
+    gpus_per_trial: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    """GPU that each trial on Ray books: 1, a share as 0.25, or 0 for the CPU. auto: one for each of a deep model, or a
+    share where `parallel` is more than Ray has; other models have no use for one."""
     seed: int = 7
     """Of the sampler's draws: the same seed tries the same settings, as long as trials end in the same order."""

@@ -11,13 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from conf import UsageError
+from conf import UsageError, UserError
 from conf.masking import public_environment
 from training.launch import job_file
+from training.launch.booking import Booking
 from training.launch.horovod_worker import run_horovod_worker
+from training.launch.ray_room import book_on_ray, wait_for_room
 from training.launch.ray_session import ray_session
-from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, run_jobs
+from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, record_group, run_jobs
 from training.loop import Job, fit
 from training.settings import RaySettings, TrainSettings
 
@@ -28,12 +31,19 @@ Launcher = Callable[[Sequence[Job], int], list[Metrics]]
 
 
 def launch_local(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
-    """Train in this process, without a worker's start. Raises UsageError for more than one worker."""
+    """Train in this process, without a worker's start.
+
+    Raises:
+        UsageError: more than one worker.
+        UserError: `train.gpus_per_worker` or `train.cpus_per_worker` is more than the machine has.
+    """
+    from training.launch.devices import local_device
     from training.workers import LocalWorker
 
     if num_workers != 1:
         raise UsageError(f"--backend local trains in this process: --workers {num_workers} needs ray, horovod or spark")
-    return [fit(LocalWorker(), job) for job in jobs]
+    device = local_device(jobs[0].config.get(TrainSettings))
+    return [fit(LocalWorker(device), job) for job in jobs]
 
 
 def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
@@ -48,14 +58,16 @@ def launch_ray(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     from training.launch import on_ray
 
     settings, folder = jobs[0].config.get(TrainSettings), jobs[0].run_folder
-    min_workers = settings.min_workers or num_workers
+    min_workers = min(settings.min_workers or num_workers, num_workers)
     with ray_session(jobs[0].config):
+        booking = _book_on_ray(jobs, min_workers, shares_gpus=True)
+        wait_for_room(booking, min_workers, settings.launch_timeout_s)
         try:
             on_ray.train(
                 [job_file.save(job) for job in jobs],
                 # A range makes Ray Train's group elastic.
                 num_workers if min_workers >= num_workers else (min_workers, num_workers),
-                use_gpu=_has_gpu(),
+                booking=booking,
                 storage=folder,
                 max_failures=settings.max_failures,
                 is_shared_cluster=jobs[0].config.get(RaySettings).address is not None,
@@ -77,19 +89,19 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     Raises:
         UserError: a job can't be trained as it is set up, or the group failed too often.
     """
-    if jobs[0].config.get(TrainSettings).hosts:
+    settings = jobs[0].config.get(TrainSettings)
+    if settings.hosts:
         return _horovodrun(jobs, num_workers)
-    from horovod.ray import RayExecutor
-
-    retries = jobs[0].config.get(TrainSettings).max_failures
+    retries = settings.max_failures
     with ray_session(jobs[0].config):
+        booking = _book_on_ray(jobs, num_workers, shares_gpus=False)
         # Horovod's own elastic mode wants its state objects in the loop; starting anew from a checkpoint does not.
         while True:
-            settings = RayExecutor.create_settings(timeout_s=120)
-            executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
+            wait_for_room(booking, num_workers, settings.launch_timeout_s)
+            executor = _horovod_executor(booking, num_workers)
             try:
                 executor.start()
-                executor.run(run_horovod_worker, args=[[job.without_secrets() for job in jobs]])
+                executor.run(run_horovod_worker, args=[[job.without_secrets() for job in jobs], booking])
                 return read_metrics(jobs)
             except Exception as error:
                 cause = failure_cause(jobs, error)
@@ -102,11 +114,33 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
                 executor.shutdown()
 
 
+def _horovod_executor(booking: Booking, num_workers: int) -> Any:
+    from horovod.ray import RayExecutor
+
+    return RayExecutor(
+        RayExecutor.create_settings(timeout_s=120),
+        num_workers=num_workers,
+        cpus_per_worker=booking.cpus,
+        use_gpu=booking.gpus > 0,
+        gpus_per_worker=int(booking.gpus) or None,
+    )
+
+
+def _book_on_ray(jobs: Sequence[Job], num_workers: int, *, shares_gpus: bool) -> Booking:
+    """What each worker books on Ray, noted in the log where it is not what one would expect."""
+    booking = book_on_ray(jobs[0].config, num_workers, shares_gpus=shares_gpus)
+    if booking.note:
+        log.warning("%s", booking.note)
+    return booking
+
+
 def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """Run one `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
-    hosts = str(jobs[0].config.get(TrainSettings).hosts)
+    settings = jobs[0].config.get(TrainSettings)
+    start = ("--start-timeout", f"{settings.launch_timeout_s:.0f}")
     command = [
-        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
+        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers)),
+        *("-H", str(settings.hosts), *start),
         *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
     # Our standard output is the command's one JSON line. A session of its own, so that its children can be ended, too.
@@ -131,22 +165,32 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     Data goes from files to workers, not through the driver.
 
     Raises:
-        UserError: Spark has too few task slots, a job can't be trained as it is set up, or a worker died.
+        UserError: Spark has too few task slots or GPUs, a job can't be trained as it is set up, or a worker died.
     """
     from training.launch.on_spark import distribute
 
     try:
-        distribute(run_spark_worker, jobs, num_workers, use_gpu=_has_gpu())
+        distribute(run_spark_worker, jobs, num_workers)
+    except UserError:
+        raise
     except Exception as error:
         raise failure_cause(jobs, error) from error
     return read_metrics(jobs)
 
 
-def run_spark_worker(jobs: Sequence[Job]) -> None:
+def run_spark_worker(jobs: Sequence[Job], booking: Booking) -> None:
     """Train `jobs` as one rank; the processes of TorchDistributor import this function by its name."""
-    from training.workers import SparkWorker
+    from training.launch.devices import join_group
+    from training.workers import TorchWorker
 
-    run_jobs(jobs, SparkWorker)
+    def join() -> TorchWorker:
+        agreement, device = join_group(booking, "env://")
+        worker = TorchWorker(device)
+        if worker.rank == 0:
+            record_group(jobs, agreement)
+        return worker
+
+    run_jobs(jobs, join)
 
 
 BACKENDS: dict[str, Launcher] = {
@@ -155,9 +199,3 @@ BACKENDS: dict[str, Launcher] = {
     "horovod": launch_horovod,
     "spark": launch_spark,
 }
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

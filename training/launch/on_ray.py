@@ -7,24 +7,26 @@ group themselves; the rest is Ray Train's: placement, restarts from checkpoints,
 
 import os
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from conf.processes import free_port
 from training.compat import ray_trainer
+
+if TYPE_CHECKING:
+    from training.launch.booking import Booking
 
 # Callbacks of Ray Train that start a process each. The first serves Ray Data, which we don't use; the second clears up
 # after a driver that died, on clusters that outlive it.
 UNUSED_CALLBACKS = ("DatasetsCallback",)
 SHARED_CLUSTER_CALLBACKS = ("PlacementGroupCleanerCallback",)
-NETWORK_TIMEOUT = timedelta(minutes=5)  # of a collective, after which the other ranks give up on a dead one
 
 
 def train(
     job_files: Sequence[Path],
     num_workers: int | tuple[int, int],
     *,
-    use_gpu: bool,
+    booking: "Booking",
     storage: Path,
     max_failures: int,
     is_shared_cluster: bool,
@@ -34,7 +36,7 @@ def train(
     Args:
         job_files: what `job_file.save` wrote, on storage that all workers see.
         num_workers: how many, or the least and the most of an elastic group.
-        use_gpu: whether each worker gets a GPU, besides its CPU.
+        booking: CPUs and GPUs of each worker.
         storage: folder for Ray Train's own state, the run folder.
         max_failures: deaths after which Ray Train gives up and raises.
         is_shared_cluster: whether the cluster outlives this process, so that resources must be freed if it dies.
@@ -45,11 +47,11 @@ def train(
     trainer = ray_trainer((*UNUSED_CALLBACKS, *(() if is_shared_cluster else SHARED_CLUSTER_CALLBACKS)))
     trainer(
         train_worker,
-        train_loop_config={"jobs": [str(path) for path in job_files]},
+        train_loop_config={"jobs": [str(path) for path in job_files], "booking": vars(booking)},
         scaling_config=ScalingConfig(
             num_workers=num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": 1, **({"GPU": 1} if use_gpu else {})},
+            use_gpu=booking.gpus > 0,
+            resources_per_worker=booking.resources,
         ),
         run_config=RunConfig(
             name="ray", storage_path=str(storage), failure_config=FailureConfig(max_failures=max_failures)
@@ -57,27 +59,36 @@ def train(
     ).fit()
 
 
-def train_worker(config: dict[str, list[str]]) -> None:
+def train_worker(config: dict[str, Any]) -> None:
     """Train the jobs of the files `config["jobs"]` as one rank; Ray Train calls it in each worker.
 
     Returns without an error after a mistake of the user's, which the run folder records.
     """
     from conf import UserError
     from training.launch import job_file
-    from training.launch.worker_jobs import run_jobs
+    from training.launch.booking import Booking
+    from training.launch.devices import join_group
+    from training.launch.worker_jobs import record_group, run_jobs
     from training.workers import RayWorker
 
-    _join_process_group()
+    jobs = [job_file.load(Path(path)) for path in config["jobs"]]
+
+    def join() -> RayWorker:
+        agreement, device = join_group(Booking(**config["booking"]), *_rendezvous())
+        worker = RayWorker(device)
+        if worker.rank == 0:
+            record_group(jobs, agreement)
+        return worker
+
     try:
-        run_jobs([job_file.load(Path(path)) for path in config["jobs"]], RayWorker)
+        run_jobs(jobs, join)
     except UserError:
         return  # raised here, it would make Ray Train start the group anew, to end the same way
 
 
-def _join_process_group() -> None:
-    """Join torch's process group over the workers of Ray Train's group; rank 0 chooses the address."""
+def _rendezvous() -> tuple[str, int, int]:
+    """Where this group of Ray Train meets, which rank 0 chooses; this process's rank, and how many there are."""
     import ray.util
-    import torch
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -86,10 +97,4 @@ def _join_process_group() -> None:
     # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use.
     host = ray.util.get_node_ip_address()
     address = broadcast_from_rank_zero(f"tcp://{host}:{free_port(host)}")
-    torch.distributed.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
-        init_method=address,
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        timeout=NETWORK_TIMEOUT,
-    )
+    return address, context.get_world_rank(), context.get_world_size()

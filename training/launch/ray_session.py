@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conf import Config
-from conf.console.progress import waiting
+from conf.console.progress import EVERY_S, waiting
 from conf.site.loading import FOLDER_VARIABLE, SITE_VARIABLE
 from training.settings import RaySettings
 
@@ -42,7 +42,7 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
         }
     )
-    with waiting("the start of Ray"):
+    with waiting("the start of Ray", every_s=EVERY_S / 2):
         for attempts_left in reversed(range(_ATTEMPTS)):
             try:
                 ray.init(

@@ -15,12 +15,15 @@ from typing import Any
 from conf import UserError
 from conf.atomic import write_atomically
 from conf.errors import error_line, root_cause
+from training.launch.booking import DOCTOR
+from training.launch.devices import Agreement
 from training.loop import Job, fit
 
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
+GROUP = "group.json"  # what the workers train on, once all of them are there
 FINAL = "final.json"  # the metrics of a finished job
 ERROR = "error.json"  # a mistake that the user has to correct
 FAILURES = "failed.*.json"  # of each process of the last attempt that raised something else
@@ -66,6 +69,18 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             raise
 
 
+def record_group(jobs: Sequence[Job], agreement: Agreement) -> None:
+    """Write to the jobs' run folders that the workers are there, and what they train on; rank 0 calls it."""
+    for job in jobs:
+        write_atomically(job.run_folder / GROUP, json.dumps(vars(agreement)))
+
+
+def group_of(job: Job) -> Agreement | None:
+    """What a job's workers train on; None before all of them are there."""
+    path = job.run_folder / GROUP
+    return Agreement(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def _record_failure(job: Job, error: Exception, rank: int | None) -> None:
     """Write an error to the run folder: launchers raise what they noticed of it, which is often nothing."""
     text = error_line(error)
@@ -93,8 +108,11 @@ def failure_cause(jobs: Sequence[Job], error: Exception) -> UserError:
         return UserError(error_line(mistake))
     unfinished = next((job for job in jobs if not (job.run_folder / FINAL).exists()), jobs[0])
     log.debug("workers failed", exc_info=error)
+    failure = _first_failure(jobs)
+    if failure is None and not any(group_of(job) for job in jobs):
+        return UserError(f"the workers did not start: {error_line(error)} ({DOCTOR.format('ray, spark, horovod')})")
     return UserError(
-        f"a worker of {unfinished.run_folder.name} failed: {_first_failure(jobs) or error_line(error)}. "
+        f"a worker of {unfinished.run_folder.name} failed: {failure or error_line(error)}. "
         "Its checkpoints stay: when that is mended, go on with --resume"
     )
 
@@ -113,5 +131,7 @@ def _first_failure(jobs: Sequence[Job]) -> str | None:
 
 
 def read_metrics(jobs: Sequence[Job]) -> list[Metrics]:
-    """The metrics of finished jobs, in their order, from their run folders."""
+    """The metrics of finished jobs, in their order, from their run folders; says so where no GPU could be used."""
+    if (group := group_of(jobs[0])) and group.note:
+        log.warning("%s", group.note)
     return [json.loads((job.run_folder / FINAL).read_text()) for job in jobs]

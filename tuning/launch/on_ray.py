@@ -9,8 +9,10 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from conf import Config
+from conf import Config, UserError
 from conf.console.progress import waiting
+from training.launch.booking import Booking, auto_gpus
+from training.launch.ray_room import ray_engine
 from tuning.searches.judge import Judge
 from tuning.searches.rounds import Round, Row, SearchContext
 from tuning.searches.study import open_study
@@ -127,7 +129,7 @@ def _tuner(
 def _trainable(context: SearchContext, search_round: Round) -> Any:
     from ray import tune
 
-    target = context.target
+    target, booking = context.target, trial_booking(context)
     # `with_parameters` puts the data into Ray's shared memory once; workers map it, they don't copy it.
     return tune.with_resources(
         tune.with_parameters(
@@ -138,9 +140,26 @@ def _trainable(context: SearchContext, search_round: Round) -> Any:
             judge=context.judge,
             steps=target.steps(context.config, search_round.budget),
             keeps_state=context.search == "pbt",
+            booking=booking,
         ),
-        {"cpu": 1},  # Ray starts no more trials at a time than it has cores
+        # Ray starts no more trials at a time than it has CPUs and GPUs for.
+        {name.lower(): amount for name, amount in booking.resources.items()},
     )
+
+
+def trial_booking(context: SearchContext) -> Booking:
+    """What each trial books on Ray. Raises UserError when no node has it, and none may join."""
+    settings, engine = context.settings, ray_engine(context.config, shares_gpus=True)
+    cpus, gpus = settings.cpus_per_trial, settings.gpus_per_trial
+    if is_auto := gpus == "auto":
+        at_a_time = max(min(settings.parallel, engine.slots(cpus, 0)), 1)
+        gpus = auto_gpus(at_a_time, cpus, engine)[0] if context.target.family == "deep" else 0.0
+    if not engine.slots(cpus, gpus) and not engine.may_grow:
+        raise UserError(
+            f"tune.cpus_per_trial={cpus} and tune.gpus_per_trial={gpus:g}: no node of Ray has room for a trial; there "
+            f"are {engine.slots(1, 0)} CPUs and {engine.gpus} GPUs"
+        )
+    return Booking(cpus, gpus, is_exact=not is_auto)
 
 
 def _fit(tuner: Any, total: int, progress: Callable[[], str]) -> Any:
@@ -164,6 +183,7 @@ def run_trial(
     judge: Judge,
     steps: int,
     keeps_state: bool,
+    booking: Booking,
 ) -> None:
     """One trial on a Ray worker: train with the point's settings, report to Tune after each step.
 
@@ -193,4 +213,4 @@ def run_trial(
 
         state = Path(restored) if restored else None
         point = config.with_values(parameters["point"])
-        target.run(point, data, Trial(steps, Path(folder), report, state, keeps_state))
+        target.run(point, data, Trial(steps, Path(folder), report, state, keeps_state, booking))

@@ -6,9 +6,13 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from conf import Config, Paths
+import torch
+
+from conf import Config, Paths, UserError
 from training.finished.trained import stored_mb
 from training.inputs.dataset import TaskDataset, open_dataset
+from training.launch.booking import Booking
+from training.launch.devices import claim, local_device
 from training.loop import Job, fit
 from training.models import model_named
 from training.settings import TrainSettings
@@ -49,7 +53,7 @@ class Deep(Target):
             # `fit` goes on from the newest checkpoint that it finds in its folder.
             shutil.copytree(trial.restored, trial.folder / "checkpoints", dirs_exist_ok=True)
         task = model_named(self.model).task
-        fit(_Reporting(trial, task), job, ("valid",))
+        fit(_Reporting(trial, task, trial_device(trial.booking)), job, ("valid",))
 
     def test(self, config: Config, day: date) -> dict[str, float]:
         # Not in the run folder: what a search leaves are settings and their metrics, not a model.
@@ -57,18 +61,30 @@ class Deep(Target):
         shutil.rmtree(folder, ignore_errors=True)
         try:
             job = Job.prepared(config, self.model, self.data(config, day), folder)
-            numbers = fit(LocalWorker(), job, ("test",))
+            numbers = fit(LocalWorker(local_device(config.get(TrainSettings))), job, ("test",))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         test_metrics = {name.removeprefix("test_"): value for name, value in numbers.items()}
         return table_metrics(model_named(self.model).task, test_metrics)
 
 
+def trial_device(booking: Booking) -> torch.device:
+    """The device of a trial, by what it has booked, whose CPUs are its threads.
+
+    Raises UserError when `tune.gpus_per_trial` is a number, and torch can't use the GPU.
+    """
+    torch.set_num_threads(booking.cpus)
+    mine = claim(booking, 0, 0)
+    if mine.obstacle and booking.is_exact:
+        raise UserError(f"a trial on {mine.host} can't use the GPU booked for it: {mine.obstacle}")
+    return torch.device("cuda:0" if mine.gpu else "cpu")
+
+
 class _Reporting(LocalWorker):
     """One process that tells the search how each epoch went."""
 
-    def __init__(self, trial: Trial, task: Task) -> None:
-        super().__init__()
+    def __init__(self, trial: Trial, task: Task, device: torch.device) -> None:
+        super().__init__(device)
         self._trial, self._task = trial, task
         self._module: Any = None  # of the model under training, once there is one
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from training.launch.booking import CPU, Booking
+
 Save = Callable[[Path], object]
 """Writes the state into a folder; what it returns is not used."""
 
@@ -30,3 +32,5 @@ class Trial:
     """Folder of the state to resume from."""
     keeps_state: bool = False
     """Whether states are saved: population-based training copies them between trials."""
+    booking: Booking = CPU
+    """CPUs and GPUs that the trial has booked, on Ray."""

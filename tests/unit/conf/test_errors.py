@@ -57,3 +57,10 @@ def test_an_error_of_ray_train_is_that_of_the_worker() -> None:
     from ray.train.v2.api.exceptions import WorkerGroupError
 
     assert error_line(WorkerGroupError("[Rank 1]\nstack", {1: KeyError("f_x")})) == "KeyError: 'f_x'"
+    # A worker that died, and one whose error only its own machine can read.
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    died = WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: …", MemoryError("no room"))
+    assert error_line(WorkerGroupError("[Rank 1]\nstack", {1: died})) == "MemoryError: no room"
+    text = "[Rank 0 Error Snippet]:\n  in fit\nown.Missing: no such site"
+    assert error_line(WorkerGroupError(text, {})) == "own.Missing: no such site"

@@ -21,7 +21,7 @@ from conf.settings import SECTIONS, model_of
 from training.settings import AugmentSettings
 from training.tasks.augment import AUGMENTATIONS
 
-PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags")
+PACKAGES = ("conf", "etl", "features", "training", "recsys", "tuning", "dags", "doctor")
 MISSING = re.compile(r'"(\w+)" has no attribute "(\w+)"')
 BY_NAME = {(AugmentSettings.__name__, name) for name in AUGMENTATIONS}  # `augment` reads them with getattr
 

@@ -8,7 +8,8 @@ import pytest
 from data.training_sets import make_job
 
 from conf import UserError
-from training.launch.worker_jobs import failure_cause, run_jobs
+from training.launch.devices import Agreement
+from training.launch.worker_jobs import failure_cause, record_group, run_jobs
 from training.loop import Job
 from training.workers import LocalWorker
 
@@ -61,3 +62,14 @@ def test_a_mistake_of_the_user_s_is_that_line_alone(tmp_path: Path) -> None:
     assert "--resume" not in str(mistake.value)
     # Where no job is open yet, it is in what the launcher raised.
     assert str(failure_cause([make_job(tmp_path / "other", "lr")], UserError("no such plug-in"))) == "no such plug-in"
+
+
+def test_a_launch_that_failed_is_not_told_as_a_worker_s_end(tmp_path: Path) -> None:
+    """No worker was there: there is nothing to resume. Once all had joined, what they left may be of use."""
+    job = make_job(tmp_path, "lr")
+    cause = str(failure_cause([job], RuntimeError("Executor lost")))
+    assert (
+        cause == "the workers did not start: RuntimeError: Executor lost (see `millrace doctor`: ray, spark, horovod)"
+    )
+    record_group([job], Agreement())
+    assert str(failure_cause([job], LAUNCHER)).endswith("go on with --resume")
