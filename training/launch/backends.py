@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from conf import UsageError
+from conf.network import NetworkSettings, loopback_interface
+from training.compat import horovod_rendezvous_on
 from training.launch import job_file
 from training.launch.horovod_worker import run_horovod_worker
-from training.launch.ray_session import ray_session
+from training.launch.ray_session import is_on_this_machine, ray_session
 from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, run_jobs
 from training.loop import Job, fit
 from training.settings import RaySettings, TrainSettings
@@ -78,16 +79,20 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """
     if jobs[0].config.get(TrainSettings).hosts:
         return _horovodrun(jobs, num_workers)
+    import ray
     from horovod.ray import RayExecutor
 
+    # The interface that the workers listen at, where Horovod would look for one by the host's name.
+    nics = {loopback_interface()} if is_on_this_machine(jobs[0].config) else None
     retries = jobs[0].config.get(TrainSettings).max_failures
     with ray_session(jobs[0].config):
         # Horovod's own elastic mode wants its state objects in the loop; starting anew from a checkpoint does not.
         while True:
-            settings = RayExecutor.create_settings(timeout_s=120)
+            settings = RayExecutor.create_settings(timeout_s=120, nics=nics)
             executor = RayExecutor(settings, num_workers=num_workers, cpus_per_worker=1, use_gpu=_has_gpu())
             try:
-                executor.start()
+                with horovod_rendezvous_on(ray.util.get_node_ip_address()):
+                    executor.start()
                 executor.run(run_horovod_worker, args=[list(jobs)])
                 return read_metrics(jobs)
             except Exception as error:
@@ -104,8 +109,10 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """Run one `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
     hosts = str(jobs[0].config.get(TrainSettings).hosts)
+    is_open = jobs[0].config.get(NetworkSettings).listen == "all"
+    program = "horovod.runner.launch" if is_open else "training.launch.horovodrun"
     command = [
-        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers), "-H", hosts),
+        *(sys.executable, "-m", program, "--gloo", "-np", str(num_workers), "-H", hosts),
         *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
     # Our standard output is the command's one JSON line. A session of its own, so that its children can be ended, too.

@@ -6,11 +6,11 @@ group themselves; the rest is Ray Train's: placement, restarts from checkpoints,
 """
 
 import os
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from conf.processes import free_port
 from training.compat import ray_trainer
 
 # Callbacks of Ray Train that start a process each. The first serves Ray Data, which we don't use; the second clears up
@@ -83,13 +83,26 @@ def _join_process_group() -> None:
 
     context = get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
-    # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use.
-    host = ray.util.get_node_ip_address()
-    address = broadcast_from_rank_zero(f"tcp://{host}:{free_port(host)}")
+    # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use. Listened
+    # at by us, at the node's address alone: torch's store would listen on every interface, and asks for no login.
+    listener = _listener(ray.util.get_node_ip_address()) if context.get_world_rank() == 0 else None
+    host, port = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
+    store = torch.distributed.TCPStore(  # type: ignore[attr-defined]  # public, but not in torch's list of names
+        host,
+        port,
+        context.get_world_size(),
+        is_master=listener is not None,
+        timeout=NETWORK_TIMEOUT,
+        master_listen_fd=listener.detach() if listener else None,
+    )
     torch.distributed.init_process_group(
         "nccl" if torch.cuda.is_available() else "gloo",
-        init_method=address,
+        store=store,
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         timeout=NETWORK_TIMEOUT,
     )
+
+
+def _listener(host: str) -> socket.socket:
+    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
