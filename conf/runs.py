@@ -27,7 +27,7 @@ from conf.atomic import write_atomically
 from conf.code import code_version
 from conf.console.progress import waiting
 from conf.errors import UserError
-from conf.paths import Paths
+from conf.paths import Paths, entry
 from conf.settings import Config
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,11 @@ def new_run_id() -> str:
     now = datetime.now(UTC)
     # Random digits, from the system and not from a seeded generator: processes that start in the same second differ.
     return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_folder(runs: Path, run_id: object) -> Path:
+    """Folder of the run `run_id` in `runs`; it need not exist. Raises UserError for an id that leads elsewhere."""
+    return entry(runs, run_id, "run id")
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     run is resumed; its metrics and checkpoints so far stay.
     """
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
-    run = Run(run_id, model, day, config.get(Paths).runs / run_id)
+    run = Run(run_id, model, day, run_folder(config.get(Paths).runs, run_id))
     run.folder.mkdir(parents=True, exist_ok=True)
     metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
     metadata["started_at"] = datetime.now(UTC).isoformat()
@@ -188,7 +193,10 @@ def finished_runs(runs: Path) -> list[dict[str, Any]]:
     finished = []
     for path in sorted(runs.glob(f"*/{DONE}")):
         try:
-            finished.append({**read_json(path, *RUN_KEYS), "folder": path.parent})
+            run = read_json(path, *RUN_KEYS)
+            if run["run_id"] != path.parent.name:  # the id is looked up again, as the name of a folder
+                raise UserError(f"{path} is of another run, {run['run_id']!r}")
+            finished.append({**run, "folder": path.parent})
         except UserError as error:
             log.warning("%s; the run is left out", error)
     return sorted(finished, key=lambda run: str(run["ended_at"]))

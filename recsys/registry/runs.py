@@ -17,6 +17,7 @@ from conf.runs import (
     promotions,
     read_json,
     read_jsonl,
+    run_folder,
 )
 
 
@@ -51,7 +52,7 @@ def describe_run(config: Config, run_id: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such run, or it was not finished.
     """
-    folder = config.get(Paths).runs / run_id
+    folder = run_folder(config.get(Paths).runs, run_id)
     path = folder / DONE
     if not path.exists():
         problem = "was not finished" if folder.exists() else "does not exist"
@@ -71,7 +72,7 @@ def _trace_input(config: Config, row: dict[str, Any], ancestors: set[str]) -> di
     """An input; if it is a run, with that run's own inputs."""
     if row["kind"] != "run" or row["run_id"] in ancestors:  # or a cycle would never end
         return row
-    inputs = read_jsonl(config.get(Paths).runs / row["run_id"] / INPUTS)
+    inputs = read_jsonl(run_folder(config.get(Paths).runs, row["run_id"]) / INPUTS)
     return {**row, "inputs": [_trace_input(config, item, {*ancestors, row["run_id"]}) for item in inputs]}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
-from conf.runs import DONE, newest_run
+from conf.runs import DONE, newest_run, run_folder
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
@@ -71,7 +71,7 @@ def load_trained_model(config: Config, run_id: str) -> TrainedModel:
         UserError: there is no such run, it is not finished or has no deep model; its day has no data set any more, or
             one of other features.
     """
-    run = config.get(Paths).runs / run_id
+    run = run_folder(config.get(Paths).runs, run_id)
     if not (run / DONE).exists() or not (run / "model" / NET).exists():
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
     about = json.loads((run / DONE).read_text(encoding="utf-8"))
