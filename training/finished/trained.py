@@ -19,7 +19,7 @@ from training.inputs.batch import Batch
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.inputs.feed import FeedSpec, read_epoch
 from training.inputs.schema import Inputs
-from training.models import model_named
+from training.models import model_named, saved_model
 from training.saved import NET, load_model, read_net
 from training.settings import TrainSettings
 from training.tasks import Task
@@ -76,7 +76,7 @@ def load_trained_model(config: Config, run_id: str) -> TrainedModel:
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
     about = json.loads((run / DONE).read_text(encoding="utf-8"))
     model = read_net(run / "model")["model"]
-    task, day = model_named(model).task, date.fromisoformat(about["dt"])
+    task, day = saved_model(model, run / "model" / NET, config).task, date.fromisoformat(about["dt"])
     data = open_dataset(config, task, day)
     inputs = load_inputs(run, data)
     net = load_model(run / "model", config).eval()
