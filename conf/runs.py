@@ -29,12 +29,11 @@ from conf.console.progress import waiting
 from conf.errors import UserError
 from conf.paths import Paths, entry
 from conf.settings import Config
+from conf.unfinished import DONE, STARTED, locked_run
 
 log = logging.getLogger(__name__)
 
 # Two files instead of a status in one: a run that was killed has no chance to change its status.
-STARTED = "started.json"
-DONE = "run.json"
 RUN_KEYS = ("run_id", "model", "dt", "ended_at")  # what every run.json has
 INPUTS = "inputs.jsonl"
 PREDICTIONS = "predictions.parquet"  # key, answer, score
@@ -149,11 +148,17 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     """Open a new run folder, or go on in `resumed`, the folder of an unfinished run.
 
     Only a block that ends well writes run.json, and only folders with it are read. Inputs are recorded anew when a
-    run is resumed; its metrics and checkpoints so far stay.
+    run is resumed; its metrics and checkpoints so far stay. Raises UserError when a process still writes `resumed`.
     """
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
     run = Run(run_id, model, day, run_folder(config.get(Paths).runs, run_id))
     run.folder.mkdir(parents=True, exist_ok=True)
+    with locked_run(run.folder):
+        yield from _written(config, run)
+
+
+def _written(config: Config, run: Run) -> Iterator[Run]:
+    run_id, model, day = run.run_id, run.model, run.day
     metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
     metadata["started_at"] = datetime.now(UTC).isoformat()
     # A resumed run reads its data set again, perhaps in a newer version: only what it read last counts.
@@ -169,7 +174,7 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
 def unfinished_run(config: Config, model: str, day: date) -> Path | None:
     """Folder of the newest run of `model` for `day`, if that one was started and not finished; None otherwise.
 
-    It may belong to a process that still runs: the folder does not say.
+    It may belong to a process that still runs; `start_run` refuses to go on in it then.
     """
     newest = None
     for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):  # run ids sort by time

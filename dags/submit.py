@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
-from conf.processes import wait_or_kill
+from conf.processes import stop_signals, wait_or_kill
 from conf.settings import SECTIONS, environment_variable, secret_keys
 from conf.site.loading import submitted_site
-from conf.stopping import stop_signals
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options, spark_program
 from training.settings import RaySettings

@@ -1,13 +1,13 @@
 """Finished runs as a model registry: champions, lineage of numbers, rollback: `millrace runs`."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import (
-    DONE,
     INPUTS,
     PROMOTED,
     RUN_KEYS,
@@ -19,6 +19,7 @@ from conf.runs import (
     read_jsonl,
     run_folder,
 )
+from conf.unfinished import DONE, STARTED, describe_unfinished, unfinished_folders
 
 
 def list_runs(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
@@ -40,6 +41,25 @@ def list_runs(config: Config, day: date | None, model: str | None) -> list[dict[
             summary = {key: run[key] for key in ("run_id", "model", "dt", "ended_at")}
             rows.append({**summary, "part": status.get(run["run_id"], "")})
     return rows
+
+
+def list_unfinished(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
+    """List runs that have not ended, newest first: `millrace warehouse vacuum` removes those whose process has ended.
+
+    Arguments are those of `list_runs`.
+
+    Returns:
+        run_id, model and dt (None where the run was killed before it noted them), written_at, bytes, and goes_on.
+    """
+    rows = []
+    for folder in reversed(unfinished_folders(config.get(Paths).runs)):
+        started: dict[str, Any] = {}
+        with suppress(OSError, UserError):  # killed before it was written, or damaged
+            started = read_json(folder / STARTED, "model", "dt")
+        if (day is None or started.get("dt") == day.isoformat()) and model in (None, started.get("model")):
+            named = {"run_id": folder.name, "model": started.get("model"), "dt": started.get("dt")}
+            rows.append(named | describe_unfinished(folder))
+    return sorted(rows, key=lambda row: row["written_at"], reverse=True)
 
 
 def describe_run(config: Config, run_id: str) -> dict[str, Any]:

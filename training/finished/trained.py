@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
-from conf.runs import DONE, newest_run, run_folder
+from conf.runs import newest_run, run_folder
+from conf.unfinished import DONE
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch

@@ -10,7 +10,8 @@ from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.paths import entry
-from conf.runs import DONE, INPUTS, promoted_runs, promotions, read_json, read_jsonl, run_folder
+from conf.runs import INPUTS, promoted_runs, promotions, read_json, read_jsonl, run_folder
+from conf.unfinished import DONE
 from conf.versions import current_version
 from features.compatibility import TIMEZONE
 from features.dataset.names import examples_version

@@ -10,7 +10,8 @@ import pytest
 from support import run_front_door
 
 from conf import Config, UserError, load
-from conf.runs import DONE, INPUTS, PROMOTED, finished_runs, new_run_id, run_folder, start_run
+from conf.runs import INPUTS, PROMOTED, finished_runs, new_run_id, run_folder, start_run
+from conf.unfinished import DONE
 from conf.versions import current_version
 from recsys.registry.promote import champion_run_id
 from recsys.registry.runs import describe_run
