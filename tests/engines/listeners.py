@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -43,13 +44,13 @@ def nothing_reachable(processes: Callable[[], Sequence[psutil.Process]] = own_pr
                 reachable.update(_of(processes, new))
                 judged.update(new)
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield
+        finally:
+            stop.set()
+    looking.result()  # raises what the look itself did
     assert not reachable, "\n".join(sorted(reachable))
 
 
@@ -71,17 +72,17 @@ def _reachable() -> dict[str, str]:
             words = line.split()
             host, _, port = words[1].partition(":")
             if words[3] == LISTEN and not _is_loopback(host):
-                reachable[words[9]] = f"{_text(host)}:{int(port, 16)}"
+                reachable[words[9]] = f"{_address(host)}:{int(port, 16)}"
     return reachable
 
 
 def _is_loopback(host: str) -> bool:
-    address = _text(host)
+    address = _address(host)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback
 
 
-def _text(host: str) -> IPv4Address | IPv6Address:
+def _address(host: str) -> IPv4Address | IPv6Address:
     """An address from the kernel's hexadecimal words, each in the machine's byte order."""
     words = bytes.fromhex(host)
     raw = b"".join(socket.htonl(int.from_bytes(words[at : at + 4])).to_bytes(4) for at in range(0, len(words), 4))

@@ -43,8 +43,8 @@ def imported() -> set[str]:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     owners = packages_distributions()
     names = top_level_imports([*files, ROOT / "millrace.py"])
-    found = {normalised(owner) for name in names for owner in owners[name]}
-    return {SHARED.get(name, "apache-airflow" if AIRFLOW.fullmatch(name) else name) for name in found}
+    owned = {normalised(owner) for name in names for owner in owners[name]}
+    return {SHARED.get(name, "apache-airflow" if AIRFLOW.fullmatch(name) else name) for name in owned}
 
 
 def test_every_dependency_is_imported(imported: set[str]) -> None:
