@@ -13,6 +13,8 @@ from conf.settings import Settings
 # Patterns of file names in Spark (* ? [ ] { } and backslash), parts of a URL in Petastorm and Arrow (# ? %), of one in
 # Derby (; :), and what SQL and shells quote with. Control characters would break log lines and Spark's options file.
 _REFUSED = re.compile(r"""[*?\[\]{}\\#%;:'"\x00-\x1f\x7f]""")
+# Names of runs and versions: a first character that is no dot, then none that leads to another folder.
+_ENTRY = re.compile(r"\w[\w.:+=@-]*")
 _MAX_BYTES = 2000  # the metastore has 4,000 characters for a folder, Linux 4,096 bytes; run folders lie below the home
 
 
@@ -24,6 +26,20 @@ def file_url(path: Path) -> str:
 def path_of_url(url: str) -> Path | None:
     """The local path of a `file:` URL as `file_url` writes it; None for another file system's."""
     return Path("/" + url.removeprefix("file:").lstrip("/")) if url.startswith("file:/") else None
+
+
+def entry(parent: Path, name: object, kind: str) -> Path:
+    """The file or folder called `name` directly in `parent`; it need not exist.
+
+    Names come from command lines, requests and files that others may have written: this is the one place that decides
+    which are followed.
+
+    Raises:
+        UserError: the name is empty or leads elsewhere (`../../x`, `/etc`, `.`); `kind` says what it is a name of.
+    """
+    if not isinstance(name, str) or not _ENTRY.fullmatch(name):
+        raise UserError(f"{kind} {name!r} is not the name of a folder in {parent}: letters, digits and _ - . : alone")
+    return parent / name
 
 
 def _refuse_name(text: str) -> None:

@@ -1,11 +1,20 @@
-"""Users' own models, metrics, channels and rankers: settings name them as `package.module:function`."""
+"""Users' own models, metrics, channels and rankers: settings name them as `package.module:function`.
+
+So may a file of a run folder, which may come from anywhere: what it names is imported only where the user allows it.
+"""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from conf.errors import UserError
+from conf.site.loading import own_site_file
+
+# What this process was asked for by its own command line or settings, and so needs no other permission.
+_asked_for: set[str] = set()
 
 
 def add_current_folder() -> None:
@@ -34,6 +43,7 @@ def import_object(name: str, kind: str, error: type[UserError] = UserError) -> A
     module_name, colon, attribute = name.partition(":")
     if not colon:
         raise error(f"{kind} '{name}' is not written as package.module:function")
+    _asked_for.add(module_name)
     add_current_folder()  # here too, for workers that did not come through the front door
     try:
         module = import_module(module_name)
@@ -52,3 +62,40 @@ def import_object(name: str, kind: str, error: type[UserError] = UserError) -> A
     if not hasattr(module, attribute):
         raise error(f"can't import {kind} '{name}': module {module_name} has no {attribute}")
     return getattr(module, attribute)
+
+
+def import_saved_object(name: str, kind: str, source: Path, allowed: Sequence[str], setting: str) -> Any:
+    """Import what a file of a run folder names, if the user allows its module.
+
+    Allowed are what the command line or a setting of this process has named itself, modules beside the site's file,
+    and `allowed` with all below them.
+
+    Args:
+        name: as of `import_object`.
+        kind: what it is for, in messages.
+        source: the file that names it.
+        allowed: names of packages and modules.
+        setting: the one that `allowed` comes from, in messages.
+
+    Raises:
+        UserError: the module is not allowed, and has not been imported; or as `import_object`.
+    """
+    module_name = name.partition(":")[0]
+    parents = [module_name.rsplit(".", level)[0] for level in range(module_name.count(".") + 1)]
+    if module_name not in _asked_for and not set(parents) & {*allowed} and not _is_beside_site(parents[-1]):
+        raise UserError(
+            f"{source} names the {kind} '{name}', and to load it runs the code of {module_name}: "
+            f"if you trust it, allow it with --set {setting}=[{module_name}]"
+        )
+    return import_object(name, kind)
+
+
+def _is_beside_site(package: str) -> bool:
+    """Whether a top-level module lies in the folder of the current site's own file, and is what an import gives."""
+    if (site := own_site_file()) is None or not package.isidentifier():
+        return False
+    # Without importing it: a library of that name would come first.
+    spec = find_spec(package)
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    beside = {site.parent / f"{package}.py", site.parent / package}
+    return any(place is not None and Path(place).absolute() in beside for place in places)

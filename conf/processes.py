@@ -1,6 +1,7 @@
-"""Child processes of a command: a port for one, and its end."""
+"""Child processes of a command: a port for one, and its end; and the end that this process is asked for."""
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -62,3 +63,20 @@ def wait_or_kill(process: "subprocess.Popen[Any]", timeout_s: float = STOP_TIMEO
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()  # else it stays a zombie
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list that receives the SIGTERM or SIGINT sent to this process; while it is empty, go on.
+
+    Inside the block the signals no longer end the process; the handlers before it are restored at its end.
+    """
+    # A handler that only takes note: raising in it could tear the work at hand, a commit to a metastore say.
+    received: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, lambda n, _: received.append(n)) for number in signals}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -27,14 +27,13 @@ from conf.atomic import write_atomically
 from conf.code import code_version
 from conf.console.progress import waiting
 from conf.errors import UserError
-from conf.paths import Paths
+from conf.paths import Paths, entry
 from conf.settings import Config
+from conf.unfinished import DONE, STARTED, locked_run
 
 log = logging.getLogger(__name__)
 
 # Two files instead of a status in one: a run that was killed has no chance to change its status.
-STARTED = "started.json"
-DONE = "run.json"
 RUN_KEYS = ("run_id", "model", "dt", "ended_at")  # what every run.json has
 INPUTS = "inputs.jsonl"
 PREDICTIONS = "predictions.parquet"  # key, answer, score
@@ -49,6 +48,11 @@ def new_run_id() -> str:
     now = datetime.now(UTC)
     # Random digits, from the system and not from a seeded generator: processes that start in the same second differ.
     return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_folder(runs: Path, run_id: object) -> Path:
+    """Folder of the run `run_id` in `runs`; it need not exist. Raises UserError for an id that leads elsewhere."""
+    return entry(runs, run_id, "run id")
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,18 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
     """Open a new run folder, or go on in `resumed`, the folder of an unfinished run.
 
     Only a block that ends well writes run.json, and only folders with it are read. Inputs are recorded anew when a
-    run is resumed; its metrics and checkpoints so far stay.
+    run is resumed; its metrics and checkpoints so far stay. Raises UserError when a process still writes `resumed`.
     """
     run_id = resumed.name if resumed else f"{model}-{new_run_id()}"
-    run = Run(run_id, model, day, config.get(Paths).runs / run_id)
+    run = Run(run_id, model, day, run_folder(config.get(Paths).runs, run_id))
     config.get(Paths).create_root()
     run.folder.mkdir(parents=True, exist_ok=True)
+    with locked_run(run.folder):
+        yield from _written(config, run)
+
+
+def _written(config: Config, run: Run) -> Iterator[Run]:
+    run_id, model, day = run.run_id, run.model, run.day
     metadata = {"run_id": run_id, "model": model, "dt": day.isoformat(), "code_version": code_version()}
     metadata["started_at"] = datetime.now(UTC).isoformat()
     # A resumed run reads its data set again, perhaps in a newer version: only what it read last counts.
@@ -165,7 +175,7 @@ def start_run(config: Config, model: str, day: date, *, resumed: Path | None = N
 def unfinished_run(config: Config, model: str, day: date) -> Path | None:
     """Folder of the newest run of `model` for `day`, if that one was started and not finished; None otherwise.
 
-    It may belong to a process that still runs: the folder does not say.
+    It may belong to a process that still runs; `start_run` refuses to go on in it then.
     """
     newest = None
     for path in sorted(config.get(Paths).runs.glob(f"{model}-*/{STARTED}")):  # run ids sort by time
@@ -189,7 +199,10 @@ def finished_runs(runs: Path) -> list[dict[str, Any]]:
     finished = []
     for path in sorted(runs.glob(f"*/{DONE}")):
         try:
-            finished.append({**read_json(path, *RUN_KEYS), "folder": path.parent})
+            run = read_json(path, *RUN_KEYS)
+            if run["run_id"] != path.parent.name:  # the id is looked up again, as the name of a folder
+                raise UserError(f"{path} is of another run, {run['run_id']!r}")
+            finished.append({**run, "folder": path.parent})
         except UserError as error:
             log.warning("%s; the run is left out", error)
     return sorted(finished, key=lambda run: str(run["ended_at"]))

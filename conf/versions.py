@@ -15,6 +15,7 @@ from typing import Any
 
 from conf.atomic import write_atomically
 from conf.errors import UserError
+from conf.paths import entry
 from conf.runs import new_run_id, read_json
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def current_version(folder: Path, *, command: str) -> tuple[Path, Mapping[str, A
     metadata = _read_current(folder)
     if metadata is None:
         raise UserError(f"nothing in {folder}: run `{command}` first")
-    return folder / str(metadata["version"]), metadata
+    return entry(folder, metadata["version"], "version"), metadata
 
 
 def describe_version(version: Path) -> dict[str, Any]:

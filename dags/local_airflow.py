@@ -85,8 +85,8 @@ def up(config: Config) -> dict[str, Any]:
     with (home / LOG).open("ab") as out:
         # In a session of its own: Ctrl-C and the end of the terminal reach this command alone.
         process = subprocess.Popen(
-            [str(BIN / "airflow"), "standalone"], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", "dags.standalone_airflow"], env=environment, cwd=home, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     about |= {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
     write_atomically(home / NOTE, json.dumps(about), private=True)

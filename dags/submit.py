@@ -20,10 +20,9 @@ from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
 from conf.masking import has_secret, masked_text
-from conf.processes import wait_or_kill
+from conf.processes import stop_signals, wait_or_kill
 from conf.settings import ENV_PREFIX, SECRETS, environment_variable
 from conf.site.loading import submitted_site
-from conf.stopping import stop_signals
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options, spark_program
 from training.settings import RaySettings

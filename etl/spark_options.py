@@ -13,6 +13,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
+from conf.network import LOOPBACK, NetworkSettings
 from conf.site.loading import submitted_site
 from etl.metastore.connection import hive_options
 from etl.settings import SparkSettings
@@ -102,9 +103,9 @@ def spark_options(config: Config) -> dict[str, str]:
         # Each sort, join and aggregation of a task begins with a page of a sixteenth of its share of the heap, 32 MB of
         # 2 GB on two cores: the pages of a wide plan filled the heap while the data had some kilobytes.
         options["spark.buffer.pageSize"] = "1m"
-    if settings.is_local:
+    if settings.is_local and config.get(NetworkSettings).listen == "loopback":
         # Else Spark binds to the host name's address: a laptop's changes with its network, and others could connect.
-        options["spark.driver.host"] = options["spark.driver.bindAddress"] = "127.0.0.1"
+        options["spark.driver.host"] = options["spark.driver.bindAddress"] = LOOPBACK
     return options | settings.extra
 
 

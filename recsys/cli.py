@@ -131,11 +131,15 @@ def list_command(
     context: typer.Context,
     date: Annotated[str | None, typer.Option("--date", help="only this day")] = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="runs that go on or were killed, in place of finished ones")
+    ] = False,
 ) -> None:
     """Print finished runs, newest first, as JSON: which are champions, were, or were rolled back."""
-    from recsys.registry.runs import list_runs
+    from recsys.registry.runs import list_runs, list_unfinished
 
-    print(json.dumps(list_runs(settings_of(context), parse_day(date) if date else None, model), indent=2))
+    rows = list_unfinished if unfinished else list_runs
+    print(json.dumps(rows(settings_of(context), parse_day(date) if date else None, model), indent=2))
 
 
 @runs.command("show")

@@ -10,10 +10,11 @@ from pathlib import Path
 from wheel_parts import SUFFIX, download, main, replace, run
 
 HOROVOD = "0.28.1"
+SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"  # of the source archive
 
 
 def build_horovod(scratch: Path, python: str) -> Path:
-    download(scratch, python, f"horovod=={HOROVOD}", "--no-binary", ":all:", "--no-build-isolation")
+    download(scratch, python, f"horovod=={HOROVOD}", SHA256, "--no-binary", ":all:", "--no-build-isolation")
     with tarfile.open(next(scratch.glob("horovod-*.tar.gz"))) as archive:
         archive.extractall(scratch, filter="data")
     source = scratch / f"horovod-{HOROVOD}"

@@ -28,8 +28,12 @@ def main(build: Callable[[Path, str], Path], about: str) -> None:
         print(staged.rename(options.out / wheel.name))
 
 
-def download(scratch: Path, python: str, *what: str) -> None:
-    run(python, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, *what)
+def download(scratch: Path, python: str, package: str, sha256: str, *options: str) -> None:
+    """Download `package` (name==version) into `scratch`, and stop unless its file is the one that was patched here."""
+    requirement = scratch / "requirement.txt"
+    requirement.write_text(f"{package} --hash=sha256:{sha256}\n")
+    options = ("--require-hashes", *options)
+    run(python, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, *options, "-r", requirement)
 
 
 def replace(path: Path, old: str, new: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from wheel_parts import SUFFIX, download, main, replace, substitute
 
 PETASTORM = "0.13.1"
+SHA256 = "7d073f01f65ba6b50e05fae8254d0f469881bcaf41ead2028e676517c45bbd1b"  # of the published wheel
 HERE = Path(__file__).resolve().parent
 
 # (files, regular expression, replacement): every rule must match in every file it names, or the build stops.
@@ -113,7 +114,7 @@ PETASTORM_RULES = [
 
 
 def mend_petastorm(scratch: Path, python: str) -> Path:
-    download(scratch, python, f"petastorm=={PETASTORM}", "--only-binary", ":all:")
+    download(scratch, python, f"petastorm=={PETASTORM}", SHA256, "--only-binary", ":all:")
     tree = scratch / "tree"
     with zipfile.ZipFile(next(scratch.glob("petastorm-*.whl"))) as archive:
         archive.extractall(tree)

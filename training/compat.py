@@ -4,8 +4,10 @@
 Imports nothing heavy: Ray's controller imports this file, too, and would wait for torch in vain.
 """
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -60,3 +62,42 @@ def ray_trainer(skipped_callbacks: Sequence[str]) -> Any:
             return [callback for callback in callbacks if type(callback).__name__ not in skipped_callbacks]
 
     return Trainer
+
+
+@contextmanager
+def ray_on_loopback() -> Iterator[None]:
+    """Let a local Ray 2.60 that starts in the block listen on loopback alone, all of its processes.
+
+    `ray.init` resolves 127.0.0.1 to an address that others reach, whatever it is told. The variable is read when Ray is
+    imported, which may have been before. On Windows and macOS it is off by itself.
+    """
+    variable = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    before = os.environ.get(variable)
+    os.environ[variable] = "0"
+    from ray._private import ray_constants
+
+    enabled, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        os.environ.pop(variable) if before is None else os.environ.update({variable: before})
+
+
+@contextmanager
+def horovod_rendezvous_on(host: str) -> Iterator[None]:
+    """Let Horovod 0.28's rendezvous servers that start in the block listen at `host`, not on all interfaces.
+
+    They ask for no login: whoever reaches one can read and change where the workers find each other.
+    """
+    from horovod.runner.http import http_server
+
+    def find_port(server_factory: Callable[[tuple[str, int]], Any]) -> tuple[Any, int]:
+        server = server_factory((host, 0))
+        return server, int(server.server_address[1])
+
+    original, http_server.find_port = http_server.find_port, find_port
+    try:
+        yield
+    finally:
+        http_server.find_port = original

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from conf import Config, UserError
 from conf.model_files import verify_model_file, write_model_file
 from training.inputs.schema import Inputs
-from training.models import model_named
+from training.models import saved_model
 from training.net_settings import NetSettings
 
 NET = "net.json"  # the model's name and its `net.*` settings
@@ -52,12 +52,12 @@ def load_model(folder: Path, config: Config) -> nn.Module:
         config: for all settings but `net.*`, which come from the folder.
 
     Raises:
-        UserError: the folder has no model or no weights, or one of its files is corrupt.
+        UserError: the folder has no model or no weights, one of its files is corrupt, or its code is not allowed.
     """
     about = read_net(folder)
     # Today's `net.*` may differ, and weights of other shapes would not load.
     trained_config = config.with_values({f"net.{name}": value for name, value in about["net"].items()})
-    net = model_named(about["model"]).build(trained_config, Inputs.load(folder))
+    net = saved_model(about["model"], folder / NET, config).build(trained_config, Inputs.load(folder))
     net.load_state_dict(load_weights(folder))
     return net
 

@@ -48,6 +48,9 @@ class TrainSettings(Settings):
     metrics: tuple[str, ...] = ()
     """More metrics to report: names of `features.metrics.METRICS` (f1, average_precision, rmse …), or functions
     `package.module:function` of (labels, predictions) that return one number."""
+    modules: tuple[str, ...] = ()
+    """Packages and modules of yours, with all below them, that may be imported because a finished run names them as the
+    maker of its model. What a command names itself, and modules beside the site's file, need no entry."""
     patience: int = Field(default=0, ge=0)
     """Early stopping: epochs without a smaller validation loss after which training ends; 0 never stops early."""
     keep_best: int = Field(default=2, gt=0)

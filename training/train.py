@@ -16,7 +16,7 @@ from typing import Any
 from conf import Config, Paths, UserError
 from conf.console.cli import one_of
 from conf.console.progress import EVERY_S, waiting
-from conf.runs import Run, read_jsonl, start_run, unfinished_run
+from conf.runs import Run, read_jsonl, run_folder, start_run, unfinished_run
 from conf.versions import describe_version
 from training import frozen, tracking
 from training.evaluate import import_metrics
@@ -150,7 +150,7 @@ def make_job(config: Config, model: str, dataset: TaskDataset, run: Run, teacher
 
 def model_folder(config: Config, run_id: str) -> Path:
     """The model folder of the run `run_id`, of any day. Raises UserError when there is no such run with a model."""
-    folder = config.get(Paths).runs / run_id / "model"
+    folder = run_folder(config.get(Paths).runs, run_id) / "model"
     if not folder.is_dir():
         raise UserError(f"no run {run_id} with a model in {config.get(Paths).runs}")
     return folder

@@ -21,6 +21,7 @@ from conf.runs import (
     promotion_status,
     read_json,
     read_jsonl,
+    run_folder,
 )
 from etl.stage import stage_run
 from etl.table import Table
@@ -202,6 +203,6 @@ def _publish_lists(warehouse: Warehouse, runs_folder: Path, day: date) -> int:
     promotion = runs_folder / PROMOTED / f"{day}.json"
     if not promotion.exists():
         return 0
-    file = runs_folder / read_json(promotion, "recommend")["recommend"] / RECOMMENDATIONS
+    file = run_folder(runs_folder, read_json(promotion, "recommend")["recommend"]) / RECOMMENDATIONS
     lists = ads.recommendation.with_partition(warehouse.spark.read.parquet(file_url(file)), day)
     return warehouse.write(ads.recommendation, lists, [day])[day]

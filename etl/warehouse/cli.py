@@ -53,18 +53,22 @@ def vacuum_command(
     context: typer.Context,
     older_than_h: Annotated[float, typer.Option(help="only folders older than this many hours", min=0)] = 24.0,
 ) -> dict[str, int]:
-    """Remove files of replaced partitions that were written longer ago than that."""
+    """Remove files of replaced partitions, and folders of runs that were killed, that are older than that."""
+    from conf import Paths
+    from conf.unfinished import remove_unfinished
     from etl.session import spark_session
     from etl.tables import ALL
     from etl.warehouse.store import Warehouse
     from etl.warehouse.vacuum import vacuum
 
     config = settings_of(context)
+    unfinished_runs = remove_unfinished(config.get(Paths).runs, older_than_s=older_than_h * 3600)
     with spark_session(config) as spark:
         store = Warehouse(spark, config)
         # Vacuum opens a table, which would create those that no stage has written yet.
         written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
-        return {"removed": sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)}
+        removed = sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)
+    return {"removed": removed, "unfinished_runs": unfinished_runs}
 
 
 @warehouse.command("init")

@@ -1,6 +1,5 @@
 """A HiveServer2 endpoint over the warehouse: `millrace warehouse serve`, for beeline, JDBC, ODBC and DB-API clients."""
 
-import ipaddress
 import logging
 import socket
 import subprocess
@@ -11,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from conf import Config, Paths, UserError
-from conf.processes import free_port, stop_process, utf8_locale
-from conf.stopping import stop_signals
+from conf.network import is_loopback
+from conf.processes import free_port, stop_process, stop_signals, utf8_locale
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
@@ -84,7 +83,7 @@ def endpoint_options(settings: ServeSettings) -> dict[str, str]:
     Raises:
         UserError: anybody on the network could connect, or the chosen authentication lacks a setting.
     """
-    if settings.authentication == "none" and not _is_loopback(settings.host):
+    if settings.authentication == "none" and not is_loopback(settings.host):
         raise UserError(
             f"serve.host {settings.host} lets others in: set serve.authentication to ldap or kerberos "
             "(docs/server.md), or listen on 127.0.0.1"
@@ -118,13 +117,6 @@ def _command(options: Path, hive: dict[str, str]) -> list[str]:
     for key in ("hive.server2.thrift.port", "hive.server2.thrift.bind.host"):
         command += ["--hiveconf", f"{key}={hive[key]}"]
     return command
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: only this one is sure to be loopback
-        return host == "localhost"
 
 
 def _wait_until_listening(process: "subprocess.Popen[bytes]", host: str, port: int) -> None:

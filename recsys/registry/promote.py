@@ -15,7 +15,7 @@ import numpy as np
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.runs import PROMOTED, decision_file, newest_run, read_json, read_jsonl
+from conf.runs import PROMOTED, decision_file, newest_run, read_json, read_jsonl, run_folder
 from features.compatibility import OtherFeaturesError
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from features.metrics.classification import log_loss, row_log_losses
@@ -88,9 +88,9 @@ def _compare(config: Config, day: date, challenger: Path, champion: Path) -> tup
 def champion_run_id(runs: Path, day: date) -> str | None:
     """Run id of the fine model of the newest promotion before `day`, whose model must still be in the folder `runs`."""
     for path in sorted((runs / PROMOTED).glob("*.json"), reverse=True):
-        run_id = str(read_json(path, fine.MODEL)[fine.MODEL])
-        if date.fromisoformat(path.stem) < day and (runs / run_id / "model").exists():
-            return run_id
+        folder = run_folder(runs, read_json(path, fine.MODEL)[fine.MODEL])
+        if date.fromisoformat(path.stem) < day and (folder / "model").exists():
+            return folder.name
     return None
 
 

@@ -1,13 +1,13 @@
 """Finished runs as a model registry: champions, lineage of numbers, rollback: `millrace runs`."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import (
-    DONE,
     INPUTS,
     PROMOTED,
     RUN_KEYS,
@@ -17,7 +17,9 @@ from conf.runs import (
     promotions,
     read_json,
     read_jsonl,
+    run_folder,
 )
+from conf.unfinished import DONE, STARTED, describe_unfinished, unfinished_folders
 
 
 def list_runs(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
@@ -41,6 +43,25 @@ def list_runs(config: Config, day: date | None, model: str | None) -> list[dict[
     return rows
 
 
+def list_unfinished(config: Config, day: date | None, model: str | None) -> list[dict[str, Any]]:
+    """List runs that have not ended, newest first: `millrace warehouse vacuum` removes those whose process has ended.
+
+    Arguments are those of `list_runs`.
+
+    Returns:
+        run_id, model and dt (None where the run was killed before it noted them), written_at, bytes, and goes_on.
+    """
+    rows = []
+    for folder in reversed(unfinished_folders(config.get(Paths).runs)):
+        started: dict[str, Any] = {}
+        with suppress(OSError, UserError):  # killed before it was written, or damaged
+            started = read_json(folder / STARTED, "model", "dt")
+        if (day is None or started.get("dt") == day.isoformat()) and model in (None, started.get("model")):
+            named = {"run_id": folder.name, "model": started.get("model"), "dt": started.get("dt")}
+            rows.append(named | describe_unfinished(folder))
+    return sorted(rows, key=lambda row: row["written_at"], reverse=True)
+
+
 def describe_run(config: Config, run_id: str) -> dict[str, Any]:
     """Describe a run: its metrics, its settings file and its lineage down to the partitions of tables.
 
@@ -51,7 +72,7 @@ def describe_run(config: Config, run_id: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such run, or it was not finished.
     """
-    folder = config.get(Paths).runs / run_id
+    folder = run_folder(config.get(Paths).runs, run_id)
     path = folder / DONE
     if not path.exists():
         problem = "was not finished" if folder.exists() else "does not exist"
@@ -71,7 +92,7 @@ def _trace_input(config: Config, row: dict[str, Any], ancestors: set[str]) -> di
     """An input; if it is a run, with that run's own inputs."""
     if row["kind"] != "run" or row["run_id"] in ancestors:  # or a cycle would never end
         return row
-    inputs = read_jsonl(config.get(Paths).runs / row["run_id"] / INPUTS)
+    inputs = read_jsonl(run_folder(config.get(Paths).runs, row["run_id"]) / INPUTS)
     return {**row, "inputs": [_trace_input(config, item, {*ancestors, row["run_id"]}) for item in inputs]}
 
 

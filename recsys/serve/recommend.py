@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from conf import Config, Paths, UserError
-from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER, read_json
+from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER, read_json, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def recommend(config: Config, user: str, day: date | None = None) -> list[dict[s
             if day
             else "no promoted lists: run `millrace run --date DAY` first"
         )
-    run = folder / read_json(promoted[-1], "recommend")["recommend"]
+    run = run_folder(folder, read_json(promoted[-1], "recommend")["recommend"])
     # The filter skips row groups: the file is sorted by user.
     rows = pq.read_table(run / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
     if rows:

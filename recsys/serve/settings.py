@@ -2,12 +2,12 @@
 
 import socket
 from datetime import date
-from ipaddress import ip_address
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
 from conf import Settings, UserError
+from conf.network import is_loopback
 from conf.settings import SettingsEntry
 
 
@@ -80,15 +80,8 @@ def check_exposure(settings: ServingSettings) -> None:
     token = settings.token.get_secret_value() if settings.token else ""
     if settings.token and len(token) < 16:
         raise UserError("serving.token is shorter than 16 characters: `openssl rand -hex 16` makes one")
-    if not token and not _is_loopback(settings.host):
+    if not token and not is_loopback(settings.host):
         raise UserError(
             f"serving.host {settings.host} lets others in: set MILLRACE__SERVING__TOKEN to a secret of 16 characters "
             "or more, or listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from engines.listeners import nothing_reachable, tree
 from engines.postgres import postgres_server
 from support import FEW_CHANNELS, Millrace
 
@@ -79,15 +80,23 @@ def metastore_on_postgres() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def running_airflow(millrace: Millrace, settings: dict[str, str]) -> Iterator[dict[str, Any]]:
-    done = millrace("dags", "up", **settings)
-    try:
-        assert done.returncode == 0, done.stderr
-        yield json.loads(done.stdout)
-    finally:
-        ended = millrace("dags", "down", **settings)
+    with nothing_reachable(lambda: _tree(millrace.home)):
+        done = millrace("dags", "up", **settings)
+        try:
+            assert done.returncode == 0, done.stderr
+            yield json.loads(done.stdout)
+        finally:
+            ended = millrace("dags", "down", **settings)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["stopped"] >= 4
     assert not [p for p in psutil.process_iter() if _is_of(p, millrace.home)]
+
+
+def _tree(home: Path) -> list[psutil.Process]:
+    """The processes of the running Airflow, tasks with all that they start among them."""
+    note = home / "airflow/up.json"
+    pid = json.loads(note.read_text()).get("pid") if note.exists() else None
+    return tree(pid) if pid else []
 
 
 def _is_of(process: psutil.Process, home: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.training_sets import make_job, small_config
+from engines.listeners import nothing_reachable
 
 from conf import UserError
 from conf.runs import read_jsonl
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
-    with ray_session(small_config()):
+    with nothing_reachable(), ray_session(small_config()):
         yield
 
 
@@ -47,7 +48,8 @@ def test_all_backends_learn_the_same(tmp_path: Path, launches: list[tuple[str, i
     histories: dict[tuple[str, int], list[list[float]]] = {}
     for backend, workers in launches:
         jobs = [make_job(tmp_path / f"{backend}-{workers}-{model}", model, "net.dropout=0.2") for model in TWO_MODELS]
-        metrics, _ = BACKENDS[backend](jobs, workers)
+        with nothing_reachable():
+            metrics, _ = BACKENDS[backend](jobs, workers)
         assert metrics["test_auc"] > 0.85
         histories[backend, workers] = [losses(job) for job in jobs]
     for (backend, workers), history in histories.items():

@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from engines.listeners import nothing_reachable, tree
 from served_features import compare_with_candidates
 from support import ROOT, FinishedDay
 
@@ -114,9 +115,10 @@ def serving(home: Path, *settings: str, workers: int = 1) -> Iterator[Server]:
     )
     server = Server(process, home)
     try:
-        wait_until(lambda: process.poll() is not None or is_ready(server))
-        assert process.poll() is None, process.communicate()[1]
-        yield server
+        with nothing_reachable(lambda: tree(process.pid)):
+            wait_until(lambda: process.poll() is not None or is_ready(server))
+            assert process.poll() is None, process.communicate()[1]
+            yield server
     finally:
         process.terminate()
         try:

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from engines.listeners import nothing_reachable
 from engines.postgres import Postgres, postgres_server
 from support import ROOT, SMALL, Millrace
 
@@ -39,7 +40,7 @@ def postgres() -> Iterator[Postgres]:
 @contextmanager
 def endpoint(config: Config) -> Iterator[int]:
     """A running endpoint, whose process shows no secret; its port."""
-    with running_server(config) as (process, port):
+    with nothing_reachable(), running_server(config) as (process, port):
         commands = subprocess.run(["ps", "auxww"], capture_output=True, text=True, check=True).stdout
         assert str(process.pid) in commands
         assert "secret" not in commands

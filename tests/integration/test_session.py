@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from engines.listeners import reachable_listeners
 from pyspark.sql import SparkSession
 from support import ROOT
 
@@ -21,6 +22,11 @@ def test_the_archive_of_spark_classes_fits_and_is_mapped(spark: SparkSession) ->
         pytest.skip("`make setup` with this Java wrote no archive")
     jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]
     assert str(CLASS_ARCHIVE) in Path(f"/proc/{jvm}/maps").read_text()
+
+
+def test_other_machines_reach_nothing_of_a_session(spark: SparkSession) -> None:
+    spark.sparkContext.parallelize(range(2), 2).map(lambda number: number + 1).collect()  # starts Python workers
+    assert not reachable_listeners()
 
 
 def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Partitions are swapped whole: a failing check, a second write, a kill -9."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from support import ROOT
+from support import ROOT, run_front_door
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
+from conf.runs import start_run
 from etl.metastore import catalog, swaps
 from etl.metastore.swaps import take_back_interrupted
 from etl.stage import RowCounts, stage_run
@@ -479,3 +481,17 @@ def test_kill_9_between_the_swaps_of_two_tables_changes_none(tmp_path: Path, mil
     assert (done.returncode, done.stdout.strip()) == (0, '[{"a": 1, "b": 1}]'), done.stderr
     assert "took back a change of ads_one, ads_two that was interrupted" in " ".join(done.stderr.split())
     assert not (tmp_path / "home/swaps.json").exists()
+
+
+def test_vacuum_counts_the_folders_of_killed_runs(spark: SparkSession, config: Config) -> None:
+    """The command, on the open session; with the age that it has by default a fresh folder stays."""
+    runs = config.get(Paths).runs
+    with pytest.raises(RuntimeError), start_run(config, "fm", DAYS[0]) as run:
+        raise RuntimeError
+    home = config.get(Paths).root
+    for option, removed in (([], 0), (["--older-than-h", "0"], 1)):
+        code, out, err = run_front_door("warehouse", "vacuum", *option, home=home)
+        assert code == 0, err
+        assert json.loads(out)["unfinished_runs"] == removed
+    assert not run.folder.exists()
+    assert runs.exists()

@@ -16,6 +16,7 @@ from conf import Config, UserError
 from conf.runs import PREDICTIONS, start_run
 from training.finished.trained import TrainedModel, batches_of, load_newest_model, load_trained_model
 from training.inputs.dataset import item_names
+from training.models import model_named
 
 SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.string()), ("score", pa.float64())])
 
@@ -36,6 +37,8 @@ def run(config: Config, model: str, day: date, *, run_id: str | None, split: str
     Raises:
         UserError: there is no such run or split, or the run's model is of other features.
     """
+    if ":" in model:
+        model_named(model)  # who names code is willing to run it, also for a run that names it
     trained = load_newest_model(config, model, day) if run_id is None else load_trained_model(config, run_id)
     if split not in ("train", "valid", "test"):
         raise UserError(f"no split '{split}'; choose from train, valid, test")

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, Paths, UserError
-from conf.runs import DONE, newest_run
+from conf.runs import newest_run, run_folder
+from conf.unfinished import DONE
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.inputs.feed import FeedSpec, read_epoch
 from training.inputs.schema import Inputs
-from training.models import model_named
+from training.models import model_named, saved_model
 from training.saved import NET, load_model, read_net
 from training.settings import TrainSettings
 from training.tasks import Task
@@ -71,12 +72,12 @@ def load_trained_model(config: Config, run_id: str) -> TrainedModel:
         UserError: there is no such run, it is not finished or has no deep model; its day has no data set any more, or
             one of other features.
     """
-    run = config.get(Paths).runs / run_id
+    run = run_folder(config.get(Paths).runs, run_id)
     if not (run / DONE).exists() or not (run / "model" / NET).exists():
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
     about = json.loads((run / DONE).read_text(encoding="utf-8"))
     model = read_net(run / "model")["model"]
-    task, day = model_named(model).task, date.fromisoformat(about["dt"])
+    task, day = saved_model(model, run / "model" / NET, config).task, date.fromisoformat(about["dt"])
     data = open_dataset(config, task, day)
     inputs = load_inputs(run, data)
     net = load_model(run / "model", config).eval()

@@ -10,16 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from conf import UsageError, UserError
 from conf.masking import public_environment
+from conf.network import NetworkSettings, loopback_interface
+from training.compat import horovod_rendezvous_on
 from training.launch import job_file
 from training.launch.booking import Booking
 from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_room import book_on_ray, wait_for_room
-from training.launch.ray_session import ray_session
+from training.launch.ray_session import is_on_this_machine, ray_session
 from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, record_group, run_jobs
 from training.loop import Job, fit
 from training.settings import RaySettings, TrainSettings
@@ -92,15 +93,20 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     settings = jobs[0].config.get(TrainSettings)
     if settings.hosts:
         return _horovodrun(jobs, num_workers)
+    import ray
+
+    # The interface that the workers listen at, where Horovod would look for one by the host's name.
+    nics = {loopback_interface()} if is_on_this_machine(jobs[0].config) else None
     retries = settings.max_failures
     with ray_session(jobs[0].config):
         booking = _book_on_ray(jobs, num_workers, shares_gpus=False)
         # Horovod's own elastic mode wants its state objects in the loop; starting anew from a checkpoint does not.
         while True:
             wait_for_room(booking, num_workers, settings.launch_timeout_s)
-            executor = _horovod_executor(booking, num_workers)
+            executor = _horovod_executor(booking, num_workers, nics)
             try:
-                executor.start()
+                with horovod_rendezvous_on(ray.util.get_node_ip_address()):
+                    executor.start()
                 executor.run(run_horovod_worker, args=[[job.without_secrets() for job in jobs], booking])
                 return read_metrics(jobs)
             except Exception as error:
@@ -114,11 +120,11 @@ def launch_horovod(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
                 executor.shutdown()
 
 
-def _horovod_executor(booking: Booking, num_workers: int) -> Any:
+def _horovod_executor(booking: Booking, num_workers: int, nics: set[str] | None) -> Any:
     from horovod.ray import RayExecutor
 
     return RayExecutor(
-        RayExecutor.create_settings(timeout_s=120),
+        RayExecutor.create_settings(timeout_s=120, nics=nics),
         num_workers=num_workers,
         cpus_per_worker=booking.cpus,
         use_gpu=booking.gpus > 0,
@@ -137,10 +143,11 @@ def _book_on_ray(jobs: Sequence[Job], num_workers: int, *, shares_gpus: bool) ->
 def _horovodrun(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
     """Run one `horovodrun`, which starts the processes over ssh on other hosts and ends them all when one dies."""
     settings = jobs[0].config.get(TrainSettings)
-    start = ("--start-timeout", f"{settings.launch_timeout_s:.0f}")
+    is_open = jobs[0].config.get(NetworkSettings).listen == "all"
+    program = "horovod.runner.launch" if is_open else "training.launch.horovodrun"
     command = [
-        *(str(Path(sys.executable).parent / "horovodrun"), "--gloo", "-np", str(num_workers)),
-        *("-H", str(settings.hosts), *start),
+        *(sys.executable, "-m", program, "--gloo", "-np", str(num_workers), "-H", str(settings.hosts)),
+        *("--start-timeout", f"{settings.launch_timeout_s:.0f}"),
         *(sys.executable, "-m", "training.launch.horovod_worker", *(str(job_file.save(job)) for job in jobs)),
     ]
     # Our standard output is the command's one JSON line. A session of its own, so that its children can be ended, too.
@@ -180,11 +187,13 @@ def launch_spark(jobs: Sequence[Job], num_workers: int) -> list[Metrics]:
 
 def run_spark_worker(jobs: Sequence[Job], booking: Booking) -> None:
     """Train `jobs` as one rank; the processes of TorchDistributor import this function by its name."""
+    from torch.distributed.rendezvous import rendezvous
+
     from training.launch.devices import join_group
     from training.workers import TorchWorker
 
     def join() -> TorchWorker:
-        agreement, device = join_group(booking, "env://")
+        agreement, device = join_group(booking, *next(rendezvous("env://")))
         worker = TorchWorker(device)
         if worker.rank == 0:
             record_group(jobs, agreement)

@@ -9,14 +9,16 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.distributed.rendezvous import rendezvous
 
 from conf import UserError
 from training.launch.booking import DOCTOR, Booking, Engine, Node, book
 from training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]  # public, but not in torch's list of names
 
 log = logging.getLogger(__name__)
 
@@ -109,15 +111,14 @@ def local_device(settings: TrainSettings) -> torch.device:
     return torch.device("cuda:0" if booking.gpus else "cpu")
 
 
-def join_group(
-    booking: Booking, init_method: str, rank: int = -1, world_size: int = -1
-) -> tuple[Agreement, torch.device]:
+def join_group(booking: Booking, store: "Store", rank: int, world_size: int) -> tuple[Agreement, torch.device]:
     """Join torch's default process group, whose library all ranks have agreed on; returns that and this rank's device.
 
     Args:
         booking: what this rank got.
-        init_method: `tcp://host:port` of rank 0, or `env://` for torchrun's variables.
-        rank, world_size: not needed with `env://`.
+        store: of the group, which all ranks have opened.
+        rank: of this process.
+        world_size: number of ranks.
 
     Raises:
         UserError: see `agree`; the same on every rank, none waits for another.
@@ -126,7 +127,6 @@ def join_group(
     if booking.threads:
         torch.set_num_threads(booking.threads)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    store, rank, world_size = next(rendezvous(init_method, rank, world_size))
     store.set_timeout(NETWORK_TIMEOUT)
     # Over the store: a process group has its library from the start.
     mine = claim(booking, rank, local_rank)

@@ -6,14 +6,16 @@ group themselves; the rest is Ray Train's: placement, restarts from checkpoints,
 """
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.processes import free_port
 from training.compat import ray_trainer
 
 if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not in torch's list of names
+
     from training.launch.booking import Booking
 
 # Callbacks of Ray Train that start a process each. The first serves Ray Data, which we don't use; the second clears up
@@ -86,15 +88,31 @@ def train_worker(config: dict[str, Any]) -> None:
         return  # raised here, it would make Ray Train start the group anew, to end the same way
 
 
-def _rendezvous() -> tuple[str, int, int]:
-    """Where this group of Ray Train meets, which rank 0 chooses; this process's rank, and how many there are."""
+def _rendezvous() -> tuple["TCPStore", int, int]:
+    """The store of this group of Ray Train, where rank 0 listens; this process's rank, and how many there are."""
     import ray.util
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not in torch's list of names
+
+    from training.launch.devices import NETWORK_TIMEOUT
 
     context = get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
-    # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use.
-    host = ray.util.get_node_ip_address()
-    address = broadcast_from_rank_zero(f"tcp://{host}:{free_port(host)}")
-    return address, context.get_world_rank(), context.get_world_size()
+    # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use. Listened
+    # at by us, at the node's address alone: torch's store would listen on every interface, and asks for no login.
+    listener = _listener(ray.util.get_node_ip_address()) if context.get_world_rank() == 0 else None
+    host, port = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
+    store = TCPStore(
+        host,
+        port,
+        context.get_world_size(),
+        is_master=listener is not None,
+        timeout=NETWORK_TIMEOUT,
+        master_listen_fd=listener.detach() if listener else None,
+    )
+    return store, context.get_world_rank(), context.get_world_size()
+
+
+def _listener(host: str) -> socket.socket:
+    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

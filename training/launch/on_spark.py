@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from conf import Config, UserError
 from conf.console.progress import waiting
+from conf.network import NetworkSettings
 from etl.session import spark_session
 from etl.settings import SparkSettings
 from training.launch.booking import DOCTOR, Booking, Engine, Node, book
@@ -35,6 +36,8 @@ def distribute(run_worker: Callable[[Sequence[Job], Booking], None], jobs: Seque
     """
     from pyspark.ml.torch.distributor import TorchDistributor
 
+    from training.launch.loopback_spark import LoopbackDistributor
+
     config = with_booking(jobs[0].config)
     settings = config.get(TrainSettings)
     with spark_session(config) as spark:
@@ -44,7 +47,9 @@ def distribute(run_worker: Callable[[Sequence[Job], Booking], None], jobs: Seque
         booking = book(settings, num_workers, engine, is_sharded=config.get(NetSettings).sharded)
         if note := booking.note or _unused_gpus(config, booking):
             log.warning("%s", note)
-        distributor = TorchDistributor(num_processes=num_workers, local_mode=False, use_gpu=booking.gpus > 0)
+        is_private = config.get(SparkSettings).is_local and config.get(NetworkSettings).listen == "loopback"
+        kind = LoopbackDistributor if is_private else TorchDistributor
+        distributor = kind(num_processes=num_workers, local_mode=False, use_gpu=booking.gpus > 0)
         # Workers unpickle the jobs from files.
         distributor.run(run_worker, [job.without_secrets() for job in jobs], booking)
 

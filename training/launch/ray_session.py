@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from conf import Config
 from conf.console.progress import EVERY_S, waiting
+from conf.network import LISTENING_INTERFACE, NetworkSettings, loopback_interface
 from conf.site.loading import FOLDER_VARIABLE, SITE_VARIABLE
+from training.compat import ray_on_loopback
 from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
@@ -21,14 +23,33 @@ def ray_session(config: Config) -> Iterator[None]:
     """Connect to the cluster of `ray.address`, or start a local one; within another session, use that.
 
     A local cluster ends with the session: starting one costs seconds, so a command that runs several stages opens it
-    around all of them.
+    around all of them. It listens on loopback, unless `network.listen` opens it.
     """
+    settings = config.get(RaySettings)
+    is_private = is_on_this_machine(config)
+    # Before Ray is imported, and until it has ended: tasks ask for their node's address all the while.
+    with ray_on_loopback() if is_private else nullcontext():
+        import ray
+
+        if ray.is_initialized():
+            yield
+            return
+        _start(settings, is_private)
+        try:
+            yield
+        finally:
+            with waiting("the end of Ray"):
+                ray.shutdown()
+
+
+def is_on_this_machine(config: Config) -> bool:
+    """Whether Ray is a local one that no other machine is meant to reach."""
+    return config.get(RaySettings).address is None and config.get(NetworkSettings).listen == "loopback"
+
+
+def _start(settings: RaySettings, is_private: bool) -> None:
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
-    settings = config.get(RaySettings)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave GPUs visible to tasks that ask for none
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     log.info("starting Ray" if settings.address is None else f"connecting to Ray at {settings.address}")
@@ -42,6 +63,7 @@ def ray_session(config: Config) -> Iterator[None]:
             "include_dashboard": False,
         }
     )
+    interface = dict.fromkeys(LISTENING_INTERFACE, loopback_interface()) if is_private else {}
     with waiting("the start of Ray", every_s=EVERY_S / 2):
         for attempts_left in reversed(range(_ATTEMPTS)):
             try:
@@ -50,7 +72,9 @@ def ray_session(config: Config) -> Iterator[None]:
                     logging_level=logging.ERROR,
                     log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
                     # One thread a worker: with threads for all cores each, workers on all cores slow one another down.
-                    runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **_site()}},
+                    runtime_env={
+                        "env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **_site(), **interface}
+                    },
                     **local_options,
                 )
                 break
@@ -58,11 +82,6 @@ def ray_session(config: Config) -> Iterator[None]:
                 if "timed out during startup" not in str(error) or not attempts_left:
                     raise
                 log.warning("Ray did not start within its 30 s: trying again")
-    try:
-        yield
-    finally:
-        with waiting("the end of Ray"):
-            ray.shutdown()
 
 
 def _site() -> dict[str, str]:

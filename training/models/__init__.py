@@ -10,11 +10,12 @@ another of `TASKS`, or is one.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from conf import Config, UsageError
-from conf.plugins import import_object
+from conf.plugins import import_object, import_saved_object
 from training.inputs.schema import Inputs
 from training.models.ctr import autoint, dcn, deepfm, din, dlrm, finalmlp, fm, lr, wide_deep, xdeepfm, youtube_ranking
 from training.models.image import alexnet, densenet, googlenet, lenet, resnet, vgg
@@ -23,6 +24,7 @@ from training.models.retrieval import two_tower, youtube_candidates
 from training.models.sequence import gru4rec, sasrec
 from training.models.text import text_rnn
 from training.net_settings import NetSettings
+from training.settings import TrainSettings
 from training.tasks import TASKS, Task
 
 Builder = Callable[[Config, Inputs], nn.Module]
@@ -77,11 +79,25 @@ def model_named(name: str) -> Model:
     Raises UsageError for an unknown model (listing all), a builder that can't be imported, or an unknown task of it.
     """
     if ":" in name:
-        build: Builder = import_object(name, "model", UsageError)
-        task = getattr(build, "task", "click")
-        if isinstance(task, str) and task not in TASKS:
-            raise UsageError(f"model {name}: unknown task '{task}'; choose from {', '.join(TASKS)}")
-        return Model(build, TASKS[task] if isinstance(task, str) else task)
+        return _from_outside(name, import_object(name, "model", UsageError))
     if name not in MODELS:
         raise UsageError(f"unknown model '{name}'; choose from {', '.join(MODELS)}, or give module:builder")
     return MODELS[name]
+
+
+def saved_model(name: str, source: Path, config: Config) -> Model:
+    """The model that a file of a run folder names; code from outside must be allowed, see `import_saved_object`.
+
+    Raises UserError when it is not, and as `model_named`.
+    """
+    if ":" not in name:
+        return model_named(name)
+    allowed = [__name__, *config.get(TrainSettings).modules]
+    return _from_outside(name, import_saved_object(name, "model", source, allowed, "train.modules"))
+
+
+def _from_outside(name: str, build: Builder) -> Model:
+    task = getattr(build, "task", "click")
+    if isinstance(task, str) and task not in TASKS:
+        raise UsageError(f"model {name}: unknown task '{task}'; choose from {', '.join(TASKS)}")
+    return Model(build, TASKS[task] if isinstance(task, str) else task)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from conf import Config, Paths, UserError
-from conf.runs import DONE, INPUTS, promoted_runs, promotions, read_json, read_jsonl
+from conf.paths import entry
+from conf.runs import INPUTS, promoted_runs, promotions, read_json, read_jsonl, run_folder
+from conf.unfinished import DONE
 from conf.versions import current_version
 from features.compatibility import TIMEZONE
 from features.dataset.names import examples_version
@@ -61,12 +63,12 @@ def newest_publication(config: Config, promoted_for: date | None = None) -> Publ
     if newest is None:
         return None
     promoted_for, promotion = newest
-    lists = runs / str(promoted_runs(promotion).get(LISTS))
+    lists = run_folder(runs, promoted_runs(promotion).get(LISTS))
     if not (lists / DONE).exists():
         raise UserError(f"the promoted run {lists.name} of {promoted_for} is not in {runs}")
     day = date.fromisoformat(str(read_json(lists / DONE, "dt")["dt"]))
     inputs = read_jsonl(lists / INPUTS)
-    folders = [runs / str(row["run_id"]) for row in inputs if row["kind"] == "run"]
+    folders = [run_folder(runs, row["run_id"]) for row in inputs if row["kind"] == "run"]
     models = {str(read_json(f / DONE, "model")["model"]): f for f in folders if (f / DONE).exists()}
     examples, about_examples = examples_version(config, day)
     candidates, about = current_version(
@@ -74,8 +76,8 @@ def newest_publication(config: Config, promoted_for: date | None = None) -> Publ
     )
     # The version that was ranked, while it is there: a later one has other features.
     ranked = next((str(row["version"]) for row in inputs if row["kind"] == "candidates"), candidates.name)
-    if (candidates.parent / ranked).exists():
-        candidates = candidates.parent / ranked
+    if (of_lists := entry(candidates.parent, ranked, "version")).exists():
+        candidates = of_lists
     identity = [LAYOUT, day.isoformat(), lists.name, sorted(f.name for f in folders), candidates.name, examples.name]
     return Publication(
         key=f"{day}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}",
