@@ -1,4 +1,4 @@
-"""One rank of the proof's all-reduce: `python -m doctor.all_reduce LIBRARY HOST:PORT RANKS MEGABYTES SECONDS RANK`."""
+"""One rank of the proof's all-reduce: `python -m doctor.all_reduce LIBRARY STORE_FILE RANKS MEGABYTES SECONDS RANK`."""
 
 import sys
 import time
@@ -9,13 +9,13 @@ import torch.distributed as dist
 
 def main() -> None:
     """Exchange a tensor until the time is up, on GPU number RANK with NCCL; rank 0 prints GB/s."""
-    library, address, ranks, megabytes, seconds, rank = sys.argv[1:]
+    library, store, ranks, megabytes, seconds, rank = sys.argv[1:]
     device = torch.device("cuda", int(rank)) if library == "nccl" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(1)
-    dist.init_process_group(library, init_method=f"tcp://{address}", rank=int(rank), world_size=int(ranks))
+    dist.init_process_group(library, init_method=f"file://{store}", rank=int(rank), world_size=int(ranks))
     rate = measure(device, int(megabytes) * 2**20, float(seconds))
     if dist.get_rank() == 0:
         print(f"{rate:.2f}", flush=True)

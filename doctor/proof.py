@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from conf import Config, UserError
 from conf.errors import error_line
-from conf.processes import free_port
+from conf.network import LISTENING_INTERFACE, loopback_interface
 from conf.runs import read_jsonl
 from doctor.engines import PROBE, probe
 from etl.settings import SparkSettings
@@ -101,19 +102,19 @@ def all_reduce(processes: int, *, on_cpu: bool, seconds: float) -> str:
 
     Raises RuntimeError with the last line of a process that failed.
     """
-    address = f"127.0.0.1:{free_port()}"
     library, megabytes = ("gloo", 8) if on_cpu else ("nccl", 64)
-    arguments = [library, address, str(processes), str(megabytes), str(seconds)]
-    command = [sys.executable, "-W", "ignore", "-m", "doctor.all_reduce"]
-    started = [
-        subprocess.Popen([*command, *arguments, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in range(processes)
-    ]
-    try:
-        outputs = [process.communicate(timeout=seconds + 120) for process in started]
-    finally:
-        for process in started:
-            process.kill()
+    command = [sys.executable, "-W", "ignore", "-m", "doctor.all_reduce", library]
+    environment = {**os.environ, **dict.fromkeys(LISTENING_INTERFACE, loopback_interface())}
+    with tempfile.TemporaryDirectory(prefix="millrace-proof-") as scratch:
+        # A file and no port: torch's own store would listen on every interface.
+        arguments = [f"{scratch}/store", str(processes), str(megabytes), str(seconds)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+        started = [subprocess.Popen([*command, *arguments, str(rank)], **pipes) for rank in range(processes)]
+        try:
+            outputs = [process.communicate(timeout=seconds + 120) for process in started]
+        finally:
+            for process in started:
+                process.kill()
     for process, (_, errors) in zip(started, outputs, strict=True):
         if process.returncode:
             raise RuntimeError((errors.strip().splitlines() or ["a process ended without a word"])[-1])
