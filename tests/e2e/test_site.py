@@ -15,6 +15,7 @@ QUERIES = (
     "select feature, index, definition from dim_feature_index",
     "select (select count(distinct action) from dwd_interaction) as actions,"
     " (select count(distinct user_id) from ads_recommendation) as users,"
+    " (select count(item_price_eur) from site_item where array_contains(item_uses, 'road')) as priced,"
     " (select sum(rows_invalid) from ops_run where stage = 'ingest') as loaded_before",
 )
 
@@ -56,6 +57,7 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     assert counts["loaded_before"] > 5000
     assert counts["actions"] == 1
     assert counts["users"] == 100
+    assert counts["priced"] == 39  # of forty one is "on request"
     # What came of a click is a label of its own, and rows weigh what the site says.
     folder, _ = current_version(millrace.home / f"datasets/examples/dt={day}", command="")
     rows = pq.read_table(folder / "train", columns=["label", "label_review", "weight"]).to_pandas()

@@ -1,9 +1,12 @@
 """What the text of an own column means: the same on Spark and in Python."""
 
+from datetime import date, datetime
+
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from conf import Config
 from conf.site import (
     Action,
     Category,
@@ -18,11 +21,15 @@ from conf.site import (
     SiteError,
     Sparse,
     Tags,
+    Text,
     Users,
     Weight,
 )  # fmt: skip
+from etl.ingest.sites.views import write_views
 from etl.sources.texts import yes_no_of
 from etl.sources.values import to_yes_no
+from etl.tables import dim, dwd
+from etl.warehouse.store import Warehouse
 from features.catalog import BUILT_IN, check_names, site_features
 from features.compute.spark_own_columns import outcome_labels, own_values, row_weight
 from features.dataset.sampling import OWN_WEIGHT, balance
@@ -63,6 +70,66 @@ def test_a_text_means_the_same_on_spark_and_in_python(spark: SparkSession, owner
     assert len(rows) == len(maps)
     for row in rows:
         assert columns.read_texts(owner, maps[row["n"]]) == {name: row[name] for name in values}, maps[row["n"]]
+
+
+def test_views_have_own_columns_as_features_read_them(spark: SparkSession, config: Config) -> None:
+    day, warehouse = date(2029, 6, 3), Warehouse(spark, config)
+    items = Items(
+        Files("i.csv", decimal=","),
+        key="i",
+        columns={
+            "Price": Number(),
+            "tags": Tags(separator=".", slots=20, missing=("none",)),
+            "it's": Category(),
+            "n": Text(),
+        },
+    )
+    shown = {"paid": Outcome("purchase"), "s": Outcome("long", at_least=1.5), "w": Weight(), "category": Category()}
+    impressions = Impressions(Files("s.csv"), user="u", item="i", clicked="c", at="t", columns=shown)
+    site = Site("shop", items=items, impressions=impressions)
+    maps = [dict.fromkeys((*items.columns, *shown), text) if text is not None else None for text in TEXTS]
+    frame = spark.createDataFrame(
+        [(str(n), texts) for n, texts in enumerate(maps)], "item_id string, m map<string,string>"
+    )
+    one = frame.withColumns({"dt": F.lit(str(day)), "attributes": F.col("m"), "context": F.col("m")})
+    columns = {column.name: F.lit(None) for column in dim.item.columns if column.name not in ("item_id", "attributes")}
+    warehouse.write(dim.item, one.withColumns(columns), [day])
+    columns = {"impression_id": F.col("item_id"), "request_id": F.lit("r"), "user_id": F.lit("u"), "position": F.lit(1)}
+    columns |= {
+        "device": F.lit(None),
+        "shown_at": F.lit(datetime(2029, 6, 3)),
+        "is_clicked": F.lit(1),
+        "features": F.lit(None),
+    }
+    warehouse.write(dwd.impression, one.withColumns(columns), [day])
+    assert write_views(spark, warehouse, site) == ["site_item", "site_impression"]
+    own = OwnColumns.of_site(site)
+    values = own_values(own.of_owner("item"), F.col("attributes"))
+    tags = F.filter(F.array(*[values.pop(name) for name in own.columns[1].names]), lambda tag: tag.isNotNull())
+    expected = {
+        row["item_id"]: row
+        for row in one.select("item_id", *[c.alias(n) for n, c in values.items()], tags.alias("item_tags")).collect()
+    }
+    rows = spark.table("site_item").where(f"dt = '{day}'").collect()
+    assert len(rows) == len(TEXTS)
+    for row in rows:
+        wanted = expected[row["item_id"]]
+        assert [row[name] for name in values] == [wanted[name] for name in values], row
+        assert (row["item_tags"] or []) == wanted["item_tags"], row
+    labels = outcome_labels(own.labels, F.col("context"), F.lit(True))
+    weight = row_weight(own.labels, F.col("context"))
+    assert weight is not None
+    wanted_rows = (
+        one.select("item_id", *[c.alias(n) for n, c in labels.items()], weight.alias("weight"))
+        .orderBy("item_id")
+        .collect()
+    )
+    shown_rows = spark.table("site_impression").where(f"dt = '{day}'").orderBy("item_id")
+    got = shown_rows.select("item_id", "label_purchase", "label_long", F.coalesce("context_w", F.lit(1.0))).collect()
+    assert [tuple(row) for row in got] == [tuple(row) for row in wanted_rows]
+    assert "context_category" in shown_rows.columns
+    comments = {row["col_name"]: row["comment"] for row in spark.sql("describe site_item").collect()}
+    assert comments["item_price"] == "Price of i.csv: Number"
 
 
 @pytest.mark.parametrize(("at_least", "decimal"), [(None, "."), (5.0, "."), (1.5, ",")])

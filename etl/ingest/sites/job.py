@@ -10,7 +10,7 @@ from types import MappingProxyType
 from pyspark.sql import SparkSession
 
 from conf import Config, UserError
-from conf.site import Action, Impressions, Items, Number, Site, SiteError, Users
+from conf.site import Action, Impressions, Items, Number, Outcome, Site, SiteError, Users, Weight
 from conf.site.checks import Part, site_parts
 from conf.site.declaration import Fault, place_of
 from conf.site.loading import site_folder
@@ -23,7 +23,9 @@ from etl.ingest.requests import examine_paths
 from etl.ingest.sites.queries import query_files
 from etl.ingest.sites.source_columns import changed_columns, remember_columns
 from etl.ingest.sites.source_files import files_of, source_options
+from etl.ingest.sites.views import write_views
 from etl.sources.detection import NoRowsError
+from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, repl
         return {"rows_in": 0}
     counts = job.run(spark, config, by_role, job.IngestOptions(replaces=replaces, clicks=_click_rule(site)))
     remember_columns(config, site, groups)
+    write_views(spark, Warehouse(spark, config), site)
     return counts
 
 
@@ -150,7 +153,8 @@ def _click_rule(site: Site) -> ClickRule | None:
 def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
     """A fault where numbers have other decimals than the declaration says, by which features are read."""
     declared = decimal_of(part.source)
-    if not any(isinstance(kind, Number) for kind in part.columns.values()):
+    has_bound = [isinstance(kind, Outcome) and kind.at_least is not None for kind in part.columns.values()]
+    if not any(has_bound) and not any(isinstance(kind, Number | Weight) for kind in part.columns.values()):
         return []
     others = {group.dialect.decimal for group in groups} - {declared}
     text = "{}: its numbers have the decimal sign {}: say so, Files(…, decimal={!r})"

@@ -1,0 +1,96 @@
+"""Views of the tables with a site's own columns as such: site_item, site_user, site_impression, site_interaction.
+
+The tables keep own columns as text in a map, so that no declaration changes them; a view reads them by their types.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from pyspark.sql import SparkSession
+
+from conf.site import Category, Number, Outcome, Site, Tags, Text, Weight
+from conf.site.checks import Part, owner_of, site_parts
+from conf.site.columns import ColumnType, own_name
+from conf.site.sources import decimal_of
+from etl.sources.texts import NO, WHITESPACE, WRITTEN_NUMBER, YES
+from etl.table import Table, quote
+from etl.tables import dim, dwd
+from etl.warehouse.store import Warehouse
+
+_THOUSANDS = r"\.(?=\d{3}(\D|$))"
+# Table and its map by the class of the part that declares own columns.
+VIEWS: Mapping[str, tuple[str, Table, str]] = {
+    "Items": ("site_item", dim.item, "attributes"),
+    "Users": ("site_user", dim.user, "attributes"),
+    "Action": ("site_interaction", dwd.interaction, "context"),
+    "Impressions": ("site_impression", dwd.impression, "context"),
+}
+
+
+def write_views(spark: SparkSession, warehouse: Warehouse, site: Site) -> list[str]:
+    """Create the views of the tables for which the site declares columns, or replace them; returns their names.
+
+    Each is all columns of its table, then the own ones with their description. A view that other sessions read at this
+    moment goes on as it was for them.
+    """
+    columns: dict[str, dict[str, tuple[str, str]]] = {}
+    for part in site_parts(site):
+        columns.setdefault(type(part).__name__, {}).update(_own_columns(part))
+    written = []
+    for kind, own in columns.items():
+        if not own:
+            continue
+        name, table, _ = VIEWS[kind]
+        warehouse.ensure(table)
+        of_table = [column.name for column in table.columns] + [table.partition]
+        taken = {column: definition for column, definition in own.items() if column not in of_table}
+        header = [f"`{column}`" for column in of_table]
+        header += [f"`{column}` COMMENT {quote(about)}" for column, (_, about) in taken.items()]
+        values = [f"`{column}`" for column in of_table]
+        values += [f"{sql} AS `{column}`" for column, (sql, _) in taken.items()]
+        spark.sql(
+            f"CREATE OR REPLACE VIEW {name} ({', '.join(header)}) "
+            f"COMMENT {quote(f'{table.name} with the own columns of {site.name}')} "
+            f"AS SELECT {', '.join(values)} FROM {table.name}"
+        )
+        written.append(name)
+    return written
+
+
+def _own_columns(part: Part) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Name of each own column -> its expression and description."""
+    texts = VIEWS[type(part).__name__][2]
+    for source, kind in part.columns.items():
+        cell = f"nullif(btrim(try_element_at(`{texts}`, {quote(source)}), {quote(WHITESPACE)}), '')"
+        name = getattr(kind, "name", None) if not isinstance(kind, Outcome) else f"label_{kind.name}"
+        about = f"{source} of {part.source.pattern}: {type(kind).__name__}"
+        yield name or own_name(owner_of(part), source), (_expression(cell, kind, decimal_of(part.source)), about)
+
+
+def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
+    """What a cell's text means, as `etl.sources.values` and `features.compute.spark_own_columns` read it."""
+    if isinstance(kind, Number | Weight):
+        return _number(cell, decimal)
+    if isinstance(kind, Tags):
+        missing = ", ".join(map(quote, kind.missing))
+        tag = f"nullif(btrim(tag, {quote(WHITESPACE)}), '')"
+        is_tag = f"tag IS NOT NULL{f' AND tag NOT IN ({missing})' if missing else ''}"
+        parts = f"transform(split({cell}, {quote(_escaped(kind.separator))}), tag -> {tag})"
+        return f"array_distinct(filter({parts}, tag -> {is_tag}))"
+    if isinstance(kind, Outcome):
+        if kind.at_least is not None:
+            return f"CASE WHEN {cell} IS NULL THEN 0 ELSE int({_number(cell, decimal)} >= {kind.at_least!r}) END"
+        yes, no = (", ".join(map(quote, words)) for words in (YES, NO))
+        return f"CASE WHEN lower({cell}) IN ({yes}) THEN 1 WHEN {cell} IS NULL OR lower({cell}) IN ({no}) THEN 0 END"
+    assert isinstance(kind, Category | Text)
+    return cell
+
+
+def _number(cell: str, decimal: str) -> str:
+    if decimal == ",":
+        cell = f"replace(regexp_replace({cell}, {quote(_THOUSANDS)}, ''), ',', '.')"
+    number = f"CASE WHEN {cell} RLIKE {quote(WRITTEN_NUMBER)} THEN try_cast({cell} AS double) END"
+    return f"CASE WHEN abs({number}) < double('infinity') THEN {number} END"
+
+
+def _escaped(separator: str) -> str:
+    return "".join(f"\\{sign}" if not sign.isalnum() and sign != " " else sign for sign in separator)
