@@ -31,6 +31,7 @@ AREAS = {
     "model": ("training.cli:model", "finished deep models: export, compress, ensemble, choose, gap"),
     "recsys": ("recsys.cli:app", "recall, rank, recommend, evaluate"),
     "serve": ("recsys.serve.cli:serve", "HTTP: recommend, rank, similar, events"),
+    "experiment": ("recsys.experiment.cli:app", "A/B experiments: differences with intervals, into the warehouse"),
     "runs": ("recsys.cli:runs", "trained models: list, show where numbers come from, rollback"),
     "tune": ("tuning.cli:app", "search hyper-parameters on Ray Tune"),
     "sql": ("etl.warehouse.cli:sql", "query the warehouse"),

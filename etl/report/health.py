@@ -8,11 +8,12 @@ from pyspark.sql import functions as F
 from conf import Paths
 from conf.runs import PROMOTED, promotion_decision, read_json
 from etl.report.day_tables import DayTables, Rows, collect_rows
-from etl.report.parts import Table, share
-from etl.tables import dim, ods, ops
+from etl.report.parts import Cell, Table, share
+from etl.tables import ads, dim, ods, ops
 
 EARLIER_DAYS = 7  # whose stages a day is expected to run
 REASONS = 15  # of quarantine, the commonest
+MISMATCH = 0.001  # p of the arms' sizes below which an experiment's assignment is broken
 ROW_COUNTS = ("rows_in", "rows_out", "rows_invalid", "rows_quarantined", "rows_other_date")
 
 
@@ -121,3 +122,24 @@ def quarantine_reasons(tables: DayTables) -> Table | None:
     commonest = sorted(counts, key=lambda row: (-row["count"], str(row["stage"]), str(row["reason"])))[:REASONS]
     rows = [{**row, "share": share(row["count"], total)} for row in commonest]
     return Table.of({"stage": "stage", "reason": "reason", "count": "lines", "share": "share"}, rows)
+
+
+def experiments(tables: DayTables) -> Table | None:
+    """The day's comparisons of arms with their controls; None without one."""
+    header = {"experiment": "experiment", "arm": "arm", "control": "control", "metric": "metric"}
+    header |= {
+        "relative": "difference",
+        "interval": "95 % interval",
+        "p_value": "p",
+        "sequential_p_value": "p, read often",
+    }
+    rows = collect_rows(tables.read(ads.experiment_metric).orderBy("experiment", "arm", "metric"))
+    for row in rows:
+        if row["sample_ratio_p"] < MISMATCH:
+            row["experiment"] += ": the arms' sizes are not as planned"
+        scale = abs(row["value_control"] or 0.0)
+        has_scale = scale > 0 and row["relative"] is not None and row["low"] is not None
+        row["relative"] = Cell(f"{row['relative']:+.2%}", row["relative"]) if has_scale else None
+        row["interval"] = f"{row['low'] / scale:+.2%} to {row['high'] / scale:+.2%}" if has_scale else None
+        row["guardrail"] = row["guardrail"] or ""
+    return Table.of({**header, "guardrail": "guard rail"}, rows) if rows else None

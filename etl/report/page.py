@@ -56,6 +56,11 @@ def _sections(tables: DayTables) -> dict[str, dict[str, Any]]:
     return {
         "models": _section("Runs", "The day's trained models, and their part in serving.", health.models(tables)),
         "troubles": _section("What failed or waits", troubles, health.troubles(tables)),
+        "experiments": _section(
+            "Experiments",
+            "Arms against their control (`millrace experiment read NAME --date D`).",
+            health.experiments(tables),
+        ),
         "rows": _section("Rows", "rows in = out + invalid + quarantined.", health.row_accounts(tables)),
         "quarantine": _section(
             "Quarantine", "Rejected lines, the commonest reasons first.", health.quarantine_reasons(tables)

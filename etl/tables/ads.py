@@ -203,6 +203,32 @@ _METRICS = (
 )
 
 # No key: a run may report a metric again after it was resumed, and both rows are true.
+experiment_metric = Table(
+    name="ads_experiment_metric",
+    description="One row per experiment, metric and arm that is compared with the control",
+    key=("experiment", "metric", "arm"),
+    columns=columns(
+        ("experiment", "string", "name of the experiment"),
+        ("metric", "string", "click_rate, clicks_per_user, lists_per_user, or a column of a file of users"),
+        ("control", "string", "arm that is compared with"),
+        ("arm", "string", "arm that is compared"),
+        ("users_control", "bigint", "users of the control with a value of the metric"),
+        ("users_arm", "bigint", "users of the arm with one"),
+        ("value_control", "double", "mean or ratio of the control, without what the week before explains"),
+        ("value_arm", "double", "the same of the arm"),
+        ("difference", "double", "value_arm - value_control"),
+        ("relative", "double", "difference as a share of value_control"),
+        ("low", "double", "lower end of the 95 % interval of the difference"),
+        ("high", "double", "upper end of it"),
+        ("p_value", "double", "of no difference, if read once at a time set beforehand"),
+        ("sequential_p_value", "double", "of no difference, however often it is read"),
+        ("variance_reduction", "double", "share of the variance that the week before explains (CUPED)"),
+        ("guardrail", "string", "kept, lost or unclear: whether it lost no more than it may; null without a bound"),
+        ("sample_ratio_p", "double", "of the arms' sizes, if users were assigned as planned; below 0.001 distrust all"),
+    ),
+    checks=(NotNull(("experiment", "metric", "control", "arm")), Unique(("experiment", "metric", "arm"))),
+)
+
 model_metric = Table(
     name="ads_model_metric",
     description="One row per metric of a run",

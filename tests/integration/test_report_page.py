@@ -114,6 +114,9 @@ def pages(spark: SparkSession, config: Config) -> Pages:
     decision = {"fm": "fm-2", "champion": "fm-1", "promoted": False, "reasons": [f"worse {HOSTILE}"]}
     decision |= {"loss_change": 0.0213, "loss_change_low": 0.0101, "loss_change_high": 0.034}
     decision_file(runs, LAST).write_text(json.dumps(decision))
+    compared = {"experiment": HOSTILE, "metric": "click_rate", "control": "blend", "arm": "fine", "value_control": 0.2}
+    compared |= {"relative": 0.1, "low": 0.01, "high": 0.03, "p_value": 0.004, "sequential_p_value": 0.03}
+    put(warehouse, ads.experiment_metric, LAST, [{**compared, "guardrail": "kept", "sample_ratio_p": 0.0005}])
     third = page.write(spark, config, LAST)
     figures = {each.figure.name: each for each in headline(DayTables(spark, config, LAST))}
     return Pages(first, third, figures)
@@ -189,6 +192,11 @@ def test_the_page_says_what_failed_what_waits_and_why_models_stay_out(pages: Pag
     row = dict(zip(*cells["Rows"], strict=True))
     assert (row["in"], row["out"], row["out %"], row["quarantined %"]) == ("8", "6", "75.00%", "25.00%")
     assert cells["Quarantine"][1:] == [["weblog", HOSTILE, "2", "100.00%"]]
+    assert cells["Experiments"][1:] == [
+        [f"{HOSTILE}: the arms' sizes are not as planned", "fine", "blend", "click_rate", "+10.00%", "+5.00% to +15.00%",
+         "0.0040", "0.0300", "kept"]
+    ]  # fmt: skip
+    assert "<h3>Experiments" not in pages.first.read_text()
     assert cells["Runs"][1] == ["fm", "challenger", "0.6200", "", "", "2031-05-09 00:00", "fm-2"]
     assert (
         "The day&#39;s models were not promoted. Log loss of the fine model against the champion fm-1: +2.13%" in text

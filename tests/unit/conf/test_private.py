@@ -69,7 +69,7 @@ def test_the_lock_names_a_command_without_its_other_words(tmp_path: Path, monkey
 def test_log_lines_and_stacks_are_masked() -> None:
     formatter = PrintableFormatter("%(message)s")
     try:
-        raise ValueError("no answer from https://me:geheim1@host/x")
+        raise ValueError("no answer from https://me:geheim1@host/x") from None  # of another test, in the same process
     except ValueError as error:
         trace = (ValueError, error, error.__traceback__)
     record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "at %s", ("jdbc:x://h/d?password=geheim2",), trace)

@@ -1,0 +1,1 @@
+"""Reading of A/B experiments: `millrace experiment read`."""
