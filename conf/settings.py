@@ -60,7 +60,7 @@ SECTIONS = {
     "tracking": "training.settings:TrackingSettings",
     "ray": "training.settings:RaySettings",
     "tune": "tuning.settings:TuneSettings",
-    "network": "conf.network:NetworkSettings",
+    "network": "conf.machine.network:NetworkSettings",
     "dags": "dags.local_airflow:DagsSettings",
 }
 

@@ -21,7 +21,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from conf import Config, Paths, Settings, UserError
 from conf.atomic import write_atomically
 from conf.clock import day_start
-from conf.processes import free_port
+from conf.machine.processes import free_port
 from conf.settings import ENV_PREFIX, environment_variable
 from dags.stages import POOL
 from etl.metastore.settings import MetastoreSettings

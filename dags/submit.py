@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from conf import Config, Paths, UsageError, UserError, code
+from conf.machine.processes import stop_signals, wait_or_kill
 from conf.masking import has_secret, masked_text
-from conf.processes import stop_signals, wait_or_kill
 from conf.settings import ENV_PREFIX, SECRETS, environment_variable
 from conf.site.loading import submitted_site
 from etl.settings import SparkSettings

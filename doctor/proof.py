@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from conf import Config, UserError
 from conf.errors import error_line
-from conf.network import LISTENING_INTERFACE, loopback_interface
+from conf.machine.network import LISTENING_INTERFACE, loopback_interface
 from conf.runs import read_jsonl
 from doctor.engines import PROBE, probe
 from etl.settings import SparkSettings

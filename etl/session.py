@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, code
 from conf.console.progress import waiting
-from conf.processes import utf8_locale, wait_or_kill
+from conf.machine.processes import utf8_locale, wait_or_kill
 from etl import compat
 from etl.jvm_stderr import last_lines, quiet_stderr, reason_of_end
 from etl.local_files import use_java_permissions

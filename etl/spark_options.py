@@ -13,7 +13,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
-from conf.network import LOOPBACK, NetworkSettings
+from conf.machine.network import LOOPBACK, NetworkSettings
 from conf.site.loading import submitted_site
 from etl.metastore.connection import hive_options
 from etl.settings import SparkSettings

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from filelock import FileLock, Timeout
 
 from conf import Config, Paths, UsageError, UserError
-from conf.processes import stop_signals
+from conf.machine.processes import stop_signals
 from etl.collect.landing import Landing
 from etl.collect.rotation import SourceFinder, reason_of
 from etl.collect.settings import CollectSettings

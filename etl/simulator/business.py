@@ -10,7 +10,7 @@ from pathlib import Path
 import pyspark
 
 from conf import UserError
-from conf.processes import utf8_locale
+from conf.machine.processes import utf8_locale
 from etl.relational.settings import derby_url
 from etl.session import require_java
 from etl.simulator.world import AGE_GROUPS, CITIES, GENDERS, TOPICS, World

@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from conf import Config, Paths, UserError
+from conf.machine.processes import stop_signals
 from conf.paths import file_url
-from conf.processes import stop_signals
 from etl.clock import local_day
 from etl.events.parse import EVENT_REASONS, parse_events
 from etl.events.settings import EventSettings

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from conf import Config, Paths, UserError
-from conf.network import is_loopback
-from conf.processes import free_port, stop_process, stop_signals, utf8_locale
+from conf.machine.network import is_loopback
+from conf.machine.processes import free_port, stop_process, stop_signals, utf8_locale
 from etl.metastore import schema
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings

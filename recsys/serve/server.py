@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
-from conf.processes import stop_signals
+from conf.machine.processes import stop_signals
 from recsys.serve.settings import ServingSettings, check_exposure
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from conf import Settings, UserError
-from conf.network import is_loopback
+from conf.machine.network import is_loopback
 from conf.settings import SettingsEntry
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from support import FEW_CHANNELS, ROOT, SMALL, Millrace
 
-from conf.processes import free_port
+from conf.machine.processes import free_port
 from etl.spark_options import spark_program
 
 BIN = Path(sys.executable).parent

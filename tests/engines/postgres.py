@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.processes import free_port
+from conf.machine.processes import free_port
 
 DRIVER = Path("/usr/share/java/postgresql.jar")
 

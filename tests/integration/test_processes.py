@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from data.training_sets import make_job
 
-from conf.processes import free_port
+from conf.machine.processes import free_port
 from conf.runs import read_jsonl
 from training.inputs.batch import Batch
 from training.launch import job_file

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from conf import UsageError, UserError
+from conf.machine.network import NetworkSettings, loopback_interface
 from conf.masking import public_environment
-from conf.network import NetworkSettings, loopback_interface
 from training.compat import horovod_rendezvous_on
 from training.launch import job_file
 from training.launch.booking import Booking

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from conf import Config, UserError
 from conf.console.progress import waiting
-from conf.network import NetworkSettings
+from conf.machine.network import NetworkSettings
 from etl.session import spark_session
 from etl.settings import SparkSettings
 from training.launch.booking import DOCTOR, Booking, Engine, Node, book

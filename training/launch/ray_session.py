@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 from conf import Config
 from conf.console.progress import EVERY_S, waiting
-from conf.network import LISTENING_INTERFACE, NetworkSettings, loopback_interface
+from conf.machine.network import LISTENING_INTERFACE, NetworkSettings, loopback_interface
 from conf.site.loading import FOLDER_VARIABLE, SITE_VARIABLE
 from training.compat import ray_on_loopback
 from training.settings import RaySettings

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from conf.network import LISTENING_INTERFACE, loopback_interface
+from conf.machine.network import LISTENING_INTERFACE, loopback_interface
 
 POLL_S = 0.5
 

@@ -10,7 +10,7 @@ from support import ROOT, run_front_door
 
 from conf import Paths, UserError, file_url, load, path_of_url
 from conf.atomic import exchange
-from conf.processes import utf8_locale
+from conf.machine.processes import utf8_locale
 
 
 def home_of(home: object) -> Path:
@@ -79,7 +79,7 @@ def test_a_warehouse_elsewhere_is_a_url(tmp_path: Path) -> None:
 
 def test_a_child_process_can_open_names_beyond_ascii_under_lc_all_c(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from conf.processes import utf8_locale\n"
+        "import os, sys; from conf.machine.processes import utf8_locale\n"
         "with utf8_locale(): print(os.environ['LC_ALL'])\n"
         "print(os.environ['LC_ALL'])"
     )

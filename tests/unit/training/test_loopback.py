@@ -8,7 +8,7 @@ import pytest
 from engines.listeners import nothing_reachable, reachable_listeners
 
 from conf import Config, UserError, load
-from conf.network import is_loopback, loopback_interface
+from conf.machine.network import is_loopback, loopback_interface
 from etl.spark_options import spark_options
 from training.compat import horovod_rendezvous_on
 from training.launch.ray_session import is_on_this_machine
