@@ -55,12 +55,20 @@ def reason_of_end(code: int, lines: list[str], driver_memory: str) -> str:
         driver_memory: its heap, as `spark.driver_memory` has it.
     """
     text = "\n".join(lines)
-    if match := _OUT_OF_HEAP.search(text):
-        return f"Spark ran out of memory ({match[0]}): give it more than spark.driver_memory={driver_memory}"
+    if reason := out_of_heap(text, driver_memory):
+        return reason
     how = f"with exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
     match = _OUT_OF_MEMORY.search(text)
     words = match[0] if match else lines[-1] if lines else "it wrote no reason"
     return f"Spark's JVM ended before its time, {how}: {words}"
+
+
+def out_of_heap(text: str, driver_memory: str) -> str | None:
+    """What to do, if a text of the JVM's or an error of Spark's says that there was too little memory."""
+    match = _OUT_OF_HEAP.search(text)
+    if match is None:
+        return None
+    return f"Spark ran out of memory ({match[0]}): give it more than spark.driver_memory={driver_memory}"
 
 
 @contextmanager

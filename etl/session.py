@@ -22,7 +22,7 @@ from conf import Config, Paths, UserError, code
 from conf.console.progress import waiting
 from conf.machine.processes import utf8_locale, wait_or_kill
 from etl import compat
-from etl.jvm_stderr import last_lines, quiet_stderr, reason_of_end
+from etl.jvm_stderr import last_lines, out_of_heap, quiet_stderr, reason_of_end
 from etl.local_files import use_java_permissions
 from etl.metastore import schema
 from etl.metastore.connection import open_embedded
@@ -82,6 +82,10 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         except SPARK_ERRORS as error:
             if "MetaStoreClient" in str(error) and config.get(MetastoreSettings).is_embedded:
                 open_embedded(jvm, config)  # Hive's message is only that it has no client
+            # A local JVM ends after it, but may report the failed task first.
+            settings = config.get(SparkSettings)
+            if settings.is_local and (reason := out_of_heap(str(error), settings.driver_memory)):
+                raise UserError(reason) from None
             # The exception asks the JVM for its text, and the JVM is about to end.
             raise SparkJobError(str(error)) from None
         finally:

@@ -106,12 +106,12 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, *settings: str, workers: int = 1) -> Iterator[Server]:
+def serving(home: Path, *settings: str, workers: int = 1, **environment: str) -> Iterator[Server]:
     command = [str(Path(sys.executable).parent / "millrace"), "serve", "--port", "0", "--workers", str(workers)]
     command += [word for setting in settings for word in ("--set", setting)]
-    environment = {**os.environ, "MILLRACE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "MILLRACE_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     server = Server(process, home)
     try:
@@ -506,7 +506,7 @@ def test_others_need_the_token_and_arms_have_their_own_lists(
     assert "serving.host 0.0.0.0 lets others in" in refused.stderr
     elsewhere = copied(finished_day, tmp_path / "home")
     arms = "serving.arms={a: {}, b: {order: merged}}"
-    with serving(elsewhere, f"serving.token={TOKEN}", "serving.experiment=orders", arms, BUDGET) as guarded:
+    with serving(elsewhere, "serving.experiment=orders", arms, BUDGET, MILLRACE__SERVING__TOKEN=TOKEN) as guarded:
         query = {"user": "u1"}
         assert guarded.ask("/v1/recommend", query)[0] == 401
         assert guarded.ask("/metrics")[0] == 401

@@ -38,7 +38,7 @@ def _joined(rank: int, processes: int, port: int, work: Callable[[Path], None], 
 
 
 def train(file: Path) -> None:
-    fit(TorchWorker(), job_file.load(file))
+    fit(TorchWorker(torch.device("cpu")), job_file.load(file))
 
 
 def train_and_stop(file: Path) -> None:
@@ -49,7 +49,7 @@ def train_and_stop(file: Path) -> None:
             raise KeyboardInterrupt
 
     try:
-        fit(TorchWorker(), job_file.load(file), hooks=Hooks(before_update=stop))
+        fit(TorchWorker(torch.device("cpu")), job_file.load(file), hooks=Hooks(before_update=stop))
     except KeyboardInterrupt:
         return
     raise AssertionError("nothing stopped it")
