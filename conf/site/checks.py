@@ -135,7 +135,7 @@ def _labels_of(part: Part) -> Iterator[Fault]:
         if isinstance(own, Outcome):
             if not isinstance(part, Impressions):
                 yield Fault(place_of(own), f'{kind}: column "{column}" is an Outcome, which only Impressions have')
-            if not is_feature_name(f"label_{own.name}"):
+            if not is_feature_name(own.label):
                 yield Fault(place_of(own), f"Outcome: its name is {own.name!r}: a to z, 0 to 9 and _, at most 70")
             if own.name in outcomes:
                 yield Fault(place_of(own), f'Outcome "{own.name}": another column has that name')

@@ -74,6 +74,11 @@ class Outcome:
     needs_click: bool = True
     """Whether it can only follow a click: it is unknown, not none, for what was not clicked."""
 
+    @property
+    def label(self) -> str:
+        """Name of the column of the training set."""
+        return f"label_{self.name}"
+
 
 @declaration
 class Weight:

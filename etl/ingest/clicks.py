@@ -48,11 +48,10 @@ def with_clicks(impressions: DataFrame, interactions: DataFrame, rule: ClickRule
     if rule.at_least is not None:
         is_click &= F.col("value") >= rule.at_least
     keys = ["user_id", "item_id"]
-    acts = interactions.where(is_click).select("event_id", "acted_at", *keys)
     if rule.request is not None:
         keys = ["request_id", "item_id"]
-        request = F.try_element_at("context", F.lit(rule.request)).alias("request_id")
-        acts = interactions.where(is_click).select("event_id", "acted_at", "item_id", request)
+        interactions = interactions.withColumn("request_id", F.try_element_at("context", F.lit(rule.request)))
+    acts = interactions.where(is_click).select("event_id", "acted_at", *keys)
     delay = F.col("acted_at").cast("double") - F.col("shown_at").cast("double")
     newest = Window.partitionBy("event_id").orderBy(F.desc("shown_at"), "position", "impression_id")
     clicked = (

@@ -11,7 +11,8 @@ WRITTEN_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER.strip("^$"))
 # libfm writes -1 for a row that is no click.
 YES, NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
-_THOUSANDS = re.compile(r"\.(?=[0-9]{3}([^0-9]|$))")
+THOUSANDS = r"\.(?=[0-9]{3}([^0-9]|$))"
+"""The dots of a number whose decimals follow a comma."""
 
 
 def number_of(text: str, decimal: str = ".") -> float | None:
@@ -23,7 +24,7 @@ def number_of(text: str, decimal: str = ".") -> float | None:
     """
     text = text.strip(WHITESPACE)
     if decimal == ",":
-        text = _THOUSANDS.sub("", text).replace(",", ".")
+        text = re.sub(THOUSANDS, "", text).replace(",", ".")
     # Python's float would read NaN, infinities and 1_000, too.
     number = float(text) if _WRITTEN_NUMBER.fullmatch(text) else math.inf
     return number if math.isfinite(number) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from etl.sources.texts import NO, WHITESPACE, WRITTEN_NUMBER, YES
+from etl.sources.texts import NO, THOUSANDS, WHITESPACE, WRITTEN_NUMBER, YES
 
 # What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
 DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
@@ -41,7 +41,7 @@ def to_number(text: Column, decimal: str = ".") -> Column:
     """
     number = F.btrim(text, F.lit(WHITESPACE))
     if decimal == ",":
-        number = F.replace(F.regexp_replace(number, r"\.(?=\d{3}(\D|$))", ""), F.lit(","), F.lit("."))
+        number = F.replace(F.regexp_replace(number, THOUSANDS, ""), F.lit(","), F.lit("."))
     double = F.when(F.rlike(number, F.lit(WRITTEN_NUMBER)), number.cast("double"))
     return F.when(F.abs(double) < float("inf"), double)
 

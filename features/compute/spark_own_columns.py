@@ -37,9 +37,9 @@ def outcome_labels(columns: Sequence[LabelColumn], context: Column, is_clicked: 
             text = F.try_element_at(context, F.lit(column.source))
             label = to_yes_no(text, outcome.at_least, column.decimal)
             label = F.when(is_clicked, label) if outcome.needs_click else label
-            name = f"label_{outcome.name}"
             # Several files may have the same outcome in columns of their own.
-            labels[name] = F.greatest(labels[name], label) if name in labels else label
+            earlier = labels.get(outcome.label)
+            labels[outcome.label] = label if earlier is None else F.greatest(earlier, label)
     return {name: label.cast("float") for name, label in labels.items()}
 
 

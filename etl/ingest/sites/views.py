@@ -9,14 +9,13 @@ from pyspark.sql import SparkSession
 
 from conf.site import Category, Number, Outcome, Site, Tags, Text, Weight
 from conf.site.checks import Part, owner_of, site_parts
-from conf.site.columns import ColumnType, own_name
+from conf.site.columns import ColumnType, feature_name
 from conf.site.sources import decimal_of
-from etl.sources.texts import NO, WHITESPACE, WRITTEN_NUMBER, YES
+from etl.sources.texts import NO, THOUSANDS, WHITESPACE, WRITTEN_NUMBER, YES
 from etl.table import Table, quote
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
 
-_THOUSANDS = r"\.(?=\d{3}(\D|$))"
 # Table and its map by the class of the part that declares own columns.
 VIEWS: Mapping[str, tuple[str, Table, str]] = {
     "Items": ("site_item", dim.item, "attributes"),
@@ -61,9 +60,9 @@ def _own_columns(part: Part) -> Iterator[tuple[str, tuple[str, str]]]:
     texts = VIEWS[type(part).__name__][2]
     for source, kind in part.columns.items():
         cell = f"nullif(btrim(try_element_at(`{texts}`, {quote(source)}), {quote(WHITESPACE)}), '')"
-        name = getattr(kind, "name", None) if not isinstance(kind, Outcome) else f"label_{kind.name}"
+        name = kind.label if isinstance(kind, Outcome) else feature_name(owner_of(part), source, kind)
         about = f"{source} of {part.source.pattern}: {type(kind).__name__}"
-        yield name or own_name(owner_of(part), source), (_expression(cell, kind, decimal_of(part.source)), about)
+        yield name, (_expression(cell, kind, decimal_of(part.source)), about)
 
 
 def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
@@ -87,7 +86,7 @@ def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
 
 def _number(cell: str, decimal: str) -> str:
     if decimal == ",":
-        cell = f"replace(regexp_replace({cell}, {quote(_THOUSANDS)}, ''), ',', '.')"
+        cell = f"replace(regexp_replace({cell}, {quote(THOUSANDS)}, ''), ',', '.')"
     number = f"CASE WHEN {cell} RLIKE {quote(WRITTEN_NUMBER)} THEN try_cast({cell} AS double) END"
     return f"CASE WHEN abs({number}) < double('infinity') THEN {number} END"
 
