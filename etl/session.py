@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, TypeVar
 
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
@@ -90,7 +90,8 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
             raise SparkJobError(str(error)) from None
         finally:
             _session = None
-            with waiting("the end of Spark's session"):
+            # A JVM that has ended can't be stopped: what the block raised says why. One that lives is closed next.
+            with waiting("the end of Spark's session"), suppress(Py4JError, OSError):
                 spark.stop()
 
 

@@ -148,7 +148,7 @@ def test_changed_rows_are_merged_by_key_and_time(spark: SparkSession, shop: Conf
 @pytest.mark.parametrize(
     ("change", "entry", "message"),
     [
-        ({"password": "wrong"}, {"table": "goods"}, "password authentication failed for user"),
+        ({"password": "not-this-one"}, {"table": "goods"}, "password authentication failed for user"),
         ({"url": "jdbc:postgresql://127.0.0.1:1/x"}, {"table": "goods"}, "Connection to 127.0.0.1:1 refused"),
         ({"url": "jdbc:oracle:thin:@x"}, {"table": "goods"}, "no JDBC driver for it"),
         ({}, {"table": "nothing"}, "no table nothing in jdbc:postgresql"),

@@ -218,9 +218,8 @@ def test_a_line_is_shown_without_the_passwords_of_urls(text: str, shown: str) ->
 
 def test_a_line_is_shown_without_the_secrets_of_this_process() -> None:
     load(environment={"MILLRACE__BUSINESS__PASSWORD": "zebra 4711/x"})
-    assert masked_text("driver says: zebra 4711/x is wrong, zebra+4711%2Fx, zebra%204711%2Fx") == (
-        f"driver says: {MASK} is wrong, zebra+4711%2Fx, {MASK}"
-    )
+    # No words between: any of them may be the password of another test of this process.
+    assert masked_text("zebra 4711/x; zebra+4711%2Fx; zebra%204711%2Fx") == f"{MASK}; zebra+4711%2Fx; {MASK}"
     assert masked_text("no part of zebras") == "no part of zebras"
 
 
