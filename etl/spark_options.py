@@ -34,6 +34,7 @@ COMPILE_WELL_LATER = (
 COMPILE_LITTLE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 
 JAVA_OPTIONS = (
+    "-XX:MetaspaceSize=256m",  # Spark's classes take 200 MB; on the way there from 21 MB Java collects the whole heap
     "-XX:-DontCompileHugeMethods",  # else the long method that Spark generates for a wide row stays interpreted
     "-Xss16m",  # a log line full of escapes recurses deep in Java's regular expressions
     "-Duser.language=en",  # else a Turkish machine lowers I to a letter of its own

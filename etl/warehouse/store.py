@@ -231,8 +231,8 @@ class Warehouse:
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
         """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
-        replaced = sorted(set(self.partitions(table)).intersection(values))
-        old = catalog.locations_of(self.spark, table.name, table.partition, replaced)
+        self.ensure(table)
+        old = catalog.locations_of(self.spark, table.name, table.partition, values)
         for value in values:
             yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -129,7 +130,7 @@ def test_a_failing_check_tells_nothing_of_the_person_whose_row_it_is(warehouse: 
 
 
 class LostMetastore:
-    """A session whose swaps are refused from the `first` one on (counted from 0), `times` times: for good by default."""
+    """A session whose changes of partitions are refused from the `first` on (from 0), `times` times or for good."""
 
     def __init__(self, spark: SparkSession, first: int, times: int = 1000) -> None:
         self._spark, self._refused, self._count = spark, range(first, first + times), 0
@@ -139,10 +140,25 @@ class LostMetastore:
 
     def sql(self, statement: str) -> DataFrame:
         if statement.startswith("ALTER TABLE"):
-            self._count += 1
-            if self._count - 1 in self._refused:
-                raise ConnectionError("the metastore is gone")
+            self.change()
         return self._spark.sql(statement)
+
+    def change(self) -> None:
+        self._count += 1
+        if self._count - 1 in self._refused:
+            raise ConnectionError("the metastore is gone")
+
+
+@pytest.fixture(autouse=True)
+def lost_metastores_refuse_locations(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_locations = catalog.set_locations
+
+    def refused(spark: Any, table: str, column: str, locations: dict[str, str]) -> None:
+        if isinstance(spark, LostMetastore) and locations:
+            spark.change()
+        set_locations(spark, table, column, locations)
+
+    monkeypatch.setattr(catalog, "set_locations", refused)
 
 
 def replace_together(warehouse: Warehouse, tables: tuple[Table, Table], a: int) -> None:
@@ -187,11 +203,11 @@ def test_a_failing_swap_leaves_all_tables_and_days_as_they_were(
     replace_together(warehouse, tables, 1)
     before = [content(warehouse, table) for table in tables]
     with pytest.raises(ConnectionError):
-        replace_together(Warehouse(LostMetastore(spark, 2, times=1), config), tables, 2)  # type: ignore[arg-type]
+        replace_together(Warehouse(LostMetastore(spark, 1, times=1), config), tables, 2)  # type: ignore[arg-type]
     assert [content(warehouse, table) for table in tables] == before
     days = rows(spark, [(3, "x", str(day)) for day in DAYS])
-    with pytest.raises(ConnectionError):  # one table: its second day
-        Warehouse(LostMetastore(spark, 1, times=1), config).write(tables[0], days, DAYS)  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError):  # one table: both days in one change
+        Warehouse(LostMetastore(spark, 0, times=1), config).write(tables[0], days, DAYS)  # type: ignore[arg-type]
     assert [content(warehouse, table) for table in tables] == before
 
 
@@ -213,7 +229,7 @@ def test_many_days_are_replaced_and_taken_back_at_once(
     second = [(2, "x", str(day)) for day in days[:-1]]
     assert content(warehouse, table) == second
 
-    lost = Warehouse(LostMetastore(spark, 0), config)  # type: ignore[arg-type]
+    lost = Warehouse(LostMetastore(spark, 1, times=1), config)  # type: ignore[arg-type]
     with pytest.raises(ConnectionError):  # the day that is new, after the others
         replace(lost, 3, days)
     assert content(warehouse, table) == second
@@ -233,7 +249,7 @@ def test_what_was_replaced_after_an_interrupted_change_is_not_taken_back(
     tables = table_of("ads_left"), table_of("ads_right")
     replace_together(warehouse, tables, 1)
     with pytest.raises(ConnectionError):
-        replace_together(Warehouse(LostMetastore(spark, 2), config), tables, 2)  # type: ignore[arg-type]
+        replace_together(Warehouse(LostMetastore(spark, 1), config), tables, 2)  # type: ignore[arg-type]
     warehouse.write(tables[0], rows(spark, [(3, "x", "2026-02-02")]), DAYS[1:])
     take_back_interrupted(spark, config)
     assert content(warehouse, tables[0]) == [(1, "x", "2026-02-01"), (3, "x", "2026-02-02")]
@@ -441,26 +457,23 @@ KILLED_BETWEEN_SWAPS = """
 import os, signal, sys
 from datetime import date
 from conf import load
+from etl.metastore import catalog
 from etl.session import spark_session
 from etl.table import Table, columns
 from etl.warehouse.store import Warehouse
 
-class Killed:
-    def __init__(self, spark):
-        self._spark, self.num_swaps = spark, 0
-    def __getattr__(self, name):
-        return getattr(self._spark, name)
-    def sql(self, statement):
-        self.num_swaps += "SET LOCATION" in statement
-        if self.num_swaps == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self._spark.sql(statement)
+def killed_before_the_second(spark, table, column, locations, counts=[]):
+    counts.extend([table] if locations else [])
+    if len(counts) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    set_locations(spark, table, column, locations)
 
+set_locations, catalog.set_locations = catalog.set_locations, killed_before_the_second
 config = load(overrides=[f"paths.home={sys.argv[1]}", "spark.compile_little=true"], environment={})
 tables = [Table(name, "One row per a", columns(("a", "int", "key")), key=("a",)) for name in ("ads_one", "ads_two")]
 with spark_session(config) as spark:
-    for session, a in ((spark, 1), (Killed(spark), 2)):
-        warehouse = Warehouse(session, config)
+    warehouse = Warehouse(spark, config)
+    for a in (1, 2):  # the first time both partitions are new
         with warehouse.whole_or_nothing():
             for table in tables:
                 warehouse.write(table, spark.createDataFrame([(a, "2026-02-01")], "a int, dt string"), [date(2026, 2, 1)])
