@@ -57,17 +57,13 @@ def vacuum_command(
     from conf import Paths
     from conf.unfinished import remove_unfinished
     from etl.session import spark_session
-    from etl.tables import ALL
     from etl.warehouse.store import Warehouse
-    from etl.warehouse.vacuum import vacuum
+    from etl.warehouse.vacuum import vacuum_all
 
     config = settings_of(context)
     unfinished_runs = remove_unfinished(config.get(Paths).runs, older_than_s=older_than_h * 3600)
     with spark_session(config) as spark:
-        store = Warehouse(spark, config)
-        # Vacuum opens a table, which would create those that no stage has written yet.
-        written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
-        removed = sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)
+        removed = vacuum_all(Warehouse(spark, config), older_than_s=older_than_h * 3600)
     return {"removed": removed, "unfinished_runs": unfinished_runs}
 
 

@@ -51,7 +51,9 @@ def _read_of_source(history: History, read: Read, target: Target, source: str) -
 
 def _bounds(history: History, target: Target, read: Read) -> tuple[int | None, int]:
     """The newest version acknowledged before a read began, and the newest that one may have published at its end."""
-    own = [one for one in history.attempts if one.stage == target.stage and not one.must_fail]
+    # Of events a folder's attempt publishes its late ones in partitions of other days.
+    days = (read.day, target.source)
+    own = [one for one in history.attempts if one.stage == target.stage and one.day in days and not one.must_fail]
     at_partition = [one for one in own if read.day in target.rows and one.version in target.rows[read.day]]
     acknowledged = [one.version for one in at_partition if one.outcome == "done" and one.ended <= read.started]
     started = [one.version for one in at_partition if one.started <= read.ended]
@@ -105,12 +107,14 @@ def stage_rows(history: History) -> Iterator[str]:
     for (stage, day), of_day in attempts.items():
         if not any(row.stage == stage for row in history.runs):
             continue  # collect and vacuum have none
-        ended = Counter(one.outcome for one in of_day)
+        # Events of a day make the days beside it again, with a row for each.
+        counted = [one for one in history.attempts if one.stage == stage] if stage == "events" else of_day
+        ended, most = Counter(one.outcome for one in of_day), Counter(one.outcome for one in counted)
         for status in ("done", "failed"):
             number = recorded[stage, day, status]
             # The disk may be too full for the row of a failure; the row of a killed one may be its last act.
             at_least = ended[status] if status == "done" else 0
-            if not at_least <= number <= ended[status] + ended["killed"]:
+            if not at_least <= number <= most[status] + most["killed"]:
                 yield f"{stage} {day}: {number} rows with status {status}, of {dict(ended)} attempts"
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,17 +39,25 @@ class End:
 
 
 def run_forked(
-    job: Callable[[], object], *, act: Act | None = None, at: int = 0, while_frozen: Callable[[], None] = lambda: None
+    job: Callable[[], object],
+    *,
+    act: Act | None = None,
+    at: int = 0,
+    while_frozen: Callable[[], None] = lambda: None,
+    forking: "threading.Lock | None" = None,
+    in_main_thread: bool = False,
 ) -> End:
     """Run `job` in a fork; at its moment number `at` it is killed, or frozen until `while_frozen` returns.
 
-    Raises TimeoutError when it neither ends nor freezes.
+    `forking` is a lock that other threads hold while they have locks of their own. Raises TimeoutError when it neither
+    ends nor freezes.
     """
     reader, writer = os.pipe()
-    pid = os.fork()
+    with forking or nullcontext():
+        pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _in_fork(job, act, at, writer)
+        _in_fork(job, act, at, writer, in_main_thread)
     os.close(writer)
     try:
         return _wait(pid, reader, while_frozen)
@@ -72,7 +80,7 @@ def drain(spark: SparkSession) -> None:
     spark.catalog.clearCache()
 
 
-def _in_fork(job: Callable[[], object], act: Act | None, at: int, writer: int) -> None:
+def _in_fork(job: Callable[[], object], act: Act | None, at: int, writer: int, in_main_thread: bool) -> None:
     """Never returns."""
     gc.freeze()  # objects of the process before are its own: their end here must not end them in the JVM
     gc.disable()
@@ -91,10 +99,13 @@ def _in_fork(job: Callable[[], object], act: Act | None, at: int, writer: int) -
         except BaseException as error:
             result.update(error=error_line(error) if isinstance(error, Exception) else type(error).__name__)
 
-    # py4j has a connection for each thread: a new thread does not write into one of the process before.
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    if in_main_thread:  # where alone Python handles signals
+        work()
+    else:
+        # py4j has a connection for each thread: a new thread does not write into one of the process before.
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
     with os.fdopen(writer, "w") as out:
         json.dump({**result, "points": points.names}, out)
     os._exit(0)
