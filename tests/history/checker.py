@@ -51,12 +51,14 @@ def _read_of_source(history: History, read: Read, target: Target, source: str) -
 
 def _bounds(history: History, target: Target, read: Read) -> tuple[int | None, int]:
     """The newest version acknowledged before a read began, and the newest that one may have published at its end."""
-    # Of events a folder's attempt publishes its late ones in partitions of other days.
-    days = (read.day, target.source)
-    own = [one for one in history.attempts if one.stage == target.stage and one.day in days and not one.must_fail]
-    at_partition = [one for one in own if read.day in target.rows and one.version in target.rows[read.day]]
-    acknowledged = [one.version for one in at_partition if one.outcome == "done" and one.ended <= read.started]
-    started = [one.version for one in at_partition if one.started <= read.ended]
+    days = (read.day, target.source)  # of events a folder's attempt publishes its late ones in other partitions
+    versions = target.rows.get(read.day, {})
+    own = [one for one in history.attempts if one.stage == target.stage and not one.must_fail]
+    published = [one for one in own if one.day in days and one.version in versions]
+    acknowledged = [one.version for one in published if one.outcome == "done" and one.ended <= read.started]
+    started = [one.version for one in published if one.started <= read.ended]
+    if target.stage == "events" and any(one.started <= read.ended for one in own):
+        started = list(versions)  # whatever had landed, by an attempt at a day beside it
     return max(acknowledged, default=None), max(started, default=-1)
 
 

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from history.days import COLUMNS, FIRST, FIRST_IMPORT, ORDERS, Days, settings, shuffled
-from history.forks import Act, End, drain, run_forked
+from history.forks import Act, End, drain, keep_connections, run_forked
 from history.readers import Readers
 from history.record import Attempt, History, StageRow
 from pyspark.sql import SparkSession
@@ -25,7 +25,7 @@ from etl.table import quote
 from etl.tables import ALL
 from etl.warehouse.store import Warehouse
 
-STAGES = {"import": 6, "export": 4, "collect": 4, "results": 2, "vacuum": 2, "events": 3, "ingest": 2}
+STAGES = {"import": 6, "export": 4, "collect": 4, "results": 2, "vacuum": 2, "events": 2, "ingest": 1}
 """How often a stage is tried among the others."""
 COMPARED = ("dim_user", "dim_item", "dwd_impression", "ads_ctr_daily", "ods_quarantine", "dwd_interaction")
 TOUCHED = (*COMPARED, "ops_run", "ops_watermark", "ops_event_day", "ads_model_metric", "dim_model", f"ods_{ORDERS}")
@@ -55,6 +55,7 @@ class Driver:
 
     def walk(self, num_attempts: int) -> History:
         """Attempts in a random order with random faults, then every stage until it is done, and the end."""
+        keep_connections()
         forget(self.spark, self.config)
         self.days.create_database()
         for day in self.days.days("events"):
@@ -152,7 +153,7 @@ class Driver:
             has_frozen.append(time.monotonic())
             time.sleep(self.rng.uniform(0.1, 0.6))
 
-        with self._broken_disk(fault):
+        with self._broken_disk(fault) as fault:
             end = run_forked(
                 job,
                 act=act,
@@ -170,17 +171,18 @@ class Driver:
         return end, ("freeze" if has_frozen else "") if act else fault
 
     @contextmanager
-    def _broken_disk(self, fault: str) -> Iterator[None]:
+    def _broken_disk(self, fault: str) -> Iterator[str]:
         ballast = self.days.home / "ballast"
         if fault == "full disk":
-            with ballast.open("wb") as out, suppress(OSError):
+            with ballast.open("wb", buffering=0) as out, suppress(OSError):
                 while True:
                     out.write(bytes(1 << 16))
-                    out.flush()
         elif fault == "read-only":
-            subprocess.run(["mount", "-o", "remount,ro", str(self.days.home)], check=True, capture_output=True)
+            command = ["mount", "-o", "remount,ro", str(self.days.home)]
+            if subprocess.run(command, check=False, capture_output=True).returncode:
+                fault = ""  # a file there is still being written
         try:
-            yield
+            yield fault
         finally:
             if fault == "read-only":
                 subprocess.run(["mount", "-o", "remount,rw", str(self.days.home)], check=True, capture_output=True)

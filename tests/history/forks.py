@@ -20,6 +20,7 @@ from typing import Literal
 
 from history.points import Points, freeze_this_process, kill_this_process
 from history.record import Outcome
+from py4j import clientserver, java_gateway
 from pyspark.sql import SparkSession
 
 from conf.errors import error_line
@@ -36,6 +37,14 @@ class End:
     error: str = ""
     points: tuple[str, ...] = ()
     """The moments that it passed, if it ended by itself."""
+
+
+def keep_connections() -> None:
+    """Let forks leave alone the connections of this process's other threads, which end in a fork, and so would they."""
+    owner = os.getpid()
+    for module in (clientserver, java_gateway):
+        shutdown = module.quiet_shutdown
+        module.quiet_shutdown = lambda socket, shutdown=shutdown: shutdown(socket) if os.getpid() == owner else None
 
 
 def run_forked(

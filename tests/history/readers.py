@@ -93,6 +93,6 @@ class Readers:
                 if name.endswith(".csv"):
                     with open(os.open(name, os.O_RDONLY, dir_fd=folder), encoding="utf-8") as file:
                         lines += file.read().splitlines()
-            return content_of(count_marks(lines))
+            return content_of({mark: rows for mark, rows in count_marks(lines).items() if mark})
         finally:
             os.close(folder)
