@@ -4,14 +4,29 @@ import time
 
 from etl.metastore import catalog
 from etl.metastore.catalog import comparable_url
-from etl.tables import ALL
+from etl.tables import ALL, ops
 from etl.warehouse.store import Warehouse, sharing_files
 
 
 def vacuum_all(warehouse: Warehouse, *, older_than_s: float) -> int:
     """As `vacuum`, of every table that the metastore has: imports write tables of names of their own."""
     names = catalog.table_names(warehouse.spark)
-    return sum(vacuum(warehouse, name, older_than_s=older_than_s) for name in names)
+    folders = sum(vacuum(warehouse, name, older_than_s=older_than_s) for name in names)
+    return folders + _remove_hidden_rows(warehouse, older_than_s)
+
+
+def _remove_hidden_rows(warehouse: Warehouse, older_than_s: float) -> int:
+    """Remove files of ops_run that a kill left before their rename; returns how many."""
+    hidden = [
+        file
+        for partition in warehouse.files.list_folder(f"{warehouse.root}/{ops.run.name}")
+        for file in warehouse.files.list_folder(partition.url)
+        if file.name.startswith(".") and file.name.endswith(".parquet")
+    ]
+    old = [file for file in hidden if time.time() - file.modified_at >= older_than_s]
+    for file in old:
+        warehouse.files.delete(file.url)
+    return len(old)
 
 
 def vacuum(warehouse: Warehouse, table: str, *, older_than_s: float) -> int:

@@ -1,9 +1,9 @@
 """Kill and freeze the process groups of real commands, Python and Java, at any moment of every stage of a day.
 
-    PYTHONPATH=tests python -m history.commands --rounds 2 --scale 0.02 [--only STAGE]... [--postgres]
+    PYTHONPATH=tests python -m history.commands --rounds 2 --scale 0.05 [--only STAGE]...
 
 A finished day is run again, stage by stage; what a killed or frozen command leaves must be what was there before, for
-the input is the same. On PostgreSQL the server goes down, too, and comes back.
+the input is the same.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def walk(commands: Commands, lines: dict[str, str], rounds: int, scale: float) -
     """A finished day, then rounds of faults with a look after every third, and the stages once more at the end."""
     commands.millrace(f"simulate --days 3 --scale {scale}")
     commands.millrace("etl events --since 2026-01-01 --date 2026-01-03")
-    for stage, line in day_lines(()).items():
+    for stage, line in lines.items():
         commands.measure(stage, line)
     before = commands.look()
     number = 0

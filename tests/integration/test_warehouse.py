@@ -28,7 +28,7 @@ from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import QualityError
 from etl.warehouse.query import query, rows_of
 from etl.warehouse.store import Warehouse
-from etl.warehouse.vacuum import vacuum
+from etl.warehouse.vacuum import vacuum, vacuum_all
 
 DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
 
@@ -248,6 +248,15 @@ def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark:
     assert vacuum(warehouse, table.name, older_than_s=0) == 2
     spark.catalog.refreshTable(table.name)
     assert content(warehouse, table) == [(3, "x", "2026-02-01")]
+
+
+def test_vacuum_removes_folders_of_tables_that_imports_name(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ods_vacuum_import")
+    for value in (1, 2):
+        warehouse.write(table, rows(spark, [(value, "x", "2026-02-01")]), DAYS[:1])
+    assert vacuum_all(warehouse, older_than_s=0) >= 1
+    assert len(list(Path(warehouse.root.removeprefix("file://"), table.name).glob("run-*"))) == 1
+    assert content(warehouse, table) == [(2, "x", "2026-02-01")]
 
 
 def test_vacuum_counts_from_the_replacement_and_not_from_the_writing(warehouse: Warehouse, spark: SparkSession) -> None:
