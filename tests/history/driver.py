@@ -72,12 +72,11 @@ class Driver:
 
     def attempt(self, stage: str, day: date, *, is_quiet: bool = False) -> End:
         """One attempt, on changed input or again on the same, with a fault unless it is quiet."""
-        is_bad = not is_quiet and stage == "import" and self.rng.random() < 0.1
+        is_changed = stage != "export" and (not is_quiet or not self._has_input(stage, day)) and self.rng.random() < 0.8
+        is_bad = is_changed and not is_quiet and stage == "import" and self.rng.random() < 0.15
         with self.readers.forking:
-            if stage != "export" and (not is_quiet or not self._has_input(stage, day)) and self.rng.random() < 0.8:
+            if is_changed or not self._has_input(stage, day):
                 self.days.change(stage, day, is_bad=is_bad)
-            elif not self._has_input(stage, day):
-                self.days.change(stage, day)
         version = self._version(stage, day)
         if stage == "export" and version < 0:
             return self.attempt("import", day)  # nothing to export yet

@@ -259,6 +259,19 @@ def test_vacuum_removes_folders_of_tables_that_imports_name(warehouse: Warehouse
     assert content(warehouse, table) == [(2, "x", "2026-02-01")]
 
 
+def test_vacuum_removes_the_row_of_a_stage_that_was_killed_before_its_rename(warehouse: Warehouse) -> None:
+    with stage_run(warehouse, "whole", DAYS[:1]):
+        pass
+    folder = Path(warehouse.root.removeprefix("file://"), ops.run.name, f"dt={DAYS[0]}")
+    whole = sorted(folder.glob("*.parquet"))
+    (folder / ".killed.parquet").touch()
+    vacuum_all(warehouse, older_than_s=3600)
+    assert (folder / ".killed.parquet").exists()
+    vacuum_all(warehouse, older_than_s=0)
+    assert not (folder / ".killed.parquet").exists()
+    assert sorted(folder.glob("*.parquet")) == whole
+
+
 def test_vacuum_counts_from_the_replacement_and_not_from_the_writing(warehouse: Warehouse, spark: SparkSession) -> None:
     """A query that has planned before a folder was replaced reads it for as long as was given to vacuum."""
     table = table_of("ads_vacuum_age")
