@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
 
-.PHONY: help setup demo test test-all mutants gpu-proof check fmt lock docs
+.PHONY: help setup demo test test-all mutants history gpu-proof check fmt lock docs
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,10 @@ test-all: setup  ## the wide matrix, too: every model on every backend, whole da
 
 mutants: setup  ## changes of the heart's modules that no test catches, and the share that one does; MODULES="a.py b.py"
 	@$(BIN)/python tools/mutate.py $(MODULES)
+
+SEEDS ?= 4
+history: setup  ## kills, freezes and broken disks by SEEDS=4 seeds, judged by a checker, and counts of them
+	@PYTHONPATH=tests $(BIN)/python -m history --seeds $(SEEDS)
 
 gpu-proof:  ## on a machine with a GPU: set up with CUDA, doctor --gpu, benchmark; 9 minutes at most
 	@$(PYTHON) tools/gpu_proof.py

@@ -3,11 +3,16 @@
 import ctypes
 import hashlib
 import os
+import re
 import sys
+import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from conf.errors import UserError
 
+_STAGED = re.compile(r"\..+\.(\d+)")  # by `write_atomically`, with the id of its process
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -28,6 +33,29 @@ def write_atomically(path: Path, data: str | bytes, *, private: bool = False) ->
     finally:
         # Gone already after a successful rename; left over from a failed write, which may have filled the disk.
         staged.unlink(missing_ok=True)
+
+
+def remove_staged(root: Path, *, older_than_s: float, skipped: Collection[str] = ()) -> int:
+    """Remove what killed calls of `write_atomically` left below a folder, but for the folders `skipped` in it.
+
+    A file stays while the process that writes it lives, or is younger than `older_than_s` seconds: it may be that of
+    another machine.
+
+    Returns:
+        How many files.
+    """
+    removed = 0
+    for folder, folders, names in os.walk(root):
+        if folder == str(root):
+            folders[:] = [name for name in folders if name not in skipped]
+        for match in filter(None, map(_STAGED.fullmatch, names)):
+            path = Path(folder, match[0])
+            with suppress(FileNotFoundError):  # renamed or removed this moment
+                is_old = time.time() - path.stat().st_mtime >= older_than_s
+                if is_old and not Path(f"/proc/{match[1]}").exists():
+                    path.unlink()
+                    removed += 1
+    return removed
 
 
 def private_opener(path: str, flags: int) -> int:

@@ -55,19 +55,20 @@ def vacuum_command(
 ) -> dict[str, int]:
     """Remove files of replaced partitions, and folders of runs that were killed, that are older than that."""
     from conf import Paths
+    from conf.atomic import remove_staged
     from conf.unfinished import remove_unfinished
     from etl.session import spark_session
-    from etl.tables import ALL
     from etl.warehouse.store import Warehouse
-    from etl.warehouse.vacuum import vacuum
+    from etl.warehouse.vacuum import vacuum_all
 
     config = settings_of(context)
-    unfinished_runs = remove_unfinished(config.get(Paths).runs, older_than_s=older_than_h * 3600)
+    paths, older_than_s = config.get(Paths), older_than_h * 3600
+    unfinished_runs = remove_unfinished(paths.runs, older_than_s=older_than_s)
+    # Not in the folders with as many files as there are data.
+    skipped = ("warehouse", "landing", "metastore", "business")
+    staged = remove_staged(paths.root, older_than_s=older_than_s, skipped=skipped)
     with spark_session(config) as spark:
-        store = Warehouse(spark, config)
-        # Vacuum opens a table, which would create those that no stage has written yet.
-        written = [table for table in ALL.values() if spark.catalog.tableExists(table.name)]
-        removed = sum(vacuum(store, table, older_than_s=older_than_h * 3600) for table in written)
+        removed = staged + vacuum_all(Warehouse(spark, config), older_than_s=older_than_s)
     return {"removed": removed, "unfinished_runs": unfinished_runs}
 
 

@@ -27,7 +27,7 @@ with spark_session(config) as spark:
             counts[day].rows_in = counts[day].rows_out = warehouse.write(ads.recall_daily, rows, [day])[day]
     stages = [[row["stage"], row["status"], row["rows_in"]] for row in warehouse.read(ops.run).collect()]
     recalls = [row["recall"] for row in warehouse.read(ads.recall_daily, [day]).collect()]
-    print(json.dumps([stages, recalls, vacuum(warehouse, ads.recall_daily, older_than_s=0)]))
+    print(json.dumps([stages, recalls, vacuum(warehouse, ads.recall_daily.name, older_than_s=0)]))
 """
 
 

@@ -29,7 +29,7 @@ from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import QualityError
 from etl.warehouse.query import query, rows_of
 from etl.warehouse.store import Warehouse
-from etl.warehouse.vacuum import vacuum
+from etl.warehouse.vacuum import vacuum, vacuum_all
 
 DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
 
@@ -192,7 +192,7 @@ def test_an_interrupted_change_of_two_tables_is_taken_back_before_the_next_work(
     assert [len(content(warehouse, table)) for table in tables] == [2, 1]
     assert {row[0] for table in tables for row in content(warehouse, table)} == {3}
     for table in tables:
-        assert vacuum(warehouse, table, older_than_s=0) >= 1
+        assert vacuum(warehouse, table.name, older_than_s=0) >= 1
         assert len(content(warehouse, table)) == len(warehouse.partitions(table))
 
 
@@ -260,10 +260,32 @@ def test_vacuum_removes_what_no_partition_points_at(warehouse: Warehouse, spark:
     table = table_of("ads_vacuum")
     for value in (1, 2, 3):
         warehouse.write(table, rows(spark, [(value, "x", "2026-02-01")]), DAYS[:1])
-    assert vacuum(warehouse, table, older_than_s=3600) == 0
-    assert vacuum(warehouse, table, older_than_s=0) == 2
+    assert vacuum(warehouse, table.name, older_than_s=3600) == 0
+    assert vacuum(warehouse, table.name, older_than_s=0) == 2
     spark.catalog.refreshTable(table.name)
     assert content(warehouse, table) == [(3, "x", "2026-02-01")]
+
+
+def test_vacuum_removes_folders_of_tables_that_imports_name(warehouse: Warehouse, spark: SparkSession) -> None:
+    table = table_of("ods_vacuum_import")
+    for value in (1, 2):
+        warehouse.write(table, rows(spark, [(value, "x", "2026-02-01")]), DAYS[:1])
+    assert vacuum_all(warehouse, older_than_s=0) >= 1
+    assert len(list(Path(warehouse.root.removeprefix("file://"), table.name).glob("run-*"))) == 1
+    assert content(warehouse, table) == [(2, "x", "2026-02-01")]
+
+
+def test_vacuum_removes_the_row_of_a_stage_that_was_killed_before_its_rename(warehouse: Warehouse) -> None:
+    with stage_run(warehouse, "whole", DAYS[:1]):
+        pass
+    folder = Path(warehouse.root.removeprefix("file://"), ops.run.name, f"dt={DAYS[0]}")
+    whole = sorted(folder.glob("*.parquet"))
+    (folder / ".killed.parquet").touch()
+    vacuum_all(warehouse, older_than_s=3600)
+    assert (folder / ".killed.parquet").exists()
+    vacuum_all(warehouse, older_than_s=0)
+    assert not (folder / ".killed.parquet").exists()
+    assert sorted(folder.glob("*.parquet")) == whole
 
 
 def test_vacuum_counts_from_the_replacement_and_not_from_the_writing(warehouse: Warehouse, spark: SparkSession) -> None:
@@ -276,10 +298,10 @@ def test_vacuum_counts_from_the_replacement_and_not_from_the_writing(warehouse: 
     planned = spark.read.parquet(f"file://{old}/dt=2026-02-01")  # lists the files now, and reads them later
     warehouse.write(table, rows(spark, [(2, "x", "2026-02-01")]), DAYS[:1])
     os.utime(old, (two_days_ago, two_days_ago))
-    assert vacuum(warehouse, table, older_than_s=86400) == 0
+    assert vacuum(warehouse, table.name, older_than_s=86400) == 0
     assert [row["a"] for row in planned.collect()] == [1]
     os.utime(old / ".replaced", (two_days_ago, two_days_ago))
-    assert vacuum(warehouse, table, older_than_s=86400) == 1
+    assert vacuum(warehouse, table.name, older_than_s=86400) == 1
     assert not old.exists()
     assert content(warehouse, table) == [(2, "x", "2026-02-01")]
 
@@ -293,9 +315,9 @@ def test_vacuum_gives_a_folder_that_nobody_noted_its_time_from_the_first_look(
     stray = Path(warehouse.root.removeprefix("file://"), table.name, "run-20200101T000000-aaaaaa")
     stray.mkdir()
     os.utime(stray, (0, 0))
-    assert vacuum(warehouse, table, older_than_s=3600) == 0
+    assert vacuum(warehouse, table.name, older_than_s=3600) == 0
     os.utime(stray / ".replaced", (0, 0))
-    assert vacuum(warehouse, table, older_than_s=3600) == 1
+    assert vacuum(warehouse, table.name, older_than_s=3600) == 1
     assert not stray.exists()
 
 

@@ -403,9 +403,9 @@ def test_keys_are_in_their_dimensions_and_search_words_are_read(
     with pytest.raises(QualityError, match=r"page_key is a dim_page.page_key' failed for 1 rows \(e\.g\. 1\); the old"):
         warehouse.write(dwd.weblog_request, strange, [day])
     assert warehouse.check(dwd.weblog_request)[dwd.weblog_request.partition_value(day)] == 4
-    vacuum(warehouse, dwd.weblog_request, older_than_s=0)  # what earlier tests left
+    vacuum(warehouse, dwd.weblog_request.name, older_than_s=0)  # what earlier tests left
     warehouse.write(dwd.weblog_request, fact, [day])
-    assert vacuum(warehouse, dwd.weblog_request, older_than_s=0) == 1  # leaves the files that three tables share
+    assert vacuum(warehouse, dwd.weblog_request.name, older_than_s=0) == 1  # leaves the files that three tables share
     for table in (dwd.weblog_request, ods.weblog_origin, ods.weblog_detail):
         assert warehouse.read(table, [day]).select("request").distinct().count() == 3
 
