@@ -2,7 +2,8 @@
 
 20 sites (times the scale) of 3,000 users and seven days, generated from seeds 0, 1, …; the factorisation learns six
 days, and the seventh day's log judges lists that were never shown. Printed: how well each estimator orders the lists
-(Kendall's τ), and how often its 95 % interval has the true clicks a list.
+(Kendall's τ), and how often its 95 % interval has the true clicks a list; with estimated propensities, and with the
+site's own, as if it logged them.
 """
 
 import time
@@ -15,7 +16,7 @@ from scipy.stats import kendalltau
 
 from benchmarks.harness import report, scale_option
 from etl.simulator.settings import SimulatorSettings
-from etl.simulator.traffic import LIST_LENGTH, request_blocks
+from etl.simulator.traffic import LIST_LENGTH, NUM_CANDIDATES, request_blocks
 from etl.simulator.world import World
 from features.catalog import DENSE, SPARSE
 from features.metrics import off_policy
@@ -29,6 +30,7 @@ from recsys.settings import MFSettings
 
 DAYS = 7
 SITES = 20
+CANDIDATE_SETS = 100  # a user's, that propensities are means over
 
 Floats = NDArray[np.float64]
 
@@ -38,12 +40,16 @@ def main() -> None:
     scale = scale_option(__doc__)
     started = time.perf_counter()
     figures: dict[str, float] = {}
-    sites = [measure_site(World(SimulatorSettings(), 1, seed)) for seed in range(max(1, round(SITES * scale)))]
-    for estimator in ESTIMATORS:
-        order, coverage = zip(*(agreement(site, estimator) for site in sites), strict=True)
-        figures |= {f"tau_{estimator}": float(np.mean(order)), f"coverage_{estimator}": float(np.mean(coverage))}
-    figures["judged"] = float(np.mean([len(site) for site in sites]))
-    report("Off-policy estimates", {"lists": 12 * len(sites) / (time.perf_counter() - started)}, "a second", figures)
+    worlds = [World(SimulatorSettings(), 1, seed) for seed in range(max(1, round(SITES * scale)))]
+    for suffix, is_logged in (("", False), ("_logged", True)):
+        sites = [measure_site(world, is_logged=is_logged) for world in worlds]
+        for estimator in ESTIMATORS:
+            order, coverage = zip(*(agreement(site, estimator) for site in sites), strict=True)
+            figures[f"tau_{estimator}{suffix}"] = float(np.mean(order))
+            figures[f"coverage_{estimator}{suffix}"] = float(np.mean(coverage))
+        figures[f"judged{suffix}"] = float(np.mean([len(site) for site in sites]))
+    rate = 24 * len(worlds) / (time.perf_counter() - started)
+    report("Off-policy estimates", {"lists": rate}, "a second", figures)
 
 
 def agreement(site: Mapping[str, tuple[float, dict[str, Estimate]]], estimator: str) -> tuple[float, float]:
@@ -54,13 +60,19 @@ def agreement(site: Mapping[str, tuple[float, dict[str, Estimate]]], estimator: 
     return float(kendalltau(truth, [estimate.value for estimate in estimates])[0]), float(np.mean(covered))
 
 
-def measure_site(world: World) -> dict[str, tuple[float, dict[str, Estimate]]]:
-    """True clicks a list, and their estimates, of each list that the last day's log can judge."""
+def measure_site(world: World, *, is_logged: bool = False) -> dict[str, tuple[float, dict[str, Estimate]]]:
+    """True clicks a list, and their estimates, of each list that the last day's log can judge.
+
+    Args:
+        world: the generated site.
+        is_logged: whether the site's own propensities are read; they are estimated otherwise.
+    """
     day = DAYS - 1
     earlier = concatenate(*(impressions(world, index) for index in range(day)))
     ranker = mf.train(earlier, MFSettings())
     test = impressions(world, day)
-    judge = ListJudge(test, earlier, ranker.predict(test), ranker.predict(at_first_place(test)))
+    propensity = propensities(world, test, day) if is_logged else None
+    judge = ListJudge(test, earlier, ranker.predict(test), ranker.predict(at_first_place(test)), propensity)
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
     published = np.flatnonzero(world.item_birth <= day)
@@ -84,6 +96,32 @@ def measure_site(world: World) -> dict[str, tuple[float, dict[str, Estimate]]]:
         if slots := judge.slots(ranked, LIST_LENGTH):
             results[name] = float(np.average(clicks, weights=requests)), off_policy.estimate(slots, clip=CLIP)
     return results
+
+
+def propensities(world: World, test: Rows, day: int) -> Floats:
+    """Probabilities that the site shows the row's user the row's item at each place: (rows, places).
+
+    An item is shown at a place if it is among the candidates and its noisy score falls between those of two rivals: of
+    the noise's distribution, as a mean over sets of rivals that are drawn as the site draws them.
+    """
+    rng = np.random.default_rng(world.seed)
+    user, item = (np.char.lstrip(test.keys[key].to_numpy(str), "ui").astype(np.int64) for key in ("user_id", "item_id"))
+    share = np.where(world.item_birth <= day, world.item_popularity, 0.0)
+    share = share / share.sum()
+    result = np.zeros((len(user), LIST_LENGTH))
+    for one in np.unique(user):
+        rows_of = np.flatnonzero(user == one)
+        taste = 0.6 * (world.item_vectors @ world.user_vectors(np.array([one]), day)[0])
+        rivals = np.sort(rng.choice(len(share), (CANDIDATE_SETS, NUM_CANDIDATES - 1), p=share), axis=1)
+        score = taste[rivals] + rng.gumbel(size=rivals.shape)
+        score[:, 1:][rivals[:, 1:] == rivals[:, :-1]] = -1e6  # candidates that repeat
+        for row in rows_of:
+            others = np.where(rivals == item[row], -1e6, score)
+            best = -np.sort(-others, axis=1)[:, :LIST_LENGTH]  # (sets, places)
+            below = np.exp(-np.exp(np.minimum(taste[item[row]] - best, 700.0)))  # P(score > rival) = 1 - below
+            shown = np.diff(1 - below, axis=1, prepend=0.0)
+            result[row] = shown.mean(axis=0) * (1 - (1 - share[item[row]]) ** NUM_CANDIDATES)
+    return result
 
 
 def policies(

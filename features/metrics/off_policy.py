@@ -189,6 +189,23 @@ def examination_of(position: NDArray[np.int64], click: Floats, attraction: Float
     return np.asarray(rate / rate[0])
 
 
+def logged_exposure(propensity: Floats, examination: Floats) -> Floats:
+    """Expected exposures a list of what was shown, in places of full examination.
+
+    Args:
+        propensity: (rows, places) probability that the site shows this user this item at each place.
+        examination: how much each place is looked at, relative to the first; places beyond count as the last one.
+
+    Raises:
+        ValueError: a row has no probability at all of what it was shown.
+    """
+    places = np.minimum(np.arange(propensity.shape[1]), len(examination) - 1)
+    exposure = np.asarray(propensity @ examination[places])
+    if not (exposure > 0).all():
+        raise ValueError("what a site showed had a propensity above 0")
+    return exposure
+
+
 def estimated_exposure(shown: pd.DataFrame, earlier: pd.DataFrame, places: float) -> Floats:
     """Estimate how often a site shows an item to a user in a list: the item's share, times the user's lift.
 

@@ -29,7 +29,12 @@ class ListJudge:
     """Judges lists by logged impressions that no ranker learned from."""
 
     def __init__(
-        self, rows: Rows, earlier: Rows, predicted: NDArray[np.float64], attraction: NDArray[np.float64]
+        self,
+        rows: Rows,
+        earlier: Rows,
+        predicted: NDArray[np.float64],
+        attraction: NDArray[np.float64],
+        propensity: NDArray[np.float64] | None = None,
     ) -> None:
         """Estimate what the site shows to whom and how much each place is looked at.
 
@@ -38,6 +43,11 @@ class ListJudge:
             earlier: impressions before them, with the key user_id.
             predicted: (rows,) click probabilities by the stack.
             attraction: (rows,) the same of `at_first_place(rows)`.
+            propensity: (rows, places) probability that the site shows this user this item at each place, where it logs
+                it; estimated otherwise.
+
+        Raises:
+            ValueError: a row has no probability at all of what it was shown.
         """
         position = np.maximum(positions(rows), 1)  # without a place: as if it was shown first
         # What a user was shown at one moment is a list.
@@ -46,13 +56,16 @@ class ListJudge:
         item, self._items = rows.keys["item_id"].iloc[order].factorize()
         position, click = position[order], rows.label[order].astype(np.float64)
         examination = off_policy.examination_of(position, click, attraction[order])
-        shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
-        before = self._users.get_indexer(earlier.keys["user_id"])
-        # By what was logged: two places may share an id, and a list have more places than there are ids.
-        places = examination[position - 1].sum() / max((position == 1).sum(), 1)
-        exposure = off_policy.estimated_exposure(
-            shown, pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]}), places
-        )
+        if propensity is not None:
+            exposure = off_policy.logged_exposure(propensity[order], examination)
+        else:
+            shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
+            before = self._users.get_indexer(earlier.keys["user_id"])
+            # By what was logged: two places may share an id, and a list have more places than there are ids.
+            places = examination[position - 1].sum() / max((position == 1).sum(), 1)
+            exposure = off_policy.estimated_exposure(
+                shown, pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]}), places
+            )
         self._log = ListLog(user, item, position, click, predicted[order], exposure, examination)
 
     def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:
