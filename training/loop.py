@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from conf import Config, UserError
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training import checkpoint, saved, transfer
-from training.diagnose import UpdateRatios, where_not_finite
+from training.diagnose import LossSum, UpdateRatios, where_not_finite
 from training.evaluate import evaluate, import_metrics
 from training.inputs.batch import Batch, Columns
 from training.inputs.dataset import ITEMS_FILE, TaskDataset, write_item_catalog
@@ -218,22 +219,25 @@ def fit(
         started, rows_before = time.time(), position.row_sum  # a resumed epoch has rows already
         state.objective.train()
         transfer.thaw(state.objective, job.config, position.epoch)
-        loss_sum, row_sum = 0.0, 0.0  # of this rank since the last exchange
+        loss_sum = LossSum(_loss_steps(settings, worker))  # of this rank since the last exchange
         steps_left = train_feed.num_steps(position.epoch, position.done)
         for batches in _chunked(read_epoch(train_feed, position.epoch, position.done), settings.accumulate):
             hooks.on_batches(batches)
-            loss, rows = _accumulate_gradients(state, batches)
+            loss, weight = _accumulate_gradients(state, batches)
+            _require_finite(state, loss_sum.add(position.step, loss, weight), batches)
             hooks.before_update(position)
             _update_weights(state)
-            loss_sum, row_sum, steps_left = loss_sum + loss, row_sum + rows, steps_left - len(batches)
+            steps_left -= len(batches)
             position.add_batches(worker.world_size, len(batches))
             position.step += 1
             # Not after the last step of an epoch: the epoch's own checkpoint follows at once.
             if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
-                _add_losses(state, loss_sum, row_sum)
-                loss_sum, row_sum = 0.0, 0.0
+                _require_finite(state, loss_sum.read(), batches)
+                _add_losses(state, loss_sum)
+                loss_sum = LossSum(_loss_steps(settings, worker))
                 _save_step(state)
-        _add_losses(state, loss_sum, row_sum)
+        _require_finite(state, loss_sum.read(), [])
+        _add_losses(state, loss_sum)
 
         train_loss = position.loss_sum / max(position.row_sum, 1.0)
         seconds, rows = time.time() - started, position.row_sum - rows_before
@@ -340,11 +344,11 @@ def _is_float16(settings: TrainSettings, worker: Worker) -> bool:
     return True
 
 
-def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[float, float]:
-    """Backward passes of one step; returns the sum of the rows' losses and the number of rows, of this rank.
+def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[Tensor, float]:
+    """Backward passes of one step; returns the sum of the rows' losses, on the device, and of their weights.
 
     A batch's loss is divided by its full size, padding included, so that the average of the ranks' gradients weighs
-    every row the same. Raises UserError when the loss is not finite.
+    every row the same. Nothing in here waits for a GPU.
     """
     settings, position, worker = state.settings, state.position, state.worker
     # Dropout and draws follow from the step, so that a resumed run is the same as an unbroken one.
@@ -353,7 +357,9 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
     state.optimizer.zero_grad()
     loss_sum, row_sum = torch.zeros((), device=worker.device), 0.0
     for i, batch in enumerate(batches):
-        batch = apply_sampling(batch, settings).to(worker.device)
+        batch = apply_sampling(batch, settings)
+        row_sum += float(batch.weight.numpy().sum(dtype=np.float64))  # on the CPU, where the batch was read
+        batch = batch.to(worker.device)
         is_last = i == len(batches) - 1
         # Averaging once a step is enough: gradients of the batches before the last are only added up.
         with nullcontext() if is_last else worker.no_sync(state.module), _autocast(settings, worker):
@@ -366,14 +372,28 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
                 loss = loss + penalty(state.objective.net.parameters(), state.objective.settings)
             (state.scaler.scale(loss) if state.scaler else loss).backward()
         loss_sum += batch_sum.detach()
-        row_sum += float(batch.weight.sum())
-    value = float(loss_sum)  # waits for the GPU: a loss that is not finite must stop before the weights change
-    if not math.isfinite(value):
-        where = where_not_finite(state.objective, batches, worker.device)
-        raise UserError(
-            f"the loss is {value} at step {position.step} of epoch {position.epoch}, {where}: lower train.learning_rate"
-        )
-    return value, row_sum
+    return loss_sum, row_sum
+
+
+def _loss_steps(settings: TrainSettings, worker: Worker) -> int:
+    """Steps between looks at the losses; on a CPU a look costs nothing."""
+    return settings.loss_steps or (1 if worker.device.type == "cpu" else 20)
+
+
+def _require_finite(state: TrainingState, failure: tuple[int, float] | None, batches: list[Batch]) -> None:
+    """Raises UserError for a step whose loss is not finite, by the newest `batches`.
+
+    With a look at each step that is before its weights change; later, the layer can only be that of the weights.
+    """
+    if failure is None:
+        return
+    step, value = failure
+    where = where_not_finite(state.objective, batches, state.worker.device)
+    if step < state.position.step:
+        where += " by now (train.loss_steps=1 looks at each step)"
+    raise UserError(
+        f"the loss is {value} at step {step} of epoch {state.position.epoch}, {where}: lower train.learning_rate"
+    )
 
 
 def _autocast(settings: TrainSettings, worker: Worker) -> AbstractContextManager[Any]:
@@ -404,12 +424,12 @@ def _update_weights(state: TrainingState) -> None:
     state.ratios.after(state.position.step)
 
 
-def _add_losses(state: TrainingState, loss_sum: float, row_sum: float) -> None:
+def _add_losses(state: TrainingState, sums: LossSum) -> None:
     """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it."""
     worker, position = state.worker, state.position
     # Once an epoch or checkpoint, not once a step: each mean is a round trip over the network.
-    position.loss_sum += worker.mean(loss_sum) * worker.world_size
-    position.row_sum += worker.mean(row_sum) * worker.world_size
+    position.loss_sum += worker.mean(sums.loss) * worker.world_size
+    position.row_sum += worker.mean(sums.weight) * worker.world_size
 
 
 def _checkpoint_state(state: TrainingState) -> dict[str, Any]:

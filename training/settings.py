@@ -57,6 +57,8 @@ class TrainSettings(Settings):
     """Checkpoints with the smallest validation losses that are kept, besides the last one."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """Steps between checkpoints within an epoch; 0 writes them at the ends of epochs only."""
+    loss_steps: int | None = Field(default=None, gt=0)
+    """Steps between looks at whether the loss is finite; each has a GPU wait. By default 1 on the CPU, 20 on GPUs."""
     watch_steps: int = Field(default=0, ge=0)
     """Steps between measurements of each layer's |update| / |weight|, about 0.001 at a good learning rate; 0: none."""
     backend: Literal["local", "ray", "horovod", "spark"] | None = None

@@ -18,6 +18,7 @@ from training.checks import MAX_GRADIENT_ERROR, check, gradient_error
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
+from training.models import MODELS
 from training.models.ctr.deepfm import DeepFM
 from training.net_settings import NetSettings
 from training.workers import LocalWorker
@@ -115,6 +116,41 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_layer(tmp_path: Path
     huge = make_job(tmp_path / "huge", "deepfm", "optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0")
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step [1-9]\d* of epoch 0, in .*layer net\."):
         fit(LocalWorker(), huge)
+
+
+class EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_waits_for_the_device(tmp_path: Path, model: str) -> None:
+    """Tensors of the meta device have no values: whatever needs one on the CPU, or a size that follows from it, fails.
+
+    So would `float(loss)`, `nonzero`, or a mask that selects rows, each of which has a GPU end all its work first.
+    """
+
+    def stop(position: Position) -> None:
+        if position.step == 3:
+            raise EnoughError
+
+    job = make_job(tmp_path, model, "train.loss_steps=50", "net.dropout=0.2")
+    with pytest.raises(EnoughError):
+        fit(LocalWorker(torch.device("meta")), job, hooks=Hooks(before_update=stop))
+
+
+def test_losses_that_are_read_every_few_steps_are_the_same(tmp_path: Path) -> None:
+    each, some = (make_job(tmp_path / str(n), "deepfm", f"train.loss_steps={n}") for n in (1, 4))
+    for job in (each, some):
+        fit(LocalWorker(), job)
+    assert are_equal(each, some)
+    losses = [[row["train_loss"] for row in read_jsonl(job.run_folder / HISTORY)] for job in (each, some)]
+    assert losses[0] == losses[1]
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_step_also_when_it_is_read_later(tmp_path: Path) -> None:
+    overrides = ["optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0", "train.loss_steps=4"]
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step 1 of epoch 0, in .* by now .*loss_steps=1"):
+        fit(LocalWorker(), make_job(tmp_path, "deepfm", *overrides))
 
 
 def test_early_stopping_and_plateau(tmp_path: Path) -> None:
