@@ -125,6 +125,16 @@ class Batch:
             of_tensor(self.sparse), of_tensor(self.dense), of_tensor(self.label), of_tensor(self.weight), lists, image
         )
 
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the batch."""
+        lists = [tensor for ids in self.lists for tensor in (ids.ids, ids.offsets)]
+        images = [] if self.image is None else [self.image]
+        return [self.sparse, self.dense, self.label, self.weight, *lists, *images]
+
+    def pin_memory(self) -> "Batch":
+        """A copy in memory that a GPU reads by itself, while the host goes on."""
+        return self._map(Tensor.pin_memory, lambda ids: IdLists(ids.ids.pin_memory(), ids.offsets.pin_memory()))
+
     def to(self, device: torch.device) -> "Batch":
         """The same rows on `device`; the batch itself on the CPU, where it was read."""
         if device.type == "cpu":

@@ -104,7 +104,8 @@ def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, setti
         train: has the learning rate and the weight decay.
         settings: name of the optimizer, and what it takes.
     """
-    skip_torch_compiler_import()  # three seconds of each worker's start
+    if not train.compile:
+        skip_torch_compiler_import()  # three seconds of each worker's start
     kind, options_of = OPTIMIZERS[settings.name]
     groups, options = [*groups], options_of(settings)
     if groups[0]["params"][0].device.type in FUSED.get(kind, ()):

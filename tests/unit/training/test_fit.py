@@ -15,6 +15,7 @@ from conf import UserError
 from conf.runs import read_jsonl
 from training import checkpoint
 from training.checks import MAX_GRADIENT_ERROR, check, gradient_error
+from training.evaluate import evaluate
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
@@ -273,6 +274,31 @@ def test_l1_makes_weights_small(tmp_path: Path) -> None:
 def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
     numbers = fit(LocalWorker(), make_job(tmp_path, "deepfm", "train.precision=bfloat16", "train.epochs=3", rows=4000))
     assert numbers["test_auc"] > 0.9
+
+
+@pytest.mark.parametrize("model", ["esmm", "sasrec", "text_gru"])
+def test_bfloat16_is_measured_as_it_is_trained_and_stays_close(tmp_path: Path, model: str) -> None:
+    """Evaluation runs in the precision of training, and its probabilities are still single precision."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        job = make_job(tmp_path / precision, model, f"train.precision={precision}", rows=1000)
+        losses[precision] = fit(LocalWorker(), job)["test_log_loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bfloat16"] != losses["float32"]
+    objective, spec = build_objective(job), job.feed("test", LocalWorker())
+    exact, rounded = (evaluate(objective, spec, LocalWorker(), precision=p) for p in ("float32", "bfloat16"))
+    assert exact["log_loss"] != rounded["log_loss"]
+
+
+@pytest.mark.wide
+def test_a_compiled_net_learns_the_same(tmp_path: Path) -> None:
+    """Half a minute of compilation. Also in a process whose first optimizer skipped torch's compiler."""
+    plain, compiled = (make_job(tmp_path / str(c), "deepfm", f"train.compile={c}") for c in (False, True))
+    for job in (plain, compiled):
+        fit(LocalWorker(), job)
+    assert weights(plain).keys() == weights(compiled).keys()
+    for a, b in zip(weights(plain).values(), weights(compiled).values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ class ESMM(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B, 2) logits of a click, and of a click with what follows."""
         x = concat_features(self.embedding(sparse), dense)  # (B, F·D + N)
-        click, after_click = self.click(x), self.after_click(x)  # (B, 1) each
+        # Single precision under autocast, too: 1 − p below has no digit left in bfloat16's eight bits.
+        click, after_click = self.click(x).float(), self.after_click(x).float()  # (B, 1) each
         # The product of probabilities as a sum of logs, which does not underflow.
         log_both = functional.logsigmoid(click) + functional.logsigmoid(after_click)
         log_both = log_both.clamp(max=-1e-6)  # p below 1, or log(1 − p) has no value
-        both = log_both - torch.log(1 - torch.exp(log_both))  # logit = log p − log(1 − p)
+        both = log_both - torch.log(-torch.expm1(log_both))  # logit = log p − log(1 − p)
         return torch.cat([click, both], dim=1)
