@@ -404,6 +404,7 @@ def _update_weights(state: TrainingState) -> None:
     if is_horovod:
         optimizer.synchronize()  # type: ignore[attr-defined]
     if scaler:
+        sharded_embedding.share_overflow(state.objective)
         scaler.unscale_(optimizer)
     if settings.clip_norm:
         sharded_embedding.clip_grad_norm(state.objective, settings.clip_norm)
