@@ -1,6 +1,7 @@
 """Diagnosis of a training step: the layer in which NaN first turns up, and the size of updates beside their weights."""
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -46,6 +47,35 @@ def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.devi
         for hook in hooks:
             hook.remove()
     return f"in layer {first[0]}" if first else "in the gradients"
+
+
+class LossSum:
+    """Sum of a rank's losses and of their rows' weights; losses stay on their device until they are read.
+
+    Args:
+        every: steps between looks at whether the losses are finite.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._unread: list[tuple[int, Tensor]] = []  # step, loss
+        self.loss, self.weight = 0.0, 0.0
+
+    def add(self, step: int, loss: Tensor, weight: float) -> tuple[int, float] | None:
+        """Add the loss of a step, a scalar; the result is that of `read` where it is the step's turn."""
+        self._unread.append((step, loss))
+        self.weight += weight
+        return self.read() if len(self._unread) == self._every else None
+
+    def read(self) -> tuple[int, float] | None:
+        """Read the losses since the last look into `loss`; step and value of the first that is not finite, if any."""
+        if not self._unread:
+            return None
+        steps, losses = zip(*self._unread, strict=True)
+        self._unread = []
+        values = torch.stack(losses).tolist()  # waits for the GPU
+        self.loss += sum(values)
+        return next(((step, v) for step, v in zip(steps, values, strict=True) if not math.isfinite(v)), None)
 
 
 class UpdateRatios:

@@ -16,23 +16,30 @@ from conf import UserError
 from conf.plugins import import_object
 from features.metrics import METRICS
 from training.inputs.feed import FeedSpec, read_epoch
+from training.nn.acceleration import autocast
+from training.settings import Precision
 from training.tasks.objective import Objective, OwnMetric
 from training.workers import Worker
 
 Floats = NDArray[np.float32]
 
 
-def evaluate(objective: Objective, spec: FeedSpec, worker: Worker) -> dict[str, float]:
+def evaluate(
+    objective: Objective, spec: FeedSpec, worker: Worker, *, precision: Precision = "float32"
+) -> dict[str, float]:
     """The task's metrics of a split, those of `train.metrics`, and the number of `rows`, on every rank.
 
     Args:
         spec: this rank's share of the split.
         worker: every rank must call it, for predictions are gathered.
+        precision: of the matrix products.
 
     Raises:
         UserError: a prediction is NaN, or a metric of `train.metrics` is not for such outputs.
     """
-    parts = worker.gather(predict_split(objective, spec, worker.device))
+    with autocast(precision, worker.device):
+        predicted = predict_split(objective, spec, worker.device)
+    parts = worker.gather(predicted)
     metrics: dict[str, float] = {}
     if worker.rank == 0:
         # (rows, outputs) and (rows,) or (rows, labels)

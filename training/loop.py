@@ -8,22 +8,24 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from conf import Config, UserError
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
 from training import checkpoint, saved, transfer
-from training.diagnose import UpdateRatios, where_not_finite
+from training.diagnose import LossSum, UpdateRatios, where_not_finite
 from training.evaluate import evaluate, import_metrics
 from training.inputs.batch import Batch, Columns
 from training.inputs.dataset import ITEMS_FILE, TaskDataset, write_item_catalog
+from training.inputs.device_copy import Step, copy_ahead
 from training.inputs.feed import FeedSpec, read_epoch
 from training.inputs.plan import CompletedSteps
 from training.inputs.row_groups import LocalCache
@@ -32,6 +34,7 @@ from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings
 from training.nn import sharded_embedding
+from training.nn.acceleration import accelerate, autocast
 from training.nn.initialise import initialise_weights
 from training.optim.optimizers import make_optimizer, with_embedding_decay
 from training.optim.rates import LearningRates
@@ -44,7 +47,6 @@ from training.workers import Worker
 log = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"  # one line an epoch, in the run folder
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -218,27 +220,31 @@ def fit(
         started, rows_before = time.time(), position.row_sum  # a resumed epoch has rows already
         state.objective.train()
         transfer.thaw(state.objective, job.config, position.epoch)
-        loss_sum, row_sum = 0.0, 0.0  # of this rank since the last exchange
+        loss_sum = LossSum(_loss_steps(settings, worker))  # of this rank since the last exchange
         steps_left = train_feed.num_steps(position.epoch, position.done)
-        for batches in _chunked(read_epoch(train_feed, position.epoch, position.done), settings.accumulate):
-            hooks.on_batches(batches)
-            loss, rows = _accumulate_gradients(state, batches)
+        feed = (apply_sampling(batch, settings) for batch in read_epoch(train_feed, position.epoch, position.done))
+        for batches in copy_ahead(_chunked(feed, settings.accumulate), worker.device):
+            hooks.on_batches(batches.host)
+            loss, weight = _accumulate_gradients(state, batches)
+            _require_finite(state, loss_sum.add(position.step, loss, weight), batches.host)
             hooks.before_update(position)
             _update_weights(state)
-            loss_sum, row_sum, steps_left = loss_sum + loss, row_sum + rows, steps_left - len(batches)
-            position.add_batches(worker.world_size, len(batches))
+            steps_left -= len(batches.host)
+            position.add_batches(worker.world_size, len(batches.host))
             position.step += 1
             # Not after the last step of an epoch: the epoch's own checkpoint follows at once.
             if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
-                _add_losses(state, loss_sum, row_sum)
-                loss_sum, row_sum = 0.0, 0.0
+                _require_finite(state, loss_sum.read(), batches.host)
+                _add_losses(state, loss_sum)
+                loss_sum = LossSum(_loss_steps(settings, worker))
                 _save_step(state)
-        _add_losses(state, loss_sum, row_sum)
+        _require_finite(state, loss_sum.read(), [])
+        _add_losses(state, loss_sum)
 
         train_loss = position.loss_sum / max(position.row_sum, 1.0)
         seconds, rows = time.time() - started, position.row_sum - rows_before
         # By `objective`, not by `module`: DDP wraps `forward` alone, and predictions have no gradients to average.
-        metrics = evaluate(state.objective, job.feed("valid", worker), worker)
+        metrics = evaluate(state.objective, job.feed("valid", worker), worker, precision=settings.precision)
         metrics |= {"epoch": float(position.epoch), "train_loss": train_loss}
         metrics |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
         position.start_next_epoch(metrics["log_loss"])
@@ -296,6 +302,7 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
         sharded_embedding.load_full_weights(objective, saved_state["model"])
     groups = with_embedding_decay(transfer.parameter_groups(objective, config), objective, settings.embedding_decay)
     optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings))
+    accelerate(objective.net, settings, worker.device)
     module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
     scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None
     position = Position()
@@ -340,23 +347,22 @@ def _is_float16(settings: TrainSettings, worker: Worker) -> bool:
     return True
 
 
-def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[float, float]:
-    """Backward passes of one step; returns the sum of the rows' losses and the number of rows, of this rank.
+def _accumulate_gradients(state: TrainingState, batches: Step) -> tuple[Tensor, float]:
+    """Backward passes of one step; returns the sum of the rows' losses, on the device, and of their weights.
 
     A batch's loss is divided by its full size, padding included, so that the average of the ranks' gradients weighs
-    every row the same. Raises UserError when the loss is not finite.
+    every row the same. Nothing in here waits for a GPU.
     """
     settings, position, worker = state.settings, state.position, state.worker
     # Dropout and draws follow from the step, so that a resumed run is the same as an unbroken one.
     torch.manual_seed(hash((settings.seed, position.epoch, position.step, worker.rank)) % 2**63)
     state.rates.set(position.step, position.losses)
     state.optimizer.zero_grad()
-    loss_sum, row_sum = torch.zeros((), device=worker.device), 0.0
-    for i, batch in enumerate(batches):
-        batch = apply_sampling(batch, settings).to(worker.device)
-        is_last = i == len(batches) - 1
+    loss_sum = torch.zeros((), device=worker.device)
+    for i, batch in enumerate(batches.device):
+        is_last = i == len(batches.device) - 1
         # Averaging once a step is enough: gradients of the batches before the last are only added up.
-        with nullcontext() if is_last else worker.no_sync(state.module), _autocast(settings, worker):
+        with nullcontext() if is_last else worker.no_sync(state.module), autocast(settings.precision, worker.device):
             losses = state.module(batch)  # (rows,)
             # Weighted here, not in the objective: padding has weight 0, but takes part in every collective.
             batch_sum = (losses * batch.weight).sum()
@@ -366,20 +372,29 @@ def _accumulate_gradients(state: TrainingState, batches: list[Batch]) -> tuple[f
                 loss = loss + penalty(state.objective.net.parameters(), state.objective.settings)
             (state.scaler.scale(loss) if state.scaler else loss).backward()
         loss_sum += batch_sum.detach()
-        row_sum += float(batch.weight.sum())
-    value = float(loss_sum)  # waits for the GPU: a loss that is not finite must stop before the weights change
-    if not math.isfinite(value):
-        where = where_not_finite(state.objective, batches, worker.device)
-        raise UserError(
-            f"the loss is {value} at step {position.step} of epoch {position.epoch}, {where}: lower train.learning_rate"
-        )
-    return value, row_sum
+    # Of the batches as they were read, which are on the CPU.
+    return loss_sum, sum(float(batch.weight.numpy().sum(dtype=np.float64)) for batch in batches.host)
 
 
-def _autocast(settings: TrainSettings, worker: Worker) -> AbstractContextManager[Any]:
-    if settings.precision == "float32":
-        return nullcontext()
-    return torch.autocast(worker.device.type, dtype=PRECISIONS[settings.precision])
+def _loss_steps(settings: TrainSettings, worker: Worker) -> int:
+    """Steps between looks at the losses; on a CPU a look costs nothing."""
+    return settings.loss_steps or (1 if worker.device.type == "cpu" else 20)
+
+
+def _require_finite(state: TrainingState, failure: tuple[int, float] | None, batches: list[Batch]) -> None:
+    """Raises UserError for a step whose loss is not finite, by the newest `batches`.
+
+    With a look at each step that is before its weights change; later, the layer can only be that of the weights.
+    """
+    if failure is None:
+        return
+    step, value = failure
+    where = where_not_finite(state.objective, batches, state.worker.device)
+    if step < state.position.step:
+        where += " by now (train.loss_steps=1 looks at each step)"
+    raise UserError(
+        f"the loss is {value} at step {step} of epoch {state.position.epoch}, {where}: lower train.learning_rate"
+    )
 
 
 def _update_weights(state: TrainingState) -> None:
@@ -389,6 +404,7 @@ def _update_weights(state: TrainingState) -> None:
     if is_horovod:
         optimizer.synchronize()  # type: ignore[attr-defined]
     if scaler:
+        sharded_embedding.share_overflow(state.objective)
         scaler.unscale_(optimizer)
     if settings.clip_norm:
         sharded_embedding.clip_grad_norm(state.objective, settings.clip_norm)
@@ -404,12 +420,12 @@ def _update_weights(state: TrainingState) -> None:
     state.ratios.after(state.position.step)
 
 
-def _add_losses(state: TrainingState, loss_sum: float, row_sum: float) -> None:
+def _add_losses(state: TrainingState, sums: LossSum) -> None:
     """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it."""
     worker, position = state.worker, state.position
     # Once an epoch or checkpoint, not once a step: each mean is a round trip over the network.
-    position.loss_sum += worker.mean(loss_sum) * worker.world_size
-    position.row_sum += worker.mean(row_sum) * worker.world_size
+    position.loss_sum += worker.mean(sums.loss) * worker.world_size
+    position.row_sum += worker.mean(sums.weight) * worker.world_size
 
 
 def _checkpoint_state(state: TrainingState) -> dict[str, Any]:
@@ -464,7 +480,7 @@ def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, fl
         saved.save_model(job.run_folder / "model", job.model, weights, job.inputs, job.config)
     metrics: dict[str, float] = {}
     for split in measured:
-        split_metrics = evaluate(objective, job.feed(split, worker), worker)
+        split_metrics = evaluate(objective, job.feed(split, worker), worker, precision=state.settings.precision)
         metrics |= {f"{split}_{name}": value for name, value in split_metrics.items()}
     return metrics
 

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from conf import Settings
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class TrainSettings(Settings):
     """The training loop, the same for every model and backend."""
@@ -27,8 +29,12 @@ class TrainSettings(Settings):
     """L2 penalty of embeddings, whose rare ids overfit first; `weight_decay` without it."""
     clip_norm: float = Field(default=10.0, ge=0)
     """Largest norm of the gradients of all weights together; 0 does not clip."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     """Type of the matrix products (autocast); float16 scales the loss and needs a GPU. Weights stay float32."""
+    tf32: bool = True
+    """Products of float32 with ten bits of mantissa, on GPUs that have it: several times as fast."""
+    compile: bool = False
+    """Compile the net (torch.compile): a minute or more before the first step, fewer passes over memory after it."""
     initialise: Literal["model", "constant", "normal", "uniform", "xavier", "kaiming"] = "model"
     """Initialisation of the weights; `model` leaves it to the model."""
     shuffle_rows: int = Field(default=65536, ge=0)
@@ -57,6 +63,8 @@ class TrainSettings(Settings):
     """Checkpoints with the smallest validation losses that are kept, besides the last one."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """Steps between checkpoints within an epoch; 0 writes them at the ends of epochs only."""
+    loss_steps: int | None = Field(default=None, gt=0)
+    """Steps between looks at whether the loss is finite; each has a GPU wait. By default 1 on the CPU, 20 on GPUs."""
     watch_steps: int = Field(default=0, ge=0)
     """Steps between measurements of each layer's |update| / |weight|, about 0.001 at a good learning rate; 0: none."""
     backend: Literal["local", "ray", "horovod", "spark"] | None = None

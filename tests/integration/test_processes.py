@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -15,7 +17,7 @@ from conf.runs import read_jsonl
 from training.inputs.batch import Batch
 from training.launch import job_file
 from training.loop import HISTORY, Hooks, Job, Position, fit
-from training.nn.sharded_embedding import ShardedEmbedding
+from training.nn.sharded_embedding import ShardedEmbedding, share_overflow
 from training.workers import LocalWorker, TorchWorker
 
 OVERRIDES = ["net.dropout=0.2", "train.epochs=2"]
@@ -73,13 +75,63 @@ def look_up(file: Path) -> None:
     assert torch.allclose(part.weight.grad, part.shard_of(whole.weight.grad))
 
 
+def look_up_unevenly(file: Path) -> None:
+    """Ranks look up different numbers of ids, one of them none of its own; an id that comes often travels once."""
+    torch.manual_seed(0)
+    whole = torch.nn.Embedding(10, 3)
+    part = ShardedEmbedding(whole)
+    by_rank = [torch.tensor([7] * 50 + [9, 5]), torch.tensor([[0, 9, 2]])]
+    ids, sent, send = by_rank[dist.get_rank()], [], dist.all_to_all_single
+
+    def count(output: torch.Tensor, tensor: torch.Tensor, *splits: Any) -> None:
+        sent.append(len(tensor))
+        send(output, tensor, *splits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "all_to_all_single", count)
+        rows = part(ids)
+    assert torch.equal(rows, whole(ids))
+    # The numbers of ids, the unique ids, and the rows that were asked for here: [2] of rank 1's and 3 + 1 of rank 0's.
+    assert sent == [[2, 3, 2], [2, 3, 4]][dist.get_rank()]
+    rows.square().sum().backward()
+    for others in by_rank:
+        (whole(others).square().sum() / 2).backward()
+    assert whole.weight.grad is not None
+    assert part.weight.grad is not None
+    assert torch.allclose(part.weight.grad, part.shard_of(whole.weight.grad))
+
+
+def overflow_on_one(file: Path) -> None:
+    """The gradient of one rank's rows is infinite: no rank takes the step, and all scale by less."""
+    part = ShardedEmbedding(torch.nn.Embedding(10, 3))
+    optimizer, scaler = torch.optim.SGD(part.parameters(), lr=1.0), torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = part.weight.detach().clone()
+    rows = part(torch.tensor([1, 7]))
+    factors = torch.tensor([[1.0], [float("inf") if dist.get_rank() else 1.0]])  # id 7 is of rank 1
+    scaler.scale((rows * factors).sum()).backward()
+    assert part.weight.grad is not None
+    assert part.weight.grad.isfinite().all() == (dist.get_rank() == 0)
+    share_overflow(part)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(part.weight, before)
+    assert scaler.get_scale() == 2.0
+
+
 def weights(job: Job) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(job.run_folder / f"model/{job.model}.pt", weights_only=True)
     return found
 
 
-def test_a_table_spread_over_two_workers_is_the_whole_table(tmp_path: Path) -> None:
-    run_on(2, look_up, tmp_path)
+def check_tables(file: Path) -> None:
+    """All of the above, for the start of processes costs more than they do."""
+    for check in (look_up, look_up_unevenly, overflow_on_one):
+        check(file)
+
+
+def test_a_table_spread_over_two_workers_is_the_whole_table_and_skips_steps_as_one(tmp_path: Path) -> None:
+    run_on(2, check_tables, tmp_path)
 
 
 def test_training_with_spread_tables_is_training_with_whole_ones(tmp_path: Path) -> None:

@@ -68,14 +68,13 @@ class IdLists:
 
         The newest id of a history stands last, so a recurrent network ends on it, whatever the history's length.
         """
-        device, lengths = self.ids.device, self.offsets.diff()
-        row = torch.repeat_interleave(torch.arange(len(self), device=device), lengths)  # (ids,)
-        # Position from the end of the row: -1 for its last id.
-        position = torch.arange(len(self.ids), device=device) - torch.repeat_interleave(self.offsets[1:], lengths)
-        fits = position >= -length
-        padded = torch.zeros((len(self), length), dtype=torch.int64, device=device)
-        padded[row[fits], length + position[fits]] = self.ids[fits]
-        return padded
+        if not len(self.ids):
+            return self.ids.new_zeros((len(self), length))
+        # Every shape follows from `length`: a mask that selects ids would have a GPU wait for their number.
+        columns = torch.arange(-length, 0, device=self.ids.device)  # −1 for the last id of a row
+        position = self.offsets[1:, None] + columns  # (rows, length)
+        is_inside = position >= self.offsets[:-1, None]
+        return torch.where(is_inside, self.ids[position.clamp(min=0)], 0)
 
     def to(self, device: torch.device) -> "IdLists":
         """The same lists on `device`."""
@@ -125,6 +124,16 @@ class Batch:
         return Batch(
             of_tensor(self.sparse), of_tensor(self.dense), of_tensor(self.label), of_tensor(self.weight), lists, image
         )
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the batch."""
+        lists = [tensor for ids in self.lists for tensor in (ids.ids, ids.offsets)]
+        images = [] if self.image is None else [self.image]
+        return [self.sparse, self.dense, self.label, self.weight, *lists, *images]
+
+    def pin_memory(self) -> "Batch":
+        """A copy in memory that a GPU reads by itself, while the host goes on."""
+        return self._map(Tensor.pin_memory, lambda ids: IdLists(ids.ids.pin_memory(), ids.offsets.pin_memory()))
 
     def to(self, device: torch.device) -> "Batch":
         """The same rows on `device`; the batch itself on the CPU, where it was read."""

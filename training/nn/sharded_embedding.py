@@ -1,8 +1,8 @@
 """Embedding tables sharded by row over the workers, for tables that are too big for one device.
 
-Rank r of W holds rows r·⌈N/W⌉ … (r + 1)·⌈N/W⌉ − 1 of a table of N rows. A look-up gathers the ids of all ranks, each
-rank looks up those in its rows, and the results are summed up; gradients go the other way. Works over torch's process
-group (Ray and Spark).
+Rank r of W holds rows r·⌈N/W⌉ … (r + 1)·⌈N/W⌉ − 1 of a table of N rows. A look-up sends each id of a batch once, to the
+rank that has its row, which sends the row back; gradients go the other way. What a rank sends grows with the ids of its
+batch, not with the number of ranks. Works over torch's process group (Ray and Spark).
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from training.nn.layers import FieldEmbedding
 
 
 class ShardedEmbedding(nn.Module):
-    """`nn.Embedding` of which this rank holds a shard: (…) ids -> (…, D). Every rank must look up as many ids."""
+    """`nn.Embedding` of which this rank holds a shard: (…) ids -> (…, D). Every rank must look up as often."""
 
     def __init__(self, full: nn.Embedding) -> None:
         super().__init__()
@@ -46,26 +46,32 @@ class ShardedEmbedding(nn.Module):
 
 
 class _ShardedLookup(torch.autograd.Function):
+    """Unique ids to the ranks that have them, rows back; gradients go the other way, added up for each unique id."""
+
     @staticmethod
     def forward(ctx: Any, weight: Tensor, ids: Tensor, rank: int, rows_per_rank: int) -> Tensor:
-        all_ids = _all_gather(ids)  # (W, …)
-        is_local = all_ids.div(rows_per_rank, rounding_mode="floor") == rank
-        local_rows = all_ids[is_local] - rank * rows_per_rank
-        # Each id is in one shard only: the sum over the ranks is its row.
-        embedded = weight.new_zeros((*all_ids.shape, weight.shape[1]))  # (W, …, D)
-        embedded[is_local] = weight[local_rows]
-        dist.all_reduce(embedded)
-        ctx.save_for_backward(is_local, local_rows)
-        ctx.shape = weight.shape
-        return embedded[dist.get_rank()].clone()
+        unique, inverse = torch.unique(ids, return_inverse=True)  # sorted, so by rank as well
+        owners = unique.div(rows_per_rank, rounding_mode="floor")
+        counts = torch.bincount(owners, minlength=dist.get_world_size())  # (W,) ids that this rank asks each rank for
+        requested = torch.empty_like(counts)  # (W,) and is asked for by each
+        dist.all_to_all_single(requested, counts)
+        sent, received = torch.stack([counts, requested]).tolist()  # of uneven splits the host must know the sizes
+        local_rows = _all_to_all(unique, received, sent) - rank * rows_per_rank
+        rows = _all_to_all(weight[local_rows], sent, received)  # (unique, D)
+        ctx.save_for_backward(inverse, local_rows)
+        ctx.splits, ctx.shape = (sent, received), weight.shape
+        return rows[inverse]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        is_local, local_rows = ctx.saved_tensors
-        all_gradients = _all_gather(gradients[0].contiguous())  # (W, …, D)
+        inverse, local_rows = ctx.saved_tensors
+        sent, received = ctx.splits
+        by_id = gradients[0].reshape(-1, ctx.shape[1])
+        summed = by_id.new_zeros((sum(sent), ctx.shape[1])).index_add_(0, inverse.flatten(), by_id)  # (unique, D)
+        by_row = _all_to_all(summed, received, sent)
         # Means over the ranks, as the gradients of all other weights are.
-        summed = all_gradients.new_zeros(ctx.shape).index_add_(0, local_rows, all_gradients[is_local])
-        return summed / dist.get_world_size(), None, None, None
+        weight_gradient = by_row.new_zeros(ctx.shape).index_add_(0, local_rows, by_row)
+        return weight_gradient / dist.get_world_size(), None, None, None
 
 
 def shard_tables(net: nn.Module) -> None:
@@ -104,6 +110,22 @@ def clip_grad_norm(net: nn.Module, max_norm: float) -> None:
     for weight in net.parameters():
         if weight.grad is not None:
             weight.grad.mul_(factor)
+
+
+def share_overflow(net: nn.Module) -> None:
+    """Have the gradients of every rank overflow when those of one rank's shards do; every rank must call it.
+
+    `GradScaler` looks at the gradients of its own rank. Those of shards differ between the ranks, and one rank would
+    skip a step that the others take. Nothing waits for a GPU.
+    """
+    tables = [module for _, module in sharded_modules(net) if module.weight.grad is not None]
+    if not tables or tables[0].world_size == 1:
+        return
+    gradients = [table.weight.grad for table in tables if table.weight.grad is not None]
+    # A sum is not finite where one of its numbers is not; one that overflows by itself skips a step in vain.
+    overflow = torch.stack([~gradient.sum().isfinite() for gradient in gradients]).any().float()
+    dist.all_reduce(overflow, op=dist.ReduceOp.MAX)
+    gradients[0].view(-1)[:1].add_(torch.where(overflow > 0, torch.inf, 0.0))
 
 
 def gather_weights(net: nn.Module) -> dict[str, Tensor]:
@@ -151,6 +173,13 @@ def _sharded_parameters(net: nn.Module, optimizer: torch.optim.Optimizer) -> lis
     """Each sharded table with its number in the optimizer's state, which counts parameters over its groups."""
     order = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
     return [(order.index(id(m.weight)), m) for _, m in sharded_modules(net) if id(m.weight) in order]
+
+
+def _all_to_all(tensor: Tensor, received: list[int], sent: list[int]) -> Tensor:
+    """(Σ received, …): the first `sent[0]` rows of `tensor` go to rank 0, the next to rank 1 …; theirs come here."""
+    output = tensor.new_empty((sum(received), *tensor.shape[1:]))
+    dist.all_to_all_single(output, tensor.contiguous(), received, sent)
+    return output
 
 
 def _all_gather(tensor: Tensor) -> Tensor:

@@ -63,12 +63,14 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], Options]] = {
     "adagrad": (Adagrad, lambda s: {"eps": s.epsilon}),
     "adadelta": (Adadelta, lambda s: {"rho": s.decay, "eps": s.epsilon}),
     "rmsprop": (RMSprop, lambda s: {"alpha": s.decay, "eps": s.epsilon}),
-    # Fused is one pass over the weights instead of several, on CPUs, too.
-    "adam": (Adam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon, "fused": True}),
+    "adam": (Adam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
     "adamax": (Adamax, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
     "nadam": (NAdam, lambda s: {"betas": (s.beta1, s.beta2), "eps": s.epsilon}),
     "lars": (LARS, lambda s: {"momentum": s.momentum, "trust": s.trust}),
 }
+
+# Devices with one pass over the weights instead of several. SGD's on CPUs rounds otherwise than the loop it replaces.
+FUSED: dict[type[Optimizer], tuple[str, ...]] = {Adam: ("cpu", "cuda"), SGD: ("cuda",)}
 
 
 def with_embedding_decay(
@@ -102,8 +104,12 @@ def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, setti
         train: has the learning rate and the weight decay.
         settings: name of the optimizer, and what it takes.
     """
-    skip_torch_compiler_import()  # three seconds of each worker's start
-    kind, options = OPTIMIZERS[settings.name]
+    if not train.compile:
+        skip_torch_compiler_import()  # three seconds of each worker's start
+    kind, options_of = OPTIMIZERS[settings.name]
+    groups, options = [*groups], options_of(settings)
+    if groups[0]["params"][0].device.type in FUSED.get(kind, ()):
+        options["fused"] = True
     make: Any = kind  # torch's base class does not declare what its subclasses take
-    optimizer: Optimizer = make([*groups], lr=train.learning_rate, weight_decay=train.weight_decay, **options(settings))
+    optimizer: Optimizer = make(groups, lr=train.learning_rate, weight_decay=train.weight_decay, **options)
     return optimizer

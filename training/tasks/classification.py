@@ -51,7 +51,7 @@ class Classification:
         scores: Tensor = net(*self.model_inputs(batch, inputs))  # (rows, classes), or of each step for `ctc`
         if scores.ndim == 3:
             scores = losses.ctc_class_scores(scores)
-        return functional.softmax(scores, dim=1)
+        return functional.softmax(scores.float(), dim=1)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:
         # (rows,) probability of the true class; at least 1e-12, whose −log is 28

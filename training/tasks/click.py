@@ -40,6 +40,7 @@ class Click(FeatureInputs):
 
     def predict(self, net: nn.Module, batch: Batch, inputs: Inputs) -> Tensor:
         scores: Tensor = net(*self.model_inputs(batch, inputs))  # (rows,), or (rows, labels) of several labels
+        scores = scores.float()  # σ of bfloat16 has 1.0 where it should be 0.999, whose log loss is infinite
         return torch.sigmoid(scores.unsqueeze(1) if scores.ndim == 1 else scores)
 
     def measure(self, predictions: Floats, labels: Floats) -> dict[str, float]:

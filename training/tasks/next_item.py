@@ -83,7 +83,7 @@ class NextItem(FeatureInputs):
         Computed here and not in `measure`: scores of all items would be (rows, items) for a whole split.
         """
         item = batch.sparse[:, inputs.column_of("item_id")]
-        scores = self.scores(net, batch, inputs)
+        scores = self.scores(net, batch, inputs).float()  # log Σ exp over all items, under autocast, too
         positive_score = scores.gather(1, item.unsqueeze(1))  # (rows, 1)
         better, equal = (scores > positive_score).sum(1), (scores == positive_score).sum(1)  # equal: itself as well
         rank = 1 + better + (equal - 1).to(torch.float32) / 2

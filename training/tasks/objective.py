@@ -19,6 +19,8 @@ from training.tasks import losses
 from training.tasks.augment import augment, five_crops
 from training.tasks.task import Floats, Task
 
+BALANCE_BATCHES = 100  # batches between looks at whether losses that are added up are of one size
+
 OwnMetric = Callable[[Floats, Floats], float | Mapping[str, float]]
 """A metric of `train.metrics`: (labels, predictions) -> a number, or several by name (`features.metrics.METRICS`)."""
 
@@ -47,6 +49,7 @@ class Objective(nn.Module):
             self.center = losses.Center(len(inputs.classes), _width_of(net))
         # A list, so that a teacher's weights are neither saved nor trained.
         self.teacher: list[nn.Module] = []
+        self._batches = 0
 
     def forward(self, batch: Batch) -> Tensor:
         """(rows,) losses, unweighted: (1 − d) · task + d · distillation + c · center, d and c being settings."""
@@ -59,9 +62,12 @@ class Objective(nn.Module):
             # A second pass up to the last layer: a model's `forward` gives scores only.
             vectors = net.features(*self.task.model_inputs(batch, self.inputs))  # (rows, width)
             center_loss = self.settings.center * self.center(vectors, batch.label.long())
-            losses.warn_when_unbalanced(
-                {"classes": float(loss.detach().mean()), "center": float(center_loss.detach().mean())}
-            )
+            # Not of each batch: a GPU has to end all its work before the two numbers can be read.
+            if self._batches % BALANCE_BATCHES == 0:
+                losses.warn_when_unbalanced(
+                    {"classes": float(loss.detach().mean()), "center": float(center_loss.detach().mean())}
+                )
+            self._batches += 1
             loss = loss + center_loss
         return loss
 

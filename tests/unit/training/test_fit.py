@@ -15,9 +15,11 @@ from conf import UserError
 from conf.runs import read_jsonl
 from training import checkpoint
 from training.checks import MAX_GRADIENT_ERROR, check, gradient_error
+from training.evaluate import evaluate
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
+from training.models import MODELS
 from training.models.ctr.deepfm import DeepFM
 from training.net_settings import NetSettings
 from training.workers import LocalWorker
@@ -115,6 +117,41 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_layer(tmp_path: Path
     huge = make_job(tmp_path / "huge", "deepfm", "optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0")
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step [1-9]\d* of epoch 0, in .*layer net\."):
         fit(LocalWorker(), huge)
+
+
+class EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_waits_for_the_device(tmp_path: Path, model: str) -> None:
+    """Tensors of the meta device have no values: whatever needs one on the CPU, or a size that follows from it, fails.
+
+    So would `float(loss)`, `nonzero`, or a mask that selects rows, each of which has a GPU end all its work first.
+    """
+
+    def stop(position: Position) -> None:
+        if position.step == 3:
+            raise EnoughError
+
+    job = make_job(tmp_path, model, "train.loss_steps=50", "net.dropout=0.2")
+    with pytest.raises(EnoughError):
+        fit(LocalWorker(torch.device("meta")), job, hooks=Hooks(before_update=stop))
+
+
+def test_losses_that_are_read_every_few_steps_are_the_same(tmp_path: Path) -> None:
+    each, some = (make_job(tmp_path / str(n), "deepfm", f"train.loss_steps={n}") for n in (1, 4))
+    for job in (each, some):
+        fit(LocalWorker(), job)
+    assert are_equal(each, some)
+    losses = [[row["train_loss"] for row in read_jsonl(job.run_folder / HISTORY)] for job in (each, some)]
+    assert losses[0] == losses[1]
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_step_also_when_it_is_read_later(tmp_path: Path) -> None:
+    overrides = ["optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0", "train.loss_steps=4"]
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step 1 of epoch 0, in .* by now .*loss_steps=1"):
+        fit(LocalWorker(), make_job(tmp_path, "deepfm", *overrides))
 
 
 def test_early_stopping_and_plateau(tmp_path: Path) -> None:
@@ -237,6 +274,31 @@ def test_l1_makes_weights_small(tmp_path: Path) -> None:
 def test_bfloat16_learns_as_well(tmp_path: Path) -> None:
     numbers = fit(LocalWorker(), make_job(tmp_path, "deepfm", "train.precision=bfloat16", "train.epochs=3", rows=4000))
     assert numbers["test_auc"] > 0.9
+
+
+@pytest.mark.parametrize("model", ["esmm", "sasrec", "text_gru"])
+def test_bfloat16_is_measured_as_it_is_trained_and_stays_close(tmp_path: Path, model: str) -> None:
+    """Evaluation runs in the precision of training, and its probabilities are still single precision."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        job = make_job(tmp_path / precision, model, f"train.precision={precision}", rows=1000)
+        losses[precision] = fit(LocalWorker(), job)["test_log_loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bfloat16"] != losses["float32"]
+    objective, spec = build_objective(job), job.feed("test", LocalWorker())
+    exact, rounded = (evaluate(objective, spec, LocalWorker(), precision=p) for p in ("float32", "bfloat16"))
+    assert exact["log_loss"] != rounded["log_loss"]
+
+
+@pytest.mark.wide
+def test_a_compiled_net_learns_the_same(tmp_path: Path) -> None:
+    """Half a minute of compilation. Also in a process whose first optimizer skipped torch's compiler."""
+    plain, compiled = (make_job(tmp_path / str(c), "deepfm", f"train.compile={c}") for c in (False, True))
+    for job in (plain, compiled):
+        fit(LocalWorker(), job)
+    assert weights(plain).keys() == weights(compiled).keys()
+    for a, b in zip(weights(plain).values(), weights(compiled).values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:

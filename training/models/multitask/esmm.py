@@ -22,7 +22,10 @@ class ESMM(nn.Module):
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B, 2) logits of a click, and of a click with what follows."""
         x = concat_features(self.embedding(sparse), dense)  # (B, F·D + N)
+        # At least single precision, under autocast, too: 1 − p below has no digit left in bfloat16's eight bits.
         click, after_click = self.click(x), self.after_click(x)  # (B, 1) each
+        dtype = torch.promote_types(click.dtype, torch.float32)
+        click, after_click = click.to(dtype), after_click.to(dtype)
         # The product of probabilities as a sum of logs, which does not underflow.
         log_both = functional.logsigmoid(click) + functional.logsigmoid(after_click)
         log_both = log_both.clamp(max=-1e-6)  # p below 1, or log(1 − p) has no value
