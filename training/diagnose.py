@@ -46,7 +46,9 @@ def where_not_finite(module: nn.Module, batches: list[Batch], device: torch.devi
     finally:
         for hook in hooks:
             hook.remove()
-    return f"in layer {first[0]}" if first else "in the gradients"
+    if first:
+        return f"in layer {first[0]}"
+    return "in the gradients" if batches else "in a step whose batches are gone"
 
 
 class LossSum:
