@@ -121,6 +121,11 @@ class Paths(Settings):
         return self.root / "swaps.json"
 
     @property
+    def hive_scratch(self) -> Path:
+        """Hive's temporary files: a folder `ID_resources` of each open session, which a kill leaves."""
+        return self.root / "tmp/hive"
+
+    @property
     def runs(self) -> Path:
         """Parent of the run folders, `runs/<run_id>/` (see `conf.runs`), and of the promotions, `runs/promoted/`."""
         return self.root / "runs"

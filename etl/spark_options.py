@@ -79,7 +79,9 @@ def spark_options(config: Config) -> dict[str, str]:
         # Spark's default, INT96, is read by few others and has no statistics to skip row groups by.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         # Hive's default, /tmp/hive, belongs to the machine's first user.
-        "spark.hadoop.hive.exec.scratchdir": str(paths.root / "tmp/hive"),
+        "spark.hadoop.hive.exec.scratchdir": str(paths.hive_scratch),
+        # A folder of each session, which a kill leaves: where `vacuum` finds it, and not in the machine's /tmp.
+        "spark.hadoop.hive.downloaded.resources.dir": str(paths.hive_scratch / "${hive.session.id}_resources"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Else each call of `F.col` and its like tells Java its line of Python, which our messages leave out.
         "spark.python.sql.dataFrameDebugging.enabled": "false",

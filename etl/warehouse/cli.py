@@ -59,7 +59,7 @@ def vacuum_command(
     from conf.unfinished import remove_unfinished
     from etl.session import spark_session
     from etl.warehouse.store import Warehouse
-    from etl.warehouse.vacuum import vacuum_all
+    from etl.warehouse.vacuum import remove_session_folders, vacuum_all
 
     config = settings_of(context)
     paths, older_than_s = config.get(Paths), older_than_h * 3600
@@ -67,8 +67,10 @@ def vacuum_command(
     # Not in the folders with as many files as there are data.
     skipped = ("warehouse", "landing", "metastore", "business")
     staged = remove_staged(paths.root, older_than_s=older_than_s, skipped=skipped)
+    sessions = remove_session_folders(paths.hive_scratch, older_than_s=older_than_s)
     with spark_session(config) as spark:
-        removed = staged + vacuum_all(Warehouse(spark, config), older_than_s=older_than_s)
+        folders = vacuum_all(Warehouse(spark, config), older_than_s=older_than_s)
+    removed = staged + sessions + folders
     return {"removed": removed, "unfinished_runs": unfinished_runs}
 
 

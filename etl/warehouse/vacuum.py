@@ -1,6 +1,9 @@
 """Remove files of replaced partitions: `millrace warehouse vacuum`."""
 
+import shutil
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from etl.metastore import catalog
 from etl.metastore.catalog import comparable_url
@@ -27,6 +30,17 @@ def _remove_hidden_rows(warehouse: Warehouse, older_than_s: float) -> int:
     for file in old:
         warehouse.files.delete(file.url)
     return len(old)
+
+
+def remove_session_folders(hive_scratch: Path, *, older_than_s: float) -> int:
+    """Remove the folders that sessions had when they were killed, and that are so old; returns how many."""
+    removed = 0
+    for folder in hive_scratch.glob("*_resources"):
+        with suppress(FileNotFoundError):  # its session ended this moment
+            if time.time() - folder.stat().st_mtime >= older_than_s:
+                shutil.rmtree(folder)
+                removed += 1
+    return removed
 
 
 def vacuum(warehouse: Warehouse, table: str, *, older_than_s: float) -> int:

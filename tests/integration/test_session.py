@@ -47,7 +47,7 @@ def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, ca
 
 OUT_OF_MEMORY = """
 import sys
-from conf import UserError, load
+from conf import Paths, UserError, load
 from etl.session import spark_session
 
 overrides = [f"paths.home={sys.argv[1]}", "spark.driver_memory=512m", "spark.compile_little=true"]
@@ -58,7 +58,9 @@ try:
 except UserError as error:
     print(error)
 with spark_session(config) as spark:
-    print(spark.range(3).count())
+    print(spark.range(3).count(), "rows")
+    spark.sql("show tables").collect()  # opens the client of the metastore
+    print([path.name.split("_")[-1] for path in config.get(Paths).hive_scratch.iterdir()][-1])
 """
 
 
@@ -70,5 +72,6 @@ def test_a_jvm_that_ends_out_of_memory_says_so_and_the_next_session_has_another(
     assert done.stdout.splitlines() == [
         "Spark ran out of memory (java.lang.OutOfMemoryError: Java heap space):"
         " give it more than spark.driver_memory=512m",
-        "3",
+        "3 rows",
+        "resources",  # not in the machine's folder for temporary files, where nobody looks for those of killed sessions
     ], done.stderr

@@ -29,7 +29,7 @@ from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import QualityError
 from etl.warehouse.query import query, rows_of
 from etl.warehouse.store import Warehouse
-from etl.warehouse.vacuum import vacuum, vacuum_all
+from etl.warehouse.vacuum import remove_session_folders, vacuum, vacuum_all
 
 DAYS = [date(2026, 2, 1), date(2026, 2, 2)]
 
@@ -516,6 +516,15 @@ def test_kill_9_between_the_swaps_of_two_tables_changes_none(tmp_path: Path, mil
     assert (done.returncode, done.stdout.strip()) == (0, '[{"a": 1, "b": 1}]'), done.stderr
     assert "took back a change of ads_one, ads_two that was interrupted" in " ".join(done.stderr.split())
     assert not (tmp_path / "home/swaps.json").exists()
+
+
+def test_vacuum_removes_the_folders_of_killed_sessions(tmp_path: Path) -> None:
+    for name in ("old_resources", "young_resources", "root"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old_resources/library.jar").touch()
+    os.utime(tmp_path / "old_resources", (0, 0))
+    assert remove_session_folders(tmp_path, older_than_s=3600) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"young_resources", "root"}
 
 
 def test_vacuum_counts_the_folders_of_killed_runs(spark: SparkSession, config: Config) -> None:
