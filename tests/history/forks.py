@@ -138,6 +138,9 @@ def _wait(pid: int, reader: int, while_frozen: Callable[[], None]) -> End:
             continue
         if os.WIFSIGNALED(status):
             return End("killed")
+        # What it wrote after the last look, up to its end.
+        while select.select([reader], [], [], 1)[0] and (part := os.read(reader, 1 << 16)):
+            text += part
         values = json.loads(text)
         return End(values["outcome"], values["error"], tuple(values["points"]))
     print(f"fork {pid} hangs", file=sys.stderr)
