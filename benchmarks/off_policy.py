@@ -41,8 +41,9 @@ def main() -> None:
     started = time.perf_counter()
     figures: dict[str, float] = {}
     worlds = [World(SimulatorSettings(), 1, seed) for seed in range(max(1, round(SITES * scale)))]
-    for suffix, is_logged in (("", False), ("_logged", True)):
-        sites = [measure_site(world, is_logged=is_logged) for world in worlds]
+    measured = [measure_site(world) for world in worlds]
+    for suffix, propensity in (("", "estimated"), ("_logged", "logged")):
+        sites = [site[propensity] for site in measured]
         for estimator in ESTIMATORS:
             order, coverage = zip(*(agreement(site, estimator) for site in sites), strict=True)
             figures[f"tau_{estimator}{suffix}"] = float(np.mean(order))
@@ -60,26 +61,27 @@ def agreement(site: Mapping[str, tuple[float, dict[str, Estimate]]], estimator: 
     return float(kendalltau(truth, [estimate.value for estimate in estimates])[0]), float(np.mean(covered))
 
 
-def measure_site(world: World, *, is_logged: bool = False) -> dict[str, tuple[float, dict[str, Estimate]]]:
+def measure_site(world: World) -> dict[str, dict[str, tuple[float, dict[str, Estimate]]]]:
     """True clicks a list, and their estimates, of each list that the last day's log can judge.
 
-    Args:
-        world: the generated site.
-        is_logged: whether the site's own propensities are read; they are estimated otherwise.
+    By whether propensities are `estimated`, or those of the site, as if they were `logged`.
     """
     day = DAYS - 1
     earlier = concatenate(*(impressions(world, index) for index in range(day)))
     ranker = mf.train(earlier, MFSettings())
     test = impressions(world, day)
-    propensity = propensities(world, test, day) if is_logged else None
-    judge = ListJudge(test, earlier, ranker.predict(test), ranker.predict(at_first_place(test)), propensity)
+    predicted, at_first = ranker.predict(test), ranker.predict(at_first_place(test))
+    judges = {
+        "estimated": ListJudge(test, earlier, predicted, at_first),
+        "logged": ListJudge(test, earlier, predicted, at_first, propensities(world, test, day)),
+    }
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
     published = np.flatnonzero(world.item_birth <= day)
     pairs = np.repeat(users, len(published)), np.tile(published, len(users))
     first = np.ones(len(pairs[0]), np.int64)
     attraction = ranker.predict(rows(world, *pairs, first, day)).reshape(len(users), -1)
-    results = {}
+    results: dict[str, dict[str, tuple[float, dict[str, Estimate]]]] = {kind: {} for kind in judges}
     for name, scores in policies(world, users, published, day, attraction).items():
         top = np.argsort(-scores, axis=1, kind="stable")[:, :LIST_LENGTH]
         lists = published[top]  # (users, length)
@@ -92,9 +94,10 @@ def measure_site(world: World, *, is_logged: bool = False) -> dict[str, tuple[fl
             }
         )
         places = np.broadcast_to(np.arange(1, LIST_LENGTH + 1), lists.shape)
-        clicks = world.click_probability(users, lists, places, day).sum(axis=1)
-        if slots := judge.slots(ranked, LIST_LENGTH):
-            results[name] = float(np.average(clicks, weights=requests)), off_policy.estimate(slots, clip=CLIP)
+        clicks = float(np.average(world.click_probability(users, lists, places, day).sum(axis=1), weights=requests))
+        for kind, judge in judges.items():
+            if slots := judge.slots(ranked, LIST_LENGTH):
+                results[kind][name] = clicks, off_policy.estimate(slots, clip=CLIP)
     return results
 
 

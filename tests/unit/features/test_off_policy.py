@@ -159,8 +159,13 @@ def test_no_slots_have_no_estimate():
         off_policy.estimate(Slots(nothing, nothing, nothing, nothing, nothing))
 
 
-def test_lists_of_a_generated_site_are_ordered_as_they_are_worth():
-    site = measure_site(World(SimulatorSettings(users=1000, items=300, requests_per_day=1500), scale=1, seed=5))
+@pytest.fixture(scope="module")
+def generated_site():
+    return measure_site(World(SimulatorSettings(users=1000, items=300, requests_per_day=1500), scale=1, seed=5))
+
+
+def test_lists_of_a_generated_site_are_ordered_as_they_are_worth(generated_site):
+    site = generated_site["estimated"]
     assert len(site) >= 11
     order, coverage = agreement(site, "sndr")
     assert order >= 0.8
@@ -168,9 +173,8 @@ def test_lists_of_a_generated_site_are_ordered_as_they_are_worth():
     assert set(next(iter(site.values()))[1]) == set(ESTIMATORS)
 
 
-def test_logged_propensities_give_intervals_that_have_the_truth():
-    settings = SimulatorSettings(users=1000, items=300, requests_per_day=1500)
-    site = measure_site(World(settings, scale=1, seed=5), is_logged=True)
+def test_logged_propensities_give_intervals_that_have_the_truth(generated_site):
+    site = generated_site["logged"]
     assert len(site) >= 11
     order, coverage = agreement(site, "ips")
     assert order >= 0.8
