@@ -234,12 +234,10 @@ def fit(
             position.step += 1
             # Not after the last step of an epoch: the epoch's own checkpoint follows at once.
             if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
-                _require_finite(state, loss_sum.read(), batches.host)
-                _add_losses(state, loss_sum)
+                _add_losses(state, loss_sum, batches.host)
                 loss_sum = LossSum(_loss_steps(settings, worker))
                 _save_step(state)
-        _require_finite(state, loss_sum.read(), [])
-        _add_losses(state, loss_sum)
+        _add_losses(state, loss_sum, [])
 
         train_loss = position.loss_sum / max(position.row_sum, 1.0)
         seconds, rows = time.time() - started, position.row_sum - rows_before
@@ -420,8 +418,12 @@ def _update_weights(state: TrainingState) -> None:
     state.ratios.after(state.position.step)
 
 
-def _add_losses(state: TrainingState, sums: LossSum) -> None:
-    """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it."""
+def _add_losses(state: TrainingState, sums: LossSum, batches: list[Batch]) -> None:
+    """Add what the ranks have summed up since the last exchange to the epoch's sums; every rank must call it.
+
+    Raises UserError as `_require_finite` does.
+    """
+    _require_finite(state, sums.read(), batches)
     worker, position = state.worker, state.position
     # Once an epoch or checkpoint, not once a step: each mean is a round trip over the network.
     position.loss_sum += worker.mean(sums.loss) * worker.world_size

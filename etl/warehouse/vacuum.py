@@ -18,20 +18,6 @@ def vacuum_all(warehouse: Warehouse, *, older_than_s: float) -> int:
     return folders + _remove_hidden_rows(warehouse, older_than_s)
 
 
-def _remove_hidden_rows(warehouse: Warehouse, older_than_s: float) -> int:
-    """Remove files of ops_run that a kill left before their rename; returns how many."""
-    hidden = [
-        file
-        for partition in warehouse.files.list_folder(f"{warehouse.root}/{ops.run.name}")
-        for file in warehouse.files.list_folder(partition.url)
-        if file.name.startswith(".") and file.name.endswith(".parquet")
-    ]
-    old = [file for file in hidden if time.time() - file.modified_at >= older_than_s]
-    for file in old:
-        warehouse.files.delete(file.url)
-    return len(old)
-
-
 def remove_session_folders(hive_scratch: Path, *, older_than_s: float) -> int:
     """Remove the folders that sessions had when they were killed, and that are so old; returns how many."""
     removed = 0
@@ -75,3 +61,17 @@ def vacuum(warehouse: Warehouse, table: str, *, older_than_s: float) -> int:
             warehouse.files.delete(folder.url)
             num_deleted += 1
     return num_deleted
+
+
+def _remove_hidden_rows(warehouse: Warehouse, older_than_s: float) -> int:
+    """Remove files of ops_run that a kill left before their rename; returns how many."""
+    hidden = [
+        file
+        for partition in warehouse.files.list_folder(f"{warehouse.root}/{ops.run.name}")
+        for file in warehouse.files.list_folder(partition.url)
+        if file.name.startswith(".") and file.name.endswith(".parquet")
+    ]
+    old = [file for file in hidden if time.time() - file.modified_at >= older_than_s]
+    for file in old:
+        warehouse.files.delete(file.url)
+    return len(old)
