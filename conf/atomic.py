@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from conf.errors import UserError
@@ -25,7 +26,8 @@ def write_atomically(path: Path, data: str | bytes, *, private: bool = False) ->
     # Beside the target, because a rename is atomic only within one file system; with the pid for writers in parallel.
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(staged, "wb", opener=private_opener if private else None) as out:
+        # Private from its first byte on: a change of the mode after the write would come too late.
+        with open(staged, "wb", opener=partial(os.open, mode=0o600) if private else None) as out:
             out.write(data.encode() if isinstance(data, str) else data)
             out.flush()
             os.fsync(out.fileno())  # else a power cut can leave the new name on an empty file
@@ -56,11 +58,6 @@ def remove_staged(root: Path, *, older_than_s: float, skipped: Collection[str] =
                     path.unlink()
                     removed += 1
     return removed
-
-
-def private_opener(path: str, flags: int) -> int:
-    """For `open`: a file that it creates can be read by this user alone."""
-    return os.open(path, flags, 0o600)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -5,7 +5,7 @@ A value is secret by its field (SecretStr), by its name (`spark.hadoop.fs.s3a.se
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
@@ -169,12 +169,8 @@ def _secrets_in(value: Any, name: str, declared: Collection[str]) -> Iterator[st
     elif name in declared or is_secret_name(name):
         yield from () if value is None or isinstance(value, bool) else (str(value),)
     elif isinstance(value, str):
-        yield from _passwords_in(_IN_URL.finditer(value))
-
-
-def _passwords_in(matches: Iterable[re.Match[str]]) -> Iterator[str]:
-    for match in matches:
-        if match["name"] is None:
-            yield match["password"] or match["tiger"] or ""
-        elif is_secret_name(match["name"]):
-            yield match["value"].strip("\"'{}")
+        for match in _IN_URL.finditer(value):
+            if match["name"] is None:  # a login before a host, which has no name
+                yield match["password"] or match["tiger"] or ""
+            elif is_secret_name(match["name"]):
+                yield match["value"].strip("\"'{}")

@@ -25,7 +25,10 @@ def file_url(path: Path) -> str:
 
 def path_of_url(url: str) -> Path | None:
     """The local path of a `file:` URL as `file_url` writes it; None for another file system's."""
-    return Path("/" + url.removeprefix("file:").lstrip("/")) if url.startswith("file:/") else None
+    if not url.startswith("file:/"):
+        return None
+    # `file:/x`, as Hadoop writes it, and `file:///x` are the same file.
+    return Path("/" + url.removeprefix("file:").lstrip("/"))
 
 
 def entry(parent: Path, name: object, kind: str) -> Path:

@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from conf import tuned
 from conf.errors import UserError
 from conf.masking import has_secret, masked, masked_text, remember_secrets, without_secrets
-from conf.tuned import tuned_settings_files
 from conf.yaml_text import parse_yaml
 
 MAX_INT = 2**31 - 1  # of Java, SQL and most of what settings are handed to
@@ -179,7 +179,10 @@ def load(
         explicit = _merge(explicit, layer)
     # Tuned settings lie under the home, which the explicit values may move.
     home = _home(_merge(values, explicit))
-    for file in (*tuned_settings_files(home), *_secrets_file(home)):
+    # All of them for every command: a day's models are trained side by side, each reads its own section. Sorted,
+    # because the later of two files that set one option wins.
+    tuned_files = sorted((home / tuned.FOLDER).glob("*.yaml"))
+    for file in (*tuned_files, *_secrets_file(home)):
         values = _merge(values, _read_yaml(file))
     return _validated(Config(profile, _merge(values, explicit), explicit))
 
@@ -270,7 +273,9 @@ def _secret_names(annotation: Any) -> set[str]:
 
 
 def _declared_secrets(section: str) -> set[str]:
-    return _secret_names(model_of(section)) if section in SECTIONS else set()
+    if section not in SECTIONS:  # a mistyped one, which is refused where all are checked
+        return set()
+    return _secret_names(model_of(section))
 
 
 def _is_secret(path: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 An experiment file, the environment and `--set` override them; deleting the file restores the profile's values.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,3 @@ def save_tuned_settings(home: Path, model: str, point: Mapping[str, Any]) -> Pat
     text = f"# Found by a search of {model}'s settings; delete this file to go back.\n" + yaml.safe_dump(sections)
     write_atomically(file, text)
     return file
-
-
-def tuned_settings_files(home: Path) -> Iterable[Path]:
-    """The files of all models under `home`, sorted by name: the order in which `load` applies them."""
-    # All of them for every command: a day's models are trained side by side, each reads its own section.
-    return sorted((home / FOLDER).glob("*.yaml"))

@@ -43,7 +43,8 @@ def hadoop_configuration(spark: "SparkSession") -> Any:
 
 def submitted_hadoop_configuration(jvm: Any) -> Any:
     """Hadoop's Configuration of the `spark.hadoop.…` options that a JVM without a session was started with."""
-    return jvm.org.apache.hadoop.conf.Configuration(jvm.org.apache.spark.deploy.SparkHadoopUtil.get().conf())
+    shared = jvm.org.apache.spark.deploy.SparkHadoopUtil.get().conf()
+    return jvm.org.apache.hadoop.conf.Configuration(shared)  # a copy: what is set in it stays here
 
 
 def external_catalog(spark: "SparkSession") -> Any:

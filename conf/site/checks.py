@@ -186,16 +186,15 @@ def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
 
 def expanded_names(name: str, kind: ColumnType) -> tuple[str, ...]:
     """Names of the columns of a row: one, or one for each slot of tags."""
-    return tuple(f"{name}_{slot}" for slot in range(1, kind.slots + 1)) if isinstance(kind, Tags) else (name,)
+    if isinstance(kind, Tags):
+        return tuple(f"{name}_{slot}" for slot in range(1, kind.slots + 1))
+    return (name,)
 
 
 def is_feature_name(name: str) -> bool:
     """Whether Spark SQL, Parquet and Python all take a name as that of a column, and no site's rows have it already."""
-    return (
-        _FEATURE_NAME.fullmatch(name) is not None
-        and not keyword.iskeyword(name)
-        and name not in (*_LITERALS, *ROW_COLUMNS)
-    )
+    is_reserved = keyword.iskeyword(name) or name in (*_LITERALS, *ROW_COLUMNS)
+    return _FEATURE_NAME.fullmatch(name) is not None and not is_reserved
 
 
 def _label(site: Site) -> Iterator[Fault]:
@@ -230,7 +229,13 @@ def _clicks_of_actions(site: Site) -> Iterator[Fault]:
 def _features(site: Site) -> Iterator[Fault]:
     columns = own_columns(site)
     slots = [name for own, kind in columns.items() for name in expanded_names(own, kind)]
-    of_context = {name for name, owner in _owners(site).items() if owner == "context"}
+    # By the name that features use; of two parts that give one name, the later one owns it.
+    owners = {
+        feature_name(owner_of(part), name, kind): owner_of(part)
+        for part in site_parts(site)
+        for name, kind in part.columns.items()
+    }
+    of_context = {name for name, owner in owners.items() if owner == "context"}
     crosses = {feature.feature: feature for feature in site.features if isinstance(feature, Cross)}
     names = Counter(map(_name_of, site.features))
     for feature in site.features:
@@ -264,15 +269,6 @@ def _features(site: Site) -> Iterator[Fault]:
                     yield Fault(place, f'{kind}: without impressions nothing can be counted by "{name}"')
         if isinstance(feature, Cross) and _is_circular(feature, crosses):
             yield Fault(place, f"{kind}: it is made of itself")
-
-
-def _owners(site: Site) -> dict[str, Owner]:
-    """Owner of each own column by the name that features use."""
-    return {
-        feature_name(owner_of(part), name, kind): owner_of(part)
-        for part in site_parts(site)
-        for name, kind in part.columns.items()
-    }
 
 
 def _name_of(feature: Cross | Rate | Sparse | Dense) -> str:

@@ -110,4 +110,6 @@ def own_name(owner: Owner, column: str) -> str:
 
 def feature_name(owner: Owner, column: str, kind: ColumnType) -> str:
     """Name of the feature of a column, the one that its type gives or `own_name`."""
-    return (isinstance(kind, FeatureType) and kind.name) or own_name(owner, column)
+    if isinstance(kind, FeatureType) and kind.name:
+        return kind.name
+    return own_name(owner, column)

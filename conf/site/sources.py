@@ -87,4 +87,6 @@ Source = Files | Query
 
 def decimal_of(source: Source) -> str:
     """Sign of the decimals of a source's numbers; a query's texts have a dot."""
-    return (isinstance(source, Files) and source.decimal) or "."
+    if isinstance(source, Files) and source.decimal:
+        return source.decimal
+    return "."

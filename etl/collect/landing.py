@@ -132,7 +132,17 @@ class Landing:
 
     def _load(self) -> None:
         if self._state_file.exists():
-            self._load_state()
+            try:
+                state = json.loads(self._state_file.read_text(encoding="utf-8"))
+                self._sequence = state["sequence"]
+                self.sources = [Source(**source) for source in state["sources"]]
+                self._open_files = {hour: PartFile(**file) for hour, file in state["growing"].items()}
+                self._rolled = [PartFile(**file) for file in state["to_show"]]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{self._state_file} is damaged ({error}): restore it from a backup; without it all files would be "
+                    "collected again from their beginnings"
+                ) from None
             self._publish()
         committed = {file.hidden for file in self._open_files.values()}
         for path in self._root.rglob(f".{self._settings.kind}-{glob.escape(self._settings.host)}-*.open"):
@@ -141,16 +151,3 @@ class Landing:
         for file in self._open_files.values():
             if file.hidden.exists():
                 os.truncate(file.hidden, file.size)
-
-    def _load_state(self) -> None:
-        try:
-            state = json.loads(self._state_file.read_text(encoding="utf-8"))
-            self._sequence = state["sequence"]
-            self.sources = [Source(**source) for source in state["sources"]]
-            self._open_files = {hour: PartFile(**file) for hour, file in state["growing"].items()}
-            self._rolled = [PartFile(**file) for file in state["to_show"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self._state_file} is damaged ({error}): restore it from a backup; without it all files would be "
-                "collected again from their beginnings"
-            ) from None

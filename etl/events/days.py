@@ -74,7 +74,10 @@ class LoadPlan:
 
     def is_landed(self, day: date) -> bool:
         """Whether the day can be made from the landing zone: without all its folders it stays as it is."""
-        return day in self.days or (bool(self._landed_files(day)) and not self.missing_folders(day))
+        if day in self.days:  # they are made of what is there: that is what was asked for
+            return True
+        # A day without all its folders would lose events that its tables have now.
+        return bool(self._landed_files(day)) and not self.missing_folders(day)
 
     def missing_folders(self, day: date) -> list[date]:
         """Other folders that had events of the day when they were loaded, and have no files any more."""

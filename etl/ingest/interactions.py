@@ -51,7 +51,16 @@ def read_interactions(
         own_columns(rows, group.columns.others).alias("context"),
         F.lit(None).cast("string").alias("impression_id"),
     )
-    reason = F.coalesce("fault", _reason())
+    # The first fault that applies is the row's reason: a row without ids has nothing else worth naming.
+    reason = F.coalesce(
+        "fault",
+        F.when(F.col("user_id").isNull() | F.col("item_id").isNull(), "missing_field")
+        .when(is_damaged_id(F.col("user_id")) | is_damaged_id(F.col("item_id")), "damaged_id")
+        .when(F.col("acted_at").isNull(), "bad_time")
+        .when(F.col("value").isNull(), "bad_value")
+        .when(F.col("action").isNull(), "missing_field")
+        .when(F.length("action") > MAX_ACTION_CHARS, "bad_action"),
+    )
     return (
         parsed.withColumn("dt", local_day("acted_at", zone))
         .withColumn("event_id", _event_id(bool(group.columns.others)))
@@ -64,7 +73,8 @@ def read_interactions(
 
 def action_of(group: FileGroup) -> str:
     """The action of rows that name none: `rating` where the file has ratings, which need a threshold, else `click`."""
-    return "rating" if is_rating(group.columns.sources.get("value", "")) else "click"
+    value_column = group.columns.sources.get("value", "")
+    return "rating" if is_rating(value_column) else "click"
 
 
 def own_columns(rows: SourceRows, names: Sequence[str], texts: Mapping[str, Column] = MappingProxyType({})) -> Column:
@@ -114,17 +124,6 @@ def _event_id(has_context: bool) -> Column:
         # Two uses of an app at the same time of day differ by the weather only. A map has no hash, its pairs have.
         parts.append(F.lower(F.hex(F.xxhash64(F.array_sort(F.map_entries("context"))))))
     return F.concat_ws("-", *parts)
-
-
-def _reason() -> Column:
-    return (
-        F.when(F.col("user_id").isNull() | F.col("item_id").isNull(), "missing_field")
-        .when(is_damaged_id(F.col("user_id")) | is_damaged_id(F.col("item_id")), "damaged_id")
-        .when(F.col("acted_at").isNull(), "bad_time")
-        .when(F.col("value").isNull(), "bad_value")
-        .when(F.col("action").isNull(), "missing_field")
-        .when(F.length("action") > MAX_ACTION_CHARS, "bad_action")
-    )
 
 
 def _column_at_fault(group: FileGroup) -> Column:

@@ -82,7 +82,20 @@ def run(
         try:
             parsed = {role: _read(spark, config, role, groups[role], options, cleanup) for role in groups}
             check_share(list(parsed.values()), config.get(IngestSettings).max_refused)
-            file_days = [one for role in FACTS if role in parsed for one in _file_days(role, parsed[role])]
+            # Of valid rows alone: a day of which a file has nothing but refused ones is not loaded from it.
+            file_days = [
+                FileDay(
+                    row["file"],
+                    date.fromisoformat(row["dt"]),
+                    f"{row['reading']} {row['content_hash']}".strip(),
+                    row["rows"],
+                    role,
+                )
+                for role in FACTS
+                if role in parsed
+                for row in parsed[role].summary
+                if row["reason"] is None
+            ]
             if not file_days:
                 files = [file for role in FACTS for group in groups.get(role, ()) for file in group.files]
                 raise UserError(f"{', '.join(files)}: no row that can be read")
@@ -132,21 +145,6 @@ def _parse(
     if group.role == "impressions":
         return read_impressions(spark, group, zone, is_multiline=is_multiline)
     return read_attributes(spark, group, zone, is_multiline=is_multiline)
-
-
-def _file_days(role: FileRole, files: ParsedFiles) -> list[FileDay]:
-    """The valid rows of each file, by day."""
-    return [
-        FileDay(
-            row["file"],
-            date.fromisoformat(row["dt"]),
-            f"{row['reading']} {row['content_hash']}".strip(),
-            row["rows"],
-            role,
-        )
-        for row in files.summary
-        if row["reason"] is None
-    ]
 
 
 def _load(

@@ -20,6 +20,8 @@ from etl.sources.times import parse_time_format
 
 log = logging.getLogger(__name__)
 
+# By their names, what public data sets have beside their data.
+_DOCUMENTATION_SUFFIXES, _DOCUMENTATION_STEMS = (".md", ".pdf", ".html"), ("readme", "license", "licence")
 _SPECIAL = {"tab": "\t", "\\t": "\t", "blank": " ", "^A": "\x01", "\\u0001": "\x01"}
 
 
@@ -135,20 +137,13 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = [path]
         if path.is_dir():
-            inside = [Path(file) for file in landed_files(path)]
-            for file in filter(_is_documentation, inside):
-                log.warning("%s is left out: by its name it has no rows", file)
-            inside = [file for file in inside if not _is_documentation(file)]
+            inside = []
+            for file in map(Path, landed_files(path)):
+                if file.suffix.casefold() in _DOCUMENTATION_SUFFIXES or file.stem.casefold() in _DOCUMENTATION_STEMS:
+                    log.warning("%s is left out: by its name it has no rows", file)
+                else:
+                    inside.append(file)
         if not inside:
             raise UserError(f"{path} has no files")
         files += inside
     return files
-
-
-def _is_documentation(file: Path) -> bool:
-    """Whether a file is what public data sets have beside their data."""
-    return file.suffix.casefold() in (".md", ".pdf", ".html") or file.stem.casefold() in (
-        "readme",
-        "license",
-        "licence",
-    )

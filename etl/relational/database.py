@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from conf import Config, Paths, UsageError, UserError
 from conf.masking import masked_text, split_password
-from etl.relational.settings import BUSINESS, BusinessSettings, RelationalSettings, derby_url
+from etl.relational.settings import BUSINESS, BusinessSettings, RelationalSettings
 from etl.session import SPARK_ERRORS
 
 # PostgreSQL: text parameters take the type of their column, and batched inserts become one statement of many rows.
@@ -63,7 +63,7 @@ def find_database(config: Config, name: str) -> Database:
         raise UserError(
             f"no business database: set business.url, or make one with `millrace simulate` ({folder} is missing)"
         )
-    return _database(settings.url or derby_url(folder), settings.user, settings.password)
+    return _database(settings.url or f"jdbc:derby:{folder}", settings.user, settings.password)
 
 
 def _database(url: str, user: str | None, password: SecretStr | None) -> Database:

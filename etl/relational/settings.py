@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -130,8 +129,3 @@ class RelationalSettings(Settings):
                 f"imports.{partial[0]}.mode append: a day of dim_{partial[0][:-1]} has every row; use merge"
             )
         return self
-
-
-def derby_url(folder: Path) -> str:
-    """JDBC URL of the embedded Derby database in a folder, which one process at a time can open."""
-    return f"jdbc:derby:{folder}"

@@ -29,7 +29,9 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _packed_plotly() -> str:
-    return base64.b85encode(zlib.compress(get_plotlyjs().encode(), 9)).decode().replace("<", ",")
+    packed = zlib.compress(get_plotlyjs().encode(), 9)
+    # Base 85 has a < among its digits, with which a tag could begin inside the page's script; a comma is none of them.
+    return base64.b85encode(packed).decode().replace("<", ",")
 
 
 def figure_json(figure: Any) -> str:

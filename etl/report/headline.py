@@ -56,12 +56,7 @@ class Comparison:
         return f"{arrow} {change:+.1%}"
 
 
-def _format_rate(value: float) -> str:
-    return f"{value:.2%}"
-
-
-def _format_amount(value: float) -> str:
-    return f"{value:,.2f}"
+_format_rate, _format_amount = "{:.2%}".format, "{:,.2f}".format
 
 
 FIGURES = (
@@ -116,7 +111,8 @@ def _impressions(tables: DayTables) -> DayFigures:
 
 
 def _visitors(tables: DayTables) -> DayFigures:
-    return _by_day(tables, tables.read(ads.visitor_daily, days=1 + WEEK).select("datestr", "visitors"))
+    rows = tables.read(ads.visitor_daily, days=1 + WEEK).select("datestr", "visitors")
+    return _by_day(tables, rows)
 
 
 def _orders(tables: DayTables) -> DayFigures:

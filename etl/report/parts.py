@@ -38,7 +38,8 @@ class Table:
             header: key -> heading of its column, in the order of the columns.
             rows: values, or cells where `cell` would write a value another way.
         """
-        return cls(list(header.values()), [[cell(row[key]) for key in header] for row in rows])
+        cells = [[cell(row[key]) for key in header] for row in rows]
+        return cls(list(header.values()), cells)
 
 
 def cell(value: object) -> Cell:

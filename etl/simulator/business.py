@@ -11,7 +11,6 @@ import pyspark
 
 from conf import UserError
 from conf.machine.processes import utf8_locale
-from etl.relational.settings import derby_url
 from etl.session import require_java
 from etl.simulator.world import AGE_GROUPS, CITIES, GENDERS, TOPICS, World
 
@@ -48,7 +47,7 @@ def fill_database(world: World, folder: Path) -> None:
     _write_csv(work / "items.csv", _items(world))
     script = work / "fill.sql"
     script.write_text(
-        f"CONNECT '{derby_url(staged)};create=true';\n"
+        f"CONNECT 'jdbc:derby:{staged};create=true';\n"
         + SCHEMA.format(users=work / "users.csv", items=work / "items.csv")
         + "DISCONNECT;\nEXIT;\n",
         encoding="utf-8",

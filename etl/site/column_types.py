@@ -125,7 +125,9 @@ def is_text(field: Field) -> bool:
 
 def category(num_distinct: int) -> str:
     """A Category with some ten times as many buckets as there are values, a power of two."""
-    return "Category()" if (buckets := buckets_for(num_distinct)) == 1024 else f"Category(buckets={buckets})"
+    buckets = buckets_for(num_distinct)
+    # 1024 is the default of Category: a declaration says what differs.
+    return "Category()" if buckets == 1024 else f"Category(buckets={buckets})"
 
 
 def buckets_for(num_distinct: int) -> int:

@@ -12,7 +12,6 @@ from etl.site.column_types import TypeGuess, guess_separator
 from etl.site.fields import Field, SampledTable, number, shares
 from etl.site.guesses import (
     Guess,
-    Threshold,
     guess_action_column,
     guess_only_action,
     guess_threshold,
@@ -26,6 +25,7 @@ from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
 from etl.sources.times import EPOCH_UNITS, TimeFormat
+from etl.sources.values import are_decimals
 
 _COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
 _MIN_POSITIVES = 100
@@ -198,7 +198,8 @@ def _dimension(role: str, dimension: Dimension) -> list[str]:
         del roles["release_year"]
     named = {f"{role[:-1]}_id": key, **{name: _field(table, guessed) for name, guessed in roles.items()}}
     names = _new_names(table, named)
-    arguments = [_files(table, names), Argument([text(names[key.name])], _about_key(key), "key")]
+    about_key = f"a value of its own in each of {key.num_rows:,} rows"
+    arguments = [_files(table, names), Argument([text(names[key.name])], about_key, "key")]
     for name in ROLE_NAMES[role]:
         if (guessed := roles.get(name)) is not None:
             arguments.append(Argument([text(names[guessed.value])], _about_role(name, table, guessed), name))
@@ -237,7 +238,8 @@ def _files(table: SampledTable, names: Mapping[str, str], one: Happening | None 
         arguments.append(Argument([text(_ambiguous(one))], name="time_format"))
         comment += "; the day or the month may be first: time_format says which"
     if one is not None and one.at is None:
-        day = "name" if has_date_in_name(table) else _last_change(table.files[0])
+        last_change = datetime.fromtimestamp(table.files[0].stat().st_mtime, UTC)
+        day = "name" if has_date_in_name(table) else last_change.date().isoformat()
         arguments.append(Argument([text(day)], name="day"))
         comment += "; no column of times: the rows are of " + (
             "the day in their file's name"
@@ -254,10 +256,6 @@ def _ambiguous(one: Happening) -> str:
     separator = next((sign for sign in "/-." if sign in example), "/")
     seconds = ":ss" if example.count(":") > 1 else ""
     return f"d{separator}M{separator}yyyy" + (f" H:mm{seconds}" if ":" in example else "")
-
-
-def _last_change(path: Path) -> str:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
 
 
 def _columns(columns: Mapping[str, TypeGuess]) -> list[Argument]:
@@ -295,15 +293,11 @@ def _size(table: SampledTable) -> str:
     return f"{'' if table.is_whole else 'about '}{table.num_rows:,} rows{files}{sample}{refused}"
 
 
-def _about_key(key: Field) -> str:
-    return f"a value of its own in each of {key.num_rows:,} rows"
-
-
 def _about_ids(ids: Field) -> str:
     parts = [f"{ids.num_distinct:,} values"]
     if ids.num_missing:
         parts.append(f"{ids.share_missing:.1%} of the rows have none and are refused")
-    if ids.has_decimal_ids:
+    if are_decimals(list(ids.counts.index[:500])):
         parts.append(f"written with a decimal point ({ids.counts.index[0]}): '1' in another file is another id")
     if ids.is_damaged:
         parts.append(f"rounded by a spreadsheet ({ids.counts.index[0]}): different ids are equal")
@@ -342,7 +336,8 @@ def _label(draft: Draft) -> Iterator[Argument]:
     threshold, reason = None, "every row of it is a positive"
     if action.value is not None and (bound := guess_threshold(action.table.fields[action.value.value])) is not None:
         threshold, reason = bound, f"{bound.share:.1%} of the rows are positives"
-    yield Argument([_label_code(action.name, threshold)], reason, "label")
+    bound_code = f", at_least={threshold.at_least:g}" if threshold else ""
+    yield Argument([f"Label({text(action.name)}{bound_code})"], reason, "label")
 
 
 def _has_counts(draft: Draft) -> Iterator[Argument]:
@@ -350,10 +345,6 @@ def _has_counts(draft: Draft) -> Iterator[Argument]:
     happenings = [*(one.happening for one in draft.actions), *draft.impressions]
     if happenings and all(one.at is None and not has_date_in_name(one.table) for one in happenings):
         yield Argument(["False"], "rows without times: nothing can be counted before their day", "has_counts")
-
-
-def _label_code(name: str, threshold: Threshold | None) -> str:
-    return f"Label({text(name)}" + (f", at_least={threshold.at_least:g})" if threshold else ")")
 
 
 def _worth(action: DraftedAction) -> tuple[bool, int]:

@@ -12,7 +12,7 @@ from conf import UserError
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, to_times
 from etl.sources.times import EPOCH_UNITS, TimeFormat, detect_time_format
-from etl.sources.values import are_decimals, has_damaged_ids
+from etl.sources.values import has_damaged_ids
 
 _MOSTLY = 0.99  # of the values
 _TIME_SAMPLE = 500
@@ -91,11 +91,6 @@ class Field:
     def is_damaged(self) -> bool:
         """Whether a spreadsheet has rounded ids, so that different ones are equal."""
         return has_damaged_ids(list(self.counts.index[:500]))
-
-    @cached_property
-    def has_decimal_ids(self) -> bool:
-        """Whether whole numbers are written with a decimal point, as `123.0`."""
-        return are_decimals(list(self.counts.index[:500]))
 
     @cached_property
     def time_format(self) -> TimeFormat | str | None:

@@ -47,7 +47,9 @@ def guess_click(fields: Sequence[Field]) -> Guess | None:
 
 def is_yes_or_no(field: Field) -> bool:
     """Whether all rows have one of two values that say yes and no."""
-    return not field.num_missing and {str(value).casefold() for value in field.counts.index} in _BINARY
+    if field.num_missing:
+        return False
+    return {str(value).casefold() for value in field.counts.index} in _BINARY
 
 
 def share_of_positives(field: Field) -> float:

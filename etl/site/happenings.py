@@ -132,7 +132,9 @@ def _is_measure(one: Field) -> bool:
 
 
 def _session(table: SampledTable, names: Sequence[str] = (*_SEARCHES, "device_id", "cookie_id")) -> Field | None:
-    return next((one for one in table.fields.values() if is_named(one.name, names) and one.share_missing < 0.5), None)
+    named = (one for one in table.fields.values() if is_named(one.name, names))
+    # A column that most rows lack can't stand for their users.
+    return next((one for one in named if one.share_missing < 0.5), None)
 
 
 def _is_key_of_others(one: Field, other: Field, table: SampledTable, tables: Sequence[SampledTable]) -> bool:

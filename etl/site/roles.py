@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from etl.site.dimensions import guess_dimension
-from etl.site.fields import Field, SampledTable
+from etl.site.fields import SampledTable
 from etl.site.happenings import guess_ids, guess_lists, with_columns
 from etl.site.parts import Happening, Roles
 
@@ -55,10 +55,6 @@ def _without_copies(happenings: Sequence[Happening]) -> tuple[list[Happening], d
 def _are_copies(one: Happening, other: Happening) -> bool:
     if one.table.num_sampled != other.table.num_sampled or one.separator or other.separator:
         return False
-    pairs = [(left.texts.to_numpy(), right.texts.to_numpy()) for left, right in _id_columns(one, other)]
-    is_same = (pairs[0][0] == pairs[0][1]) & (pairs[1][0] == pairs[1][1])
+    has_same_user = one.user.texts.to_numpy() == other.user.texts.to_numpy()
+    is_same = has_same_user & (one.item.texts.to_numpy() == other.item.texts.to_numpy())
     return len(is_same) > _MIN_IDS and float(is_same.mean()) > 0.99
-
-
-def _id_columns(one: Happening, other: Happening) -> list[tuple[Field, Field]]:
-    return [(one.user, other.user), (one.item, other.item)]

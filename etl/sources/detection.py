@@ -359,7 +359,9 @@ def _with_header(
     first = [cell.strip() for cell in rows[0]]
     dialect = replace(dialect, decimal=options.decimal or _detect_decimal(dialect, rows))
     if options.names:
-        is_header = sorted(first) == sorted(options.names) or _is_other_header(first, known_names)
+        # The columns are named anew, and yet the file may have a header of its own: words, two of them known.
+        is_own_header = _num_known(first, known_names) > 1 and not any(_NUMERIC.fullmatch(name) for name in first)
+        is_header = sorted(first) == sorted(options.names) or is_own_header
         # What the file calls its columns goes for nothing; but a header is no row.
         names = options.names if sorted(first) != sorted(options.names) else tuple(first)
         list_columns = frozenset[str]()
@@ -408,11 +410,6 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]], known_names:
     return any(
         word and column and all(map(_NUMERIC.fullmatch, column)) for word, column in zip(is_word, columns, strict=True)
     )
-
-
-def _is_other_header(first: Sequence[str], known_names: Sequence[str]) -> bool:
-    """Whether the first line of a file whose columns are named anew is its own header: words, two of them known."""
-    return _num_known(first, known_names) > 1 and not any(_NUMERIC.fullmatch(name) for name in first)
 
 
 def _num_known(first: Sequence[str], known_names: Sequence[str]) -> int:

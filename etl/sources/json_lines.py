@@ -85,10 +85,13 @@ def read_objects(lines: DataFrame, layout: LineFormat, max_line_bytes: int, zone
 
 def line_fault(max_line_bytes: int) -> Column:
     """Why a line is no object."""
+    is_too_long = F.octet_length("line") > max_line_bytes
+    is_empty = F.btrim("line", F.lit(WHITESPACE)) == ""
+    # The first that applies is the reason: an empty line is no JSON either.
     return (
-        F.when(F.octet_length("line") > max_line_bytes, "too_long")
+        F.when(is_too_long, "too_long")
         .when(~F.is_valid_utf8("line"), "invalid_utf8")
-        .when(F.btrim("line", F.lit(WHITESPACE)) == "", "empty_line")
+        .when(is_empty, "empty_line")
         .when(~F.col("is_object"), "not_json")
         .when(has_duplicate("keys"), "duplicate_key")
     )
@@ -96,21 +99,21 @@ def line_fault(max_line_bytes: int) -> Column:
 
 def field_fault(layout: LineFormat) -> Column:
     """Whether a required field is missing, or one is neither text nor an integer."""
-    return F.when(F.concat(*layout.required).isNull(), "missing_field").when(
-        ~_is_text_or_integer(*layout.ids, *layout.texts), "bad_type"
-    )
+    is_missing = F.concat(*layout.required).isNull()  # concat is null as soon as one of them is
+    has_types = _is_text_or_integer(*layout.ids, *layout.texts)
+    return F.when(is_missing, "missing_field").when(~has_types, "bad_type")
 
 
 def time_fault() -> Column:
     """What is wrong with `ts`."""
-    return F.when(F.rlike("ts", F.lit(LOCAL_TIME + "$")), "no_time_zone").when(
-        F.col("happened_at").isNull(), "bad_time"
-    )
+    is_local = F.rlike("ts", F.lit(LOCAL_TIME + "$"))
+    return F.when(is_local, "no_time_zone").when(F.col("happened_at").isNull(), "bad_time")
 
 
 def future_fault() -> Column:
     """`in_future` for a day after its folder's; the day after is none: clocks differ, folders may go by another one."""
-    return F.when(F.datediff(F.try_to_date("folder_dt"), F.try_to_date("dt")) < -1, "in_future")
+    days_late = F.datediff(F.try_to_date("folder_dt"), F.try_to_date("dt"))
+    return F.when(days_late < -1, "in_future")
 
 
 def has_duplicate(names: Column | str) -> Column:

@@ -45,7 +45,9 @@ class SourceRows:
 
     def text(self, name: str | None) -> Column:
         """A column's text without blanks around it; null where it is empty, and for no column."""
-        return F.lit(None).cast("string") if name is None else trimmed(self.cell(name))
+        if name is None:
+            return F.lit(None).cast("string")
+        return trimmed(self.cell(name))
 
     def cells(self, names: Sequence[str]) -> Column:
         """A map of columns to their texts, without those that are empty."""

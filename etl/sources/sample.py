@@ -148,7 +148,7 @@ def _read_cells(records: Sequence[_Line], dialect: Dialect) -> tuple[pd.DataFram
             numbers.append(number)
             rows.append([unquote(cell, dialect) for cell in cells] if any(mark in line for mark in marks) else cells)
     columns = list(zip(*rows, strict=True)) or [()] * num_cells
-    data = {name: _nulled(column) for name, column in zip(dialect.names, columns, strict=True)}
+    data = {name: [text or None for text in column] for name, column in zip(dialect.names, columns, strict=True)}
     return pd.DataFrame(data, index=pd.Index(numbers, dtype="int64"), dtype=object), refused
 
 
@@ -168,10 +168,6 @@ def _cells_fault(cells: Sequence[str] | None, num_cells: int) -> str | None:
     if len(cells) == num_cells:
         return None
     return "missing_cells" if len(cells) < num_cells else "extra_cells"
-
-
-def _nulled(texts: Sequence[str]) -> list[str | None]:
-    return [text or None for text in texts]
 
 
 class _DuplicateKeyError(ValueError):
@@ -254,7 +250,7 @@ def _parquet_texts(column: Any) -> list[str | None]:
             None if value is None else value.strftime(f"%Y-%m-%dT%H:%M:%S.%f{zone}") for value in column.to_pylist()
         ]
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_date(kind):
-        return _nulled(column.cast("string").to_pylist())
+        return [text or None for text in column.cast("string").to_pylist()]
     return [_parquet_text(value) for value in column.to_pylist()]
 
 

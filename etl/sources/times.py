@@ -154,7 +154,9 @@ def _epoch_unit(place: str, texts: Sequence[str]) -> str | None:
 
 
 def _iso(place: str, texts: Sequence[str]) -> str | None:
-    return ISO if sum(bool(re.fullmatch(ISO_PATTERN, text)) for text in texts) > len(texts) / 2 else None
+    num_iso = sum(bool(re.fullmatch(ISO_PATTERN, text)) for text in texts)
+    # Most, not all: a column with some damaged times still has a format, and their rows are refused one by one.
+    return ISO if num_iso > len(texts) / 2 else None
 
 
 def _parts_pattern(place: str, texts: Sequence[str]) -> str | None:

@@ -261,4 +261,5 @@ def _start_name() -> Column:
 
 def _unix_seconds(at: str, local: str) -> Column:
     """Seconds since 1970 of a time in UTC; rows from before that column was there have only the local time."""
-    return F.unix_timestamp(F.coalesce(at, F.col(local).cast("timestamp")))
+    moment = F.coalesce(at, F.col(local).cast("timestamp"))
+    return F.unix_timestamp(moment)

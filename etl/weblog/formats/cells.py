@@ -22,7 +22,8 @@ _ROW_BITS = (1 << 33) - 1
 
 def position_in_file() -> Column:
     """Order of a line in its file: not its number, but growing."""
-    return F.col("block") + F.col("id").bitwiseAND(F.lit(_ROW_BITS))
+    row = F.col("id").bitwiseAND(F.lit(_ROW_BITS))
+    return F.col("block") + row
 
 
 def has_format(format: Format, format_sets: Sequence[Formats]) -> Column:
