@@ -58,7 +58,8 @@ def check_timezone(run: Path, present: str) -> None:
 
 def trained_version(run: Path) -> str:
     """Version of the features that a run was trained on; "of unknown version" when its data set did not record it."""
-    return next((row["features"] for row in read_jsonl(run / INPUTS) if row.get("features")), "of unknown version")
+    versions = (row["features"] for row in read_jsonl(run / INPUTS) if row.get("features"))
+    return next(versions, "of unknown version")
 
 
 def names_difference(trained: Sequence[str], present: Sequence[str]) -> str:

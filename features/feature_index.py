@@ -112,7 +112,8 @@ def _problem(rows: DataFrame, types: Mapping[str, str], feature: Feature) -> str
         function = compile_expression(feature.source)
         if unknown := sorted(columns_of(feature.source) - types.keys()):
             return f'no column "{unknown[0]}"{did_you_mean(unknown[0], sorted(types))}'
-        value = F.expr(transformed_source(feature.name, _transform(feature), feature.source))
+        transform = feature.transform if isinstance(feature, Dense) else "identity"
+        value = F.expr(transformed_source(feature.name, transform, feature.source))
         kind = rows.select(value.alias("value")).schema["value"].dataType.simpleString()
         if isinstance(feature, Sparse) and kind not in ("string", "int", "bigint"):
             # Its text would differ between Spark and the server, and with it the id.
@@ -141,10 +142,6 @@ _EXAMPLES: dict[str, tuple[Any, Any]] = {
     "timestamp": (datetime(2026, 1, 2), Moments(np.array([1.7e9, np.nan]))),
     "date": (date(2026, 1, 1), date(2026, 1, 1)),
 }
-
-
-def _transform(feature: Feature) -> str:
-    return feature.transform if isinstance(feature, Dense) else "identity"
 
 
 def _column_types() -> dict[str, str]:

@@ -141,11 +141,14 @@ def rate_windows(site: Site | None) -> dict[str, int]:
 
 def rate_group(rate: Rate) -> str:
     """Name of the counts of a rate: by its columns and window, so that it has both in the feature's definition."""
-    return "_by_".join(("own" if rate.days is None else f"own_last_{rate.days}", *rate.by))
+    window = "own" if rate.days is None else f"own_last_{rate.days}"
+    return "_by_".join((window, *rate.by))
 
 
 def _rates(site: Site | None) -> list[Rate]:
-    return [feature for feature in site.features if isinstance(feature, Rate)] if site is not None else []
+    if site is None:
+        return []
+    return [feature for feature in site.features if isinstance(feature, Rate)]
 
 
 def cross_columns(site: Site, cross: Cross) -> Iterator[str]:

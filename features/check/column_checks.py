@@ -29,7 +29,9 @@ def column_findings(sample: PartSample) -> Iterator[Finding]:
             texts = trimmed(sample.frame[name])
             if texts.notna().any():
                 place = place_of(kind)
-                yield from _one_value(place, name, texts)
+                if len(texts) > 1 and texts.nunique() == 1 and texts.notna().all():
+                    text = f'"{name}" is {texts.iloc[0]!r} in all {len(texts):,} rows: nothing to learn from it. '
+                    yield Finding(place, f"{text}Leave it out.", is_fault=False)
                 yield from _type_findings(place, name, kind, texts, sample)
             else:
                 text = f'"{name}" has no value in {len(texts):,} rows. Leave it out.'
@@ -63,12 +65,6 @@ def _file(sample: PartSample) -> str:
         return "the query"
     more = f" and {len(sample.files) - 1} more" if len(sample.files) > 1 else ""
     return f"{sample.files[0].name}{more}"
-
-
-def _one_value(place: str, name: str, texts: pd.Series) -> Iterator[Finding]:
-    if len(texts) > 1 and texts.nunique() == 1 and texts.notna().all():
-        text = f'"{name}" is {texts.iloc[0]!r} in all {len(texts):,} rows: nothing to learn from it. Leave it out.'
-        yield Finding(place, text, is_fault=False)
 
 
 def _type_findings(place: str, name: str, kind: ColumnType, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from features.check.column_checks import column_findings
 from features.check.key_checks import key_findings, match_findings
 from features.check.label_checks import Positives, label_findings, leak_findings, positives_of
 from features.check.part_sample import Finding, PartSample, read_part
-from features.check.report import finding_lines, label_lines, part_lines
+from features.check.report import label_lines, part_lines
 from features.check.row_faults import refusal_findings
 from features.check.stages import stage_lines
 from features.check.time_checks import day_findings, time_findings
@@ -126,6 +126,7 @@ def _report(
     if samples:
         yield from stage_lines(config, site, samples, positives)
         yield ""
-    yield from finding_lines(findings)
+    yield from (f"fault: {finding}" for finding in findings if finding.is_fault)
+    yield from (f"warning: {finding}" for finding in findings if not finding.is_fault)
     num_faults = sum(finding.is_fault for finding in findings)
     yield f"{site.name}: faults: {num_faults}, warnings: {len(findings) - num_faults}"

@@ -29,7 +29,9 @@ class Positives:
     @property
     def share(self) -> float:
         """Of the rows that will be loaded."""
-        return float(self.is_positive.mean()) if len(self.is_positive) else 0.0
+        if not len(self.is_positive):  # whose mean would be NaN
+            return 0.0
+        return float(self.is_positive.mean())
 
     def by_day(self, zone: str) -> pd.DataFrame | None:
         """Rows and positives (`rows`, `positives`) of each day by the site's clock; None without times."""

@@ -172,7 +172,9 @@ def _of_lists(frame: pd.DataFrame, part: Impressions, separator: str) -> pd.Data
 
 
 def _parts(text: str | None, separator: str) -> list[str]:
-    return [part for one in (text or "").split(separator) if (part := one.strip(WHITESPACE))]
+    parts = [one.strip(WHITESPACE) for one in (text or "").split(separator)]
+    # An empty text has one empty part, and a separator at the end another one.
+    return [part for part in parts if part]
 
 
 def _label_column(part: Impressions) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from conf.site import Items, Users
 from features.check.column_checks import describe_columns
 from features.check.label_checks import Positives
-from features.check.part_sample import Finding, PartSample
+from features.check.part_sample import PartSample
 from features.check.row_faults import refusals
 
 _MAX_DAYS = 14
@@ -49,19 +49,8 @@ def label_lines(one: Positives, zone: str) -> Iterator[str]:
         rows.append((str(day), f"{row.rows:,}", f"{row.positives:,}", f"{row.positives / row.rows:.2%}"))
     yield from (f"  {line}" for line in table(rows))
     if len(days) > _MAX_DAYS:
-        yield f"  ({len(days) - _MAX_DAYS:,} days between them; share {_range(days.positives / days.rows)})"
-
-
-def _range(shares: object) -> str:
-    return f"{shares.min():.2%} to {shares.max():.2%}"  # type: ignore[attr-defined]  # a pandas series
-
-
-def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """Faults, then warnings, one a line."""
-    for is_fault, name in ((True, "fault"), (False, "warning")):
-        for finding in findings:
-            if finding.is_fault == is_fault:
-                yield f"{name}: {finding}"
+        shares = days.positives / days.rows
+        yield f"  ({len(days) - _MAX_DAYS:,} days between them; share {shares.min():.2%} to {shares.max():.2%})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from conf.site import Action, Impressions
 from etl.ingest.interactions import MAX_ACTION_CHARS
+from etl.site.fields import short
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
 from etl.sources.texts import yes_no_of
 from etl.sources.values import DAMAGED_ID
@@ -39,7 +40,9 @@ def refusals(sample: PartSample) -> list[Refusal]:
         by_reason.setdefault(f"{reason} in {column}", []).extend(examples)
     reasons = [
         Refusal(
-            reason, len(rows), tuple(f"{sample.where(label)}: {_cut(text)}" for label, text in rows[:_NUM_EXAMPLES])
+            reason,
+            len(rows),
+            tuple(f"{sample.where(label)}: {short(text, _EXAMPLE_CHARS)}" for label, text in rows[:_NUM_EXAMPLES]),
         )
         for reason, rows in by_reason.items()
         if rows
@@ -121,7 +124,3 @@ def _rules(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
 
 def _is_damaged(text: str | None) -> bool:
     return text is not None and re.search(DAMAGED_ID, text) is not None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _EXAMPLE_CHARS else text[: _EXAMPLE_CHARS - 1] + "…"

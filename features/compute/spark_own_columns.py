@@ -18,9 +18,11 @@ def own_values(columns: Sequence[OwnColumn], texts: Column) -> dict[str, Column]
         columns: of one owner.
         texts: the map of its texts.
     """
-    return {
-        name: value for column in columns for name, value in zip(column.names, _read_text(column, texts), strict=True)
-    }
+    values: dict[str, Column] = {}
+    for column in columns:
+        # A column of tags has a name for each of its slots.
+        values |= dict(zip(column.names, _read_text(column, texts), strict=True))
+    return values
 
 
 def outcome_labels(columns: Sequence[LabelColumn], context: Column, is_clicked: Column) -> dict[str, Column]:

@@ -88,7 +88,9 @@ def countable_rows(examples: DataFrame, split: str) -> DataFrame:
     Where splits follow time, that is all of them: whatever split a day is in, it was over by then. In other splits
     held-out rows may be older than training rows, so only training rows are counted.
     """
-    return examples if split in TIME_ORDERED else examples.where(F.col("split") == "train")
+    if split in TIME_ORDERED:
+        return examples
+    return examples.where(F.col("split") == "train")
 
 
 def candidate_features(

@@ -56,7 +56,8 @@ def has_rows(warehouse: Warehouse, table: Table, days: Sequence[date] | None) ->
 
 def from_impressions(impressions: DataFrame) -> DataFrame:
     """dwd_impression -> examples, without those whose logged features no model can read."""
-    return impressions.where(unreadable_value().isNull()).select(
+    readable = impressions.where(unreadable_value().isNull())
+    return readable.select(
         F.col("impression_id").alias("example_id"),
         "user_id",
         "item_id",

@@ -21,7 +21,8 @@ def unreadable_value() -> Column:
     Ids are whole numbers in [0, buckets). NaN and infinity are no ids either; as numbers they count as missing.
     """
     # Values of vocabularies are never read from the log.
-    return F.coalesce(*[_unreadable_id(feature.name, feature.buckets) for feature in SPARSE if not feature.at_least])
+    faults = [_unreadable_id(feature.name, feature.buckets) for feature in SPARSE if not feature.at_least]
+    return F.coalesce(*faults)  # the first one that is not null
 
 
 def _unreadable_id(name: str, buckets: int) -> Column:

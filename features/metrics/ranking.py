@@ -19,7 +19,9 @@ def clip_rounding(share: float) -> float:
     Nine users with a recall of 1/9 each and so on: 1.0000000000000002. A larger excess stays, for it is an error, such
     as a pair twice among the positives.
     """
-    return min(share, 1.0) if share < 1 + 1e-9 else share
+    if share < 1 + 1e-9:
+        return min(share, 1.0)
+    return share
 
 
 def ranking_metrics(ranked: pd.DataFrame, truth: pd.DataFrame, ks: Sequence[int]) -> dict[tuple[str, int], float]:

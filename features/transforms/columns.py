@@ -97,7 +97,7 @@ def _compile(node: ast.expr, expression: str) -> Compiled:
             return _compile_name(node, name, expression)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             inner = _compile(operand, expression)
-            return lambda row: _negative(inner(row))
+            return lambda row: None if (value := inner(row)) is None else -value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             return _compile_operator(type(op), _compile(left, expression), _compile(right, expression))
         case ast.Call(func=ast.Name(id=name), args=arguments) if name in FUNCTIONS or name in NULL_SKIPPING:
@@ -112,10 +112,6 @@ def _compile_name(node: ast.expr, name: str, expression: str) -> Compiled:
         return row[name]
 
     return column
-
-
-def _negative(value: Value) -> Value:
-    return None if value is None else -value
 
 
 def _compile_operator(op: type, left: Compiled, right: Compiled) -> Compiled:
@@ -199,7 +195,9 @@ def _concat(*parts: Value) -> Texts:
 
 
 def _joined(*parts: Any) -> str | None:
-    return None if None in parts else "".join(str(part) for part in parts)
+    if None in parts:  # as SQL's concat
+        return None
+    return "".join(str(part) for part in parts)
 
 
 def _coalesce(*values: Value) -> Value:

@@ -100,7 +100,7 @@ def _evaluate(node: ast.expr, row: Mapping[str, Any], zone: str, expression: str
 
 def unknown_part(node: ast.expr, expression: str) -> UserError:
     """The error for a part of an expression that is no column, operator or function of the catalog."""
+    functions = ", ".join([*FUNCTIONS, *NULL_SKIPPING])
     return UserError(
-        f"'{ast.unparse(node)}' (in {expression!r}) is no column or function of the catalog; "
-        f"functions: {', '.join([*FUNCTIONS, *NULL_SKIPPING])}"
+        f"'{ast.unparse(node)}' (in {expression!r}) is no column or function of the catalog; functions: {functions}"
     )

@@ -55,4 +55,5 @@ class Whitening:
 
     def transform(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """(rows, columns) -> (rows, columns)."""
-        return np.asarray((np.asarray(values, np.float64) - np.array(self.mean)) @ np.array(self.matrix))
+        centred = np.asarray(values, np.float64) - np.array(self.mean)  # (rows, columns)
+        return np.asarray(centred @ np.array(self.matrix))
