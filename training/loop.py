@@ -213,6 +213,8 @@ def fit(
     state = _start_or_resume(worker, job, steps_per_epoch=math.ceil(train_feed.num_steps() / settings.accumulate))
     position = state.position
 
+    # Steps between looks at the losses: a look waits for the GPU, on a CPU it costs nothing.
+    loss_steps = settings.loss_steps or (1 if worker.device.type == "cpu" else 20)
     while position.epoch < settings.epochs:
         # By the losses in the checkpoint, so that a resumed run stops at the same epoch.
         if settings.patience and epochs_without_gain(position.losses) >= settings.patience:
@@ -220,7 +222,7 @@ def fit(
         started, rows_before = time.time(), position.row_sum  # a resumed epoch has rows already
         state.objective.train()
         transfer.thaw(state.objective, job.config, position.epoch)
-        loss_sum = LossSum(_loss_steps(settings, worker))  # of this rank since the last exchange
+        loss_sum = LossSum(loss_steps)  # of this rank since the last exchange
         steps_left = train_feed.num_steps(position.epoch, position.done)
         feed = (apply_sampling(batch, settings) for batch in read_epoch(train_feed, position.epoch, position.done))
         for batches in copy_ahead(_chunked(feed, settings.accumulate), worker.device):
@@ -235,7 +237,7 @@ def fit(
             # Not after the last step of an epoch: the epoch's own checkpoint follows at once.
             if settings.checkpoint_steps and steps_left and position.step % settings.checkpoint_steps == 0:
                 _add_losses(state, loss_sum, batches.host)
-                loss_sum = LossSum(_loss_steps(settings, worker))
+                loss_sum = LossSum(loss_steps)
                 _save_step(state)
         _add_losses(state, loss_sum, [])
 
@@ -372,11 +374,6 @@ def _accumulate_gradients(state: TrainingState, batches: Step) -> tuple[Tensor, 
         loss_sum += batch_sum.detach()
     # Of the batches as they were read, which are on the CPU.
     return loss_sum, sum(float(batch.weight.numpy().sum(dtype=np.float64)) for batch in batches.host)
-
-
-def _loss_steps(settings: TrainSettings, worker: Worker) -> int:
-    """Steps between looks at the losses; on a CPU a look costs nothing."""
-    return settings.loss_steps or (1 if worker.device.type == "cpu" else 20)
 
 
 def _require_finite(state: TrainingState, failure: tuple[int, float] | None, batches: list[Batch]) -> None:

@@ -88,7 +88,8 @@ class IdLists:
 
 
 def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    zero = torch.zeros(1, dtype=torch.int64)
+    return torch.cat([zero, lengths.cumsum(0)])  # (lists + 1,)
 
 
 @dataclass(frozen=True)

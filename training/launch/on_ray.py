@@ -101,7 +101,10 @@ def _rendezvous() -> tuple["TCPStore", int, int]:
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
     # A free port of rank 0's machine, drawn anew at each start: the port of a dead group may still be in use. Listened
     # at by us, at the node's address alone: torch's store would listen on every interface, and asks for no login.
-    listener = _listener(ray.util.get_node_ip_address()) if context.get_world_rank() == 0 else None
+    listener = None
+    if context.get_world_rank() == 0:
+        address = ray.util.get_node_ip_address()
+        listener = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     host, port = broadcast_from_rank_zero(listener.getsockname()[:2] if listener else None)
     store = TCPStore(
         host,
@@ -112,7 +115,3 @@ def _rendezvous() -> tuple["TCPStore", int, int]:
         master_listen_fd=listener.detach() if listener else None,
     )
     return store, context.get_world_rank(), context.get_world_size()
-
-
-def _listener(host: str) -> socket.socket:
-    return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

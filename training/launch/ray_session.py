@@ -64,6 +64,8 @@ def _start(settings: RaySettings, is_private: bool) -> None:
         }
     )
     interface = dict.fromkeys(LISTENING_INTERFACE, loopback_interface()) if is_private else {}
+    # A cluster's workers don't inherit the environment of this process.
+    site = {name: os.environ[name] for name in (SITE_VARIABLE, FOLDER_VARIABLE) if name in os.environ}
     with waiting("the start of Ray", every_s=EVERY_S / 2):
         for attempts_left in reversed(range(_ATTEMPTS)):
             try:
@@ -72,9 +74,7 @@ def _start(settings: RaySettings, is_private: bool) -> None:
                     logging_level=logging.ERROR,
                     log_to_driver="--debug" in sys.argv,  # else every worker's log is on our screen
                     # One thread a worker: with threads for all cores each, workers on all cores slow one another down.
-                    runtime_env={
-                        "env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **_site(), **interface}
-                    },
+                    runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", **site, **interface}},
                     **local_options,
                 )
                 break
@@ -82,8 +82,3 @@ def _start(settings: RaySettings, is_private: bool) -> None:
                 if "timed out during startup" not in str(error) or not attempts_left:
                     raise
                 log.warning("Ray did not start within its 30 s: trying again")
-
-
-def _site() -> dict[str, str]:
-    """The site of this process: a cluster's workers don't inherit its environment."""
-    return {name: os.environ[name] for name in (SITE_VARIABLE, FOLDER_VARIABLE) if name in os.environ}
