@@ -85,11 +85,10 @@ def ndcg_objective(
     discount = 1 / np.log2(np.arange(k) + 2)
     positives = np.add.reduceat(is_positive.astype(int), bounds[:-1])  # (users,)
     ideal_dcg = np.cumsum(discount)[np.minimum(positives, k) - 1]  # (users,)
-
-    def objective(weights: NDArray[np.float64]) -> float:
-        return float(_mean_ndcg(weights.astype(np.float32) @ columns, is_positive, bounds, discount, ideal_dcg))
-
-    return objective
+    # In float32, as the scores are: in float64 the product would copy all of them at every call.
+    return lambda weights: float(
+        _mean_ndcg(weights.astype(np.float32) @ columns, is_positive, bounds, discount, ideal_dcg)
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ def compare_with_candidates(snapshot: Snapshot) -> int:
     state, at = snapshot.state, day_start(snapshot.publication.day + timedelta(days=1), snapshot.state.zone)
     table = ds.dataset(snapshot.publication.candidates / "serve", format="parquet").to_table().to_pandas()
     for user_id, rows in table.sort_values(["user_id", "item_id"]).groupby("user_id"):
-        user, codes = state.user(user_id), state.find_items(rows["item_id"].tolist())
+        user, codes = state.user(user_id), state.items.find(rows["item_id"].tolist())
         assert (state.candidates[user.code] == codes).all()
         batch = state.features(user, codes, None, at, None)
         for column, feature in enumerate(SPARSE):

@@ -122,7 +122,9 @@ def list_lengths(rows: Rows) -> NDArray[np.int64]:
 
 def feature_matrix(rows: Rows) -> NDArray[np.float32]:
     """Features as LightGBM takes them: (rows, dense features + small categories), columns as in NAMES."""
-    return np.concatenate([rows.dense, rows.sparse[:, CATEGORIES].astype(np.float32)], axis=1)
+    # One matrix has one type: float32 holds every whole number up to 2²⁴, and these categories are far below it.
+    categories = rows.sparse[:, CATEGORIES].astype(np.float32)
+    return np.concatenate([rows.dense, categories], axis=1)
 
 
 class CoarseRanker:

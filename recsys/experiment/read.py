@@ -100,7 +100,8 @@ def read_file(
     typed = texts.select(F.col(f"`{user}`").alias("user_id"), F.col(f"`{arm}`").alias("arm"), *map(_number, names))
     users = typed.persist()
     try:
-        counts = users.agg(F.count_distinct("user_id").alias("users"), F.count("*").alias("rows"), *map(_count, names))
+        filled = [F.count(F.col(f"`{column}`")).alias(f"n {column}") for column in names]
+        counts = users.agg(F.count_distinct("user_id").alias("users"), F.count("*").alias("rows"), *filled)
         row = counts.collect()[0]
         if row["users"] < row["rows"]:
             raise UserError(f"{file}: {row['rows']} rows of {row['users']} users: write one for each")
@@ -121,10 +122,6 @@ def _number(name: str) -> Any:
     text = F.col(f"`{name}`")
     # An empty cell is missing, though in a column of clicks it would be none.
     return F.when(text.isNotNull(), F.coalesce(to_number(text), to_yes_no(text).cast("double"))).alias(name)
-
-
-def _count(name: str) -> Any:
-    return F.count(F.col(f"`{name}`")).alias(f"n {name}")
 
 
 def _read(

@@ -61,7 +61,10 @@ class Sample:
 
     def variance(self, weights: Floats) -> float:
         """Of the mean over the users of a weighted sum of their three values."""
-        return float(weights @ self.covariances @ weights) / self.users if self.users > 1 else math.nan
+        if not self.users > 1:  # one user has no covariance
+            return math.nan
+        # wᵀ Σ w is the variance of one user's weighted sum; that of a mean over n users is an n-th of it.
+        return float(weights @ self.covariances @ weights) / self.users
 
 
 @dataclass(frozen=True)

@@ -94,21 +94,18 @@ def samples(users: DataFrame, metrics: Sequence[Metric]) -> tuple[dict[str, int]
 
 
 def _moments(number: int, metric: Metric) -> list[Column]:
+    columns = (metric.value, metric.base, metric.before)
     # Users without a value, or a part of a ratio, are left out of the metric alone.
-    names = [name for name in (metric.value, metric.base, metric.before) if name is not None]
+    names = [name for name in columns if name is not None]
     is_there = F.lit(True)
     for name in names:
         is_there &= F.col(name).isNotNull()
-    values = [F.when(is_there, F.col(name).cast("double") if name else F.lit(0.0)) for name in _names(metric)]
+    values = [F.when(is_there, F.col(name).cast("double") if name else F.lit(0.0)) for name in columns]
     moments = [F.count(values[0]).alias(f"n{number}")]
     for i in range(3):
         moments.append(F.avg(values[i]).alias(f"m{number}_{i}"))
         moments += [F.covar_samp(values[i], values[j]).alias(f"c{number}_{i}{j}") for j in range(i, 3)]
     return moments
-
-
-def _names(metric: Metric) -> tuple[str | None, str | None, str | None]:
-    return metric.value, metric.base, metric.before
 
 
 def _sample(row: Mapping[str, float | None], number: int, metric: Metric) -> Sample:

@@ -65,7 +65,8 @@ class FineRanker:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict calibrated click probabilities (rows,)."""
-        return self.calibrator(self.model.predict(self.encoder.encode(rows)))
+        probabilities = self.model.predict(self.encoder.encode(rows))  # (rows,)
+        return self.calibrator(probabilities)
 
     def save(self, path: Path, statistics: Statistics) -> None:
         """Save to one file, whole or not at all; `statistics` are those of the data set that it was trained on."""
@@ -108,7 +109,8 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     Raises:
         UserError: it was not trained for the day, or its file is corrupt.
     """
-    return load(trained_run(config, MODEL, day), feature_statistics(config, day), split).predict(rows)
+    ranker = load(trained_run(config, MODEL, day), feature_statistics(config, day), split)
+    return ranker.predict(rows)
 
 
 def run(config: Config, day: date) -> dict[str, Any]:

@@ -85,8 +85,8 @@ class Encoder:
     @classmethod
     def fit(cls, rows: Rows) -> "Encoder":
         """Fit the vocabularies to training rows with the keys user_id and item_id."""
-        users, first_of_user = np.unique(_text(rows.keys["user_id"]), return_index=True)
-        items, first_of_item = np.unique(_text(rows.keys["item_id"]), return_index=True)
+        users, first_of_user = np.unique(np.asarray(rows.keys["user_id"], dtype=np.str_), return_index=True)
+        items, first_of_item = np.unique(np.asarray(rows.keys["item_id"], dtype=np.str_), return_index=True)
         # Lists that nobody showed (sampled negatives) say nothing of what the site believed of a user.
         is_shown = bool(rows.sparse[:, SPARSE_NAMES.index("position")].any())
         values, counts = np.unique(rows.sparse[:, SPARSE_NAMES.index(SHARE_FIELD)], return_counts=True)
@@ -166,15 +166,11 @@ class Encoder:
 
 
 def _codes(vocabulary: NDArray[np.str_], values: ArrayLike) -> NDArray[np.int32]:
-    texts = _text(values)
+    texts = np.asarray(values, dtype=np.str_)
     if not len(vocabulary):
         return np.full(len(texts), -1, np.int32)
     position = np.minimum(np.searchsorted(vocabulary, texts), len(vocabulary) - 1)
     return np.where(vocabulary[position] == texts, position, -1).astype(np.int32)
-
-
-def _text(values: ArrayLike) -> NDArray[np.str_]:
-    return np.asarray(values, dtype=np.str_)
 
 
 def _rows_of(

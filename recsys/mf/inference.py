@@ -168,7 +168,8 @@ def _by_entity(feedback: Feedback, codes: NDArray[np.int32], other: NDArray[np.i
 
 
 def _offsets(posterior: Posterior, feedback: Feedback) -> Floats:
-    return posterior.intercept + np.asarray(feedback.context @ posterior.context)
+    effects = feedback.context @ posterior.context  # (rows,)
+    return posterior.intercept + np.asarray(effects)
 
 
 def _update_side(side: Side, other: Side, ordered: _Ordered, offset: Floats) -> None:

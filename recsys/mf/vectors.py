@@ -28,11 +28,6 @@ class Factors:
     ranker: MFRanker
     statistics: Mapping[str, Any]  # of the training set
 
-    @property
-    def is_of_impressions(self) -> bool:
-        """Whether it learned from what was shown, and not from sampled negatives."""
-        return len(self.ranker.encoder.shares) > 0
-
     def item_vectors(self, items: pd.DataFrame, now: float) -> NDArray[np.float32]:
         """(items, factors + 1) the posterior means, and last the item's bias with what its age adds.
 
@@ -46,7 +41,8 @@ class Factors:
         codes = encoder.item_codes(rows)
         mean[codes >= 0] = posterior.items.mean[codes[codes >= 0]]
         bias = mean[:, posterior.users.one] + encoder.contexts(rows) @ posterior.context
-        return np.column_stack([_factors(mean), bias]).astype(np.float32)
+        # Without the last two coordinates, the bias and the constant 1 that meets the other side's bias.
+        return np.column_stack([mean[:, :-2], bias]).astype(np.float32)
 
     def user_vectors(self) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
         """Ids (users,), sorted, and vectors (users + 1, factors + 1); the last one is that of an unknown user.
@@ -55,7 +51,7 @@ class Factors:
         """
         side = self.ranker.posterior.users
         mean = np.vstack([side.mean, _unknown(side)])
-        return self.ranker.encoder.users, np.column_stack([_factors(mean), np.ones(len(mean))]).astype(np.float32)
+        return self.ranker.encoder.users, np.column_stack([mean[:, :-2], np.ones(len(mean))]).astype(np.float32)
 
     def _rows(self, items: pd.DataFrame, now: float) -> Rows:
         """Feature rows of items: their columns and their age alone, as the training set has them."""
@@ -78,11 +74,6 @@ def load_factors(config: Config, day: date, split: str) -> Factors | None:
     """Vectors of the day's newest factorisation that has not learned from `split`; None when there is none."""
     ranker = load_for(config, day, split)
     return None if ranker is None else Factors(ranker, feature_statistics(config, day))
-
-
-def _factors(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the last two coordinates: bias and 1."""
-    return mean[:, :-2]
 
 
 def _unknown(side: Side) -> NDArray[np.float64]:

@@ -37,7 +37,8 @@ class TopItems:
 
 def empty_lists(num_users: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
     """Arrays for a kernel to fill: items (users, k), scores (users, k) and moments (users, 3)."""
-    return np.full((num_users, k), -1, np.int32), np.full((num_users, k), -np.inf, np.float32), np.zeros((num_users, 3))
+    items, scores = np.full((num_users, k), -1, np.int32), np.full((num_users, k), -np.inf, np.float32)
+    return items, scores, np.zeros((num_users, 3))
 
 
 def top_items(

@@ -46,7 +46,8 @@ class ChannelWeights:
 
 def initial_weights(channels: Sequence[str], cold_channel: str = "hot") -> ChannelWeights:
     """Weights before any are fitted: reciprocal rank fusion; `cold_channel` ranks for cold users, or the first one."""
-    return ChannelWeights(None, channels.index(cold_channel) if cold_channel in channels else 0)
+    position = channels.index(cold_channel) if cold_channel in channels else 0
+    return ChannelWeights(None, position)
 
 
 def fit_channel_weights(

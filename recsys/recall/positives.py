@@ -30,12 +30,11 @@ class Positives:
 
     def pairs(self, without: "Positives") -> pd.DataFrame:
         """Distinct user_id and item_id, in order, that are not in `without`, which has the same codes."""
-        keys = np.setdiff1d(self._keys(), without._keys())
+        # A pair as one number, user · items + item, in 64 bits: users times items may go beyond 32.
+        own, others = (one.users.astype(np.int64) * len(one.item_ids) + one.items for one in (self, without))
+        keys = np.setdiff1d(own, others)
         users, items = np.divmod(keys, max(len(self.item_ids), 1))
         return pd.DataFrame({"user_id": self.user_ids[users], "item_id": self.item_ids[items]})
-
-    def _keys(self) -> NDArray[np.int64]:
-        return self.users.astype(np.int64) * len(self.item_ids) + self.items
 
 
 def collect_positives(positives: DataFrame) -> Positives:

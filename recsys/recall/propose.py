@@ -98,12 +98,8 @@ def propose_on_driver(histories: UserBatch, users: NDArray[np.object_], plan: Re
     threads = num_threads()
     with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
         # In rounds: what was computed waits for its reader.
-        for some in _rounds(starts, 2 * threads):
-            yield from pool.map(propose_from, some)
-
-
-def _rounds(starts: range, size: int) -> Iterator[Sequence[int]]:
-    return (starts[position : position + size] for position in range(0, len(starts), size))
+        for position in range(0, len(starts), 2 * threads):
+            yield from pool.map(propose_from, starts[position : position + 2 * threads])
 
 
 def write_proposals(batches: Iterable[pa.RecordBatch], file: BinaryIO) -> None:

@@ -46,7 +46,9 @@ class Truth:
 
     def pairs(self) -> pd.DataFrame:
         """The pairs, collected."""
-        return self.frame.toPandas() if self.collected is None else self.collected
+        if self.collected is not None:  # counted on the driver already: no second job
+            return self.collected
+        return self.frame.toPandas()
 
 
 class Proposer:
@@ -70,7 +72,8 @@ class Proposer:
         settings = history.settings
         self.history = history
         self.channels = [name for name in settings.quota if name != MF or history.factors is not None]
-        self._knows_impressions = history.factors is not None and history.factors.is_of_impressions
+        # Shares of what was shown: a factorisation that learned from sampled negatives has none.
+        self._knows_impressions = history.factors is not None and len(history.factors.ranker.encoder.shares) > 0
         # Who chose nothing has been shown something, perhaps: the factorisation knows what.
         self.cold_channel = MF if self._knows_impressions else "hot"
         self._spark, self._scratch = spark, scratch
@@ -137,15 +140,16 @@ class Proposer:
         self.history.unpersist()
 
     def _plan(self, weights: ChannelWeights, max_candidates: int | None) -> RecallPlan:
+        settings = self.history.settings
         return RecallPlan(
             scorers=self._scorers,
-            quota=self.history.settings.quota,
-            reserved=self.history.settings.reserved if self._knows_impressions else {},
+            quota=settings.quota,
+            reserved=settings.reserved if self._knows_impressions else {},
             weights=weights,
             item_ids=self.history.items["item_id"].to_numpy(dtype=object),
             max_candidates=max_candidates,
             max_rank=self._max_rank,
-            half_life_days=self.history.settings.history_half_life_days,
+            half_life_days=settings.history_half_life_days,
         )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,9 @@ class ItemVectors:
         items = np.where(positions >= 0, self.listed[positions] if len(self.listed) else -1, -1).astype(np.int32)
         scores = self._score(users, items)
         kernels.sort_lists(items, scores, 0, len(items))
-
-        def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
-            return self._score(users, pairs)
-
         items, scores = items[:, :k].copy(), scores[:, :k].copy()
         is_cold = None if takes_cold else batch.is_cold
-        return top_items(items, scores, self._moments(users, batch), is_cold, score_pairs)
+        return top_items(items, scores, self._moments(users, batch), is_cold, partial(self._score, users))
 
     def _score(self, users: NDArray[np.float32], items: NDArray[np.int32]) -> NDArray[np.float32]:
         scores = np.empty(items.shape, np.float32)

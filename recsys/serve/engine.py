@@ -126,7 +126,7 @@ def rank(snapshot: Snapshot, request: RankRequest, at: datetime, budget: Budget)
     """
     state = snapshot.state
     user, ids = state.user(request.user), list(dict.fromkeys(request.items))
-    codes = state.find_items(ids)
+    codes = state.items.find(ids)
     candidates = _Candidates(codes, _merged_scores(snapshot, user, codes), [[] for _ in ids])
     scored, _ = _score(snapshot, user, candidates, at, request.context, budget, cut=False, item_ids=ids)
     order = np.argsort(-_order_scores(snapshot, scored), kind="stable")
@@ -137,7 +137,7 @@ def rank(snapshot: Snapshot, request: RankRequest, at: datetime, budget: Budget)
 def similar(snapshot: Snapshot, request: SimilarRequest) -> Answer:
     """Items that were chosen by the same users, then hot items of the same topic; all hot ones of an unknown item."""
     state = snapshot.state
-    code = int(state.find_items([request.item])[0])
+    code = int(state.items.find([request.item])[0])
     if code < 0:
         return _hot_list(snapshot, Filter(), np.zeros(0, np.int64), request.n, "unknown_item")
     bounds = slice(state.similar.offsets[code], state.similar.offsets[code + 1])
@@ -223,7 +223,7 @@ def _merged_scores(snapshot: Snapshot, user: User, codes: Codes) -> Scores:
 
 def _hidden(snapshot: Snapshot, user: User, request: RecommendRequest) -> Codes:
     hidden = snapshot.state.hidden_items(user, seen=request.filter.seen, bought=request.filter.bought)
-    excluded = snapshot.state.find_items(request.exclude) if request.exclude else hidden[:0]
+    excluded = snapshot.state.items.find(request.exclude) if request.exclude else hidden[:0]
     return np.concatenate([hidden, excluded[excluded >= 0]])
 
 
@@ -279,7 +279,8 @@ def _score(
         if cut and ranker.name == "coarse":
             kept = _kept(scored.scores["coarse"], candidates.merged, stack.keep)
             scored.scores = {name: values[kept] for name, values in scored.scores.items()}
-            candidates, features, rows = candidates[kept], _part(features, kept), int(kept.sum())
+            features = FeatureBatch(features.sparse[kept], features.unscaled[kept], features.dense[kept])
+            candidates, rows = candidates[kept], int(kept.sum())
             names = [name for name, is_kept in zip(names, kept.tolist(), strict=True) if is_kept]
     scored.features = features
     if scored.reason is None and stack.missing:
@@ -295,10 +296,6 @@ def _run_ranker(scored: _Scored, ranker: Ranker, candidates: Candidates, budget:
         log.exception("%s failed", ranker.name)
         return False
     return True
-
-
-def _part(features: FeatureBatch, rows: NDArray[np.bool_]) -> FeatureBatch:
-    return FeatureBatch(features.sparse[rows], features.unscaled[rows], features.dense[rows])
 
 
 def _kept(coarse: Scores, merged: Scores, keep: int) -> NDArray[np.bool_]:

@@ -131,7 +131,8 @@ def _run(publication: Publication, model: str) -> Path:
 
 def as_rows(features: FeatureBatch) -> Rows:
     """Features without ids as the rankers of the batch stages take them."""
-    return Rows(features.sparse, features.dense, np.zeros(len(features.sparse), np.float32), {})
+    labels = np.zeros(len(features.sparse), np.float32)  # which nothing that predicts reads
+    return Rows(features.sparse, features.dense, labels, {})
 
 
 def export_models(publication: Publication, folder: Path) -> None:
@@ -161,16 +162,20 @@ def _load_coarse(publication: Publication, state: Path) -> Ranker:
     # Its file is verified, too; parsing the text is quick.
     ranker, trees = coarse.load(folder), FlatTrees.map(state)
 
-    def contributions(features: FeatureBatch) -> Scores:
-        return np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(features)), pred_contrib=True))
-
     def predict(candidates: Candidates) -> Scores:
         if trees is None:
             return ranker.predict(candidates.as_rows())
         probabilities = sigmoid(trees.scores(coarse.feature_matrix(candidates.as_rows())))
         return probabilities if ranker.calibrator is None else ranker.calibrator(probabilities)
 
-    return Ranker("coarse", folder.name, predict, contributions, coarse.NAMES)
+    return Ranker(
+        "coarse",
+        folder.name,
+        predict,
+        # (rows, features + 1): LightGBM's last column is the value that a row without features has.
+        lambda rows: np.asarray(ranker.booster.predict(coarse.feature_matrix(as_rows(rows)), pred_contrib=True)),
+        coarse.NAMES,
+    )
 
 
 def _load_fm(publication: Publication) -> ServedFM:

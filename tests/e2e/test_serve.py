@@ -234,9 +234,9 @@ def test_filters_and_exclusions_leave_items_out(snapshot: Snapshot) -> None:
     assert items(exclude=everything[:3])[:5] != everything[:5]
     assert not set(items(exclude=everything[:3])) & set(everything[:3])
     names = snapshot.state.categories.names
-    topic = names[snapshot.state.item_category[snapshot.state.find_items(everything[:1])[0]]]
+    topic = names[snapshot.state.item_category[snapshot.state.items.find(everything[:1])[0]]]
     of_topic = items(filter=engine.Filter(categories=[str(topic)]))
-    codes = snapshot.state.find_items(of_topic)
+    codes = snapshot.state.items.find(of_topic)
     assert of_topic
     assert {names[code] for code in snapshot.state.item_category[codes]} == {topic}
     assert items(filter=engine.Filter(categories=["no such topic"])) == []
@@ -483,7 +483,7 @@ def test_accepted_events_outlast_kills_of_workers_and_of_all(
     item_shown = shown["items"][0]["explanation"]["features"]["item_shown"]
     before = load_snapshot(config_of(home), published(config_of(home))).state
     base = np.expm1(
-        before.features(before.user("u5"), before.find_items(["i5"]), None, datetime.now(UTC), None).row(0)[
+        before.features(before.user("u5"), before.items.find(["i5"]), None, datetime.now(UTC), None).row(0)[
             "item_shown"
         ]
     )

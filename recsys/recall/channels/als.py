@@ -35,7 +35,8 @@ class AlsScorer:
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Items by the inner product of user and item factors; one solve of (rank, rank) per user."""
-        return self.items.top(solve_users(self.items.vectors, batch.chosen, self.alpha, self.l2), batch, k)
+        users = solve_users(self.items.vectors, batch.chosen, self.alpha, self.l2)  # (users, rank)
+        return self.items.top(users, batch, k)
 
 
 def fit(history: History, settings: RecallSettings) -> AlsScorer:

@@ -21,7 +21,9 @@ class ContentScorer:
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Items by similarity to the time-decayed sum of the history; new items have one as well."""
-        return top_products(batch.recent @ self.words, self.items, batch, k, zeros_count=False)
+        profiles = batch.recent @ self.words  # (users, words), sparse
+        # An item without a word in common has no score here, rather than one of 0.
+        return top_products(profiles, self.items, batch, k, zeros_count=False)
 
 
 def fit(history: History, settings: RecallSettings) -> ContentScorer:

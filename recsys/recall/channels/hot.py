@@ -25,11 +25,10 @@ class HotScorer:
         _first_of_order(self.order, self.heat, *history, items, scores, moments)
         hot = self.heat[self.order].astype(np.float64)
         moments += [len(hot), hot.sum(), (hot**2).sum()]
-
-        def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
-            return np.where(pairs >= 0, self.heat[pairs], np.float32(-np.inf))
-
-        return top_items(items, scores, moments, None, score_pairs)
+        # Pairs of −1 are places of lists that are shorter than k: they have no heat to look up.
+        return top_items(
+            items, scores, moments, None, lambda pairs: np.where(pairs >= 0, self.heat[pairs], np.float32(-np.inf))
+        )
 
 
 def fit(history: History, settings: RecallSettings) -> HotScorer:

@@ -60,7 +60,9 @@ def fit(history: History, settings: RecallSettings) -> NewItemsScorer:
 
 def hash_ids(ids: NDArray[np.object_]) -> NDArray[np.uint64]:
     """(ids,) the same in every process, unlike Python's own hash."""
-    return np.asarray(pd.util.hash_array(ids.astype(str).astype(object), categorize=False), np.uint64)
+    texts = ids.astype(str).astype(object)
+    # Not categorised: that pays where values repeat, and ids here are distinct.
+    return np.asarray(pd.util.hash_array(texts, categorize=False), np.uint64)
 
 
 @jit
@@ -75,7 +77,8 @@ def _uniform(user, item):  # type: ignore[no-untyped-def]
 
 @jit
 def _noisy(log_weight, uniform):  # type: ignore[no-untyped-def]
-    return np.float32(log_weight - math.log(-math.log(uniform)))
+    gumbel = -math.log(-math.log(uniform))
+    return np.float32(log_weight + gumbel)
 
 
 @jit

@@ -38,7 +38,8 @@ class TwoTowerScorer:
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Items by cosine."""
-        return self.items.top(user_vectors(batch, self.inputs, self.layer), batch, k)
+        users = user_vectors(batch, self.inputs, self.layer)  # (users, dim)
+        return self.items.top(users, batch, k)
 
 
 def user_vectors(batch: UserBatch, inputs: Matrix, layer: Matrix) -> Matrix:
@@ -147,7 +148,9 @@ def _normalised(rows: Matrix) -> Matrix:
 
 
 def _norms(rows: Matrix) -> Matrix:
-    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12)))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)  # (rows, 1)
+    # A vector of zeros stays one: it is divided by this instead of by 0.
+    return np.asarray(np.maximum(lengths, np.float32(1e-12)))
 
 
 def _through_norm(gradient: Matrix, normalised: Matrix, rows: Matrix) -> Matrix:

@@ -31,7 +31,8 @@ class UserCFScorer:
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Items by the summed similarity of the nearest users who chose them."""
-        return top_products(self._neighbours(batch), self.others.recent, batch, k, zeros_count=True)
+        neighbours = self._neighbours(batch)  # (users, others), sparse
+        return top_products(neighbours, self.others.recent, batch, k, zeros_count=True)
 
     def _neighbours(self, batch: UserBatch) -> sparse.csr_matrix:
         """(users, others) similarity of each user's nearest others."""

@@ -69,7 +69,9 @@ def roll(config: Config, *, everything: bool = False) -> int:
         if status.st_size and (everything or is_old or status.st_size >= settings.roll_bytes):
             begin_segment(folder, newest + 1)
     landed = sum(_land(config, folder, number) for number in segments(folder)[:-1])
-    _remove_landed(folder)
+    # After all have landed: a kill before this leaves files that the next call removes.
+    for path in sorted(folder.glob(f"*{LANDED}"))[:-KEPT_SEGMENTS]:
+        path.unlink()
     return landed
 
 
@@ -102,11 +104,6 @@ def _land(config: Config, folder: Path, number: int) -> int:
     if events:
         log.info("%d events landed, %d of them with the features of their served list", len(events), len(logged))
     return len(events)
-
-
-def _remove_landed(folder: Path) -> None:
-    for path in sorted(folder.glob(f"*{LANDED}"))[:-KEPT_SEGMENTS]:
-        path.unlink()
 
 
 def _served_features(config: Config, events: Iterable[Event]) -> dict[str, dict[str, float]]:

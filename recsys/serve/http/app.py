@@ -73,22 +73,21 @@ class Application:
 
     def asgi(self) -> Starlette:
         """The application."""
-        return Starlette(
-            routes=[
-                Route("/v1/recommend", self._post(self._recommend), methods=["POST"]),
-                Route("/v1/rank", self._post(self._rank), methods=["POST"]),
-                Route("/v1/similar", self._post(self._similar), methods=["POST"]),
-                Route("/v1/events", self._post(self._events), methods=["POST"]),
-                Route("/v1/models", self._models, methods=["GET"]),
-                Route("/health/live", self._live, methods=["GET"]),
-                Route("/health/ready", self._ready, methods=["GET"]),
-                Route("/metrics", self._metrics, methods=["GET"]),
-                Route("/openapi.json", self._openapi, methods=["GET"]),
-                Route("/docs", self._docs, methods=["GET"]),
-            ],
-            exception_handlers={HTTPException: _http_exception, HttpError: _http_error, 500: _internal_error},
-            lifespan=self._lifespan,
-        )
+        routes = [
+            Route("/v1/recommend", self._post(self._recommend), methods=["POST"]),
+            Route("/v1/rank", self._post(self._rank), methods=["POST"]),
+            Route("/v1/similar", self._post(self._similar), methods=["POST"]),
+            Route("/v1/events", self._post(self._events), methods=["POST"]),
+            Route("/v1/models", self._models, methods=["GET"]),
+            Route("/health/live", self._live, methods=["GET"]),
+            Route("/health/ready", self._ready, methods=["GET"]),
+            Route("/metrics", self._metrics, methods=["GET"]),
+            Route("/openapi.json", self._openapi, methods=["GET"]),
+            Route("/docs", self._docs, methods=["GET"]),
+        ]
+        # All three: else Starlette answers some refusals as plain text, and clients read JSON.
+        handlers = {HTTPException: _http_exception, HttpError: _http_error, 500: _internal_error}
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -159,7 +158,7 @@ class Application:
         about = {"ts": at.isoformat(), "device": query.context.device}
 
         def answer(snapshot: Snapshot, budget: Budget) -> Answer:
-            unknown = int((snapshot.state.find_items(query.items) < 0).sum())
+            unknown = int((snapshot.state.items.find(query.items) < 0).sum())
             if unknown:
                 self.metrics.unknown_items.inc(unknown)
             return engine.rank(snapshot, query, at, budget)

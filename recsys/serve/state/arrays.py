@@ -74,7 +74,8 @@ class Texts:
         return len(self.offsets) - 1
 
     def __getitem__(self, number: int) -> str:
-        return self.data[self.offsets[number] : self.offsets[number + 1]].tobytes().decode()
+        start, stop = self.offsets[number], self.offsets[number + 1]
+        return self.data[start:stop].tobytes().decode()
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class Lists:
     @classmethod
     def of_sorted(cls, keys: NDArray[np.integer], values: NDArray[Any], num_keys: int) -> "Lists":
         """Group values by their keys (entries,), which ascend."""
-        return cls(np.searchsorted(keys, np.arange(num_keys + 1)), values)
+        # Where each key's values begin, also of a key without any; the last offset is their number.
+        offsets = np.searchsorted(keys, np.arange(num_keys + 1))
+        return cls(offsets, values)
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays to save, by name."""

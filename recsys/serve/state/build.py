@@ -8,7 +8,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from conf.runs import UNKNOWN_USER
 from features.catalog import OWN_COLUMNS, OWN_GROUPS, OWN_WINDOWS
 from features.compute.request_batch import BatchFeatures
 from features.compute.training_statistics import TrainingStatistics
-from features.counts.count_arrays import CountArrays, Impressions, count_impressions, expected_clicks
+from features.counts.count_arrays import Impressions, count_impressions, expected_clicks
 from features.settings import FeatureSettings
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
@@ -103,8 +102,9 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     items = newest(
         publication, "dim_item", ["item_id", "category", "author", "published_at", *OwnArrays.sources("item")]
     )
+    text = pa.string()
     user_ids, item_ids = (
-        pc.unique(pa.chunked_array([c for t in tables for c in _strings(t[name]).chunks], pa.string())).sort()
+        pc.unique(pa.chunked_array([c for t in tables for c in pc.cast(t[name], text).chunks], text)).sort()
         for name, tables in (
             ("user_id", (users, impressions, candidates)),
             ("item_id", (items, impressions, candidates)),
@@ -127,7 +127,15 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     positives = _positives(
         impressions, user, item, arrays["item_feature_item_id"][item], config.get(FeatureSettings).history_length
     )
-    arrays |= user_arrays | _count_arrays(counts)
+    arrays |= user_arrays | {
+        "item_sums": counts.items,
+        "user_sums": counts.users.T,  # a user's sums are in one place
+        "user_last_click": counts.last_click,
+        "category_sums": counts.categories,
+        "num_shown": np.array([float(counts.num_shown)]),
+        "pair_sums": counts.pairs.T,
+        **Lists(counts.user_offsets, counts.user_categories).arrays("user_categories"),
+    }
     if OWN_GROUPS:
         rows = _keyed_rows(impressions, user, item, {**names, **user_names}, arrays, (user_ids, item_ids))
         values = (np.ones(len(user)), of_impressions.label, expected_clicks(of_impressions.position, statistics.rates))
@@ -178,12 +186,8 @@ def _keyed_rows(
         contexts = [OWN_COLUMNS.read_texts("context", dict(one or ())) for one in impressions["context"].to_pylist()]
         happened |= {name: pa.chunked_array([[one[name] for one in contexts]]) for name in OWN_COLUMNS.names("context")}
     for name in KEYS & set(happened):
-        columns[name] = Column(*profiles(pa.table({name: _strings(happened[name])}), name))
+        columns[name] = Column(*profiles(pa.table({name: pc.cast(happened[name], pa.string())}), name))
     return columns
-
-
-def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.cast(column, pa.string())
 
 
 def _read_candidates(publication: Publication) -> pa.Table:
@@ -245,18 +249,6 @@ def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | No
     return names, arrays | IdIndex.build(ids).arrays("user_index") | Texts.pack(ids).arrays("user_ids")
 
 
-def _count_arrays(counts: CountArrays) -> dict[str, NDArray[Any]]:
-    return {
-        "item_sums": counts.items,
-        "user_sums": counts.users.T,  # a user's sums are in one place
-        "user_last_click": counts.last_click,
-        "category_sums": counts.categories,
-        "num_shown": np.array([float(counts.num_shown)]),
-        "pair_sums": counts.pairs.T,
-        **Lists(counts.user_offsets, counts.user_categories).arrays("user_categories"),
-    }
-
-
 def _positives(
     impressions: pa.Table,
     user: NDArray[np.int64],
@@ -298,7 +290,7 @@ def _choices(
 def _candidates(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """Each user's candidates by item: code of the item, score of recall and code of the channels."""
     user, item = codes_of(table["user_id"], user_ids), codes_of(table["item_id"], item_ids)
-    channels = pc.unique(_strings(table["channels"]))
+    channels = pc.unique(pc.cast(table["channels"], pa.string()))
     channel = codes_of(table["channels"], channels)
     order = np.lexsort((item, user))
     arrays = Lists.of_sorted(user[order], item[order].astype(np.int32), len(user_ids)).arrays("candidates")
@@ -368,8 +360,3 @@ def read_meta(folder: Path) -> Mapping[str, Any]:
     """What `build_state` has written beside the arrays."""
     meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
     return meta
-
-
-def as_day(number: int) -> date:
-    """The day of a number of days since 1970."""
-    return date.fromordinal(number + date(1970, 1, 1).toordinal())

@@ -53,7 +53,8 @@ class OwnCounts:
     @classmethod
     def map(cls, folder: Path, name: str) -> Self:
         """Map what `build` returned."""
-        return cls(name, _key_of(name), IdIndex.map(folder, f"{name}_index"), map_array(folder, f"{name}_sums"))
+        index = IdIndex.map(folder, f"{name}_index")
+        return cls(name, _key_of(name), index, map_array(folder, f"{name}_sums"))
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that `with_counts_before` adds, for a request's row."""

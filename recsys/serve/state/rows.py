@@ -138,4 +138,5 @@ def profiles(table: pa.Table, column: str) -> tuple[list[str | None], NDArray[np
 
 def codes_of(values: pa.ChunkedArray, ids: Mapping[str, Any] | pa.Array) -> NDArray[np.int64]:
     """(rows,) position of each id in `ids`, −1 for none."""
-    return np.asarray(pc.fill_null(pc.index_in(values, value_set=ids), -1).to_numpy(), np.int64)
+    positions = pc.index_in(values, value_set=ids)  # null for an id that is not among them
+    return np.asarray(pc.fill_null(positions, -1).to_numpy(), np.int64)

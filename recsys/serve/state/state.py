@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +18,11 @@ from features.counts.count_arrays import NEVER, CategoryCounts, UserCounts, coun
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array
-from recsys.serve.state.build import PROFILE, as_day, read_meta
+from recsys.serve.state.build import PROFILE, read_meta
 from recsys.serve.state.own_arrays import OwnArrays
 from recsys.serve.state.own_counts import OwnCounts
 from recsys.serve.state.recent import Recent, RecentUser, Totals
+from recsys.serve.state.rows import EPOCH
 
 NOBODY = RecentUser()
 
@@ -99,10 +100,6 @@ class State:
         """The id of a user."""
         return self._user_ids[code]
 
-    def find_items(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
-        """(items,) codes; −1 for unknown ones."""
-        return self.items.find(item_ids)
-
     def features(
         self,
         user: User,
@@ -163,7 +160,7 @@ class State:
             return UserCounts(shown, clicks, expected, last_click, *topics)
         before = self._user_sums[code].tolist()
         if last_click is None and self._last_click[code] != NEVER:
-            last_click = as_day(int(self._last_click[code]))
+            last_click = EPOCH + timedelta(days=int(self._last_click[code]))
         bounds = slice(self._user_categories.offsets[code], self._user_categories.offsets[code + 1])
         topics = _topics(recent, self._user_categories.values[bounds], self._pairs[bounds].T)
         return UserCounts(shown + before[0], clicks + before[1], expected + before[2], last_click, *topics)
@@ -190,7 +187,9 @@ class State:
 
     def ages_s(self, items: NDArray[np.int64], at: datetime) -> NDArray[np.float64]:
         """(items,) seconds since each item appeared; NaN where that is unknown."""
-        return np.where(items < 0, np.nan, at.astimezone(UTC).timestamp() - self._published[items])
+        ages = at.astimezone(UTC).timestamp() - self._published[items]
+        # An unknown item, −1, has read the last one's age.
+        return np.where(items < 0, np.nan, ages)
 
     def _profile(self, user: User) -> dict[str, float | str | None]:
         own = self._own_users.row(user.code)

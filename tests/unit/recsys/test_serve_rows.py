@@ -144,7 +144,7 @@ def test_a_state_knows_what_any_table_names(publication: Publication, tmp_path: 
     assert [state.item_ids[code] for code in state.hot] == expected["item_id"].tolist()
     assert [state.hot_channel(n) for n in range(3)] == expected["channels"].tolist()
     at = datetime(2026, 3, 9, 3, 30, tzinfo=UTC)  # 23:30 of the 8th there
-    batch = state.features(state.user("u1"), state.find_items(["i1", "new"]), ["i1", "new"], at, "phone")
+    batch = state.features(state.user("u1"), state.items.find(["i1", "new"]), ["i1", "new"], at, "phone")
     row = batch.row(0)
     assert row["item_age_days"] == pytest.approx(math.log1p(1))  # it appeared at 23:30 of the 7th
     assert row["user_idle_days"] == 0
