@@ -37,6 +37,7 @@ class Sample:
     def of(cls, value: Floats, base: Floats | None = None, before: Floats | None = None) -> "Sample":
         """Of (users,) arrays: `base` is the denominator of a ratio, as impressions are of a click rate."""
         nothing = np.zeros(len(value))
+        # Always three, so that arms, days and metrics of any kind are summed the same way.
         columns = [value, nothing if base is None else base, nothing if before is None else before]
         covariances = np.cov(columns) if len(value) > 1 else np.full((3, 3), math.nan)
         means = np.array([column.mean() if len(value) else math.nan for column in columns])
@@ -57,6 +58,7 @@ class Sample:
         """
         if not self.is_ratio:
             return np.array([1.0, 0.0, 0.0])
+        # R = V̄ / B̄ varies, to first order, as (v − R b) / B̄.
         return np.array([1.0, -self.estimate, 0.0]) / self.means[1] if self.means[1] else np.full(3, math.nan)
 
     def variance(self, weights: Floats) -> float:
@@ -101,7 +103,7 @@ def sample_ratio_p_value(users: Sequence[int], weights: Sequence[float]) -> floa
         users: of each arm.
         weights: planned share of each, in any unit.
     """
-    expected = np.array(weights) / sum(weights) * sum(users)
+    expected = np.array(weights) / sum(weights) * sum(users)  # (arms,)
     return float(stats.chisquare(users, expected).pvalue) if sum(users) else 1.0
 
 
@@ -115,6 +117,7 @@ def compare(control: Sample, arm: Sample, *, prior_effect: float = 0.05) -> Diff
             data; a wrong one costs power, no validity.
     """
     reduction, estimates = 0.0, (control.estimate, arm.estimate)
+    # Of independent samples the variances add up.
     variance = control.variance(control.weights) + arm.variance(arm.weights)
     if control.has_before and arm.has_before and variance:
         estimates, adjusted = _adjusted(control, arm)
@@ -139,8 +142,10 @@ def _adjusted(control: Sample, arm: Sample) -> tuple[tuple[float, float], float]
     # Within the arms: a difference between them must not be taken for one of the covariate.
     covariance = sum((one.users - 1) * float(one.weights @ one.covariances @ before) for one in arms)
     spread = sum((one.users - 1) * float(one.covariances[2, 2]) for one in arms)
+    # θ = cov(y, x) / var(x), the slope that leaves the least variance (Deng et al. 2013).
     theta = covariance / spread if spread else 0.0
     mean = sum(one.users * float(one.means[2]) for one in arms) / (control.users + arm.users)
+    # Around the mean of all users, so that the estimates stay on the metric's scale.
     estimates = [one.estimate - theta * (float(one.means[2]) - mean) for one in arms]
     variance = sum(one.variance(one.weights - theta * before) for one in arms)
     return (estimates[0], estimates[1]), variance
@@ -154,5 +159,6 @@ def _sequential(difference: float, variance: float, prior: float) -> float:
     if not variance or not prior or math.isnan(variance):
         return 1.0
     total = variance + prior**2
+    # Log of the mixture's likelihood over that of no difference; p is at most its inverse (Ville's inequality).
     log_ratio = 0.5 * math.log(variance / total) + difference**2 * prior**2 / (2 * variance * total)
     return min(1.0, math.exp(-log_ratio)) if log_ratio < 700 else 0.0

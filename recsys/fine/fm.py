@@ -197,8 +197,9 @@ class OnlineFM:
             return np.where(np.asarray(self.s.any(axis=1))[:, None], self.table, np.int16(0))
         s = self.settings
         table = np.empty((self.size, self.width + 1), np.float32)
-        z, root = self.linear.T
-        denominator = (s.beta + root) / s.alpha + s.l2
+        z, root = self.linear.T  # (size,) each
+        denominator = (s.beta + root) / s.alpha + s.l2  # (size,)
+        # FTRL-Proximal's closed form (McMahan et al. 2013, algorithm 1): 0 while |z| is within λ₁.
         table[:, -1] = -np.sign(z) * np.maximum(np.abs(z) - s.l1, 0) / denominator
         # The initial factors of a feature without a gradient are noise.
         table[:, :-1] = np.where((root > 0)[:, None], self.v, 0)
@@ -214,6 +215,7 @@ class OnlineFM:
 
         The file is whole or not there, with its checksum at the end.
         """
+        # Of 2^bits rows a day touches few: the others are their initial factors, which the seed gives back.
         used = np.flatnonzero(self._is_touched())
         buffer = io.BytesIO()
         settings = np.frombuffer(self.settings.model_dump_json().encode(), np.uint8)
@@ -222,6 +224,7 @@ class OnlineFM:
         state |= {name: array[used] for name, array in self.arrays().items()}
         state |= {f"i_{name}": values for name, values in (self.inclusion.state() if self.inclusion else {}).items()}
         state |= {f"x_{name}": values for name, values in extra.items()}
+        # To memory first: the checksum is of the whole file.
         np.savez(buffer, **state)
         write_with_checksum(path, buffer.getvalue())
 
@@ -276,6 +279,7 @@ class OnlineFM:
         factors = self._rng.standard_normal((num_new, self.width), dtype=np.float32) * np.float32(self.settings.sigma)
         if self.settings.weights == "q2.13":
             fixed = np.zeros((num_new, self.width + 1), np.int16)
+            # The initial factors in fixed point; the linear weight, the last column, begins at 0.
             fixed[:, :-1] = np.clip(np.rint(factors / ftrl.QUANTUM), -32768, 32767)
             self.table = np.concatenate([self.table, fixed])
             self.s = np.concatenate([self.s, np.zeros((num_new, self.width + 1), np.float32)])

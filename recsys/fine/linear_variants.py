@@ -44,6 +44,7 @@ def _fit(indptr, index, value, field, label, uses_field, rates, bias, counts, z,
     last = len(counts) - 1
     for row in range(len(label)):
         start, end = indptr[row], indptr[row + 1]
+        # √Σg² of the bias: every example has it, so its counts are those of all examples.
         s0 = math.sqrt(_gradient_sum(counts[last]))
         for m in range(models):
             w0[m] = linear_weight(bias[m], s0, ONE / rates[m, 0], ONE, ZERO, ZERO)
@@ -58,13 +59,16 @@ def _fit(indptr, index, value, field, label, uses_field, rates, bias, counts, z,
         is_positive = label[row] > HALF
         for m in range(models):
             out[row, m] = sigmoid(out[row, m])
+            # σ_t = (√Σ_{≤t} g² − √Σ_{<t} g²) / α, and z_t = z_{t−1} + g_t − σ_t w_t (McMahan et al. 2013, algorithm 1).
             new_s0 = math.sqrt(_next_gradient_sum(counts[last], is_positive))
             bias[m] += (out[row, m] - label[row]) - (new_s0 - s0) / rates[m, 0] * w0[m]
+        # After the steps of all models: they share the count, and an example counts once.
         counts[last, 1 if is_positive else 0] += 1
         for entry in range(start, end):
             i = index[entry]
             s = math.sqrt(_gradient_sum(counts[i]))
             new_s = math.sqrt(_next_gradient_sum(counts[i], is_positive))
+            # With shared weights it is the mean of the models' steps that is applied.
             step_sum, num_steps = ZERO, 0
             for m in range(models):
                 if not uses_field[m, field[entry]]:
@@ -113,7 +117,8 @@ class LinearVariants:
     ) -> None:
         """Create models that have learned nothing, for feature ids below `size`."""
         self.share_weights = share_weights
-        self._rates = np.array([(v.alpha, v.l1, v.l2) for v in variants], np.float32)
+        self._rates = np.array([(v.alpha, v.l1, v.l2) for v in variants], np.float32)  # (models, 3)
+        # (models, fields)
         uses_field = [[v.fields is None or f in v.fields for f in range(num_fields)] for v in variants]
         self._uses_field = np.array(uses_field)
         self._bias = np.zeros(len(variants), np.float32)
@@ -156,6 +161,7 @@ def field_importance(rows: Csr, label: NDArray[np.float32], size: int, num_field
         (fields,) differences of log loss; near 0 or below for a field that another one makes superfluous.
     """
     all_fields = frozenset(range(num_fields))
+    # The first has all fields: what each of the others loses is measured against it.
     variants = [LinearVariant(), *[LinearVariant(fields=all_fields - {field}) for field in range(num_fields)]]
     predicted = LinearVariants(variants, size, num_fields).partial_fit(rows, label)
     losses = np.array([log_loss(label, predicted[:, m]) for m in range(len(variants))])

@@ -156,6 +156,7 @@ class History:
                 lengths = np.maximum(np.diff(chosen.indptr), 1)
                 damped = (sparse.diags(1 / np.log1p(lengths)) @ chosen).T @ chosen  # (items, items)
                 scaled = (sparse.diags(lengths ** (-2.0 * power)) @ chosen).T @ chosen
+                # Both have entries at the same places: those of items that one user chose together.
                 item, other = scaled.nonzero()
                 columns = {"item": item, "other": other, "damped": np.asarray(damped[item, other]).ravel()}
                 yield pd.DataFrame({**columns, "scaled": np.asarray(scaled[item, other]).ravel()})
@@ -182,6 +183,7 @@ class History:
         if self.all_users is None:
             newest = self.histories.orderBy(F.desc("last"), "user_id").limit(limit).toPandas()
             users = user_batch(newest, self.num_items, self.settings.history_half_life_days)
+            # Counted only where there may be more of them: a job for a line in the log.
             num_users = self.histories.count() if len(newest) == limit else len(newest)
         else:
             rows = np.argsort(-self._last, kind="stable")[:limit]
@@ -208,16 +210,17 @@ class History:
 
     def _group(self, positives: Positives) -> tuple[UserBatch, NDArray[np.float32], NDArray[np.float64]]:
         """Histories by user as `_distribute_histories` has them; ages (entries,) and times of the newest (users,)."""
-        number = pd.Index(self.items["item_id"]).get_indexer(pd.Index(positives.item_ids)).astype(np.int32)
+        number = pd.Index(self.items["item_id"]).get_indexer(pd.Index(positives.item_ids)).astype(np.int32)  # (ids,)
         items = number[positives.items]  # −1 for an id of other splits, which no row has
+        # By user, newest first, ties by item: the order of `newest_first` on Spark.
         by_user = np.lexsort((items, -positives.at, positives.users))
         users, items, at = positives.users[by_user], items[by_user], positives.at[by_user]
         # Each item once, at its newest time: the first of equal pairs.
         key = users.astype(np.int64) * max(self.num_items, 1) + items
         first = np.sort(np.unique(key, return_index=True)[1])
         users, items, at = users[first], items[first], at[first]
-        codes, start, lengths = np.unique(users, return_index=True, return_counts=True)
-        position = np.arange(len(users)) - np.repeat(start, lengths)
+        codes, start, lengths = np.unique(users, return_index=True, return_counts=True)  # (users,) each
+        position = np.arange(len(users)) - np.repeat(start, lengths)  # (entries,) 0 for a user's newest
         last = at[start]
         is_newest = position < self.settings.history
         ages = ((np.repeat(last, lengths) - at) / SECONDS_PER_DAY).astype(np.float32)[is_newest]
@@ -231,6 +234,7 @@ class History:
             pd.DataFrame({"item_id": self.items["item_id"], "item": np.arange(self.num_items, dtype=np.int32)})
         )
         last_chosen = positives.groupBy("user_id", "item_id").agg(F.max("at").cast("double").alias("at"))
+        # Broadcast: items are on the driver anyway, and positives are many.
         numbered = last_chosen.join(F.broadcast(item_numbers), on="item_id", how="inner")
         newest_first = Window.partitionBy("user_id").orderBy(F.desc("at"), "item")
         newest = numbered.withColumn("position", F.row_number().over(newest_first)).where(

@@ -43,6 +43,7 @@ class ItemVectors:
         positions = self._search(users, batch.chosen[:, self.listed], k + SLACK)
         items = np.where(positions >= 0, self.listed[positions] if len(self.listed) else -1, -1).astype(np.int32)
         scores = self._score(users, items)
+        # By the exact scores: the tiles' products are rounded by the rows beside them.
         kernels.sort_lists(items, scores, 0, len(items))
         items, scores = items[:, :k].copy(), scores[:, :k].copy()
         is_cold = None if takes_cold else batch.is_cold
@@ -61,13 +62,15 @@ class ItemVectors:
 
     def _moments(self, users: NDArray[np.float32], batch: UserBatch) -> NDArray[np.float64]:
         """Number, sum and sum of squares of a user's scores without the chosen items, in closed form."""
-        total, gram = self._sums
+        total, gram = self._sums  # (dim,), (dim, dim)
         wide = users.astype(np.float64)
         moments = np.empty((len(users), 3))
         chosen = np.zeros((len(users), 2))
         kernels.chosen_moments(users, self.vectors, batch.chosen.indptr, batch.chosen.indices, chosen, 0, len(users))
         moments[:, 0] = len(self.vectors) - np.diff(batch.chosen.indptr)
+        # Σ_i <u, v_i> = <u, Σ v_i>: no score is computed for it.
         moments[:, 1] = wide @ total - chosen[:, 0]
+        # Σ_i <u, v_i>² = uᵀ (Σ v_i v_iᵀ) u.
         moments[:, 2] = np.einsum("ij,ij->i", wide @ gram, wide) - chosen[:, 1]
         return moments
 
@@ -110,6 +113,7 @@ def build_vectors(
     import faiss
 
     indexed = np.ascontiguousarray(vectors[listed])
+    # FAISS advises 4√n to 16√n lists for less than a million vectors; how many are visited is measured below.
     num_lists = int(4 * np.sqrt(len(listed)))
     index: Any = faiss.index_factory(vectors.shape[1], f"IVF{num_lists},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.seed, index.cp.niter = 1234, 10
@@ -133,7 +137,7 @@ def _choose_probes(index: Any, indexed: NDArray[np.float32], queries: NDArray[np
         probes = min(int(probes * 1.5), index.nlist)
         index.nprobe = probes
         nearest = index.search(queries, RECALL_AT)[1]
-        hits = [len(np.intersect1d(*pair)) for pair in zip(exact, nearest, strict=True)]
+        hits = [len(np.intersect1d(*pair)) for pair in zip(exact, nearest, strict=True)]  # of each query
         recall = float(np.mean(hits)) / RECALL_AT if hits else 1.0
     return recall
 
@@ -146,7 +150,7 @@ def exact_search(
     sizes, history = np.zeros(len(users), np.int64), (chosen.indptr, chosen.indices)
     for row in range(0, len(users), TILE[0]):
         for column in range(0, len(vectors), TILE[1]):
-            tile = users[row : row + TILE[0]] @ vectors[column : column + TILE[1]].T
+            tile = users[row : row + TILE[0]] @ vectors[column : column + TILE[1]].T  # (users, items) of the tile
             kernels.push_tile(tile, row, column, items, scores, sizes, *history)
     kernels.sort_heaps(items, scores, sizes)
     return items

@@ -47,6 +47,7 @@ def fit(history: History, settings: RecallSettings) -> AlsScorer:
     else:
         factors = _distributed_factors(history, settings)
         queries = history.newest_users(QUERIES).chosen
+    # Zeros stand for an item that nobody chose: a product with them says nothing.
     listed = np.flatnonzero(factors.any(axis=1))
     users = solve_users(factors, queries, settings.als_alpha, settings.als_user_l2)
     vectors = build_vectors("als", factors, listed, users, settings.exact_items)
@@ -59,7 +60,8 @@ def solve_users(
     """(users, rank) vectors of users with histories `chosen` (users, items); zeros for a cold user."""
     num_users, rank = chosen.shape[0], factors.shape[1]
     matrices, targets = np.empty((num_users, rank, rank)), np.empty((num_users, rank, 1))
-    wide = factors.astype(np.float64)
+    wide = factors.astype(np.float64)  # (items, rank)
+    # YᵀY once for all users: each user's matrix differs from it by the items of their history alone (Hu et al. 2008).
     _normal_equations(chosen.indptr, chosen.indices, wide, wide.T @ wide, alpha, l2, matrices, targets)
     return np.linalg.solve(matrices, targets)[:, :, 0].astype(np.float32)
 
@@ -72,15 +74,16 @@ def fit_factors(chosen: sparse.csr_matrix, settings: RecallSettings) -> NDArray[
         settings: `als_*` and the seed.
     """
     rng = np.random.default_rng(settings.seed)
-    by_item = chosen.T.tocsr()
+    by_item = chosen.T.tocsr()  # (items, users)
     scale = 1 / np.sqrt(settings.als_rank)
     users, items = (
         (scale * rng.standard_normal((size, settings.als_rank))).astype(np.float32) for size in chosen.shape
     )
+    # Else the random start of an item that nobody chose would count in YᵀY as if somebody had.
     items[np.diff(by_item.indptr) == 0] = 0
     for _ in range(settings.als_iterations):
         for matrix, fixed, solved in ((chosen, items, users), (by_item, users, items)):
-            gram = fixed.T @ fixed
+            gram = fixed.T @ fixed  # (rank, rank)
             arguments = (matrix.indptr, matrix.indices, fixed, gram, settings.als_alpha, settings.als_l2, CG_STEPS)
             in_threads(_solve_rows, len(solved), *arguments, solved)
     return np.asarray(items, np.float32)
@@ -131,6 +134,7 @@ def _normal_equations(indptr, indices, items, gram, alpha, l2, matrices, targets
                 for second in range(rank):
                     matrix[first, second] += alpha * y[first] * y[second]
         for column in range(rank):
+            # λ (n_u + items / α): the ridge grows with the history, so that λ means the same for long and short ones.
             matrix[column, column] += l2 * (length + len(items) / alpha) if length else 1.0
 
 
@@ -159,6 +163,7 @@ def _solve_rows(indptr, indices, fixed, gram, alpha, l2, steps, solved, start, s
         direction[:] = residual
         norm = _dot(residual, residual)
         for _ in range(steps):
+            # Solved: another step would divide by 0.
             if norm < 1e-20:
                 break
             _apply(indices, first, last, fixed, gram, alpha, l2, direction, image)
@@ -167,6 +172,7 @@ def _solve_rows(indptr, indices, fixed, gram, alpha, l2, steps, solved, start, s
                 x[column] += step * direction[column]
                 residual[column] -= step * image[column]
             before, norm = norm, _dot(residual, residual)
+            # Fletcher and Reeves' ratio keeps directions conjugate.
             ratio = norm / before
             for column in range(rank):
                 direction[column] = residual[column] + ratio * direction[column]
@@ -186,6 +192,7 @@ def _apply(indices, first, last, fixed, gram, alpha, l2, x, image):  # type: ign
     ridge = np.float32(l2 * (last - first))
     for column in range(len(x)):
         image[column] = ridge * x[column]
+    # Row by row, which is how the matrix lies in memory; it is symmetric.
     for row in range(len(x)):
         for column in range(len(x)):
             image[column] += x[row] * gram[row, column]

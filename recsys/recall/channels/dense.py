@@ -30,8 +30,9 @@ class DenseLists:
         """The best items of each user, MAX_CELLS scores at a time."""
         items, scores, moments = empty_lists(len(batch.users), k)
         for part, start, stop in _parts(batch):
-            block = self._scores(part)
+            block = self._scores(part)  # (users of the part, items)
             rows, columns = part.chosen.nonzero()
+            # Before the moments: they are of what can be proposed, without the history.
             block[rows, columns] = -np.inf
             is_finite = np.isfinite(block)
             filled = np.where(is_finite, block, 0).astype(np.float64)  # sums of many float32 lose digits
@@ -58,6 +59,7 @@ class DenseLists:
 def _parts(batch: UserBatch) -> list[tuple[UserBatch, int, int]]:
     """Parts of a batch whose matrices have at most MAX_CELLS cells, with the rows where they begin and end."""
     num_users, num_items = batch.chosen.shape
+    # At least one user at a time, however many items there are.
     rows = max(1, MAX_CELLS // max(num_items, 1))
     bounds = [(start, min(start + rows, num_users)) for start in range(0, num_users, rows)]
     return [(UserBatch(batch.users[a:b], batch.chosen[a:b], batch.recent[a:b]), a, b) for a, b in bounds]

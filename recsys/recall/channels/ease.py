@@ -31,7 +31,8 @@ class EaseScorer:
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Popular items by x̃ B."""
-        scale = (np.maximum(np.diff(batch.chosen.indptr), 1) ** -self.user_power).astype(np.float32)
+        scale = (np.maximum(np.diff(batch.chosen.indptr), 1) ** -self.user_power).astype(np.float32)  # (users,)
+        # EASE has a model of items alone: no user has a part of their own in it to be taken out.
         nobody = np.full(len(batch.users), -1)
         return self.model.top_items(
             batch, k, scale, nobody, np.zeros((0, len(self.model.popular)), np.float32), np.zeros(0, np.float32)
@@ -58,9 +59,10 @@ def _gram(history: History, popular: NDArray[np.int64], settings: RecallSettings
     """(popular, popular) Σ_u n_u^(−2a) x_ui x_uj."""
     gram = np.zeros((len(popular), len(popular)))
     if history.all_users is not None:
+        # Of the whole history, also of items that are not among the popular ones: it is the user's weight.
         lengths = np.maximum(np.diff(history.all_users.chosen.indptr), 1)
         chosen = history.all_users.chosen[:, popular]
-        users = chosen.T.tocsr()
+        users = chosen.T.tocsr()  # (popular, users)
         scale = lengths ** (-2.0 * settings.ease_user_power)
         matrices = (users.indptr, users.indices, scale, chosen.indptr, chosen.indices)
         in_threads(kernels.gram_rows, len(gram), *matrices, gram)
@@ -97,9 +99,10 @@ def ease_weights(
     gram *= user_scale * item_scale[:, None]
     gram *= item_scale
     gram[np.diag_indices_from(gram)] += settings.ease_l2
-    weights = inverse(gram)
+    weights = inverse(gram)  # P of equation 8
     weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0)
+    # Multiplied into the weights, so that scores need no scaling: D_i^(−b) B D_i^b.
     weights *= item_scale[:, None]
     weights /= item_scale
     return weights.astype(np.float32)

@@ -51,8 +51,8 @@ def similar_items(chosen: sparse.csr_matrix, settings: RecallSettings) -> sparse
         settings: `neighbours`, `similarity` and `shrink`.
     """
     users = chosen.T.tocsr()  # (items, users)
-    user_weight = 1 / np.log1p(np.maximum(np.diff(chosen.indptr), 1))
-    counts, totals = np.diff(users.indptr), users @ user_weight
+    user_weight = 1 / np.log1p(np.maximum(np.diff(chosen.indptr), 1))  # (users,)
+    counts, totals = np.diff(users.indptr), users @ user_weight  # (items,) each
     num_items = len(counts)
     neighbours = min(settings.neighbours, max(num_items - 1, 1))
     items, similarity = np.full((num_items, neighbours), -1, np.int32), np.zeros((num_items, neighbours))
@@ -62,7 +62,7 @@ def similar_items(chosen: sparse.csr_matrix, settings: RecallSettings) -> sparse
         users.indptr, users.indices, user_weight, chosen.indptr, chosen.indices, counts, totals, settings.shrink,
         settings.similarity == "cosine", items, similarity,
     )  # fmt: skip
-    is_pair = items >= 0
+    is_pair = items >= 0  # (items, neighbours)
     indptr = np.concatenate([[0], np.cumsum(is_pair.sum(axis=1))])
     entries = (similarity[is_pair].astype(np.float32), items[is_pair], indptr)
     return sparse.csr_matrix(entries, shape=(num_items, num_items))
@@ -90,6 +90,7 @@ def distributed_similarity(history: History, settings: RecallSettings) -> DataFr
         .join(F.broadcast(other_sizes), on="other", how="inner")
         .select("item", "other", (F.col("damped") / (norm + settings.shrink)).alias("similarity"))
     )
+    # Ties by number, as on the driver: both ways have the same neighbours.
     most_similar = Window.partitionBy("item").orderBy(F.desc("similarity"), "other")
     ranked = pairs.withColumn("rank", F.row_number().over(most_similar))
     return ranked.where(F.col("rank") <= settings.neighbours).drop("rank")

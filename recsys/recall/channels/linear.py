@@ -38,10 +38,11 @@ class LinearModel:
             own_rows: (model users, popular) see `user_ease`.
             own_diagonal: (model users,).
         """
-        chosen = batch.chosen[:, self.popular]
+        chosen = batch.chosen[:, self.popular]  # (users, popular)
         model = (chosen.indptr, chosen.indices, self.weights, scale, own, own_rows, own_diagonal)
         items, scores, moments = empty_lists(len(batch.users), k)
         kernels.top_linear(*model, items, scores, moments, 0, len(items))
+        # The last number is what position −1, an empty place of a list, stands for.
         numbers = np.append(self.popular, -1).astype(np.int32)
         position = np.full(self.num_items + 1, -1, np.int32)  # the last is that of item −1
         position[self.popular] = np.arange(len(self.popular))
@@ -64,10 +65,12 @@ def inverse(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of a symmetric positive definite matrix, which is overwritten; half the work of a general one."""
     if not len(gram):
         return gram
+    # Cholesky, then the inverse of its product: LAPACK reads and writes the lower triangle alone.
     factor, info = linalg.lapack.dpotrf(gram, lower=1, overwrite_a=1, clean=0)
     if not info:
         factor, info = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     if info:
         raise np.linalg.LinAlgError(f"the matrix is not positive definite: LAPACK says {info}")
+    # Above the diagonal there is what LAPACK left: it is replaced by the lower triangle's mirror image.
     lower = np.tril(factor)
     return np.asarray(lower + np.tril(factor, -1).T)

@@ -26,7 +26,7 @@ class MFScorer:
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """Items by log odds, for cold users as well."""
         ids = batch.users.astype(str)
-        codes = np.minimum(np.searchsorted(self.user_ids, ids), max(len(self.user_ids) - 1, 0))
+        codes = np.minimum(np.searchsorted(self.user_ids, ids), max(len(self.user_ids) - 1, 0))  # (users,)
         is_known = self.user_ids[codes] == ids if len(self.user_ids) else np.zeros(len(ids), bool)
         return self.items.top(self.users[np.where(is_known, codes, -1)], batch, k, takes_cold=True)
 
@@ -41,6 +41,8 @@ def fit(history: History, settings: RecallSettings) -> MFScorer:
         raise ValueError("the channel mf needs a factorisation")
     user_ids, users = history.factors.user_vectors()
     vectors = history.factors.item_vectors(history.items, history.now)
+    # Spread over all users: the first ones by id may be alike, as ids often tell when somebody came.
     queries = users[:: max(1, len(users) // QUERIES)]
+    # Every item has a vector: of one that nobody was shown it is what its category and author make likely.
     listed = np.arange(history.num_items)
     return MFScorer(build_vectors("mf", vectors, listed, queries, settings.exact_items), user_ids, users)

@@ -22,15 +22,18 @@ def top_products(
         zeros_count: whether an item without an entry has the score 0; else it has none.
     """
     items, scores, moments = empty_lists(len(batch.users), k)
+    # CSR arrays instead of matrices: compiled code takes no scipy objects.
     product = (left.indptr, left.indices, left.data, right.indptr, right.indices, right.data, right.shape[1])
     history = (batch.chosen.indptr, batch.chosen.indices)
     kernels.top_products(*product, *history, items, scores, moments, 0, len(items))
     if zeros_count:
+        # Zeros change neither the sum nor the sum of squares: only their number is added.
         moments[:, 0] = right.shape[1] - np.diff(batch.chosen.indptr)
 
     def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
         values = np.empty(pairs.shape, np.float32)
         kernels.product_pairs(*product, pairs, values, 0, len(pairs))
+        # No entry is negative, so a value of 0 is no entry.
         is_scored = (pairs >= 0) & ((values > 0) | zeros_count)
         return np.where(is_scored, values, np.float32(-np.inf))
 

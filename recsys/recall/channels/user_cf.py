@@ -50,6 +50,7 @@ class UserCFScorer:
         """(users,) the size of a history in the norm: the root of its length, or its weight."""
         if self.similarity == "cosine":
             return np.asarray(np.sqrt(np.diff(chosen.indptr)), np.float64)
+        # common(u, u): a history in common with itself.
         weights: NDArray[np.float64] = chosen @ self.rarity.astype(np.float64)
         return weights
 
@@ -65,6 +66,7 @@ class UserCFScorer:
 def fit(history: History, settings: RecallSettings) -> UserCFScorer:
     """Take the histories of the `user_cf_users` users who were active last, and the items' rarity."""
     others = history.newest_users(settings.user_cf_users, "user_cf (recall.user_cf_users)")
+    # 2 and not 1: the log would be 0 for an item that nobody chose.
     rarity = 1 / np.log(2 + history.popularity)
     return UserCFScorer(others, rarity.astype(np.float32), settings.user_cf_neighbours, settings.similarity)
 
@@ -80,8 +82,10 @@ def _nearest_users(  # type: ignore[no-untyped-def]
     num_others = len(other_size)
     common, touched = np.zeros(num_others), np.empty(num_others, np.int32)
     similarity, best, best_positions = np.empty(num_others, np.float32), np.empty(k, np.float32), np.empty(k, np.int32)
+    # Grown as rows need them: how many neighbours tie at the k-th place is not known before.
     numbers, values, used = np.empty(1024, np.int32), np.empty(1024, np.float32), 0
     for row in range(len(indptr) - 1):
+        # Only users with an item in common are touched: the others' similarity is 0.
         count = accumulate_common(row, indptr, indices, rarity, item_indptr, item_indices, common, touched)
         for position in range(count):
             other = touched[position]

@@ -58,6 +58,7 @@ def fit(history: History, settings: RecallSettings) -> UserEaseScorer:
             num_chosen, len(popular),
         )  # fmt: skip
     chosen = others.chosen[:, popular].astype(np.float64)
+    # The smaller matrix is inverted, where that is possible: by items only if all chosen items are in the model.
     solve = _solve_by_items if len(popular) == num_chosen < len(others.users) else _solve_by_users
     model, own_rows, diagonal = solve(others.chosen, chosen, settings.user_ease_l2)
     linear = LinearModel(model.astype(np.float32), popular, history.num_items)
@@ -75,7 +76,7 @@ def _solve_by_users(all_chosen: sparse.csr_matrix, chosen: sparse.csr_matrix, l2
         chosen: (others, popular) the part of them that is proposed.
         l2: λ.
     """
-    gram = (all_chosen @ all_chosen.T).toarray().astype(np.float64)
+    gram = (all_chosen @ all_chosen.T).toarray().astype(np.float64)  # (others, others) X Xᵀ
     gram[np.diag_indices_from(gram)] += l2
     weights = inverse(gram)
     own_rows = np.ascontiguousarray((chosen.T @ weights).T)  # P is symmetric
@@ -84,8 +85,8 @@ def _solve_by_users(all_chosen: sparse.csr_matrix, chosen: sparse.csr_matrix, l2
 
 def _solve_by_items(all_chosen: sparse.csr_matrix, chosen: sparse.csr_matrix, l2: float) -> Solution:
     """The same where items are fewer than users: (XXᵀ + λI)⁻¹X = X(XᵀX + λI)⁻¹, and P = (I − X(XᵀX + λI)⁻¹Xᵀ) / λ."""
-    gram = (chosen.T @ chosen).toarray()
+    gram = (chosen.T @ chosen).toarray()  # (popular, popular) XᵀX
     gram[np.diag_indices_from(gram)] += l2
     weights = inverse(gram)
-    own_rows = chosen @ weights
+    own_rows = chosen @ weights  # (others, popular)
     return chosen.T @ own_rows, own_rows, (1 - np.asarray(chosen.multiply(own_rows).sum(axis=1)).ravel()) / l2
