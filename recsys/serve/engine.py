@@ -65,8 +65,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Candidates:
-    codes: Codes
-    merged: Scores
+    codes: Codes  # (candidates,) −1 for an item that nothing is known of
+    merged: Scores  # (candidates,) by recall
     channels: list[list[str]]
 
     def __getitem__(self, rows: NDArray[Any]) -> "_Candidates":
@@ -103,6 +103,7 @@ def recommend(
     """
     state, length = snapshot.state, request.n or length
     user = state.user(request.user)
+    # Before the candidates: also a list of hot items must not show what the user has or refuses.
     hidden = _hidden(snapshot, user, request)
     candidates = _candidates(snapshot, user)
     if candidates is None:
@@ -127,6 +128,7 @@ def rank(snapshot: Snapshot, request: RankRequest, at: datetime, budget: Budget)
     state = snapshot.state
     user, ids = state.user(request.user), list(dict.fromkeys(request.items))
     codes = state.items.find(ids)
+    # No channels: the request named the items, recall did not.
     candidates = _Candidates(codes, _merged_scores(snapshot, user, codes), [[] for _ in ids])
     scored, _ = _score(snapshot, user, candidates, at, request.context, budget, cut=False, item_ids=ids)
     order = np.argsort(-_order_scores(snapshot, scored), kind="stable")
@@ -146,6 +148,7 @@ def similar(snapshot: Snapshot, request: SimilarRequest) -> Answer:
         Entry(state.item_ids[item], float(score), [SIMILAR], -1)
         for item, score in zip(near.tolist(), scores.tolist(), strict=False)
     ]
+    # The item itself is no recommendation beside it.
     present = {code, *near.tolist()}
     same_topic = state.hot[state.item_category[state.hot] == state.item_category[code]].tolist()
     more = [item for item in same_topic if item not in present][: request.n - len(entries)]
@@ -178,6 +181,7 @@ def _with_neighbours(snapshot: Snapshot, user: User, candidates: _Candidates) ->
     """
     state = snapshot.state
     similarity: dict[int, float] = {}
+    # Newest first, each item once, until there are as many neighbours as RECENT_CHOICES have.
     for chosen in dict.fromkeys(code for _, code in reversed(user.recent.choices)):
         start, stop = state.similar.offsets[chosen], state.similar.offsets[chosen + 1]
         for item, score in zip(
@@ -185,6 +189,7 @@ def _with_neighbours(snapshot: Snapshot, user: User, candidates: _Candidates) ->
             state.similar_scores[start:stop].tolist(),
             strict=False,
         ):
+            # The largest and not the sum: many old choices must not outweigh one that fits well.
             similarity[item] = max(score, similarity.get(item, 0.0))
         if len(similarity) >= RECENT_CHOICES * NEIGHBOURS:
             break
@@ -215,6 +220,7 @@ def _merged_scores(snapshot: Snapshot, user: User, codes: Codes) -> Scores:
     candidates = _candidates(snapshot, user)
     if candidates is None or not len(candidates.codes):
         return np.zeros(len(codes))
+    # A binary search: a request's items are few, a user's candidates hundreds.
     order = np.argsort(candidates.codes)
     known = candidates.codes[order]
     position = np.minimum(np.searchsorted(known, codes), len(known) - 1)
@@ -232,6 +238,7 @@ def _is_allowed(snapshot: Snapshot, codes: Codes, of: Filter, hidden: Codes) -> 
     allowed = ~np.isin(codes, hidden)
     if of.categories is not None:
         names = snapshot.state.categories.names
+        # Names to codes once, not codes to names for each candidate.
         topics = [number for number, name in enumerate(names) if name in set(of.categories)]
         allowed &= np.isin(snapshot.state.item_category[codes], topics)
     return allowed
@@ -277,6 +284,7 @@ def _score(
             continue
         scored.rung = ranker.name
         if cut and ranker.name == "coarse":
+            # All that is by candidate is cut together: scores, features, candidates, names.
             kept = _kept(scored.scores["coarse"], candidates.merged, stack.keep)
             scored.scores = {name: values[kept] for name, values in scored.scores.items()}
             features = FeatureBatch(features.sparse[kept], features.unscaled[kept], features.dense[kept])
@@ -299,6 +307,7 @@ def _run_ranker(scored: _Scored, ranker: Ranker, candidates: Candidates, budget:
 
 
 def _kept(coarse: Scores, merged: Scores, keep: int) -> NDArray[np.bool_]:
+    # The rank of each candidate is the inverse of the order, which a second sort gives.
     ranks = [np.argsort(np.argsort(-score, kind="stable"), kind="stable") for score in (coarse, merged)]
     return np.minimum(*ranks) < keep
 
@@ -346,6 +355,7 @@ def _ordered(snapshot: Snapshot, scored: _Scored, candidates: _Candidates, at: d
     order = np.lexsort((candidates.codes, -scores))
     codes = candidates.codes[order]
     category = snapshot.state.item_category[codes].astype(np.int64)
+    # The last name is that of items without a topic: they are not alike.
     category[category == len(snapshot.state.categories.names) - 1] = -1
     is_fresh = snapshot.state.ages_s(codes, at) <= settings.fresh_days * 86_400
     return order[select_diverse(scores[order], category, is_fresh, settings)]
@@ -361,6 +371,7 @@ def _explored(order: Codes, candidates: int, exploration: float) -> tuple[Codes,
         return order, np.ones(len(order))
     best = order
     if random.random() < exploration:
+        # Without a seed: lists of one user must differ, or exploration would show the same few items.
         order = np.random.default_rng().permutation(candidates)[: len(order)]
     return order, exploration / candidates + (1 - exploration) * (order == best)
 
@@ -386,6 +397,7 @@ def _answer(
         )
         for item, row, share in zip(ids, order.tolist(), propensity.tolist(), strict=True)
     ]
+    # A list by all that the publication has is not degraded, whatever its rung.
     degraded = scored.rung if scored.reason else None
     return Answer(entries, scored.rung, degraded, scored.reason, scored.features)
 
@@ -402,6 +414,7 @@ def _explained(snapshot: Snapshot, scored: _Scored, answer: Answer, order: Codes
         if scored.features is not None:
             about["features"] = scored.features.row(row)
         if contributions is not None and coarse is not None:
+            # Without the last column, the value that every row has.
             largest = np.argsort(-np.abs(contributions[row, :-1]))[:TOP_CONTRIBUTIONS].tolist()
             about["contributions"] = {coarse.feature_names[n]: float(contributions[row, n]) for n in largest}
         entries.append(Entry(entry.item, entry.score, entry.channels, entry.row, entry.propensity, about))

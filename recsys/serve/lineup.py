@@ -68,12 +68,14 @@ class Lineup:
 
     def catch_up(self) -> None:
         """Take the events that any worker has accepted since the last call."""
+        # Each reader once, though arms share it.
         for live in {id(live): live for live in (self.main, *(arm.live for arm in self.arms.values()))}.values():
             live.catch_up()
 
 
 def assign(experiment: str, arms: Mapping[str, ArmSettings], user: str) -> str:
     """The arm of a user: the same on every machine, and independent of other experiments'."""
+    # The name is in the hash: users of an arm are spread anew over the arms of the next experiment.
     share = hash_of(f"{experiment}\x00{user}") / 2**64 * sum(arm.weight for arm in arms.values())
     for name, arm in arms.items():
         share -= arm.weight
@@ -99,12 +101,14 @@ def load_lineup(config: Config) -> Lineup:
         raise UserError(f"serving.experiment={settings.experiment} needs two arms or more (serving.arms)")
     lives: dict[str, LiveSnapshot] = {}
     for publication in publications.values():
+        # Arms that differ in the order alone share a publication, its memory and its reader.
         if publication.key not in lives:
             lives[publication.key] = LiveSnapshot(load_snapshot(config, publication), config)
     arms = {}
     for name, arm in _arms(settings).items():
         live = lives[publications[name].key]
         stack = live.snapshot.stack
+        # Checked when it is loaded: an arm must not fail at its first request.
         scores = [BLEND, *dict.fromkeys([MERGED, *stack.weights])]
         if arm.order is not None and arm.order not in scores:
             raise UserError(f"serving.arms.{name}.order: unknown score '{arm.order}'; choose from {', '.join(scores)}")

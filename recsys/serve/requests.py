@@ -79,6 +79,7 @@ def moment_of(context: Context, now: datetime) -> datetime:
     """The moment of a request, in UTC. Raises RequestError when `at` is none."""
     if context.at is None:
         return now
+    # `fromisoformat` takes more than RFC 3339, among it times without a zone.
     if not _TIME.match(context.at):
         raise RequestError("context.at: write it as 2026-01-07T13:00:00Z, with a time zone")
     try:

@@ -54,8 +54,10 @@ class ServedFM:
         if self.inclusion is not None:
             encoded = encoded.with_index(self.inclusion.lookup(encoded.index))
         encoded.validate(len(self.table))
-        out, w0 = np.empty(len(encoded), np.float32), ftrl.f32(self.w0)
+        out, w0 = np.empty(len(encoded), np.float32), ftrl.f32(self.w0)  # (rows,)
+        # A table of 16 bits stays in fixed point: x is scaled instead of every weight.
         scale = ftrl.QUANTUM if self.table.dtype == np.int16 else ftrl.ONE
+        # The kernels that `OnlineFM.predict` runs.
         before = (encoded.indptr, encoded.index, encoded.value)
         if self.has_fields:
             ftrl.field_aware_predict_kernel(self.k)(*before, encoded.field, w0, self.table, scale, out)
@@ -70,6 +72,7 @@ class ServedFM:
         curve = np.stack([self.calibrator.x, self.calibrator.y])
         save_arrays(folder, {"fm_table": self.table, "fm_edges": self.encoder.edges, "fm_curve": curve})
         about = {"w0": self.w0, "k": self.k, "has_fields": self.has_fields, "bits": self.encoder.bits}
+        # After the arrays: `map` takes this file for the sign that they are there.
         write_atomically(folder / ABOUT, json.dumps(about))
         return True
 

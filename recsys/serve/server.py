@@ -75,6 +75,7 @@ def _serve(config: Config, settings: ServingSettings, folder: Path, signals: lis
     listener.setblocking(False)
     # What is loaded stays shared: the collector of garbage would write to every page.
     gc.collect()
+    # After the last collection: what is frozen is never looked at, and so never copied on write.
     gc.freeze()
     workers = _Workers(settings.workers, lambda: _work(service, listener))
     try:
@@ -85,9 +86,11 @@ def _serve(config: Config, settings: ServingSettings, folder: Path, signals: lis
         log.info("%s answers after %.1f s; %s/docs describes it", address, time.monotonic() - started, address)
         landed = _supervise(service, workers, signals, folder, about)
     finally:
+        # First of all: nobody shall find the address of a server that is stopping.
         (folder / ADDRESS).unlink(missing_ok=True)
         listener.close()
         workers.stop()
+    # After the workers have ended: they accept events until then.
     landed += _land(config, everything=True)
     return {"seconds": round(time.monotonic() - started, 1), "replaced": workers.replaced, "events": landed}
 
@@ -125,6 +128,7 @@ def _land(config: Config, *, everything: bool = False) -> int:
 def _bind(settings: ServingSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
+    # Else the port is taken for a minute after a restart, by connections that were just closed.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
@@ -173,7 +177,9 @@ class _Workers:
         age = time.monotonic() - self._started.pop(pid)
         self.replaced += 1
         log.warning("worker %d ended (%d) after %.0f s; it is replaced", pid, os.waitstatus_to_exitcode(status), age)
+        # Its gauges would be added to the others' for ever; its counters stay.
         mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has no types for it
+        # A worker that can't start would be forked in a loop.
         if age < CRASH_S:
             self._not_before = time.monotonic() + 1.0
 
@@ -205,6 +211,7 @@ def _run_child(work: Callable[[], None]) -> None:
     except BaseException:
         log.exception("worker %d failed", os.getpid())
     finally:
+        # `os._exit` runs no clean-up of the parent's, such as its locks; the log is flushed by hand.
         logging.shutdown()
         os._exit(code)
 
@@ -230,9 +237,9 @@ def _work(service: "Service", listener: socket.socket) -> None:
             http=protocol,
             loop="none",
             ws="none",
-            lifespan="on",
+            lifespan="on",  # an application that can't start must end the worker
             log_config=None,
-            access_log=False,
+            access_log=False,  # /metrics counts requests
             server_header=False,
             timeout_graceful_shutdown=int(DRAIN_S) - 2,
         )

@@ -40,10 +40,11 @@ class Service:
             UserError: nothing is promoted, or what is promoted is gone or damaged.
         """
         self.config, self.settings = config, config.get(ServingSettings)
+        # Before the lineup, which reads it.
         open_folder(journal_folder(config))
         self.costs = Costs()
         self.lineup = self._load(WARM_UP)
-        self.committer: Committer | None = None
+        self.committer: Committer | None = None  # opened in `start`, after the fork
         self.served_log: ServedLog | None = None
 
     @property
@@ -55,6 +56,7 @@ class Service:
         """Open what a process can't inherit: files that are written to, and threads."""
         self.committer = Committer(Writer(journal_folder(self.config)))
         if self.settings.log_served:
+            # A file a process: two that append to one could mix their lines.
             name, most = f"{self.settings.instance}-{os.getpid()}", self.settings.logged_items
             self.served_log = ServedLog(served_folder(self.config), name, most)
 
@@ -109,6 +111,7 @@ class Service:
         num_users = len(state.users.hashes)
         for number in range(requests if items and num_users else 0):
             budget = Budget(60_000, costs, time.perf_counter())
+            # Spread over all users, whose histories differ in length.
             user = state.user_id(number * num_users // requests)
             engine.rank(snapshot, RankRequest(user, items), at, budget)
             length = self.settings.recommend_length
@@ -131,6 +134,7 @@ class PromotionWatch:
 
 def _stamp_of(folder: Path) -> list[tuple[str, int]]:
     with os.scandir(folder) as entries:
+        # Names, too: a file that was removed changes no other one's time.
         return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".json"))
 
 

@@ -93,6 +93,7 @@ class Application:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self.service.start()
         stopped = threading.Event()
+        # In a thread: loading a publication takes seconds, and requests are answered meanwhile.
         watcher = threading.Thread(target=watch, args=(self.service, stopped, self._taken_up), daemon=True)
         watcher.start()
         task = asyncio.get_running_loop().create_task(self._keep_up())
@@ -124,9 +125,11 @@ class Application:
         """A handler behind the checks, with its metrics."""
 
         async def handle(request: Request) -> Response:
+            # 500 until something else is known: what nobody foresaw is counted, too.
             arrived, path, status = time.perf_counter(), request.url.path, 500
             try:
                 check_token(request, self._token)
+                # After the token: a stranger's body is not even read.
                 body = await read_body(request, self.settings.max_body_bytes, self.settings.read_s)
                 response = await handler(request, body, arrived)
                 status = response.status_code
@@ -181,6 +184,7 @@ class Application:
         await self._turnstile.enter()
         try:
             choice = self.service.lineup.choose(user)
+            # Just before the answer: an event that any worker has accepted counts in the next request.
             choice.live.catch_up()
             budget = Budget(self.settings.budget_ms, self.service.costs, arrived)
             answer = compute(choice.snapshot, budget)
@@ -191,6 +195,7 @@ class Application:
                 self.service.served_log.add(answer, {"kind": kind, **served_by, "user_id": user, **about})
         finally:
             self._turnstile.leave()
+        # After the turn: the next request need not wait for metrics.
         for step, milliseconds in budget.steps.items():
             self.metrics.steps.labels(step).observe(milliseconds / 1000)
         self.metrics.rungs.labels(request.url.path, answer.rung).inc()
@@ -229,11 +234,13 @@ class Application:
         try:
             self.service.lineup.catch_up()
             recent = self.service.snapshot.state.recent
+            # Reversed, so that of two events with one id in a body the first one stays.
             new = {event.event_id: event for event in reversed(events) if not recent.has(event.event_id)}
         finally:
             self._turnstile.leave()
         assert self.service.committer is not None
         try:
+            # In the body's order again.
             accepted = await self.service.committer.commit(list(new.values())[::-1])
         except OSError as error:
             log.error("events can't be written: %s", error)

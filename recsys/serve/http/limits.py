@@ -44,9 +44,11 @@ class Turnstile:
             HttpError: too many are waiting.
         """
         waiting = len(self._queue)
+        # Refused at once: a client that is told so can go elsewhere, one that waits for nothing can't.
         if waiting > self._max_waiting or waiting * self._mean_ms > self._max_wait_ms:
             raise HttpError(429, "too many requests: try again in a second", "overload", {"Retry-After": "1"})
         loop = asyncio.get_running_loop()
+        # A future and no lock: who waits longest is first, and the queue's length is known.
         turn = loop.create_future()
         self._queue.append(turn)
         if not self._is_busy:
@@ -56,6 +58,7 @@ class Turnstile:
             await turn
         except asyncio.CancelledError:
             # The client has gone, or the server stops.
+            # It had the turn already, which the next one gets.
             if turn.done() and not turn.cancelled():
                 loop.call_soon(self._grant)
             raise
@@ -71,7 +74,7 @@ class Turnstile:
         self._began = now if self._queue else 0.0
         while self._queue:
             turn = self._queue.popleft()
-            if not turn.done():
+            if not turn.done():  # else its client has gone meanwhile
                 turn.set_result(None)
                 return
         self._is_busy = False
@@ -93,6 +96,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
         HttpError: it is too large, or did not come in time.
     """
     too_large = HttpError(413, f"the body has more than {max_bytes} bytes (serving.max_body_bytes)", "too_large", CLOSE)
+    # By the header before anything is read; a body without one is cut off below.
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > max_bytes:
         raise too_large

@@ -85,6 +85,7 @@ _REFUSALS = {400: "a field is wrong", 401: "no token", 408: "too slow", 413: "to
 
 def document(settings: ServingSettings) -> dict[str, Any]:
     """The OpenAPI 3.1 document of this server."""
+    # From the types that requests are decoded by, so that document and checks can't differ.
     schemas, components = msgspec.json.schema_components(
         [request for request, _ in _POSTS.values()], ref_template="#/components/schemas/{name}"
     )
@@ -106,7 +107,8 @@ def document(settings: ServingSettings) -> dict[str, Any]:
     for path, summary in _GETS.items():
         responses = {"200": {"description": "ok"}, "401": _json("no token", _ERROR)}
         paths[path] = {"get": {"summary": summary, "responses": responses}}
-    components |= {"Error": _ERROR}
+    components |= {"Error": _ERROR}  # of answers, which have no type to take it from
+    # Said only where it is true: a client generated from the document would ask for a token.
     secured: dict[str, Any] = {"security": [{"token": []}]} if settings.token else {}
     return {
         "openapi": "3.1.0",

@@ -69,13 +69,16 @@ def build_state(config: Config, publication: Publication, export: Callable[[Path
     folder = root / publication.key
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "lock"):  # of two servers on one home
+        # Looked at under the lock: the other server may have built it while this one waited.
         if not (folder / META).exists():
             started = time.monotonic()
             staged = root / f".{publication.key}"
+            # Of a build that was killed.
             shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir()
             about = _write(config, publication, staged)
             export(staged)
+            # Last in the folder, and the folder's name after it: who finds META finds everything.
             write_atomically(staged / META, json.dumps(about))
             staged.rename(folder)
             log.info("built the state of %s in %.1f s", publication.key, time.monotonic() - started)
@@ -111,6 +114,7 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
         )
     )
     statistics = TrainingStatistics(**publication.statistics)
+    # By code, which is the place among the sorted ids: codes of a publication never change.
     names, arrays = _items(items, item_ids, publication.zone, BatchFeatures(statistics))
     user_names, user_arrays = _users(users, user_ids)
     user, item = codes_of(impressions["user_id"], user_ids), codes_of(impressions["item_id"], item_ids)
@@ -122,7 +126,7 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
         impressions["day"].to_numpy(),
         impressions["label"].to_numpy(),
     )
-    num_topics = len(names["category"]) - 1
+    num_topics = len(names["category"]) - 1  # the last name is that of none
     counts = count_impressions(of_impressions, len(user_ids), len(item_ids), num_topics, statistics.rates)
     positives = _positives(
         impressions, user, item, arrays["item_feature_item_id"][item], config.get(FeatureSettings).history_length
@@ -138,10 +142,12 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     }
     if OWN_GROUPS:
         rows = _keyed_rows(impressions, user, item, {**names, **user_names}, arrays, (user_ids, item_ids))
+        # Shown, clicked, and clicks expected at the position: the three sums that a rate is made of.
         values = (np.ones(len(user)), of_impressions.label, expected_clicks(of_impressions.position, statistics.rates))
         for group in OWN_GROUPS:
-            counted = np.stack(values).astype(np.float64)
+            counted = np.stack(values).astype(np.float64)  # (3, impressions)
             if group in OWN_WINDOWS:
+                # Older impressions count 0: the sums have one shape for all groups.
                 counted *= of_impressions.day > (publication.day - EPOCH).days - OWN_WINDOWS[group]
             arrays |= OwnCounts.build(group, rows, counted)
     arrays |= _choices(publication, positives, user_ids, item_ids)
@@ -149,6 +155,7 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     arrays |= more
     arrays |= similar_items(positives["user"].to_numpy(), positives["item"].to_numpy(), len(user_ids), len(item_ids))
     hot_channels, hot = _hot(publication, item_ids)
+    # Uncompressed, so that workers can map them.
     save_arrays(folder, arrays | hot)
     return {
         "names": {**names, **user_names, "channels": channels, "hot_channels": hot_channels},
@@ -203,12 +210,14 @@ def _items(
 ) -> tuple[dict[str, list[str | None]], dict[str, NDArray[Any]]]:
     """Names of topics, and arrays by code of item; items that are in no dim_item have nulls."""
     row = codes_of(item_ids, table["item_id"])  # (items,) row of the table, −1 for none
+    # Items that were shown or proposed and then left dim_item have a code, too.
     is_known = row >= 0
     names: dict[str, list[str | None]] = {}
     codes: dict[str, NDArray[np.int32]] = {}
     for name in ("category", "author"):
         names[name], of_rows = profiles(table, name)
         codes[name] = np.where(is_known, of_rows[row], len(names[name]) - 1).astype(np.int32)
+    # Twice: features count days by the site's clock, ages are seconds of real time.
     wall = np.where(is_known, walls(table["published_at"], zone)[row], np.nan)
     utc = np.where(is_known, walls(table["published_at"], "UTC")[row], np.nan)
     ids = item_ids.to_pylist()
@@ -236,7 +245,7 @@ def _items(
 
 
 def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | None]], dict[str, NDArray[Any]]]:
-    row = codes_of(user_ids, table["user_id"])
+    row = codes_of(user_ids, table["user_id"])  # (users,) row of the table, −1 for none
     names: dict[str, list[str | None]] = {}
     arrays: dict[str, NDArray[Any]] = {"user_known": row >= 0}
     for name in PROFILE:
@@ -292,6 +301,7 @@ def _candidates(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> tupl
     user, item = codes_of(table["user_id"], user_ids), codes_of(table["item_id"], item_ids)
     channels = pc.unique(pc.cast(table["channels"], pa.string()))
     channel = codes_of(table["channels"], channels)
+    # By user, because `Lists` takes keys that ascend; then by item.
     order = np.lexsort((item, user))
     arrays = Lists.of_sorted(user[order], item[order].astype(np.int32), len(user_ids)).arrays("candidates")
     arrays["candidate_scores"] = table["score"].to_numpy()[order].astype(np.float64)
@@ -314,17 +324,18 @@ def similar_items(
         `similar` and `similar_offsets` (see `Lists`), and `similar_scores`, best first for each item.
     """
     ones = np.ones(len(user), np.float32)
-    choices = sparse.csr_matrix((ones, (user, item)), shape=(num_users, num_items))
+    choices = sparse.csr_matrix((ones, (user, item)), shape=(num_users, num_items))  # (users, items)
     choices.sum_duplicates()
+    # Once or often: who clicked an item on three days chose it once.
     choices.data[:] = 1
     per_user = np.asarray(choices.sum(axis=1)).ravel()
     # A user of many choices says less of each pair of them.
     damped = sparse.diags(1 / np.log1p(np.maximum(per_user, 1))) @ choices
-    norm = np.sqrt(np.asarray(choices.sum(axis=0)).ravel())
+    norm = np.sqrt(np.asarray(choices.sum(axis=0)).ravel())  # (items,) √n_i
     items, scores, lengths = [], [], []
     for start in range(0, num_items, 1024):  # a block of rows at a time, not items × items
         block = (choices.T[start : start + 1024] @ damped).tocoo()
-        row, other = block.row, block.col
+        row, other = block.row, block.col  # (pairs,) each; row within the block
         score = block.data / (norm[row + start] * norm[other] + SIMILAR_SHRINK)
         is_other = row + start != other
         row, other, score = row[is_other], other[is_other], score[is_other]
@@ -352,7 +363,7 @@ def _hot(publication: Publication, item_ids: pa.Array) -> tuple[list[str], dict[
     else:
         rows = pd.DataFrame({"item_id": pd.Series([], dtype=str), "channels": pd.Series([], dtype=str)})
     item = codes_of(pa.chunked_array([pa.array(rows["item_id"], pa.string())]), item_ids)
-    channel = (rows["channels"].to_numpy() != "hot").astype(np.int32)
+    channel = (rows["channels"].to_numpy() != "hot").astype(np.int32)  # 0 hot, 1 new
     return channels, {"hot": item[item >= 0].astype(np.int32), "hot_channel": channel[item >= 0]}
 
 

@@ -121,8 +121,9 @@ class State:
         """
         rows, is_unknown = len(items), items < 0
         has_unknown = bool(is_unknown.any())
+        # −1 reads the last item's values, which are replaced where an item is unknown.
         category, author, wall = self.item_category[items], self._item_author[items], self._wall[items]
-        sums = self._totals.items[:, items]
+        sums = self._totals.items[:, items]  # (3, rows)
         ids = {name: values[items] for name, values in self._item_features.items()}
         if has_unknown:
             category = np.where(is_unknown, len(self.categories.names) - 1, category)
@@ -147,6 +148,7 @@ class State:
                 row |= counts.columns(keyed)
         if has_unknown:
             assert item_ids is not None
+            # Hashed for this request: the ids that were hashed beforehand are those of known items.
             row["item_id"] = Column(item_ids, np.arange(rows))
             return self._features.compute(row, rows)
         return self._features.compute(row, rows, ids)
@@ -158,7 +160,8 @@ class State:
         if code < 0:
             topics = _topics(recent, np.zeros(0, np.int64), np.zeros((3, 0)))
             return UserCounts(shown, clicks, expected, last_click, *topics)
-        before = self._user_sums[code].tolist()
+        before = self._user_sums[code].tolist()  # shown, clicked, expected, up to the publication's day
+        # A recent click is newer than any that the publication counted.
         if last_click is None and self._last_click[code] != NEVER:
             last_click = EPOCH + timedelta(days=int(self._last_click[code]))
         bounds = slice(self._user_categories.offsets[code], self._user_categories.offsets[code + 1])
@@ -167,6 +170,7 @@ class State:
 
     def history(self, user: User, length: int) -> NDArray[np.int64]:
         """(choices,) ids of the items that a user chose last, oldest first, as sequence models read them."""
+        # Recent choices stand behind the publication's: they are later.
         base = self._history[user.code] if user.code >= 0 else np.zeros(0, np.int32)
         recent = [code for _, code in sorted(user.recent.choices)]
         codes = np.concatenate([base, np.array(recent, np.int32)])[-length:]
@@ -207,7 +211,7 @@ def _topics(
     position = {code: column for column, code in enumerate(codes.tolist())}
     new = [code for code in recent.categories if code not in position]
     position |= {code: len(codes) + column for column, code in enumerate(new)}
-    total = np.concatenate([sums, np.zeros((3, len(new)))], axis=1)
+    total = np.concatenate([sums, np.zeros((3, len(new)))], axis=1)  # (3, k + new), a copy: the arrays are mapped
     for code, values in recent.categories.items():
         total[:, position[code]] += values
     return np.concatenate([codes, np.array(new, codes.dtype)]), total
