@@ -32,7 +32,8 @@ def losses(job: Job) -> list[float]:
 
 
 TWO_MODELS = ("deepfm", "sasrec")
-LAUNCHES = [("local", 1), ("ray", 1), ("ray", 2), ("horovod", 2), ("spark", 2)]
+LAUNCHES = [("ray", 2), ("horovod", 2), ("spark", 2)]
+ONE_WORKER = [("local", 1), ("ray", 1), ("horovod", 1), ("spark", 1)]
 
 
 @pytest.mark.usefixtures("ray", "spark")
@@ -40,7 +41,7 @@ LAUNCHES = [("local", 1), ("ray", 1), ("ray", 2), ("horovod", 2), ("spark", 2)]
     "launches",
     [
         pytest.param(LAUNCHES, id="two workers"),
-        pytest.param([*LAUNCHES, ("horovod", 1), ("spark", 1)], id="one worker, too", marks=pytest.mark.wide),
+        pytest.param([*LAUNCHES, *ONE_WORKER], id="one worker, too", marks=pytest.mark.wide),
     ],
 )
 def test_all_backends_learn_the_same(tmp_path: Path, launches: list[tuple[str, int]]) -> None:
@@ -81,7 +82,9 @@ def test_what_a_user_has_to_mend_is_one_line_and_is_not_tried_again(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("ray")
-@pytest.mark.parametrize("backend", ["ray", "horovod", pytest.param("spark", marks=pytest.mark.wide)])
+@pytest.mark.parametrize(
+    "backend", ["horovod", *(pytest.param(name, marks=pytest.mark.wide) for name in ("ray", "spark"))]
+)
 def test_a_failed_worker_s_own_error_is_named_before_the_way_to_go_on(tmp_path: Path, backend: str) -> None:
     """A file of the data set is damaged: no mistake of the settings, so that the checkpoints may be of use."""
     job = make_job(tmp_path, "deepfm", "train.max_failures=0")

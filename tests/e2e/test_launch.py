@@ -47,7 +47,7 @@ def small_job(folder: Path, *overrides: str) -> Job:
     return make_job(folder, "lr", "train.epochs=1", "train.max_failures=0", *overrides, rows=400)
 
 
-@pytest.mark.parametrize("backend", ["ray", "horovod"])
+@pytest.mark.parametrize("backend", [pytest.param("ray", marks=pytest.mark.wide), "horovod"])
 def test_two_workers_on_one_gpu_train(tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """On Ray each books half of it, and all fall back to the CPU when one can't use its half; Horovod has no halves."""
     job = small_job(tmp_path)

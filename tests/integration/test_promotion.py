@@ -234,6 +234,7 @@ def test_an_unknown_order_of_the_lists_is_refused(config: Config) -> None:
         rank.run(config.with_values({"recommend.order": "deepest"}), date(2026, 3, 1))
 
 
+@pytest.mark.wide  # training on tables spread over actors is in test_sharded.py
 def test_a_table_over_ray_actors_ranks_as_one_in_this_process(config: Config) -> None:
     day = date(2026, 3, 1)
     publish_day(config, day)
