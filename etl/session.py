@@ -28,7 +28,7 @@ from etl.metastore import schema
 from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
-from etl.metastore.swaps import take_back_interrupted
+from etl.metastore.swaps import complete_interrupted
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options
 from etl.spark_progress import spark_progress
@@ -76,7 +76,7 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         with waiting("the start of Spark's session"):
             _session = spark = _create_session(config)
         try:
-            take_back_interrupted(spark, config)  # before anybody reads or writes
+            complete_interrupted(spark, config)  # before anybody reads or writes
             with waiting("the work on Spark", spark_progress(spark)):
                 yield spark
         except SPARK_ERRORS as error:

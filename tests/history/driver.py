@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from conf import Config, Paths, path_of_url
 from etl.metastore import catalog
-from etl.metastore.swaps import take_back_interrupted
+from etl.metastore.swaps import complete_interrupted
 from etl.table import quote
 from etl.tables import ALL
 from etl.warehouse.store import Warehouse
@@ -143,7 +143,7 @@ class Driver:
 
         def job() -> None:
             if stage != "collect":
-                take_back_interrupted(self.spark, self.config)  # as every command does that opens a session
+                complete_interrupted(self.spark, self.config)  # as every command does that opens a session
             self.days.run(stage, day)
 
         has_frozen: list[float] = []
