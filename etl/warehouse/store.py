@@ -18,7 +18,8 @@ from conf.runs import new_run_id
 from etl.metastore import catalog
 from etl.metastore.run_rows import StageStart
 from etl.metastore.swaps import Swap, swap_partitions
-from etl.table import Table, any_of, quote
+from etl.metastore.versions import add_columns, missing_columns
+from etl.table import Table, any_of
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
@@ -135,17 +136,14 @@ class Warehouse:
         if existing is None:
             self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
         else:
-            # Hive stores names in lower case.
-            described = [name.lower() for name in table.column_names]
-            if [name.lower() for name in existing] != described[: len(existing)]:
+            missing = missing_columns(table, existing)
+            if missing is None:
                 raise UserError(
                     f"{table.name} in the metastore has columns {existing}, its description has {table.column_names}: "
                     f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
                 )
-            # Hive's ALTER TABLE adds columns at the end only.
-            if added := table.columns[len(existing) :]:
-                columns = ", ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in added)
-                self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({columns})")
+            if missing:
+                add_columns(self.spark, table.name, missing)
         self._ensured.add(table)
 
     # --- writing ---
