@@ -142,7 +142,7 @@ class Driver:
 
     def _run(self, stage: str, day: date, fault: str) -> tuple[End, str]:
         act: Act | None = "kill" if fault == "kill" else "freeze" if fault == "freeze" else None
-        at = self._choose_point(stage) if act else 0
+        at = self._choose_point(stage, act) if act else 0
 
         def job() -> None:
             if stage != "collect":
@@ -153,7 +153,7 @@ class Driver:
 
         def look_on() -> None:
             has_frozen.append(time.monotonic())
-            if "vacuum" in self.stages and self.rng.random() < 0.6:
+            if "vacuum" in self.stages and self.rng.random() < 0.8:
                 self._vacuum_beside(day)
             time.sleep(self.rng.uniform(0.1, 0.6))
 
@@ -174,13 +174,19 @@ class Driver:
             self.points[stage] = end.points
         return end, ("freeze" if has_frozen else "") if act else fault
 
-    def _choose_point(self, stage: str) -> int:
-        """The number of a moment, from 1; one in three is while the journal of a change is there, where there is one."""
-        names = self.points[stage]
-        first, last = 1, len(names)
-        if (journal := [n for n, name in enumerate(names, 1) if JOURNAL in name]) and self.rng.random() < 1 / 3:
-            first, last = journal[0], min(journal[-1] + 1, last)
-        return self.rng.randint(first, last)
+    def _choose_point(self, stage: str, act: Act) -> int:
+        """The number of a moment, from 1. One in three is while the journal of a change is there, where there is one.
+
+        Half of the freezes that remain come when a folder is written and no partition points at it: for `vacuum`.
+        """
+        names = dict(enumerate(self.points[stage], 1))
+        journal = [number for number, name in names.items() if JOURNAL in name]
+        if journal and self.rng.random() < 1 / 3:
+            return self.rng.randint(journal[0], min(journal[-1] + 1, len(names)))
+        staged = [number for number, name in names.items() if name == "after parquet"]
+        if act == "freeze" and staged and self.rng.random() < 1 / 2:
+            return self.rng.choice(staged)
+        return self.rng.randint(1, len(names))
 
     def _vacuum_beside(self, day: date) -> None:
         """A vacuum while another attempt is frozen, as of a second session on PostgreSQL: it spares what is staged."""
