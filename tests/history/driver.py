@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from history.checker import WHOLE_OR_NOTHING
 from history.days import COLUMNS, FIRST, FIRST_IMPORT, ORDERS, Days, settings, shuffled
 from history.forks import Act, End, drain, keep_connections, run_forked
 from history.points import JOURNAL
@@ -49,6 +50,8 @@ class Driver:
     days: Days = field(init=False)
     points: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage -> the moments that its last whole attempt passed."""
+    killed_stage: str = ""
+    """One of WHOLE_OR_NOTHING that was killed, until a command after it has ended."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -92,7 +95,19 @@ class Driver:
                 must_fail=is_bad or self._is_bad_still(stage),
             )
         )  # fmt: skip
+        self._look_after_a_kill(stage, end)
         return end
+
+    def _look_after_a_kill(self, stage: str, end: End) -> None:
+        """Read all that a killed stage changes together once another command has ended: the next may begin at once."""
+        if end.outcome == "killed" and stage in WHOLE_OR_NOTHING:
+            self.killed_stage = stage
+        elif self.killed_stage and end.outcome == "done" and stage != "collect":
+            for target in self.days.targets():
+                if target.stage == self.killed_stage:
+                    for day in list(target.rows):
+                        self.readers.read("driver", target.table, day)
+            self.killed_stage = ""
 
     def _has_input(self, stage: str, day: date) -> bool:
         if stage == "events":
