@@ -1,4 +1,4 @@
-"""Eight bugs, each planted in a copy of the source tree and looked for by the seeds, or by a trace of system calls.
+"""Seven bugs, each planted in a copy of the source tree and looked for by the seeds, or by a trace of system calls.
 
 PYTHONPATH=tests python -m history.plants [NAME]...
 """
@@ -82,13 +82,6 @@ PLANTS = {
         "        if time.time() - folder.modified_at >= 0:",
         ("import", "vacuum"),
         r"does not exist: \S+/run-|reads: dim_\w+ .*: nothing of db, though",
-    ),
-    "change not completed": Plant(
-        "etl/metastore/swaps.py",
-        "    _complete(spark, path, journal.swaps)\n",
-        "",
-        ("ingest", "results"),  # results: a command after the kill that changes none of the tables itself
-        r"together: dwd_interaction, ops_watermark .* side by side",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One short seed of kills, freezes and readers; the wide ones, and the eight planted bugs, in `make test-all`."""
+"""One short seed of kills, freezes and readers; the wide ones, and the seven planted bugs, in `make test-all`."""
 
 from pathlib import Path
 
