@@ -37,6 +37,16 @@ def write_atomically(path: Path, data: str | bytes, *, private: bool = False) ->
         staged.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path, *, with_files: bool = False) -> None:
+    """Bring the names in a folder to the disk, after renames and removals; `with_files`, its files before."""
+    for path in [*(child for child in folder.iterdir() if with_files and child.is_file()), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def remove_staged(root: Path, *, older_than_s: float, skipped: Collection[str] = ()) -> int:
     """Remove what killed calls of `write_atomically` left below a folder, but for the folders `skipped` in it.
 

@@ -120,7 +120,7 @@ class Paths(Settings):
 
     @property
     def swaps(self) -> Path:
-        """The partitions that are changing together, as JSON; after a kill, what the next command takes back."""
+        """The partitions that are changing together, as JSON; after a kill, what the next command completes."""
         return self.root / "swaps.json"
 
     @property

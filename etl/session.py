@@ -28,7 +28,8 @@ from etl.metastore import schema
 from etl.metastore.connection import open_embedded
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
-from etl.metastore.swaps import take_back_interrupted
+from etl.metastore.swaps import complete_interrupted
+from etl.metastore.versions import require_version
 from etl.settings import SparkSettings
 from etl.spark_options import options_file, spark_options
 from etl.spark_progress import spark_progress
@@ -59,11 +60,14 @@ class SparkJobError(Exception):
 
 
 @contextmanager
-def spark_session(config: Config) -> Iterator[SparkSession]:
+def spark_session(config: Config, *, is_upgrading: bool = False) -> Iterator[SparkSession]:
     """The process's session. Opened within another `spark_session` it is that one, so that a whole day shares it.
 
+    `is_upgrading` allows tables of an earlier release on PostgreSQL.
+
     Raises:
-        UserError: no Java, a metastore in use or without schema, Spark did not start, or its JVM ended too early.
+        UserError: no Java, a metastore in use, without schema or of another release, Spark did not start, or its JVM
+            ended too early.
         SparkJobError: Spark failed inside the block.
     """
     global _session
@@ -76,7 +80,8 @@ def spark_session(config: Config) -> Iterator[SparkSession]:
         with waiting("the start of Spark's session"):
             _session = spark = _create_session(config)
         try:
-            take_back_interrupted(spark, config)  # before anybody reads or writes
+            require_version(spark, config, is_upgrading=is_upgrading)
+            complete_interrupted(spark, config)  # before anybody reads or writes
             with waiting("the work on Spark", spark_progress(spark)):
                 yield spark
         except SPARK_ERRORS as error:

@@ -6,26 +6,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
-
-from conf import path_of_url
 from conf.code import code_version
 from conf.console.progress import waiting
 from conf.masking import masked_text
 from conf.runs import new_run_id
 from etl.metastore.connection import advisory_lock
+from etl.metastore.run_rows import StageStart, add_rows
+from etl.metastore.swaps import complete_interrupted
 from etl.spark_progress import spark_progress
-from etl.table import quote
 from etl.tables import ops
 from etl.warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
-
-# Microseconds, as Spark writes timestamps (spark.sql.parquet.outputTimestampType); its readers refuse nanoseconds.
-_ARROW_TYPES = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
-_SCHEMA = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in ops.run.columns])
 
 
 @dataclass
@@ -60,8 +52,12 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
     # Days of one stage may touch the same partitions (a visit over midnight): they take turns, other stages don't wait.
     span = str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
     with advisory_lock(warehouse.spark, f"stage {stage}"):
+        # Before it reads: another session may have been killed while this one was open, or waited for its turn.
+        complete_interrupted(warehouse.spark, warehouse.config)
         started_at = datetime.now(UTC)
         counts = {day: RowCounts() for day in days}
+        iso_days = tuple(day.isoformat() for day in days)
+        warehouse.stage_start = StageStart(f"{stage}-{new_run_id()}", stage, iso_days, started_at.isoformat())
         try:
             with waiting(f"{stage} {span}", spark_progress(warehouse.spark)):
                 yield counts
@@ -70,6 +66,8 @@ def stage_run(warehouse: Warehouse, stage: str, days: Sequence[date]) -> Iterato
         except Exception as error:  # not KeyboardInterrupt: who stops a stage by hand knows that it did not finish
             _record_failure(warehouse, stage, days, started_at, error)
             raise
+        finally:
+            warehouse.stage_start = None
         _record(warehouse, stage, counts, started_at, None)
         log.info("%s %s: %s", stage, span, ", ".join(f"{k} {v}" for k, v in total_counts(counts).items() if v))
 
@@ -95,7 +93,6 @@ def _record_failure(
 def _record(
     warehouse: Warehouse, stage: str, counts: dict[date, RowCounts], started_at: datetime, error: str | None
 ) -> None:
-    """Add one row per day to `ops_run`: by pyarrow, because a Spark job for each row costs more than it writes."""
     warehouse.ensure(ops.run)
     outcome = {
         "started_at": started_at,
@@ -104,32 +101,8 @@ def _record(
         "error": error,
         "code_version": code_version(),
     }
-    partitions = []
-    for day, count in counts.items():
-        location = _append(
-            warehouse, day, {"run_id": f"{stage}-{new_run_id()}", "stage": stage, **asdict(count), **outcome}
-        )
-        value = quote(ops.run.partition_value(day))
-        partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
-    # The file is in the folder already; the partition makes it visible. Two stages may add the same day at once.
-    with advisory_lock(warehouse.spark, ops.run.name):
-        warehouse.spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
-
-
-def _append(warehouse: Warehouse, day: date, row: dict[str, object]) -> str:
-    """Write one file per run, put in place by one rename, so that appends of several processes never meet.
-
-    Returns the partition's folder.
-    """
-    location = f"{warehouse.root}/{ops.run.name}/{ops.run.partition}={ops.run.partition_value(day)}"
-    # A local path is taken as it is: pyarrow reads a URI by the standard, with # and % as signs of its own.
-    local_path = path_of_url(location)
-    file_system, folder = (
-        fs.FileSystem.from_uri(location) if local_path is None else (fs.LocalFileSystem(), str(local_path))
-    )
-    file_system.create_dir(folder, recursive=True)
-    name = f"{row['run_id']}.parquet"
-    # A leading dot hides a file from Spark until it is whole.
-    pq.write_table(pa.Table.from_pylist([row], schema=_SCHEMA), f"{folder}/.{name}", filesystem=file_system)
-    file_system.move(f"{folder}/.{name}", f"{folder}/{name}")
-    return location
+    rows = {
+        day: {"run_id": f"{stage}-{new_run_id()}", "stage": stage, **asdict(count), **outcome}
+        for day, count in counts.items()
+    }
+    add_rows(warehouse.spark, warehouse.config, rows)

@@ -180,8 +180,11 @@ def _write(
         impressions = events.where(is_written).transform(facts.to_impressions, actions)
         num_impressions = warehouse.write(dwd.impression, impressions, days)
         interactions = actions.where(is_written).transform(facts.to_interactions)
-        num_interactions = warehouse.write(dwd.interaction, interactions, days)
-        if replaced := forget(warehouse, days):
+        # Together: a kill in between would leave rows that an ingest takes for loaded, and that are gone.
+        with warehouse.whole_or_nothing():
+            num_interactions = warehouse.write(dwd.interaction, interactions, days)
+            replaced = forget(warehouse, days)
+        if replaced:
             log.warning(
                 "%s had rows of files (millrace ingest), which the events of the day have replaced: load them again",
                 ", ".join(map(str, replaced)),

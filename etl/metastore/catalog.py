@@ -23,10 +23,20 @@ def table_names(spark: SparkSession) -> list[str]:
 
 def column_names(spark: SparkSession, table: str) -> list[str] | None:
     """Names of a table's columns without the partition columns; None when there is no such table."""
+    return columns_by_table(spark, [table]).get(table)
+
+
+def columns_by_table(spark: SparkSession, tables: Sequence[str]) -> dict[str, list[str]]:
+    """As `column_names`, of those of several tables that exist; names in lower case."""
     # One call, and no Java stack trace for each table that is not there yet.
-    names = compat.jvm_of(spark).java.util.List.of(table)
-    tables = compat.external_catalog(spark).getTablesByName("default", _collections(spark).asScala(names).toSeq())
-    return None if tables.isEmpty() else list(tables.head().dataSchema().fieldNames())
+    names = compat.jvm_of(spark).java.util.ArrayList()
+    for name in tables:
+        names.add(name)
+    entries = compat.external_catalog(spark).getTablesByName("default", _collections(spark).asScala(names).toSeq())
+    return {
+        str(entry.identifier().table()): list(entry.dataSchema().fieldNames())
+        for entry in _collections(spark).asJava(entries)
+    }
 
 
 def partition_names(spark: SparkSession, table: str) -> list[str]:

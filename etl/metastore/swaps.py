@@ -1,18 +1,25 @@
-"""Point partitions at new folders, several of them all or none: also when an error or a kill comes between two."""
+"""Point partitions at new folders, several of them together: once their journal is on the disk, all of them change.
+
+An error or a kill between two of them leaves the journal, by which the next session completes the change.
+"""
 
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from conf import Config, Paths
-from conf.atomic import write_atomically
+from conf import Config, Paths, UserError, path_of_url
+from conf.atomic import sync_folder, write_atomically
+from etl import compat
 from etl.metastore import catalog
 from etl.metastore.connection import advisory_lock
+from etl.metastore.run_rows import StageStart, add_interrupted
+from etl.metastore.settings import MetastoreSettings
 from etl.table import quote
 
 log = logging.getLogger(__name__)
@@ -39,68 +46,178 @@ class Swap:
         return f"PARTITION (`{self.column}` = {quote(self.value)})"
 
 
-def swap_partitions(spark: SparkSession, config: Config, swaps: Sequence[Swap]) -> None:
-    """Point every partition at its new folder; none is left there when this raises.
+@dataclass(frozen=True)
+class Journal:
+    """A decided change: its swaps, and the stage that makes it, if one does."""
+
+    swaps: tuple[Swap, ...]
+    stage_start: StageStart | None = None
+
+    def write(self, path: Path) -> None:
+        """Bring the journal to the disk; after an error there is none."""
+        try:
+            write_atomically(path, json.dumps(asdict(self)))
+            sync_folder(path.parent)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def read(cls, path: Path) -> "Journal | None":
+        """The journal of a change that is going on or was interrupted; None when there is none.
+
+        Raises:
+            UserError: somebody has changed the file.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(values, list):  # of a release that took changes back: all data were written before, too
+                values = {"swaps": values}
+            start = values.get("stage_start")
+            swaps = tuple(Swap(**swap) for swap in values["swaps"])
+            return cls(swaps, StageStart(**{**start, "days": tuple(start["days"])}) if start else None)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{path} is no journal of changing partitions: was it edited? Bring it back") from None
+
+
+def swap_partitions(
+    spark: SparkSession, config: Config, plan: Callable[[], Sequence[Swap]], stage_start: StageStart | None = None
+) -> Sequence[Swap]:
+    """Point every partition at its new folder, whose files are whole and checked.
 
     A reader sees each partition old or new, and some of each from the first metastore operation to the last. A kill
-    makes that last until the next session opens, which begins with `take_back_interrupted`.
+    makes that last until the next session opens, which begins with `complete_interrupted`.
+
+    Args:
+        spark: the session.
+        config: where the journal is.
+        plan: gives the swaps, from what the partitions have now; called again where that may have changed.
+        stage_start: the stage that writes, for its row in `ops_run` should it be killed.
+
+    Returns:
+        The swaps, all of them done.
+
+    Raises:
+        UserError, or what Spark raises: before the journal is on the disk nothing has changed; after that the
+            metastore refused twice, and the next session completes the change.
     """
+    swaps = plan()
     if len(swaps) <= 1:
         # One operation is whole by itself. This is most writes: they neither wait nor sync a file to the disk.
         _point_to_new(spark, swaps)
-        return
-    record = config.get(Paths).swaps
+        return swaps
+    _sync_files(swaps)
+    path = config.get(Paths).swaps
     with _lock, advisory_lock(spark, _LOCK_NAME):
-        _take_back_recorded(spark, config)  # an earlier set of this process, of which the metastore refused that
-        write_atomically(record, json.dumps([asdict(swap) for swap in swaps]))
+        was_interrupted = _complete_recorded(spark, config)  # an earlier set, of which the metastore refused that
+        if was_interrupted or not config.get(MetastoreSettings).is_embedded:
+            swaps = plan()  # by what other sessions have changed since
+        Journal(tuple(swaps), stage_start).write(path)
         try:
             _point_to_new(spark, swaps)
-        except BaseException:  # KeyboardInterrupt as well
-            _take_back_recorded(spark, config)
+        except Exception:  # it is decided: once more, as the next session would do
+            _complete(spark, path, swaps)
+        except BaseException:  # KeyboardInterrupt: the stage does not go on to record its end
+            _complete_recorded(spark, config)
             raise
-        record.unlink()
+        _remove(path)
+    return swaps
 
 
-def take_back_interrupted(spark: SparkSession, config: Config) -> None:
-    """Point the partitions of an interrupted `swap_partitions` at their old folders again, and say so in the log.
+def complete_interrupted(spark: SparkSession, config: Config) -> None:
+    """Complete what an interrupted `swap_partitions` had decided, and say so in the log and in `ops_run`.
 
-    Back and not on: the stage has not ended, `ops_run` says nothing of it or that it failed. A partition that was
-    replaced since stays as it is. Running this again is safe.
+    On and not back: a reader may have seen the first of its partitions. One that was replaced since, or dropped, stays
+    as it is. Running this again is safe, also after a kill in the middle.
+
+    Raises:
+        UserError: a folder of the change is gone; nothing is changed.
     """
     # Asked before the lock, which would cost every session a connection.
     if config.get(Paths).swaps.exists():
         with _lock, advisory_lock(spark, _LOCK_NAME):
-            _take_back_recorded(spark, config)
+            _complete_recorded(spark, config)
 
 
-def _take_back_recorded(spark: SparkSession, config: Config) -> None:
-    record = config.get(Paths).swaps
-    if not record.exists():
-        return
-    swaps = [Swap(**values) for values in json.loads(record.read_text(encoding="utf-8"))]
-    tables = list(dict.fromkeys(swap.table for swap in swaps))
-    for table in tables:
-        if catalog.column_names(spark, table) is not None:  # else dropped by hand since
-            _take_back(spark, [swap for swap in swaps if swap.table == table])
-    record.unlink()
-    log.warning("took back a change of %s that was interrupted: run its stage again", ", ".join(tables))
+def decided_folders(config: Config) -> set[str]:
+    """The folders that an unfinished change is going to point at, as `comparable_url` writes them."""
+    journal = Journal.read(config.get(Paths).swaps)
+    return {catalog.comparable_url(swap.new) for swap in journal.swaps} if journal else set()
 
 
-def _take_back(spark: SparkSession, swaps: Sequence[Swap]) -> None:
-    """Take back those of one table's swaps that were done."""
-    table, column = swaps[0].table, swaps[0].column
-    current = {values[column]: catalog.comparable_url(url) for values, url in catalog.partition_locations(spark, table)}
-    done = [swap for swap in swaps if current.get(swap.value) == catalog.comparable_url(swap.new)]
-    catalog.set_locations(spark, table, column, {swap.value: swap.old for swap in done if swap.old is not None})
-    if added := [swap.partition for swap in done if swap.old is None]:
-        spark.sql(f"ALTER TABLE {table} DROP {', '.join(added)}")
+def _complete_recorded(spark: SparkSession, config: Config) -> bool:
+    """Whether there was a change to complete."""
+    path = config.get(Paths).swaps
+    journal = Journal.read(path)
+    if journal is None:
+        return False
+    _complete(spark, path, journal.swaps)
+    tables = ", ".join(dict.fromkeys(swap.table for swap in journal.swaps))
+    log.warning("completed a change of %s that was interrupted: run its stage again for its counts", tables)
+    if journal.stage_start is not None:
+        try:
+            add_interrupted(spark, config, journal.stage_start)
+        except OSError as error:  # a full disk: the journal stays, and the next session tries again
+            log.warning("the interrupted run could not be recorded in ops_run: %s", type(error).__name__)
+            return True
+    _remove(path)
+    return True
+
+
+def _complete(spark: SparkSession, path: Path, swaps: Sequence[Swap]) -> None:
+    """Do those swaps that are not done; a partition that has neither its old nor its new folder was changed since."""
+    pending = []
+    for table, of_table in _by_table(swaps):
+        if catalog.column_names(spark, table) is None:
+            continue  # dropped by hand since
+        column = of_table[0].column
+        current = catalog.locations_of(spark, table, column, [swap.value for swap in of_table])
+        pending += [swap for swap in of_table if _same(current.get(swap.value), swap.old)]
+    for swap in pending:
+        if not _exists(spark, swap.new):
+            raise UserError(
+                f"an interrupted change of {swap.table} can't be completed, {swap.new} is gone: bring the folder back, "
+                f"or remove {path} and run the stage that wrote it again"
+            )
+    _point_to_new(spark, pending)
 
 
 def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
-    for table, of_table in groupby(swaps, key=lambda swap: swap.table):
-        swaps_of_table = list(of_table)
-        moved = {swap.value: swap.new for swap in swaps_of_table if swap.old is not None}
-        catalog.set_locations(spark, table, swaps_of_table[0].column, moved)
+    for table, of_table in _by_table(swaps):
+        moved = {swap.value: swap.new for swap in of_table if swap.old is not None}
+        catalog.set_locations(spark, table, of_table[0].column, moved)
         # All new partitions in one statement: each statement is a call to the metastore.
-        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in swaps_of_table if swap.old is None]:
+        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in of_table if swap.old is None]:
             spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
+
+
+def _by_table(swaps: Sequence[Swap]) -> Iterable[tuple[str, list[Swap]]]:
+    return ((table, list(of_table)) for table, of_table in groupby(swaps, key=lambda swap: swap.table))
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return catalog.comparable_url(one) == catalog.comparable_url(other)
+
+
+def _exists(spark: SparkSession, url: str) -> bool:
+    path = compat.jvm_of(spark).org.apache.hadoop.fs.Path(url)
+    return bool(path.getFileSystem(compat.hadoop_configuration(spark)).exists(path))
+
+
+def _sync_files(swaps: Iterable[Swap]) -> None:
+    """Bring local files, and the names of their folders, to the disk, which the journal refers to for good."""
+    partitions = {path for swap in swaps if (path := path_of_url(swap.new)) is not None}
+    runs = {path.parent for path in partitions}
+    for path in partitions:
+        sync_folder(path, with_files=True)
+    for path in runs | {path.parent for path in runs}:
+        sync_folder(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)  # else a power cut brings it back

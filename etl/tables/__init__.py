@@ -12,6 +12,9 @@ ALL: dict[str, Table] = {
     if isinstance(table, Table)
 }
 
+SCHEMA_VERSION = 1
+"""Of the names and types of all columns: one more whenever they change between releases; 0 is of those without one."""
+
 
 def table_named(name: str) -> Table:
     """The table called `name`, for commands. Raises UsageError that lists all tables when there is none."""

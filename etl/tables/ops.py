@@ -16,7 +16,7 @@ run = Table(
         ("rows_other_date", "bigint", "rows read that belong to another day"),
         ("started_at", "timestamp", "UTC"),
         ("ended_at", "timestamp", "UTC"),
-        ("status", "string", "done or failed"),
+        ("status", "string", "done, failed, or interrupted: killed when its tables were changing, which was completed"),
         ("error", "string", "first line of the error, null when done"),
         ("code_version", "string", "version of Millrace and commit"),
     ),

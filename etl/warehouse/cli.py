@@ -82,6 +82,16 @@ def init_command(context: typer.Context) -> dict[str, int]:
     return init.run(settings_of(context))
 
 
+@warehouse.command("upgrade")
+def upgrade_command(context: typer.Context) -> dict[str, int]:
+    """Give tables of an earlier release the columns that they lack. Every command does so on an embedded metastore."""
+    from etl.metastore.versions import upgrade
+    from etl.session import spark_session
+
+    with spark_session(settings_of(context), is_upgrading=True) as spark:
+        return upgrade(spark)
+
+
 @warehouse.command("move")
 def move_command(context: typer.Context) -> dict[str, int]:
     """Copy tables and partitions of the embedded metastore to the one of metastore.url; files stay."""

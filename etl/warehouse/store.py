@@ -1,8 +1,8 @@
 """The warehouse: reads tables, and replaces whole partitions so that a reader sees the old or the new one.
 
 A partition is written to a folder of its own run, checked there, then swapped in by one metastore operation. A kill at
-any moment leaves the old partition, also where one write has several; `vacuum.py` removes folders that no partition
-points at.
+any moment leaves the old partition, or the new one; where one write has several, all old or, once the swaps have begun,
+all new as soon as the next session opens. `vacuum.py` removes folders that no partition points at.
 """
 
 import logging
@@ -16,8 +16,10 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
+from etl.metastore.run_rows import StageStart
 from etl.metastore.swaps import Swap, swap_partitions
-from etl.table import Table, any_of, quote
+from etl.metastore.versions import add_columns, missing_columns
+from etl.table import Table, any_of
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
@@ -43,6 +45,7 @@ class Warehouse:
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
         self._pending: list[_Written] | None = None  # within `whole_or_nothing`
+        self.stage_start: StageStart | None = None  # within `stage_run`
 
     # --- reading ---
 
@@ -133,17 +136,14 @@ class Warehouse:
         if existing is None:
             self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
         else:
-            # Hive stores names in lower case.
-            described = [name.lower() for name in table.column_names]
-            if [name.lower() for name in existing] != described[: len(existing)]:
+            missing = missing_columns(table, existing)
+            if missing is None:
                 raise UserError(
                     f"{table.name} in the metastore has columns {existing}, its description has {table.column_names}: "
                     f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
                 )
-            # Hive's ALTER TABLE adds columns at the end only.
-            if added := table.columns[len(existing) :]:
-                columns = ", ".join(f"`{c.name}` {c.type} COMMENT {quote(c.comment)}" for c in added)
-                self.spark.sql(f"ALTER TABLE {table.name} ADD COLUMNS ({columns})")
+            if missing:
+                add_columns(self.spark, table.name, missing)
         self._ensured.add(table)
 
     # --- writing ---
@@ -153,7 +153,7 @@ class Warehouse:
         """Tables written in the block change together at its end, or not at all when it raises or is killed.
 
         Until then all of them are read as they were. Readers see some old and some new only during the swaps, one or
-        more for each table; after a kill there, until the next command takes them back.
+        more for each table; after a kill there, until the next command completes them.
         """
         pending: list[_Written] = []
         self._pending = pending
@@ -219,13 +219,15 @@ class Warehouse:
     def _publish(self, writes: Sequence[_Written]) -> None:
         # All that takes time comes before the first swap or after the last. When a swap fails, the folders stay for
         # vacuum: a metastore that is out of reach may still point at them.
-        swaps = [
-            swap
-            for table, folder, values in writes
-            for reader in (table, *sharing_files(table))
-            for swap in self._swaps(reader, folder, values)
-        ]
-        swap_partitions(self.spark, self.config, swaps)
+        def plan() -> list[Swap]:
+            return [
+                swap
+                for table, folder, values in writes
+                for reader in (table, *sharing_files(table))
+                for swap in self._swaps(reader, folder, values)
+            ]
+
+        swaps = swap_partitions(self.spark, self.config, plan, self.stage_start)
         for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
             self.note_replaced(location.rsplit("/", 1)[0])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from etl.metastore import catalog
 from etl.metastore.catalog import comparable_url
+from etl.metastore.swaps import decided_folders
 from etl.tables import ALL, ops
 from etl.warehouse.store import Warehouse, sharing_files
 
@@ -30,7 +31,7 @@ def remove_session_folders(hive_scratch: Path, *, older_than_s: float) -> int:
 
 
 def vacuum(warehouse: Warehouse, table: str, *, older_than_s: float) -> int:
-    """Delete run folders of a table, by its name, that no partition points at; returns how many.
+    """Delete run folders of a table, by its name, that no partition points at, or is going to; returns how many.
 
     Folders stay for `older_than_s` seconds after they were replaced: queries that have planned still read them. For one
     that nobody has noted, left by a kill or not swapped in yet, this time begins with the first vacuum that meets it.
@@ -41,9 +42,11 @@ def vacuum(warehouse: Warehouse, table: str, *, older_than_s: float) -> int:
     ]
     if not run_folders:
         return 0
+    # First what a decided change is going to point at: when it ends this moment, its folders are among the partitions'.
+    decided = decided_folders(warehouse.config)
     # As a text comparison of URLs: the metastore has nothing to ask for the partitions that lie in a folder.
     readers = [table, *(reader.name for reader in (sharing_files(ALL[table]) if table in ALL else ()))]
-    locations = {
+    locations = decided | {
         comparable_url(url)
         for reader in readers
         if catalog.column_names(warehouse.spark, reader) is not None  # else no stage has written it yet

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from history.checker import violations
 from history.driver import STAGES, run_seed
-from history.record import History
+from history.record import Attempt, History
 
 from conf import load
 from conf.console.cli import OutputFormat
@@ -17,13 +17,14 @@ from conf.console.terminal import print_rows
 from etl.session import spark_session
 
 
+def _fault_of(one: Attempt) -> str:
+    others = {"refused input": one.must_fail, "beside a frozen one": one.is_beside, "none": True}
+    return one.fault.split(" at ")[0] or next(name for name, holds in others.items() if holds)
+
+
 def fault_counts(histories: list[History]) -> Counter[tuple[str, str]]:
     """(stage, kind of fault) -> attempts that it happened to; `none` for those that nothing was done to."""
-    return Counter(
-        (one.stage, one.fault.split(" at ")[0] or ("refused input" if one.must_fail else "none"))
-        for history in histories
-        for one in history.attempts
-    )
+    return Counter((one.stage, _fault_of(one)) for history in histories for one in history.attempts)
 
 
 def print_counts(histories: list[History]) -> None:
@@ -33,7 +34,9 @@ def print_counts(histories: list[History]) -> None:
     rows = [(stage, *(counts[stage, fault] for fault in faults)) for stage in stages]
     rows.append(("all", *(sum(counts[stage, fault] for stage in stages) for fault in faults)))
     print_rows(["stage", *faults], rows, OutputFormat.table)
-    print(f"{sum(len(history.reads) for history in histories)} reads", flush=True)
+    interrupted = sum(row.status == "interrupted" for history in histories for row in history.runs)
+    reads = sum(len(history.reads) for history in histories)
+    print(f"{reads} reads; {interrupted} rows of interrupted changes that were completed", flush=True)
 
 
 def main() -> int:

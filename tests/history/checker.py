@@ -3,15 +3,19 @@
 A version counts as published at the latest when its attempt was acknowledged, and at the earliest when it started.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from history.record import Attempt, History, Read, Target
 
+WHOLE_OR_NOTHING = ("ingest",)
+"""Stages whose tables change together."""
+
 
 def violations(history: History) -> list[str]:
     """One line for each broken promise; none for a history that holds."""
-    checks = (reads, forward, outcomes, stage_rows, watermarks, ends, lines)
+    checks = (reads, forward, together, outcomes, stage_rows, watermarks, ends, lines)
     return [f"seed {history.seed}: {check.__name__}: {line}" for check in checks for line in check(history)]
 
 
@@ -80,6 +84,37 @@ def forward(history: History) -> Iterator[str]:
                     yield f"{table} {day} by {read.reader}: version {version} of {source} was there before, and is gone"
 
 
+def together(history: History) -> Iterator[str]:
+    """What a stage writes whole or not at all is of one version, once a command after a kill has ended.
+
+    Between such an end and the stage's next attempt, all reads of its tables see the same version of a source.
+    """
+    tables: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for target in history.targets:
+        if target.stage in WHOLE_OR_NOTHING:
+            tables[target.stage, target.source].add(target.table)
+    for (stage, source), of_source in tables.items():
+        for start, end in _pauses(history, stage):
+            versions = defaultdict(set)
+            for read in history.reads:
+                if read.table in of_source and not read.error and start <= read.started and read.ended <= end:
+                    versions[read.day].add(max(read.content.get(source, {}), default=-1))
+            for day, of_day in versions.items():
+                if len(of_day) > 1:
+                    yield f"{', '.join(sorted(of_source))} {day}: versions {sorted(of_day)} of {source} side by side"
+
+
+def _pauses(history: History, stage: str) -> Iterator[tuple[float, float]]:
+    """From the end of a command that opens Spark to the stage's next start, with no attempt at it in between."""
+    opening = [
+        one for one in history.attempts if one.outcome == "done" and one.stage != "collect" and not one.is_beside
+    ]
+    own = [one for one in history.attempts if one.stage == stage]
+    for one in opening:
+        if not any(other is not one and other.started < one.ended < other.ended for other in own):
+            yield one.ended, min((other.started for other in own if other.started >= one.ended), default=math.inf)
+
+
 def outcomes(history: History) -> Iterator[str]:
     """What nothing was done to, or was only frozen, ends well; what must be refused is refused."""
     for one in history.attempts:
@@ -118,6 +153,9 @@ def stage_rows(history: History) -> Iterator[str]:
             at_least = ended[status] if status == "done" else 0
             if not at_least <= number <= most[status] + most["killed"]:
                 yield f"{stage} {day}: {number} rows with status {status}, of {dict(ended)} attempts"
+        # Those that failed: the metastore may have refused a change that was decided.
+        if (number := recorded[stage, day, "interrupted"]) > most["killed"] + most["failed"]:
+            yield f"{stage} {day}: {number} rows with status interrupted, of {dict(ended)} attempts"
 
 
 def watermarks(history: History) -> Iterator[str]:

@@ -26,6 +26,11 @@ FIRST, FIRST_IMPORT = date(1999, 3, 1), date(2051, 3, 1)
 ORDERS = "history_orders"  # the import that has a watermark
 COLUMNS = {"dim_user": "city", "dim_item": "author", "dwd_impression": "item_id", "dwd_interaction": "item_id"}
 """Where the mark of a row is, by table: `SOURCE|VERSION`."""
+MARKS = COLUMNS | {
+    "ops_watermark": "case when import_name like 'ingest %' then"
+    " concat(dt, '|', regexp_extract(last_value, 'ratings-([0-9]+)', 1)) end"
+}
+"""SQL of a row's mark; null for rows without one."""
 
 
 @dataclass
@@ -147,6 +152,7 @@ class Days:
         rows = [f"u{n},{FIRST - 9 * DAY}|{self.version},4,{FIRST - 9 * DAY}T10:00:{n:02d}Z" for n in range(number)]
         day = FIRST - 9 * DAY
         self.expect("ingest", "dwd_interaction", f"{day}", day, number)
+        self.expect("ingest", "ops_watermark", f"{day}", day, 1)
         self.files = {self.version: "user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n"}
         self.write_files()
 

@@ -12,20 +12,23 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from history.checker import WHOLE_OR_NOTHING
 from history.days import COLUMNS, FIRST, FIRST_IMPORT, ORDERS, Days, settings, shuffled
 from history.forks import Act, End, drain, keep_connections, run_forked
+from history.points import JOURNAL
 from history.readers import Readers
-from history.record import Attempt, History, StageRow
+from history.record import Attempt, History, Outcome, StageRow
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, path_of_url
+from conf.errors import error_line
 from etl.metastore import catalog
-from etl.metastore.swaps import take_back_interrupted
+from etl.metastore.swaps import complete_interrupted
 from etl.table import quote
 from etl.tables import ALL
 from etl.warehouse.store import Warehouse
 
-STAGES = {"import": 6, "export": 4, "collect": 4, "results": 2, "vacuum": 2, "events": 2, "ingest": 1}
+STAGES = {"import": 6, "export": 4, "collect": 4, "results": 2, "vacuum": 2, "events": 2, "ingest": 3}
 """How often a stage is tried among the others."""
 COMPARED = ("dim_user", "dim_item", "dwd_impression", "ads_ctr_daily", "ods_quarantine", "dwd_interaction")
 TOUCHED = (*COMPARED, "ops_run", "ops_watermark", "ops_event_day", "ads_model_metric", "dim_model", f"ods_{ORDERS}")
@@ -45,7 +48,10 @@ class Driver:
     is_mounted: bool = False
     history: History = field(init=False)
     days: Days = field(init=False)
-    points: dict[str, int] = field(default_factory=dict)
+    points: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage -> the moments that its last whole attempt passed."""
+    killed_stage: str = ""
+    """One of WHOLE_OR_NOTHING that was killed, until a command after it has ended."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -89,7 +95,19 @@ class Driver:
                 must_fail=is_bad or self._is_bad_still(stage),
             )
         )  # fmt: skip
+        self._look_after_a_kill(stage, end)
         return end
+
+    def _look_after_a_kill(self, stage: str, end: End) -> None:
+        """Read all that a killed stage changes together once another command has ended: the next may begin at once."""
+        if end.outcome == "killed" and stage in WHOLE_OR_NOTHING:
+            self.killed_stage = stage
+        elif self.killed_stage and end.outcome == "done" and stage != "collect":
+            for target in self.days.targets():
+                if target.stage == self.killed_stage:
+                    for day in list(target.rows):
+                        self.readers.read("driver", target.table, day)
+            self.killed_stage = ""
 
     def _has_input(self, stage: str, day: date) -> bool:
         if stage == "events":
@@ -139,17 +157,19 @@ class Driver:
 
     def _run(self, stage: str, day: date, fault: str) -> tuple[End, str]:
         act: Act | None = "kill" if fault == "kill" else "freeze" if fault == "freeze" else None
-        at = self.rng.randint(1, self.points.get(stage, 1)) if act else 0
+        at = self._choose_point(stage, act) if act else 0
 
         def job() -> None:
             if stage != "collect":
-                take_back_interrupted(self.spark, self.config)  # as every command does that opens a session
+                complete_interrupted(self.spark, self.config)  # as every command does that opens a session
             self.days.run(stage, day)
 
         has_frozen: list[float] = []
 
         def look_on() -> None:
             has_frozen.append(time.monotonic())
+            if "vacuum" in self.stages and self.rng.random() < 0.8:
+                self._vacuum_beside(day)
             time.sleep(self.rng.uniform(0.1, 0.6))
 
         with self._broken_disk(fault) as fault:
@@ -166,8 +186,35 @@ class Driver:
                 drain(self.spark)
             return end, f"kill at {at}"
         if end.outcome == "done":
-            self.points[stage] = len(end.points)
+            self.points[stage] = end.points
         return end, ("freeze" if has_frozen else "") if act else fault
+
+    def _choose_point(self, stage: str, act: Act) -> int:
+        """The number of a moment, from 1. One in three is while the journal of a change is there, where there is one.
+
+        Half of the freezes that remain come when a folder is written and no partition points at it: for `vacuum`.
+        """
+        names = dict(enumerate(self.points[stage], 1))
+        journal = [number for number, name in names.items() if JOURNAL in name]
+        if journal and self.rng.random() < 1 / 3:
+            return self.rng.randint(journal[0], min(journal[-1] + 1, len(names)))
+        staged = [number for number, name in names.items() if name == "after parquet"]
+        if act == "freeze" and staged and self.rng.random() < 1 / 2:
+            return self.rng.choice(staged)
+        return self.rng.randint(1, len(names))
+
+    def _vacuum_beside(self, day: date) -> None:
+        """A vacuum while another attempt is frozen, as of a second session on PostgreSQL: it spares what is staged."""
+        started, error = time.monotonic(), ""
+        try:
+            self.days.run("vacuum", day)
+        except Exception as failure:
+            error = error_line(failure)
+        outcome: Outcome = "failed" if error else "done"
+        times = started, time.monotonic()
+        self.history.attempts.append(
+            Attempt("vacuum", str(day), self.days.version, *times, outcome, error=error, is_beside=True)
+        )
 
     @contextmanager
     def _broken_disk(self, fault: str) -> Iterator[str]:

@@ -21,6 +21,9 @@ CALLS = {"sql", "parquet", "csv", "text", "alterPartitions", "create", "delete",
 }  # fmt: skip
 
 
+JOURNAL = "of the journal of swaps"
+
+
 @dataclass
 class Points:
     """Counts the moments of this process; calls `act` with the name of the one with the number `at`."""
@@ -49,7 +52,8 @@ class Points:
 
     def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in FILE_EVENTS:
-            self._pass(event)
+            is_journal = any(str(path).endswith("/swaps.json") for path in arguments[:2])
+            self._pass(f"{event} {JOURNAL}" if is_journal else event)
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
             self._pass("open to write")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
-from history.days import COLUMNS, Days, content_of, count_marks
+from history.days import MARKS, Days, content_of, count_marks
 from history.record import Content, History, Read
 from pyspark.sql import functions as F
 
@@ -71,7 +71,7 @@ class Readers:
                 return {}
             value = ALL[table].partition_value(date.fromisoformat(day))
             # Users and items that only a file names have no mark.
-            rows = spark.table(table).where(F.col(ALL[table].partition) == value).groupBy(COLUMNS[table]).count()
+            rows = spark.table(table).where(F.col(ALL[table].partition) == value).groupBy(F.expr(MARKS[table])).count()
             rows._jdf.queryExecution().executedPlan()  # from here on its files are chosen
         if is_slow:
             time.sleep(SLOW_S)

@@ -25,6 +25,8 @@ class Attempt:
     fault: str = ""
     """What was done to it: `kill at rename`, `freeze …`, `full disk`; empty for nothing."""
     error: str = ""
+    is_beside: bool = False
+    """Within another attempt, which was frozen, and on a session that was open before: it completes nothing."""
     must_fail: bool = False
     """Its input breaks a check: no such rows may ever be read."""
 

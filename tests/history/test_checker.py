@@ -53,6 +53,20 @@ def accept_bad_rows(history: History) -> None:
     history.attempts[1] = Attempt("import", DAY, 2, 2, 3, "done", must_fail=True)
 
 
+def tear(history: History) -> None:
+    """An ingest was killed between its two tables, and the export after it did not complete the change."""
+    history.targets = [Target("ingest", table, "db", {DAY: {1: 5, 3: 4}}) for table in ("dim_user", "dim_item")]
+    history.attempts = [
+        Attempt("ingest", DAY, 1, 0, 1, "done"),
+        Attempt("ingest", DAY, 3, 4, 5, "killed", fault="kill at alterPartitions"),
+        Attempt("export", DAY, 3, 6, 8, "done"),
+    ]
+    history.reads = [
+        Read("a", "dim_user", DAY, 8.1, 8.2, {"db": {3: 4}}),
+        Read("b", "dim_item", DAY, 8.3, 8.4, {"db": {1: 5}}),
+    ]
+
+
 BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("a mixture of versions", add_read(6.5, 7, db={1: 5, 3: 4})),
     ("2 of 5 rows of version 1", add_read(1.5, 1.6, db={1: 2})),
@@ -72,6 +86,8 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("watermark 8, the table has 9", lambda h: h.watermarks.update({f"orders {DAY}": (8, 9)})),
     ("differs from that of a quiet run", lambda h: h.final.update(dim_user="abd")),
     ("left over: swaps.json", lambda h: h.leftovers.append("swaps.json")),
+    ("dim_item, dim_user 2031-01-01: versions [1, 3] of db side by side", tear),
+    ("3 rows with status int", lambda h: h.runs.extend([StageRow("import", DAY, "interrupted", 0, 0, 0, 0)] * 3)),
     ("line 1 is there 2 times", lambda h: h.lines.update({"line 1": 2})),
 ]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from history.checker import violations
 from history.driver import run_seed
-from history.plants import PLANTS, catch, plant
+from history.plants import PLANTS, catch, is_caught, plant
 from pyspark.sql import SparkSession
 
 from conf import Config
@@ -32,4 +32,5 @@ def test_every_stage_under_faults(spark: SparkSession, config: Config, tmp_path:
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_caught(tmp_path: Path, name: str) -> None:
     plant(PLANTS[name], tmp_path / "tree")
-    assert catch(PLANTS[name], tmp_path / "tree")
+    lines = catch(PLANTS[name], tmp_path / "tree")
+    assert is_caught(PLANTS[name], lines), lines

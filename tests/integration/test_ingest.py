@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from conf import Config, UserError
 from etl.ingest import job
 from etl.ingest.requests import LayoutOptions, examine_all
+from etl.metastore import swaps
 from etl.tables import dim, dwd, ods, ops
 from etl.warehouse.store import Warehouse
 from features.dataset.examples import from_interactions
@@ -131,6 +132,30 @@ def test_files_add_up_and_the_same_rows_add_nothing(ingest, warehouse: Warehouse
     assert [row["item_id"] for row in rows_of(warehouse, day)] == ["d"]
     assert [row["item_id"] for row in rows_of(warehouse, eve)] == ["e"]
     assert ingest(first) == [3, 2, 1, 0]
+
+
+def test_a_command_that_was_interrupted_while_its_tables_changed_adds_its_rows_once(  # type: ignore[no-untyped-def]
+    ingest, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = date(2028, 3, 1)
+    lines = [f"1,i1,5,{at(day)}", f"2,i1,4,{at(day, 1)}", "3,i1,4,never"]
+    ratings = write(tmp_path / "r.csv", HEADER + "\n".join(lines) + "\n")
+    point_to_new = swaps._point_to_new
+
+    def lost_after_the_first_table(spark: SparkSession, planned: Sequence[swaps.Swap]) -> None:
+        point_to_new(spark, [swap for swap in planned if swap.table == planned[0].table])
+        raise ConnectionError("the metastore is gone")
+
+    settings: dict[str, object] = {"ingest.max_refused": 0.5}
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(swaps, "_point_to_new", lost_after_the_first_table)
+        ingest(ratings, settings=settings)
+    assert ingest(ratings, settings=settings) == [3, 0, 2, 1]  # the first thing that it does is to complete the other
+    assert [(row["user_id"], row["value"]) for row in rows_of(warehouse, day)] == [("1", 5.0), ("2", 4.0)]
+    assert refused(warehouse, day) == {4: ("bad_time", "timestamp")}
+    assert {row["user_id"] for row in warehouse.read(dim.user, [day]).collect()} >= {"1", "2"}
+    runs = warehouse.read(ops.run, [day]).orderBy("ended_at").collect()
+    assert [row["status"] for row in runs] == ["failed", "interrupted", "done"]
 
 
 def test_rows_that_differ_in_anything_are_all_kept(ingest, warehouse: Warehouse, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,3 +1,4 @@
+import hashlib
 from datetime import date
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from support import ROOT
 
 from conf import UsageError
 from etl.table import InRange, NotNull, OneOf, References, Table, Unique, check_text, columns, quote
-from etl.tables import ALL, ods, table_named
+from etl.tables import ALL, SCHEMA_VERSION, ods, table_named
 from etl.warehouse.dictionary import render
 
 LAYERS = ("ods_", "dwd_", "dim_", "dws_", "ads_", "ops_", "dw_")  # dw_oute_nums has its name from the requirements
@@ -22,6 +23,14 @@ def test_a_table_says_its_grain_and_checks_its_own_columns(table: Table) -> None
     for check in table.all_checks:
         used = check.columns if isinstance(check, (NotNull, Unique)) else (getattr(check, "column", names[0]),)
         assert set(used) <= set(names)
+
+
+def test_the_schema_has_another_version_when_a_column_changes() -> None:
+    """Without it, a home of the release before would not be upgraded, and one of this release not be refused there."""
+    tables = sorted(ALL.values(), key=lambda table: table.name)
+    texts = [f"{t.name} {t.partition} {[(column.name, column.type) for column in t.columns]}" for t in tables]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    assert (SCHEMA_VERSION, digest) == (1, "77cff592148197c2"), "raise SCHEMA_VERSION, and write both here"
 
 
 def test_the_key_implies_not_null_and_unique() -> None:
