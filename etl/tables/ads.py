@@ -229,6 +229,36 @@ experiment_metric = Table(
     checks=(NotNull(("experiment", "metric", "control", "arm")), Unique(("experiment", "metric", "arm"))),
 )
 
+off_policy = Table(
+    name="ads_off_policy",
+    description="One row per list and estimator: the clicks to expect of a list, by the log of what the site showed",
+    key=("list", "estimator"),
+    columns=columns(
+        ("list", "string", "recall:CHANNEL, merged, a ranker, blend, published; logged for the site's own lists"),
+        (
+            "estimator",
+            "string",
+            "ips, snips, dr, sndr, direct (the click model alone), all by places; mean of the site's own lists",
+        ),
+        ("k", "int", "length of the lists"),
+        ("value", "double", "clicks a list of k items; null where the log can't answer"),
+        ("low", "double", "lower end of the 95 % interval, by bootstrap over users"),
+        ("high", "double", "upper end of it"),
+        ("lists", "bigint", "logged lists that it is judged by"),
+        ("users", "bigint", "users of them"),
+        (
+            "coverage",
+            "double",
+            "share of the logged lists whose users have a judged one",
+        ),
+        ("effective_sample_size", "double", "as many lists of equal weight say as much"),
+        ("clipped_share", "double", "share of the logged lists whose weight was clipped"),
+        ("mean_weight", "double", "mean weight over its expectation: far from 1, propensities are wrong"),
+        ("propensity_source", "string", "logged, estimated, or both: where a propensity is missing it is estimated"),
+    ),
+    checks=(NotNull(("k", "lists", "users")), InRange("coverage", 0, 1), InRange("clipped_share", 0, 1)),
+)
+
 model_metric = Table(
     name="ads_model_metric",
     description="One row per metric of a run",

@@ -16,6 +16,7 @@ QUERIES = (
     "select (select count(distinct action) from dwd_interaction) as actions,"
     " (select count(distinct user_id) from ads_recommendation) as users,"
     " (select count(item_price_eur) from site_item where array_contains(item_uses, 'road')) as priced,"
+    " (select count(*) from ads_off_policy where propensity_source = 'estimated') as judged,"
     " (select sum(rows_invalid) from ops_run where stage = 'ingest') as loaded_before",
 )
 
@@ -28,6 +29,7 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
         "ingest site",
         *(f"run --date {day} --only {stage}" for stage in ("features", "mf", "recall", "coarse", "fine", "evaluate")),
         f"run --date {day} --only promote",
+        f"recsys evaluate --off-policy --date {day} --k 5",
         "etl results",
         f"features audit --date {day}",
         # A site without web logs, events and a database of the landing zone; loaded again, nothing is added.
@@ -56,6 +58,14 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
     assert definition.endswith("; item_brand: Category item 'brand'; user_plan: Category user 'plan'")
     assert counts["loaded_before"] > 5000
     assert counts["actions"] == 1
+    # Each channel and list by five estimators, and the site's own lists by their mean.
+    judged = next(row for row in printed if "propensities" in row)
+    assert (
+        counts["judged"]
+        == judged["rows_out"]
+        == 5 * len({*judged["estimates"], *judged["unanswered"]} - {"logged"}) + 1
+    )
+    assert {"logged", "published", "merged", "blend"} <= {*judged["estimates"], *judged["unanswered"]}
     assert counts["users"] == 100
     assert counts["priced"] == 39  # of forty one is "on request"
     # What came of a click is a label of its own, and rows weigh what the site says.
