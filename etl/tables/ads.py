@@ -165,6 +165,36 @@ recall_daily = Table(
     checks=(InRange("recall", 0, 1),),
 )
 
+recall_funnel = Table(
+    name="ads_recall_funnel",
+    description="One row per step of the day's ranking, and channel of recall: held-out positives that survive it",
+    key=("stage", "channel"),
+    columns=columns(
+        ("run_id", "string", "the run that ranked: folder runs/<run_id>"),
+        ("step", "int", "order of the stages, from 1"),
+        (
+            "stage",
+            "string",
+            "recall, merged (all candidates), coarse (kept for the fine rankers), fine (the first of the list's length "
+            "by the score that lists follow), published (after re-ranking)",
+        ),
+        ("channel", "string", "recall channel; all after recall"),
+        ("positives", "bigint", "clicked or liked items of the test rows that were new to their users"),
+        ("survivors", "bigint", "of them proposed, kept or listed"),
+        ("share", "double", "survivors / positives"),
+        ("low", "double", "lower end of its 95 % interval, by bootstrap over users"),
+        ("high", "double", "upper end of it"),
+        ("gain", "bigint", "of the survivors those that no other channel proposes; null after recall"),
+        ("overlap", "double", "share of the survivors that other channels propose as well; null after recall"),
+    ),
+    checks=(
+        NotNull(("run_id", "step", "positives", "survivors")),
+        OneOf("stage", ("recall", "merged", "coarse", "fine", "published")),
+        InRange("share", 0, 1),
+        InRange("overlap", 0, 1),
+    ),
+)
+
 recommendation = Table(
     name="ads_recommendation",
     description="One row per user and rank of the list recommended after the day",

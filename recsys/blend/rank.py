@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from conf import Config, UserError
 from conf.atomic import write_atomically
 from conf.clock import day_start
-from conf.runs import RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
+from conf.runs import FUNNEL, RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
 from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import stack, weights
+from recsys.blend.funnel import funnel_rows
 from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
@@ -79,7 +80,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         # The models must not have learned the rows that a set is labelled by: hence a split for each.
         fitted, judge = fit_stack(config, day, run)
         blend = fitted or _fit_blend(config, day, folder / "fit", run, k)
-        holdout = all_orders(config, *score_candidates(config, day, folder / "holdout", "test"), blend)
+        held_out, scores = score_candidates(config, day, folder / "holdout", "test")
+        holdout = all_orders(config, held_out, scores, blend)
         report: dict[str, Any] = {"run_id": run.run_id}
         truth = pd.read_parquet(folder / "positives.parquet")
         report |= _log_list_metrics(holdout, items, truth, config.get(RecommendSettings).ks, run, k)
@@ -100,6 +102,9 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
                 hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
                 hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
+            published = served_lists(config, held_out, blend, items, day, order)
+            ranked = holdout.get(order, holdout[BLEND])
+            _write_funnel(run, truth, held_out, ranked, published, config.get(RecommendSettings).length)
             report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return report
 
@@ -180,6 +185,19 @@ def judge_by_test(config: Config, day: date, fitted: Stack, test: Rows, predicte
     propensity = test.keys.get(PROPENSITY)
     logged = None if propensity is None else propensity.to_numpy(np.float64)
     return ListJudge(test, concatenate(*users), predicted, attraction, logged)
+
+
+def _write_funnel(
+    run: Run,
+    truth: pd.DataFrame,
+    candidates: pd.DataFrame,
+    ranked: pd.DataFrame,
+    published: pd.DataFrame,
+    length: int,
+) -> None:
+    """Write the rows of ads_recall_funnel, as `funnel_rows` makes them."""
+    rows = funnel_rows(truth, candidates, ranked, published, length)
+    write_atomically(run.folder / FUNNEL, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _fit_blend(config: Config, day: date, folder: Path, run: Run, k: int) -> Blend:

@@ -17,6 +17,7 @@ QUERIES = (
     " (select count(distinct user_id) from ads_recommendation) as users,"
     " (select count(item_price_eur) from site_item where array_contains(item_uses, 'road')) as priced,"
     " (select count(*) from ads_off_policy where propensity_source = 'estimated') as judged,"
+    " (select count(*) from ads_recall_funnel where stage = 'recall' and survivors > 0) as channels,"
     " (select sum(rows_invalid) from ops_run where stage = 'ingest') as loaded_before",
 )
 
@@ -66,6 +67,7 @@ def test_a_declared_site_walks_the_whole_day(tmp_path: Path) -> None:
         == 5 * len({*judged["estimates"], *judged["unanswered"]} - {"logged"}) + 1
     )
     assert {"logged", "published", "merged", "blend"} <= {*judged["estimates"], *judged["unanswered"]}
+    assert counts["channels"] > 1
     assert counts["users"] == 100
     assert counts["priced"] == 39  # of forty one is "on request"
     # What came of a click is a label of its own, and rows weigh what the site says.
