@@ -186,7 +186,9 @@ def _warn(rows: Sequence[Mapping[str, Any]], source: str) -> None:
     wrong = {
         row["list"]: row["mean_weight"]
         for row in rows
-        if row["mean_weight"] is not None and not 1 / FAR_FROM_1 < row["mean_weight"] < FAR_FROM_1
+        if row["value"] is not None
+        and row["mean_weight"] is not None
+        and not 1 / FAR_FROM_1 < row["mean_weight"] < FAR_FROM_1
     }
     if wrong:
         means = ", ".join(f"{name} ({mean:.2f})" for name, mean in wrong.items())
