@@ -2,8 +2,8 @@
 
 20 sites (times the scale) of 3,000 users and seven days, generated from seeds 0, 1, …; the factorisation learns six
 days, and the seventh day's log judges lists that were never shown. Printed: how well each estimator orders the lists
-(Kendall's τ), and how often its 95 % interval has the true clicks a list; with estimated propensities, and with the
-site's own, as if it logged them.
+(Kendall's τ), and how often its 95 % interval has the true clicks a list; with estimated propensities, and with those
+that the site logs.
 """
 
 import time
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from benchmarks.harness import report, scale_option
+from etl.simulator.propensity import block_propensities
 from etl.simulator.settings import SimulatorSettings
-from etl.simulator.traffic import LIST_LENGTH, NUM_CANDIDATES, request_blocks
+from etl.simulator.traffic import LIST_LENGTH, request_blocks
 from etl.simulator.world import World
 from features.catalog import DENSE, SPARSE
 from features.metrics import off_policy
@@ -30,7 +31,6 @@ from recsys.settings import MFSettings
 
 DAYS = 7
 SITES = 20
-CANDIDATE_SETS = 100  # a user's, that propensities are means over
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def measure_site(world: World) -> dict[str, dict[str, tuple[float, dict[str, Est
     predicted, at_first = ranker.predict(test), ranker.predict(at_first_place(test))
     judges = {
         "estimated": ListJudge(test, earlier, predicted, at_first),
-        "logged": ListJudge(test, earlier, predicted, at_first, propensities(world, test, day)),
+        "logged": ListJudge(test, earlier, predicted, at_first, propensities(world, day)),
     }
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
@@ -101,30 +101,9 @@ def measure_site(world: World) -> dict[str, dict[str, tuple[float, dict[str, Est
     return results
 
 
-def propensities(world: World, test: Rows, day: int) -> Floats:
-    """Probabilities that the site shows the row's user the row's item at each place: (rows, places).
-
-    An item is shown at a place if it is among the candidates and its noisy score falls between those of two rivals: of
-    the noise's distribution, as a mean over sets of rivals that are drawn as the site draws them.
-    """
-    rng = np.random.default_rng(world.seed)
-    user, item = (np.char.lstrip(test.keys[key].to_numpy(str), "ui").astype(np.int64) for key in ("user_id", "item_id"))
-    share = np.where(world.item_birth <= day, world.item_popularity, 0.0)
-    share = share / share.sum()
-    result = np.zeros((len(user), LIST_LENGTH))
-    for one in np.unique(user):
-        rows_of = np.flatnonzero(user == one)
-        taste = 0.6 * (world.item_vectors @ world.user_vectors(np.array([one]), day)[0])
-        rivals = np.sort(rng.choice(len(share), (CANDIDATE_SETS, NUM_CANDIDATES - 1), p=share), axis=1)
-        score = taste[rivals] + rng.gumbel(size=rivals.shape)
-        score[:, 1:][rivals[:, 1:] == rivals[:, :-1]] = -1e6  # candidates that repeat
-        for row in rows_of:
-            others = np.where(rivals == item[row], -1e6, score)
-            best = -np.sort(-others, axis=1)[:, :LIST_LENGTH]  # (sets, places)
-            below = np.exp(-np.exp(np.minimum(taste[item[row]] - best, 700.0)))  # P(score > rival) = 1 - below
-            shown = np.diff(1 - below, axis=1, prepend=0.0)
-            result[row] = shown.mean(axis=0) * (1 - (1 - share[item[row]]) ** NUM_CANDIDATES)
-    return result
+def propensities(world: World, day: int) -> Floats:
+    """What the site logs of a day: (rows,) probability that it shows each impression's item at its place."""
+    return np.concatenate([block_propensities(world, block, day).ravel() for block in request_blocks(world, day)])
 
 
 def policies(

@@ -6,6 +6,7 @@
       metrics.jsonl     one metric a line: stage, split, metric, k, value, rows
       inputs.jsonl      what the run read: versions of data sets with their sources, other runs
       trials.jsonl, best.jsonl    one trial a line, from a search
+      funnel.jsonl      held-out positives that survive each step of a ranking, one step a line
       recommendations.parquet, unknown_user.parquet, predictions.parquet, model/, checkpoints/
 
 `millrace etl results` loads new run folders into the warehouse, each exactly once.
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 # Two files instead of a status in one: a run that was killed has no chance to change its status.
 RUN_KEYS = ("run_id", "model", "dt", "ended_at")  # what every run.json has
 INPUTS = "inputs.jsonl"
+FUNNEL = "funnel.jsonl"  # rows of ads_recall_funnel
 PREDICTIONS = "predictions.parquet"  # key, answer, score
 RANKED_LISTS = "ranked_lists.parquet"  # list (a score, blend or published), user_id, rank, item_id
 RECOMMENDATIONS = "recommendations.parquet"  # user_id, rank, item_id, score, channels

@@ -174,6 +174,7 @@ STAGES: tuple[Stage, ...] = (
             "ads_model_metric",
             "ads_recommendation",
             "ads_recall_daily",
+            "ads_recall_funnel",
             "ads_tuning_trial",
             "ads_tuning_best",
             "ads_prediction",

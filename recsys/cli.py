@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conf import UsageError
+from conf import Config, UsageError
 from conf.console.cli import DayOption, one_of, parse_day, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Recall, rank, recommend, evaluate.")
@@ -111,8 +111,15 @@ def evaluate_command(
     k: Annotated[int, typer.Option(help="length of the lists", min=1)] = 10,
     relevant_from: Annotated[float, typer.Option(help="least rating that is a positive; all by default")] = 0.0,
     seeds: Annotated[str, typer.Option(help="seeds of the split, as 1,2,3; metrics are means over them")] = "7",
+    off_policy: Annotated[
+        bool, typer.Option("--off-policy", help="judge the lists of a ranked day by the log of what the site showed")
+    ] = False,
+    date: Annotated[str | None, typer.Option("--date", help="that day; default: the newest")] = None,
 ) -> dict[str, Any]:
-    """Measure precision, recall, nDCG and MAP of every channel and ranker on all data in the warehouse."""
+    """Measure precision, recall, nDCG and MAP of every channel and ranker on all data in the warehouse.
+
+    With --off-policy: the clicks to expect of each list of a day, with intervals, into ads_off_policy.
+    """
     from etl.session import spark_session
     from features.dataset.splits import SPLIT_METHODS
     from recsys.evaluation import evaluate
@@ -121,9 +128,24 @@ def evaluate_command(
     if not all(seed.strip().isdigit() for seed in seeds.split(",")):
         raise UsageError(f"--seeds must be whole numbers joined by commas, not '{seeds}'")
     config = settings_of(context)
+    if off_policy:
+        return _evaluate_off_policy(config, date, k)
+    if date is not None:
+        raise UsageError("--date is of --off-policy: other evaluations are of all data in the warehouse")
     with spark_session(config) as spark:
         numbers = [int(seed) for seed in seeds.split(",")]
         return evaluate.run(spark, config, split=split, k=k, relevant_from=relevant_from, seeds=numbers)
+
+
+def _evaluate_off_policy(config: Config, date: str | None, k: int) -> dict[str, Any]:
+    from etl.session import spark_session
+    from recsys.evaluation import off_policy
+
+    day = parse_day(date) if date else off_policy.newest_day(config)
+    judgement = off_policy.judge(config, day, k)
+    # Models have predicted: a training process never shares its memory with a JVM.
+    with spark_session(config) as spark:
+        return judgement.report | {"rows_out": off_policy.write(spark, config, day, judgement.rows)}
 
 
 @runs.command("list")

@@ -34,14 +34,15 @@ class Rows:
     keys: dict[str, Any]  # column -> pandas series (rows,): ids, moments, histories
 
 
-def read_rows(folder: Path, keys: Sequence[str] = ()) -> Rows:
+def read_rows(folder: Path, keys: Sequence[str] = (), *, optional: Sequence[str] = ()) -> Rows:
     """Read a whole data set into memory, in the order of time.
 
     Args:
         folder: a split of a training set, or a set of candidates.
         keys: columns to read besides features and label, such as `user_id` and `at_s` (seconds since 1970).
+        optional: further ones, which data sets of older versions may lack.
     """
-    return read_files(parquet_files(folder), keys)
+    return read_files(parquet_files(folder), keys, optional=optional)
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -56,8 +57,8 @@ def parquet_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_files(files: Sequence[Path], keys: Sequence[str] = ()) -> Rows:
-    """Read some files of a data set into memory, in their order; `keys` as in `read_rows`.
+def read_files(files: Sequence[Path], keys: Sequence[str] = (), *, optional: Sequence[str] = ()) -> Rows:
+    """Read some files of a data set into memory, in their order; `keys` and `optional` as in `read_rows`.
 
     `keys` of the rows have `weight`, too, when the training set was sampled (`features.balance`).
 
@@ -65,7 +66,7 @@ def read_files(files: Sequence[Path], keys: Sequence[str] = ()) -> Rows:
         UserError: a column is missing, an id is not one of its feature, or a number is not finite.
     """
     dataset = ds.dataset([str(path) for path in files])
-    keys = [*keys, *({WEIGHT} & set(dataset.schema.names))]
+    keys = [*keys, *(name for name in (WEIGHT, *optional) if name in dataset.schema.names)]
     names = [*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys]
     folder = Path(files[0]).parent
     if missing := [name for name in names if name not in dataset.schema.names]:

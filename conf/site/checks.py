@@ -41,6 +41,7 @@ ROW_COLUMNS = frozenset(
             "position",
             "device",
             "label",
+            "propensity",
             "context",
             "weight",
         ),
@@ -53,7 +54,7 @@ ROLES: Mapping[type, Sequence[str]] = {
     Items: ("key", "title", "category", "author", "published_at", "release_year"),
     Users: ("key", "gender", "age", "city", "registered_at"),
     Action: ("user", "item", "at", "value", "column", "request"),
-    Impressions: ("user", "item", "clicked", "chosen", "at", "position", "device", "request"),
+    Impressions: ("user", "item", "clicked", "chosen", "at", "position", "propensity", "device", "request"),
 }
 
 
@@ -112,6 +113,9 @@ def _columns_of(part: Part) -> Iterator[Fault]:
             yield Fault(place, f"Impressions: say which rows are clicks: {cure}")
         if part.separator is not None and part.position is not None:
             yield Fault(place, 'Impressions: with "separator" the position is the place in the list; leave it out')
+        if part.separator is not None and part.propensity is not None:
+            text = "a propensity is of one item at one place, not of a list in a cell: write a row for each item"
+            yield Fault(place, f'Impressions: "propensity": {text}')
         if part.chosen is not None and part.separator is None:
             yield Fault(place, 'Impressions: "chosen" is for rows that are lists: say what separates the items')
         if part.at_least is not None and part.clicked is None:

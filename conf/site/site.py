@@ -91,6 +91,8 @@ class Impressions:
     at: Name | None = None
     position: Name | None = None
     """Column of the place in the list, from 1."""
+    propensity: Name | None = None
+    """Column of the probability, above 0 and at most 1, that the site showed this item to this user at this place."""
     device: Name | None = None
     request: Name | None = None
     """Column that identifies the list; each row is a list of its own without one."""

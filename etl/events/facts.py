@@ -33,7 +33,9 @@ def to_actions(events: DataFrame, impressions: DataFrame) -> DataFrame:
         The actions with `is_matching` (null where there is no such impression, false where it is of another user or
         item) and `shown_dt`, the day of the impression that matches.
     """
-    actions = events.where(F.col("type").isin(*ACTIONS)).drop("features", "position", "device", "request_id")
+    actions = events.where(F.col("type").isin(*ACTIONS)).drop(
+        "features", "position", "device", "request_id", "propensity"
+    )
     shown = impressions.select(
         F.col("event_id").alias("impression_id"),
         F.col("user_id").alias("shown_user"),

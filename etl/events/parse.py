@@ -23,14 +23,15 @@ ACTIONS = ("click", "like", "purchase")
 EVENT = LineFormat(
     fields=(
         "event_id: string, type: string, ts: string, user_id: string, item_id: string, request_id: string, "
-        "impression_id: string, position: string, device: string, value: string, features: map<string, double>"
+        "impression_id: string, position: string, device: string, value: string, "
+        "propensity: string, features: map<string, double>"
     ),
     ids=("event_id", "user_id", "item_id", "request_id", "impression_id"),
     texts=("device",),
     required=("event_id", "type", "ts", "user_id", "item_id"),
 )
 
-EVENT_REASONS = (*REASONS, "unknown_type", "bad_position", "bad_value", "bad_features")
+EVENT_REASONS = (*REASONS, "unknown_type", "bad_position", "bad_value", "bad_propensity", "bad_features")
 
 
 def parse(lines: DataFrame, settings: EventSettings, zone: str, landed_days: Collection[date]) -> DataFrame:
@@ -67,7 +68,9 @@ def parse_events(lines: DataFrame, settings: EventSettings, zone: str) -> DataFr
             "position_text": F.col("position"),
             "position": F.expr("try_cast(position as int)"),
             "value_text": F.col("value"),
-            "value": F.when(F.rlike(F.trim("value"), F.lit(NUMBER)), F.trim("value").cast("double")),
+            "value": _number("value"),
+            "propensity_text": F.col("propensity"),
+            "propensity": _number("propensity"),
         }
     )
     reason = F.coalesce(
@@ -79,7 +82,14 @@ def parse_events(lines: DataFrame, settings: EventSettings, zone: str) -> DataFr
         _value_fault(),
         future_fault(),
     )
-    return parsed.withColumn("reason", reason).drop("keys", "is_object", "ts", "position_text", "value_text")
+    return parsed.withColumn("reason", reason).drop(
+        "keys", "is_object", "ts", "position_text", "value_text", "propensity_text"
+    )
+
+
+def _number(name: str) -> Column:
+    """The number of a column of text, null where it is none."""
+    return F.when(F.rlike(F.trim(name), F.lit(NUMBER)), F.trim(name).cast("double"))
 
 
 def _value_fault() -> Column:
@@ -88,9 +98,11 @@ def _value_fault() -> Column:
     is_infinite = F.exists(F.map_values("features"), lambda value: F.abs(value) == float("inf"))
     is_impression, is_value = F.col("type") == "impression", F.abs("value") < float("inf")
     is_position = F.rlike("position_text", F.lit(r"^\d+$")) & (F.col("position") >= 1)
+    is_probability = (F.col("propensity") > 0) & (F.col("propensity") <= 1)
     return (
         F.when(~F.coalesce(is_position, F.col("position_text").isNull() & ~is_impression, F.lit(False)), "bad_position")
         .when(F.col("value_text").isNotNull() & ~F.coalesce(is_value, F.lit(False)), "bad_value")
+        .when(F.col("propensity_text").isNotNull() & ~F.coalesce(is_probability, F.lit(False)), "bad_propensity")
         .when(F.when(F.col("features").isNull(), has_bad_map).otherwise(is_infinite), "bad_features")
     )
 

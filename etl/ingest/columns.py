@@ -32,6 +32,7 @@ USUAL_NAMES: Mapping[FileRole, Mapping[str, Sequence[str]]] = {
         "chosen": (),
         "timestamp": (),
         "position": (),
+        "propensity": (),
         "device": (),
         "request_id": (),
     },

@@ -39,6 +39,7 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
         rows.text(sources.get("request_id")).alias("request"),
         own_columns(rows, group.columns.others).alias("context"),
         F.lit(None).cast("map<string,double>").alias("features"),
+        *_propensity(rows, group),
         *_shown(rows, group),
     )
     if group.list_separator is not None:
@@ -56,7 +57,7 @@ def read_impressions(spark: SparkSession, group: FileGroup, zone: str, *, is_mul
         .withColumn("request_id", F.coalesce("request", "impression_id"))
         .withColumn("reason", F.coalesce("fault", reason))
         .withColumn("column_name", F.when(F.col("fault").isNull(), column))
-        .drop("request")
+        .drop("request", "has_bad_propensity")
     )
 
 
@@ -76,6 +77,17 @@ def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
         (rows.cell(sources["clicked"]) if group.has_clicks else F.lit("0")).alias("is_clicked"),
         position.cast("int").alias("position"),
     ]
+
+
+def _propensity(rows: SourceRows, group: FileGroup) -> list[Column]:
+    """The propensity, and whether its cell has anything else than a probability above 0."""
+    source = group.columns.sources.get("propensity")
+    if source is None:
+        return [F.lit(None).cast("double").alias("propensity"), F.lit(False).alias("has_bad_propensity")]
+    number = to_number(rows.cell(source), group.dialect.decimal)
+    is_probability = (number > 0) & (number <= 1)
+    is_bad = trimmed(rows.cell(source)).isNotNull() & ~F.coalesce(is_probability, F.lit(False))
+    return [number.alias("propensity"), is_bad.alias("has_bad_propensity")]
 
 
 def _parts(cell: Column, separator: str) -> Column:
@@ -111,6 +123,7 @@ def _faults(group: FileGroup) -> list[tuple[Column, str, str | None]]:
         (F.col("shown_at").isNull(), "bad_time", sources.get("timestamp")),
         (F.col("is_clicked").isNull(), "bad_label", sources.get("clicked", sources["item_id"])),
         (F.col("position").isNull() | (F.col("position") < 1), "bad_position", sources.get("position")),
+        (F.col("has_bad_propensity"), "bad_propensity", sources.get("propensity")),
     ]
 
 
@@ -119,6 +132,8 @@ def _impression_id() -> Column:
     parts = ["user_id", "item_id", "request", "device", "position", "is_clicked"]
     # A length before each text, so that no two rows are joined to the same one; a map has no hash, its pairs have.
     texts = [F.concat_ws(":", F.length(F.col(name).cast("string")), F.col(name).cast("string")) for name in parts]
+    # Of a row without a propensity nothing is joined: it has the id that it had before there were any.
+    texts.append(F.concat(F.lit("p"), F.col("propensity").cast("string")))
     at = F.unix_micros("shown_at").cast("string")
     pairs = F.to_json(F.array_sort(F.map_entries("context")))
     return F.substring(F.sha2(F.concat_ws("|", *texts, at, F.coalesce(pairs, F.lit(""))), 256), 1, 32)

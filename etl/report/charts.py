@@ -124,6 +124,23 @@ def _channels(tables: DayTables) -> Figure:
     return go.Figure(bars).update_layout(barmode="overlay")
 
 
+def _recall_funnel(tables: DayTables) -> Figure:
+    rows = collect_rows(tables.read(ads.recall_funnel).orderBy("step", F.desc("share"), "channel"))
+    if not rows:
+        return None
+    names = [row["channel"] if row["stage"] == "recall" else row["stage"] for row in rows]
+    error = {
+        "type": "data",
+        "array": [row["high"] - row["share"] for row in rows],
+        "arrayminus": [row["share"] - row["low"] for row in rows],
+    }
+    bars = [
+        go.Bar(x=names, y=[row["share"] for row in rows], error_y=error, name="share of the positives"),
+        go.Bar(x=names, y=[(row["gain"] or 0) / row["positives"] for row in rows], name="of it, by no other channel"),
+    ]
+    return go.Figure(bars).update_layout(barmode="overlay", yaxis_tickformat=".0%", xaxis_type="category")
+
+
 def _trials(tables: DayTables) -> Figure:
     rows = collect_rows(
         tables.read(ads.tuning_trial, days=DAYS).where("status != 'failed'").orderBy("dt", "run_id", "trial")
@@ -220,6 +237,12 @@ CHARTS: Sequence[Chart] = (
     ),
     Chart("Calibration", "Click rate of test rows by predicted probability, in ten bins of equal size.", _calibration),
     Chart("Channels", "Recall of each channel, and the part of it that no other channel finds.", _channels),
+    Chart(
+        "Recall funnel",
+        "Share of the positives held out that each channel proposes and that each step after it keeps, with 95 % "
+        "intervals.",
+        _recall_funnel,
+    ),
     Chart("Tuning", "Trials of the last searches; crosses were stopped early.", _trials),
     Chart("Stage times", "Newest run of each stage that counts its rows.", _stage_times),
     Chart(

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError, file_url
 from conf.runs import (
+    FUNNEL,
     INPUTS,
     PREDICTIONS,
     PROMOTED,
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 # Source tables whose partitions are the days of a model's data.
 FACTS = ("dwd_impression", "dwd_interaction")
 
-ROW_FILES = ("metrics.jsonl", "trials.jsonl", "best.jsonl", INPUTS)
+ROW_FILES = ("metrics.jsonl", "trials.jsonl", "best.jsonl", FUNNEL, INPUTS)
 
 RunRecord = dict[str, Any]  # a run.json, with its `folder`
 
@@ -62,6 +63,7 @@ def run(spark: SparkSession, config: Config) -> dict[str, int]:
             written += _add_rows(warehouse, ads.tuning_best, day, _rows_of_file(of_day, "best.jsonl"))
             written += _register_models(warehouse, day, of_day, statuses)
             written += _publish_recall(warehouse, day)
+            written += _publish_funnel(warehouse, day, of_day)
             written += _publish_predictions(warehouse, day, of_day)
             written += _publish_lists(warehouse, runs_folder, day)
             # Run folders have no invalid rows: a folder that was not finished is not read.
@@ -176,6 +178,16 @@ def _publish_recall(warehouse: Warehouse, day: date) -> int:
         F.col("model").alias("channel"), "k", F.col("value").alias("recall"), F.col("rows").alias("users"), "dt"
     )
     return warehouse.write(ads.recall_daily, recall, [day])[day]
+
+
+def _publish_funnel(warehouse: Warehouse, day: date, records: Iterable[RunRecord]) -> int:
+    """ads_recall_funnel from the day's newest ranking that measured one."""
+    newest = [record for record in records if (record["folder"] / FUNNEL).exists()][-1:]
+    rows = _rows_of_file(newest, FUNNEL)
+    if not rows or rows[0]["run_id"] in _run_ids(warehouse.read(ads.recall_funnel, [day])):
+        return 0
+    frame = ads.recall_funnel.with_partition(_to_frame(warehouse.spark, ads.recall_funnel, rows), day)
+    return warehouse.write(ads.recall_funnel, frame, [day])[day]
 
 
 def _publish_predictions(warehouse: Warehouse, day: date, records: Iterable[RunRecord]) -> int:

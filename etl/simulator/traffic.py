@@ -13,6 +13,7 @@ from etl.simulator.world import World
 
 LIST_LENGTH = 10
 NUM_CANDIDATES = 30
+TASTE_WEIGHT = 0.6  # of the site's recommender
 BLOCK_SIZE = 20_000
 # Share of the traffic in each hour, UTC.
 HOURS = np.array([2, 1, 1, 1, 1, 2, 3, 5, 6, 5, 5, 5, 6, 5, 4, 4, 4, 5, 6, 7, 8, 7, 5, 3], dtype=np.float64)
@@ -84,15 +85,20 @@ def _recommend(
     candidates = np.searchsorted(popularity_cdf, rng.random((len(users), NUM_CANDIDATES)))  # (n, 30)
     candidates = np.minimum(candidates, len(popularity_cdf) - 1)
     taste = np.einsum("nk,nmk->nm", world.user_vectors(users, day_index), world.item_vectors[candidates])
-    # Gumbel noise makes the top 10 a sample without replacement from softmax(0.6 * taste).
-    score = 0.6 * taste + rng.gumbel(size=candidates.shape)
+    # Gumbel noise makes the top 10 a sample without replacement from softmax(TASTE_WEIGHT * taste).
+    score = TASTE_WEIGHT * taste + rng.gumbel(size=candidates.shape)
     # Candidates repeat; a repeated item goes last, so that the ten differ wherever enough candidates differ.
+    score[mark_repeated(candidates)] -= 1e6
+    best = np.argsort(-score, axis=1, kind="stable")[:, :LIST_LENGTH]
+    return np.take_along_axis(candidates, best, axis=1)
+
+
+def mark_repeated(candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which candidates (n, m) stand earlier in their row already."""
     order = np.argsort(candidates, axis=1, kind="stable")
     ordered = np.take_along_axis(candidates, order, axis=1)
     equals_previous = np.zeros_like(ordered, dtype=bool)
     equals_previous[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
     is_repeated = np.zeros_like(equals_previous)
     np.put_along_axis(is_repeated, order, equals_previous, axis=1)
-    score[is_repeated] -= 1e6
-    best = np.argsort(-score, axis=1, kind="stable")[:, :LIST_LENGTH]
-    return np.take_along_axis(candidates, best, axis=1)
+    return is_repeated

@@ -165,7 +165,8 @@ def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) ->
         arguments.insert(3, Argument([text(one.separator)], one.about_lists, "separator"))
     elif one.clicked is not None:
         arguments.insert(3, Argument([text(names[one.clicked.value])], one.clicked.reason, "clicked"))
-    for role, guess in (("position", one.position), ("device", one.device), ("request", one.request)):
+    for role in ("position", "propensity", "device", "request"):
+        guess: Guess | None = getattr(one, role)
         if guess is not None:
             arguments.append(Argument([text(guess.value)], guess.reason, role))
     columns = own_columns("context", one.table, names, one.roles, one, shared)

@@ -20,6 +20,7 @@ _VALUE_NAMES = (*USUAL_NAMES["ratings"]["value"], "quantity", "qty", "amount", "
 _RATING_NAMES = ("rating", "stars", "score", "book_rating", "bookrating", "user_rating", "review_score")
 _ACTION_COLUMNS = (*USUAL_NAMES["ratings"]["action"], "action", "event_name", "interaction_type", "type")
 _POSITION_NAMES = ("position", "pos", "rank", "slot", "display_position", "place")
+_PROPENSITY_NAMES = ("propensity", "propensity_score", "pscore", "action_prob", "logging_probability")
 _MAX_ACTIONS = 30
 _FEW = 20  # distinct whole numbers are names of something rather than amounts
 
@@ -131,6 +132,16 @@ def guess_position(fields: Sequence[Field]) -> Guess | None:
             first, last = numbers.min(), numbers.max()
             if first >= 1 and last < 2 * field.num_distinct + 10:
                 return Guess(field.name, f"{number(first)} to {number(last)}")
+    return None
+
+
+def guess_propensity(fields: Sequence[Field]) -> Guess | None:
+    """The column of the probability with which a site showed what it did: a usual name, and numbers in (0, 1]."""
+    for field in fields:
+        if is_named(field.name, _PROPENSITY_NAMES) and field.is_number:
+            lowest, highest = field.numbers.min(), field.numbers.max()
+            if lowest > 0 and highest <= 1:
+                return Guess(field.name, f"{number(lowest)} to {number(highest)}")
     return None
 
 

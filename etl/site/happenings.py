@@ -9,7 +9,7 @@ import pandas as pd
 from etl.ingest.columns import USUAL_NAMES
 from etl.site.dimensions import MIN_LISTED, MIN_MATCH, MIN_UNNAMED_MATCH, likeness
 from etl.site.fields import Field, SampledTable
-from etl.site.guesses import Guess, guess_click, guess_position, guess_time
+from etl.site.guesses import Guess, guess_click, guess_position, guess_propensity, guess_time
 from etl.site.parts import Happening, matching
 from etl.site.words import Entity, entity_of, is_name_of, is_named
 from etl.sources.times import EPOCH_UNITS, TimeFormat
@@ -98,6 +98,7 @@ def with_columns(table: SampledTable, user: Field, item: Field, reason: str) -> 
         time_format=time[1] if time else None,
         clicked=clicked,
         position=guess_position(free) if is_shown else None,
+        propensity=guess_propensity(free) if is_shown else None,
         device=_by_name(free, _DEVICE_NAMES) if is_shown else None,
         request=_by_name(free, _REQUEST_NAMES) if is_shown else None,
     )

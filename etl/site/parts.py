@@ -35,6 +35,7 @@ class Happening:
     """Of `at`; why it can't be told, as text."""
     clicked: Guess | None = None
     position: Guess | None = None
+    propensity: Guess | None = None
     device: Guess | None = None
     request: Guess | None = None
     separator: str | None = None
@@ -49,7 +50,7 @@ class Happening:
     @property
     def roles(self) -> set[str]:
         """Names of the columns that have a role."""
-        guesses = (self.clicked, self.position, self.device, self.request)
+        guesses = (self.clicked, self.position, self.propensity, self.device, self.request)
         fields = {one.name for one in (self.user, self.item, self.at) if one is not None}
         return fields | {guess.value for guess in guesses if guess is not None}
 

@@ -165,6 +165,36 @@ recall_daily = Table(
     checks=(InRange("recall", 0, 1),),
 )
 
+recall_funnel = Table(
+    name="ads_recall_funnel",
+    description="One row per step of the day's ranking, and channel of recall: held-out positives that survive it",
+    key=("stage", "channel"),
+    columns=columns(
+        ("run_id", "string", "the run that ranked: folder runs/<run_id>"),
+        ("step", "int", "order of the stages, from 1"),
+        (
+            "stage",
+            "string",
+            "recall, merged (all candidates), coarse (kept for the fine rankers), fine (the first of the list's length "
+            "by the score that lists follow), published (after re-ranking)",
+        ),
+        ("channel", "string", "recall channel; all after recall"),
+        ("positives", "bigint", "clicked or liked items of the test rows that were new to their users"),
+        ("survivors", "bigint", "of them proposed, kept or listed"),
+        ("share", "double", "survivors / positives"),
+        ("low", "double", "lower end of its 95 % interval, by bootstrap over users"),
+        ("high", "double", "upper end of it"),
+        ("gain", "bigint", "of the survivors those that no other channel proposes; null after recall"),
+        ("overlap", "double", "share of the survivors that other channels propose as well; null after recall"),
+    ),
+    checks=(
+        NotNull(("run_id", "step", "positives", "survivors")),
+        OneOf("stage", ("recall", "merged", "coarse", "fine", "published")),
+        InRange("share", 0, 1),
+        InRange("overlap", 0, 1),
+    ),
+)
+
 recommendation = Table(
     name="ads_recommendation",
     description="One row per user and rank of the list recommended after the day",
@@ -227,6 +257,36 @@ experiment_metric = Table(
         ("sample_ratio_p", "double", "of the arms' sizes, if users were assigned as planned; below 0.001 distrust all"),
     ),
     checks=(NotNull(("experiment", "metric", "control", "arm")), Unique(("experiment", "metric", "arm"))),
+)
+
+off_policy = Table(
+    name="ads_off_policy",
+    description="One row per list and estimator: the clicks to expect of a list, by the log of what the site showed",
+    key=("list", "estimator"),
+    columns=columns(
+        ("list", "string", "recall:CHANNEL, merged, a ranker, blend, published; logged for the site's own lists"),
+        (
+            "estimator",
+            "string",
+            "ips, snips, dr, sndr, direct (the click model alone), all by places; mean of the site's own lists",
+        ),
+        ("k", "int", "length of the lists"),
+        ("value", "double", "clicks a list of k items; null where the log can't answer"),
+        ("low", "double", "lower end of the 95 % interval, by bootstrap over users"),
+        ("high", "double", "upper end of it"),
+        ("lists", "bigint", "logged lists that it is judged by"),
+        ("users", "bigint", "users of them"),
+        (
+            "coverage",
+            "double",
+            "share of the logged lists whose users have a judged one",
+        ),
+        ("effective_sample_size", "double", "as many lists of equal weight say as much"),
+        ("clipped_share", "double", "share of the logged lists whose weight was clipped"),
+        ("mean_weight", "double", "mean weight over its expectation: far from 1, propensities are wrong"),
+        ("propensity_source", "string", "logged, estimated, or both: where a propensity is missing it is estimated"),
+    ),
+    checks=(NotNull(("k", "lists", "users")), InRange("coverage", 0, 1), InRange("clipped_share", 0, 1)),
 )
 
 model_metric = Table(

@@ -8,6 +8,13 @@ CONTEXT = Column(
     "context", "map<string,string>", "other columns of an ingested file, as text; null for none", is_optional=True
 )
 
+PROPENSITY = Column(
+    "propensity",
+    "double",
+    "probability, above 0, that the site showed this item to this user at this place; null where it does not log it",
+    is_optional=True,
+)
+
 # Training rows come from here: an impression is an example, `is_clicked` its label.
 impression = Table(
     name="dwd_impression",
@@ -25,8 +32,14 @@ impression = Table(
         # What the model saw then, in the names of features/catalog.py: later data can't leak into it.
         ("features", "map<string,double>", "feature values logged at serving time, null for none"),
         CONTEXT,
+        PROPENSITY,
     ),
-    checks=(NotNull(("user_id", "item_id", "shown_at")), InRange("position", 1), InRange("is_clicked", 0, 1)),
+    checks=(
+        NotNull(("user_id", "item_id", "shown_at")),
+        InRange("position", 1),
+        InRange("is_clicked", 0, 1),
+        InRange("propensity", 0, 1),
+    ),
 )
 
 interaction = Table(

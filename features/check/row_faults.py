@@ -120,6 +120,10 @@ def _rules(sample: PartSample) -> Iterator[tuple[str, str, pd.Series]]:
         if (texts := sample.texts("position")) is not None:
             positions = to_numbers(texts, sample.dialect.decimal)
             yield "bad_position", sample.roles["position"], positions.isna() | (positions < 1)
+        if (texts := sample.texts("propensity")) is not None:
+            numbers = to_numbers(texts, sample.dialect.decimal)
+            is_bad = trimmed(texts).notna() & ~((numbers > 0) & (numbers <= 1))
+            yield "bad_propensity", sample.roles["propensity"], is_bad
 
 
 def _is_damaged(text: str | None) -> bool:

@@ -1,7 +1,8 @@
 """Labelled examples, one row per (user, item, moment), from impressions or, where there are none, from interactions.
 
 COLUMNS are theirs: label is 1 for clicked or liked, else 0. Impressions also have `features`, the values that were
-logged when they were shown (null for none). Where the site declares columns of what happened, all have `context`.
+logged when they were shown (null for none), and `propensity`. Where the site declares columns of what
+happened, all have `context`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from etl.tables import dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import OWN_COLUMNS
 from features.dataset.logged import unreadable_value
+from features.dataset.names import PROPENSITY
 from features.settings import FeatureSettings
 
 CONTEXT = ["context"] if OWN_COLUMNS.needs_context else []
@@ -68,6 +70,7 @@ def from_impressions(impressions: DataFrame) -> DataFrame:
         F.col("is_clicked").alias("label"),
         *CONTEXT,
         "features",
+        F.col(PROPENSITY).cast("float").alias(PROPENSITY),
     )
 
 

@@ -18,6 +18,8 @@ SPLITS = ("train", "valid", "test")
 
 WEIGHT = "weight"
 """Column of a row's weight in the loss: there where rows were sampled (features.balance) or the site declares one."""
+PROPENSITY = "propensity"
+"""Column of the probability that the site showed an impression where it did; null where the site does not log it."""
 OUTCOMES: tuple[str, ...] = OWN_COLUMNS.outcomes or ("like", "purchase")
 """What may come of an impression beside the click: those that the site declares, or actions that followed a click."""
 OUTCOME_LABELS: tuple[str, ...] = tuple(f"label_{name}" for name in OUTCOMES)

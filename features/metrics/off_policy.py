@@ -157,22 +157,31 @@ def list_slots(log: ListLog, ranked: pd.DataFrame, length: int) -> Slots:
     keys = pd.MultiIndex.from_arrays([log.user, log.item])
     weight = looked_at.reindex(keys).fillna(0.0).to_numpy(np.float64) / log.exposure
     earned = (top["attraction"] * log.examination[at]).groupby(top["user"]).sum()  # a list of the user
-    request = np.cumsum(log.position == 1) - 1  # rows are in the order of their lists
-    request = np.maximum(request, 0)
+    request = list_numbers(log.user, log.position)
     first = np.unique(request, return_index=True)[1]
     user = log.user[first]
     # Sums of w·r and w·q over a list's items: as ratios of them, weights and rewards of one slot a list.
     total: Floats = np.bincount(request, weight).astype(np.float64)
     safe = np.maximum(total, 1e-12)
-    expected = float(log.examination[places].sum() / max(log.examination.mean(), 1e-12))
+    # A list of L places gives each item of a judged one L / (its places' attention) on average; 0 without such a one.
+    attention = np.bincount(request, log.examination[log.position - 1])
+    expected = np.bincount(request) / np.maximum(attention, 1e-12) * np.isin(user, top["user"])
     return Slots(
         user=user,
         reward=np.bincount(request, weight * log.click) / safe,
         weight=total,
         predicted=np.bincount(request, weight * log.predicted) / safe,
         direct=earned.reindex(user).fillna(0.0).to_numpy(),
-        expected_weight=expected,
+        expected_weight=float(expected.mean() * log.examination[places].sum()),
     )
+
+
+def list_numbers(user: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(slots,) number of each slot's list, from 0, for slots in the order of their lists: each begins at position 1."""
+    is_first = position == 1
+    is_first[1:] |= user[1:] != user[:-1]
+    is_first[0] = True
+    return np.asarray(np.cumsum(is_first) - 1)
 
 
 def examination_of(position: NDArray[np.int64], click: Floats, attraction: Floats) -> Floats:
@@ -189,24 +198,25 @@ def examination_of(position: NDArray[np.int64], click: Floats, attraction: Float
     return np.asarray(rate / rate[0])
 
 
-def logged_exposure(propensity: Floats, examination: Floats) -> Floats:
-    """Expected exposures a list of what was shown, in places of full examination.
+def logged_exposure(propensity: Floats, attention: Floats) -> Floats:
+    """Expected exposures a list of what was shown, in places of full examination, by the propensity at its place alone.
+
+    Each place that an item may be shown at counts with its share of the list's attention, and is weighted by its own
+    propensity: unbiased, whatever the propensities at the other places, as long as none of them is 0.
 
     Args:
-        propensity: (rows, places) probability that the site shows this user this item at each place.
-        examination: how much each place is looked at, relative to the first; places beyond count as the last one.
+        propensity: (slots,) probability that the site shows this user this item at the slot's place.
+        attention: (slots,) how much all places of the slot's list are looked at together, in places of full attention.
 
     Raises:
         ValueError: a row has no probability at all of what it was shown.
     """
-    places = np.minimum(np.arange(propensity.shape[1]), len(examination) - 1)
-    exposure = np.asarray(propensity @ examination[places])
-    if not (exposure > 0).all():
+    if not (propensity > 0).all():
         raise ValueError("what a site showed had a propensity above 0")
-    return exposure
+    return np.asarray(propensity * attention)
 
 
-def estimated_exposure(shown: pd.DataFrame, earlier: pd.DataFrame, places: float) -> Floats:
+def estimated_exposure(shown: pd.DataFrame, earlier: pd.DataFrame, places: float | Floats) -> Floats:
     """Estimate how often a site shows an item to a user in a list: the item's share, times the user's lift.
 
     The lift is that of the item's category in what the user was shown before, to the power that predicts best what they
@@ -215,7 +225,7 @@ def estimated_exposure(shown: pd.DataFrame, earlier: pd.DataFrame, places: float
     Args:
         shown: user, item and category (codes) of the impressions that are judged by.
         earlier: user and category of impressions before them.
-        places: of a list, each counted by how much it is looked at.
+        places: of a list, each counted by how much it is looked at; of all, or (rows of `shown`,) of each one's list.
 
     Returns:
         (rows of `shown`,) expected exposures a list, in places of full examination.

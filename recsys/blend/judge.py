@@ -20,6 +20,7 @@ from recsys.dataset import SPARSE_COLUMNS, Rows
 log = logging.getLogger(__name__)
 
 CLIP = 100.0  # of a list's weight: larger ones add more variance than they take bias
+LOGGED = "logged"  # as the source of propensities
 MIN_CLICKS = 10  # on items of the judged lists: below, intervals are too short
 POSITION, CATEGORY = SPARSE_COLUMNS.index("f_position"), SPARSE_COLUMNS.index("f_category")
 MAX_POSITION = 5000  # so many that each id of the feature stands for one
@@ -43,8 +44,8 @@ class ListJudge:
             earlier: impressions before them, with the key user_id.
             predicted: (rows,) click probabilities by the stack.
             attraction: (rows,) the same of `at_first_place(rows)`.
-            propensity: (rows, places) probability that the site shows this user this item at each place, where it logs
-                it; estimated otherwise.
+            propensity: (rows,) probability that the site shows this user this item at the row's place, as it logs it;
+                estimated for rows where it is NaN, and for all without it.
 
         Raises:
             ValueError: a row has no probability at all of what it was shown.
@@ -56,27 +57,42 @@ class ListJudge:
         item, self._items = rows.keys["item_id"].iloc[order].factorize()
         position, click = position[order], rows.label[order].astype(np.float64)
         examination = off_policy.examination_of(position, click, attraction[order])
-        if propensity is not None:
-            exposure = off_policy.logged_exposure(propensity[order], examination)
-        else:
-            shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
-            before = self._users.get_indexer(earlier.keys["user_id"])
-            # By what was logged: two places may share an id, and a list have more places than there are ids.
-            places = examination[position - 1].sum() / max((position == 1).sum(), 1)
-            exposure = off_policy.estimated_exposure(
-                shown, pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]}), places
-            )
+        logged = np.full(len(user), np.nan) if propensity is None else propensity[order]
+        shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
+        before = self._users.get_indexer(earlier.keys["user_id"])
+        categories = pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]})
+        exposure, self.propensity_source = _exposure(logged, shown, categories, position, examination)
         self._log = ListLog(user, item, position, click, predicted[order], exposure, examination)
 
+    def logged_lists(self, k: int) -> Slots:
+        """The site's own lists: slots of weight 1, whose reward is the clicks on the first k places."""
+        request = off_policy.list_numbers(self._log.user, self._log.position)
+        first = np.unique(request, return_index=True)[1]
+        is_counted = self._log.position <= k
+        clicks, expected = (
+            np.bincount(request, values * is_counted).astype(np.float64)
+            for values in (self._log.click, self._log.predicted)
+        )
+        return Slots(self._log.user[first], clicks, np.ones(len(first)), expected, expected)
+
     def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:
+        """The slots of `match`; None where the log can't answer, with a line that says so."""
+        slots = self.match(ranked, k)
+        if not has_support(slots):
+            log.warning(
+                "the log can't judge these lists: it shows them as %.0f lists would, with %.0f clicks on their items",
+                off_policy.effective_slots(slots, CLIP),
+                num_clicked(slots),
+            )
+            return None
+        return slots
+
+    def match(self, ranked: pd.DataFrame, k: int) -> Slots:
         """Logged lists as they judge other lists, for `off_policy.estimate`.
 
         Args:
             ranked: user_id, item_id, rank and attraction (click probability at the first place).
             k: length of the lists, whose clicks are the reward.
-
-        Returns:
-            None where the log can't answer, with a line that says so.
         """
         codes = pd.DataFrame(
             {
@@ -89,17 +105,38 @@ class ListJudge:
         # Items that nobody was shown have a code each: the model alone knows them.
         unknown = codes["item"] < 0
         codes.loc[unknown, "item"] = -1 - np.arange(int(unknown.sum()))
-        slots = off_policy.list_slots(self._log, codes[codes["user"] >= 0], k)
-        clicks = float((slots.reward * (slots.weight > 0)).astype(bool).sum())
-        effective = off_policy.effective_slots(slots, CLIP)
-        if effective < off_policy.MIN_EFFECTIVE_SLOTS or clicks < MIN_CLICKS:
-            log.warning(
-                "the log can't judge these lists: it shows them as %.0f lists would, with %.0f clicks on their items",
-                effective,
-                clicks,
-            )
-            return None
-        return slots
+        return off_policy.list_slots(self._log, codes[codes["user"] >= 0], k)
+
+
+def has_support(slots: Slots) -> bool:
+    """Whether the log shows enough of what the judged lists would, and clicks on it, for estimates and intervals."""
+    enough = off_policy.effective_slots(slots, CLIP) >= off_policy.MIN_EFFECTIVE_SLOTS
+    return enough and num_clicked(slots) >= MIN_CLICKS
+
+
+def num_clicked(slots: Slots) -> int:
+    """In how many logged lists an item of the judged ones was clicked."""
+    return int((slots.reward * (slots.weight > 0)).astype(bool).sum())
+
+
+def _exposure(
+    logged: NDArray[np.float64],
+    shown: pd.DataFrame,
+    earlier: pd.DataFrame,
+    position: NDArray[np.int64],
+    examination: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], str]:
+    """(slots,) expected exposures a list: by logged propensities, estimated where these are NaN; and which they are."""
+    request = off_policy.list_numbers(shown["user"].to_numpy(), position)
+    # By what was logged: two places may share an id, and a list have more places than there are ids.
+    attention = np.bincount(request, examination[position - 1]).astype(np.float64)[request]
+    is_logged = ~np.isnan(logged)
+    exposure = np.full(len(logged), np.nan)
+    exposure[is_logged] = off_policy.logged_exposure(logged[is_logged], attention[is_logged])
+    if is_logged.all():
+        return exposure, LOGGED
+    estimated = off_policy.estimated_exposure(shown, earlier, attention)
+    return np.where(is_logged, exposure, estimated), "both" if is_logged.any() else "estimated"
 
 
 def at_first_place(rows: Rows) -> Rows:

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from conf import Config, UserError
 from conf.atomic import write_atomically
 from conf.clock import day_start
-from conf.runs import RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
+from conf.runs import FUNNEL, RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
+from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.ranking import diversity_metrics, ranking_intervals, ranking_metrics
 from recsys.blend import stack, weights
+from recsys.blend.funnel import funnel_rows
 from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
@@ -78,7 +80,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         # The models must not have learned the rows that a set is labelled by: hence a split for each.
         fitted, judge = fit_stack(config, day, run)
         blend = fitted or _fit_blend(config, day, folder / "fit", run, k)
-        holdout = all_orders(config, *score_candidates(config, day, folder / "holdout", "test"), blend)
+        held_out, scores = score_candidates(config, day, folder / "holdout", "test")
+        holdout = all_orders(config, held_out, scores, blend)
         report: dict[str, Any] = {"run_id": run.run_id}
         truth = pd.read_parquet(folder / "positives.parquet")
         report |= _log_list_metrics(holdout, items, truth, config.get(RecommendSettings).ks, run, k)
@@ -99,6 +102,9 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
                 hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
                 hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
+            published = served_lists(config, held_out, blend, items, day, order)
+            ranked = holdout.get(order, holdout[BLEND])
+            _write_funnel(run, truth, held_out, ranked, published, config.get(RecommendSettings).length)
             report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
     return report
 
@@ -153,18 +159,45 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
     if not fitted:
         return None, None
     _log_weights(run, fitted, len(valid.label))
-    test = read_rows(folder / "test", keys)
+    test, predicted = predict_test(config, day, fitted)
     if not len(test.label):
         return fitted, None
-    predicted, attraction = (
-        fitted.predict(_predictions(config, day, rows, "test")) for rows in (test, at_first_place(test))
-    )
     for name, value in click_metrics(test.label, predicted, test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
+    return fitted, judge_by_test(config, day, fitted, test, predicted)
+
+
+def predict_test(config: Config, day: date, fitted: Stack) -> tuple[Rows, NDArray[np.float64]]:
+    """The day's test impressions, with the propensities that the site logged, and (rows,) what the stack predicts."""
+    columns = {column for ranker in configured_rankers(config).values() for column in ranker.columns(config)}
+    keys = ["user_id", "item_id", "at_s", *sorted(columns)]
+    test = read_rows(examples_folder(config, day) / "test", keys, optional=(PROPENSITY,))
+    return test, fitted.predict(_predictions(config, day, test, "test")) if len(test.label) else np.zeros(0)
+
+
+def judge_by_test(config: Config, day: date, fitted: Stack, test: Rows, predicted: NDArray[np.float64]) -> ListJudge:
+    """A judge of lists by the impressions of `predict_test`."""
+    folder = examples_folder(config, day)
+    attraction = fitted.predict(_predictions(config, day, at_first_place(test), "test"))
+    earlier = [read_rows(folder / split, ["user_id"]) for split in ("valid", "train")]
     # The weights of a sampled training set, which only one of them may have, play no part.
-    users = replace(valid, keys={"user_id": valid.keys["user_id"]})
-    earlier = concatenate(users, read_rows(folder / "train", ["user_id"]))
-    return fitted, ListJudge(test, earlier, predicted, attraction)
+    users = [replace(rows, keys={"user_id": rows.keys["user_id"]}) for rows in earlier]
+    propensity = test.keys.get(PROPENSITY)
+    logged = None if propensity is None else propensity.to_numpy(np.float64)
+    return ListJudge(test, concatenate(*users), predicted, attraction, logged)
+
+
+def _write_funnel(
+    run: Run,
+    truth: pd.DataFrame,
+    candidates: pd.DataFrame,
+    ranked: pd.DataFrame,
+    published: pd.DataFrame,
+    length: int,
+) -> None:
+    """Write the rows of ads_recall_funnel, as `funnel_rows` makes them."""
+    rows = funnel_rows(truth, candidates, ranked, published, length)
+    write_atomically(run.folder / FUNNEL, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _fit_blend(config: Config, day: date, folder: Path, run: Run, k: int) -> Blend:

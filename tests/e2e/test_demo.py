@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import DEMO_SETTINGS, FinishedDay, chromium_dom, run_front_door
@@ -43,6 +44,9 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
     assert counts["channels"] == len(CHANNELS) + 1  # and the merged list
     assert counts["interests"] > 0
     assert counts["hours"] > 24  # progressive log loss of each hour
+    code, judged, _ = run_front_door("recsys", "evaluate", "--off-policy", home=home.home)
+    assert code == 0
+    _judges(json.loads(judged))
     code, recommended, _ = run_front_door("recsys", "recommend", "u1", home=home.home)
     assert code == 0
     assert [row["rank"] for row in json.loads(recommended)] == list(range(1, 21))
@@ -73,6 +77,16 @@ def test_a_day_again_has_the_same_numbers(finished_day: FinishedDay) -> None:
     counts = json.loads(millrace("sql", _COUNTS, "--format", "json").stdout)[0]
     assert counts["runs"] == 9 + 7  # each run of both, once; only the demo searches, with metrics and trials
     assert counts["trials"] == 4
+
+
+def _judges(report: dict[str, Any]) -> None:
+    """By the propensities that the simulator logs; a site as small as this one can't judge every list."""
+    assert (report["propensities"], report["estimator"]) == ("logged", "snips")
+    names = {*report["estimates"], *report["unanswered"]}
+    assert names >= {"logged", "recall:ease", "recall:mf", "merged", "coarse", "fine", "mf", "blend", "published"}
+    assert report["rows_out"] == 5 * (len(names) - 1) + 1
+    shown = report["estimates"]["logged"]
+    assert 0 < shown["low"] < shown["value"] < shown["high"] < 10
 
 
 def _draws(page: Path) -> None:

@@ -16,6 +16,8 @@ QUERIES = (
     "select (select count(distinct action) from dwd_interaction) as actions,"
     " (select count(distinct user_id) from ads_recommendation) as users,"
     " (select count(item_price_eur) from site_item where array_contains(item_uses, 'road')) as priced,"
+    " (select count(*) from ads_off_policy where propensity_source = 'estimated') as judged,"
+    " (select count(*) from ads_recall_funnel where stage = 'recall' and survivors > 0) as channels,"
     " (select sum(rows_invalid) from ops_run where stage = 'ingest') as loaded_before",
 )
 
@@ -32,6 +34,7 @@ def test_a_declared_site_walks_the_day(tmp_path: Path, is_wide: bool) -> None:
     lines = [
         "ingest site",
         *(f"run --date {day} --only {stage}" for stage in stages),
+        f"recsys evaluate --off-policy --date {day} --k 5",
         "etl results",
         *more,
         *(f'sql "{query}" --format json' for query in QUERIES),
@@ -60,6 +63,15 @@ def test_a_declared_site_walks_the_day(tmp_path: Path, is_wide: bool) -> None:
     if is_wide:
         assert counts["loaded_before"] > 5000
     assert counts["actions"] == 1
+    # Each channel and list by five estimators, and the site's own lists by their mean.
+    judged = next(row for row in printed if "propensities" in row)
+    assert (
+        counts["judged"]
+        == judged["rows_out"]
+        == 5 * len({*judged["estimates"], *judged["unanswered"]} - {"logged"}) + 1
+    )
+    assert {"logged", "published", "merged", "blend"} <= {*judged["estimates"], *judged["unanswered"]}
+    assert counts["channels"] > 1
     assert counts["users"] == 100
     assert counts["priced"] == 39  # of forty one is "on request"
     # What came of a click is a label of its own, and rows weigh what the site says.

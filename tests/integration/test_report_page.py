@@ -117,6 +117,10 @@ def pages(spark: SparkSession, config: Config) -> Pages:
     compared = {"experiment": HOSTILE, "metric": "click_rate", "control": "blend", "arm": "fine", "value_control": 0.2}
     compared |= {"relative": 0.1, "low": 0.01, "high": 0.03, "p_value": 0.004, "sequential_p_value": 0.03}
     put(warehouse, ads.experiment_metric, LAST, [{**compared, "guardrail": "kept", "sample_ratio_p": 0.0005}])
+    step = {"run_id": "recommend-2", "positives": 8, "low": 0.1, "high": 0.9}
+    ease = {**step, "step": 1, "stage": "recall", "channel": "ease", "survivors": 4, "share": 0.5, "gain": 1}
+    merged = {**step, "step": 2, "stage": "merged", "channel": "all", "survivors": 4, "share": 0.5}
+    put(warehouse, ads.recall_funnel, LAST, [{**ease, "overlap": 0.75}, merged])
     third = page.write(spark, config, LAST)
     figures = {each.figure.name: each for each in headline(DayTables(spark, config, LAST))}
     return Pages(first, third, figures)
@@ -258,7 +262,7 @@ def points_by_chart(dom: str) -> dict[str, int]:
         (
             lambda pages: pages.third,
             {"Traffic by hour": 12, "Top referrers": 2, "Stage times": 1, "CTR over days": 3, "AUC over days": 6,
-             "Recall over days": 3},
+             "Recall over days": 3, "Recall funnel": 4},
         ),
     ],
     ids=["first", "third"],

@@ -86,6 +86,24 @@ def test_rows_become_impressions_with_their_context(spark: SparkSession, config:
     assert warehouse.read(dwd.impression, [DAY]).count() == 6
 
 
+def test_a_propensity_is_kept_and_refused_outside_of_0_to_1(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    day = date(2029, 5, 8)
+    propensities = ["0.25", "1", "", "0", "1.5", "often"]
+    lines = [f"{day}T08:00:0{n},u1,a,1,L{n},,1,{text}" for n, text in enumerate(propensities)]
+    text = "when,who,what,place,list,mood,label,shown_with\n" + "\n".join(lines) + "\n"
+    declared = ROWS.replace('Site("rows"', 'Site("logged"').replace('at="when"', 'at="when", propensity="shown_with"')
+    assert load(spark, config, tmp_path / "logged", declared, text) == [6, 3, 0, 3]
+    warehouse = Warehouse(spark, config)
+    rows = warehouse.read(dwd.impression, [day]).orderBy("shown_at").collect()
+    assert [row["propensity"] for row in rows] == [0.25, 1.0, None]
+    refused = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").orderBy("line_number").collect()
+    assert [(r["line_number"], r["reason"], r["column_name"]) for r in refused] == [
+        (number, "bad_propensity", "shown_with") for number in (5, 6, 7)
+    ]
+
+
 def test_a_list_in_a_cell_is_an_impression_for_each_item(spark: SparkSession, config: Config, tmp_path: Path) -> None:
     day = date(2029, 5, 9)
     lines = [

@@ -20,6 +20,7 @@ from features.inspect import report
 from features.settings import FeatureSettings
 from recsys.blend import rank
 from recsys.coarse import train as coarse
+from recsys.evaluation import off_policy
 from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.registry import promote
@@ -79,6 +80,8 @@ def test_the_smallest_sites_go_through_all_stages(spark: SparkSession, config: C
     assert train(config, ["deepfm"], day, TrainOptions())["test_rows"] == sum(shown == 5 for shown, *_ in rows)
     assert predict.run(config, "deepfm", day, run_id=None, split="test", k=3)["rows_out"] > 0
     rank.run(config, day)
+    with pytest.raises(UserError, match="the log of 2026-09-05 can't judge lists"):
+        off_policy.judge(config, day, 10)
     decision = promote.run(config, day)
     clicked = [clicked for shown, *_, clicked in rows if shown == 4]
     valid = "every validation row is a click" if all(clicked) else "no validation row is a click"

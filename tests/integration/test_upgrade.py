@@ -54,7 +54,7 @@ def test_a_home_of_an_earlier_release_opens_with_its_rows_and_the_new_columns(mi
     done = millrace("sql", columns, "--format", "json")
     rows = [{"impressions": 290, "context": 0, "items": 60, "attributes": 0, "visitors": 0}]
     assert (done.returncode, json.loads(done.stdout)) == (0, rows), done.stderr
-    upgraded = f"upgraded the tables to version {SCHEMA_VERSION} of the schema: 22 columns of 13"
+    upgraded = f"upgraded the tables to version {SCHEMA_VERSION} of the schema: 23 columns of 13"
     assert upgraded in " ".join(done.stderr.split())
 
     done = millrace.in_one_session("warehouse upgrade", "warehouse check dwd_impression", f'sql "{NEWER}"')

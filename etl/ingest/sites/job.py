@@ -61,6 +61,7 @@ _COLUMNS: dict[type, tuple[FileRole, dict[str, str]]] = {
             "chosen": "chosen",
             "timestamp": "at",
             "position": "position",
+            "propensity": "propensity",
             "device": "device",
             "request_id": "request",
         },

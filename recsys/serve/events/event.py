@@ -27,6 +27,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     position: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     device: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     value: float | None = None
+    propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     features: dict[str, float] | None = None
 
     @property

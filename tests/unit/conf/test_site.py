@@ -124,6 +124,11 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
             'column "w" would be the feature label: give it another one',
         ),
         (
+            "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', separator=' ', "
+            "propensity='p'))",
+            'shop.py:2: Impressions: "propensity": a propensity is of one item at one place, not of a list in a cell',
+        ),
+        (
             "SITE = Site('shop', impressions=Impressions(Files('s'), user='u', item='i', at='t', clicked='c', "
             "clicked_by=ClickedBy('rating')))",
             "shop.py:2: Impressions: rows of an action are the clicks",

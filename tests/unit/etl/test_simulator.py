@@ -11,6 +11,7 @@ import pytest
 from conf import UserError, load
 from etl.simulator import events, simulate, traffic, weblog
 from etl.simulator.images import write_covers
+from etl.simulator.propensity import block_propensities
 from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
 
@@ -56,6 +57,15 @@ def test_a_list_shows_ten_different_items_that_exist_by_then() -> None:
         distinct = [len(set(row)) for row in block.items.tolist()]
         assert np.mean(np.array(distinct) == 10) > 0.95
         assert world.item_birth[block.items].max() <= 3
+
+
+def test_impressions_over_their_propensity_count_each_item_once_a_place() -> None:
+    world = World(SimulatorSettings(users=200, items=60, requests_per_day=3000), 1.0, 5)
+    block = next(traffic.request_blocks(world, 0))
+    counts = (1 / block_propensities(world, block, 0)).sum(axis=0) / len(block.users)  # (places,)
+    items = (world.item_birth <= 0).sum()
+    assert counts.mean() == pytest.approx(items, rel=0.03)
+    assert counts == pytest.approx(items, rel=0.15)
 
 
 def test_lower_places_are_clicked_less() -> None:

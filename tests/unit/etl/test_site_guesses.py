@@ -13,6 +13,7 @@ from etl.site.guesses import (
     guess_click,
     guess_only_action,
     guess_position,
+    guess_propensity,
     guess_threshold,
     guess_time,
     guess_value,
@@ -158,6 +159,13 @@ def test_columns_of_actions_have_few_words() -> None:
     assert guess_action_column([column("colour", WORDS)]) is None
     assert guess_only_action([column("event_type", ["view", "view"])]).value == "view"  # type: ignore[union-attr]
     assert guess_only_action([column("event_type", ["view", "cart"])]) is None
+
+
+def test_propensities_are_probabilities_above_0_of_a_usual_name() -> None:
+    assert guess_propensity([column("propensity_score", [0.05, 0.5, 1])]).reason == "0.05 to 1"  # type: ignore[union-attr]
+    assert guess_propensity([column("propensity_score", [0, 0.5])]) is None  # the ingest refuses a 0
+    assert guess_propensity([column("propensity", [1, 40])]) is None
+    assert guess_propensity([column("probability", [0.1, 0.5])]) is None  # of what?
 
 
 def test_positions_are_whole_numbers_from_1() -> None:

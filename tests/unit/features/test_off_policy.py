@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import DATA
 
-from benchmarks.off_policy import agreement, impressions, measure_site, propensities
+from benchmarks.off_policy import agreement, measure_site
 from etl.simulator.settings import SimulatorSettings
 from etl.simulator.world import World
 from features.metrics import off_policy
@@ -145,12 +145,41 @@ def test_a_list_earns_what_its_items_earn_wherever_they_were_shown():
     assert estimates["dr"].value == pytest.approx(0.8 * 1.0 + 0.4 * 0.5 + 1.25)
 
 
-def test_logged_exposure_weighs_places_by_how_much_they_are_looked_at():
-    propensity = np.array([[0.2, 0.1, 0.4], [0.0, 0.5, 0.0]])
-    exposure = off_policy.logged_exposure(propensity, np.array([1.0, 0.5]))
-    assert exposure == pytest.approx([0.2 + 0.05 + 0.2, 0.25])
+def test_propensities_at_the_logged_place_give_the_clicks_of_a_list_that_was_never_shown():
+    """A site that draws its lists of two with known probabilities, and each item at both places; never 2 before 1."""
+    rng = np.random.default_rng(0)
+    orders, attention = np.array([[0, 1], [0, 2], [1, 0], [2, 0]]), np.array([1.0, 0.4])
+    share, attraction = np.array([0.5, 0.2, 0.2, 0.1]), np.array([0.2, 0.5, 0.8])
+    shown = orders[rng.choice(4, 20_000, p=share)]  # (lists, 2)
+    at_place = np.array([[share[orders[:, place] == item].sum() for place in range(2)] for item in range(3)])
+    position = np.tile([1, 2], len(shown))
+    item = shown.ravel()
+    click = (rng.random(len(item)) < attraction[item] * attention[position - 1]).astype(float)
+    exposure = off_policy.logged_exposure(at_place[item, position - 1], np.full(len(item), attention.sum()))
+    log = ListLog(np.repeat(np.arange(500), 80), item, position, click, np.zeros(len(item)), exposure, attention)
+    ranked = pd.DataFrame({"user": np.repeat(np.arange(500), 2), "item": np.tile([2, 1], 500)})
+    ranked = ranked.assign(rank=np.tile([1, 2], 500), attraction=0.0)
+    estimates = off_policy.estimate(off_policy.list_slots(log, ranked, 2))
+    truth = attraction[2] * 1.0 + attraction[1] * 0.4
+    for name in ("ips", "snips", "dr", "sndr"):
+        assert estimates[name].low < truth < estimates[name].high, name
+        assert estimates[name].value == pytest.approx(truth, rel=0.05), name
     with pytest.raises(ValueError, match="above 0"):
-        off_policy.logged_exposure(np.array([[0.2], [0.0]]), np.array([1.0]))
+        off_policy.logged_exposure(np.array([0.2, 0.0]), np.ones(2))
+
+
+def test_users_without_a_judged_list_are_not_expected_to_have_weight():
+    """Only half of the users have a list: self-normalised estimates are of these, a list of all users."""
+    rng = np.random.default_rng(1)
+    user, position = np.repeat(np.arange(200), 20), np.tile([1, 2], 2000)
+    item = np.argsort(rng.random((2000, 2)), axis=1).ravel()
+    click = (rng.random(4000) < 0.5).astype(float)
+    log = ListLog(user, item, position, click, np.zeros(4000), np.full(4000, 0.5 * 2), np.ones(2))
+    ranked = pd.DataFrame({"user": np.repeat(np.arange(100), 2), "item": np.tile([0, 1], 100)})
+    slots = off_policy.list_slots(log, ranked.assign(rank=np.tile([1, 2], 100), attraction=0.0), 2)
+    assert slots.expected_weight == pytest.approx(slots.weight.mean())
+    estimates = off_policy.estimate(slots)
+    assert estimates["snips"].value == pytest.approx(estimates["ips"].value)
 
 
 def test_no_slots_have_no_estimate():
@@ -179,16 +208,3 @@ def test_logged_propensities_give_intervals_that_have_the_truth(generated_site):
     order, coverage = agreement(site, "ips")
     assert order >= 0.8
     assert coverage >= 0.9  # 0.27 with estimated ones
-
-
-def test_propensities_of_the_generated_site_are_those_of_its_recommender():
-    """Rows weighted by 1 / propensity count each published item once a list."""
-    world = World(SimulatorSettings(users=200, items=100, requests_per_day=1500), scale=1, seed=5)
-    rows = impressions(world, 0)
-    propensity = propensities(world, rows, 0)
-    items = (world.item_birth <= 0).sum()
-    assert (1 / propensity.sum(axis=1)).sum() / (len(rows.label) / 10) == pytest.approx(items, rel=0.05)
-    # At each place of its own, too.
-    share = propensity / propensity.sum(axis=1, keepdims=True)
-    place = np.tile(np.arange(10), len(rows.label) // 10)
-    assert share.sum(axis=0) == pytest.approx(np.bincount(place), rel=0.05)

@@ -1,9 +1,11 @@
 """Places in lists, as the judge of lists reads them from ids."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from features.catalog import SPARSE
-from recsys.blend.judge import POSITION, position_id, positions
+from recsys.blend.judge import POSITION, ListJudge, has_support, position_id, positions
 from recsys.dataset import Rows
 
 
@@ -20,3 +22,50 @@ def test_every_place_of_a_long_list_is_a_place() -> None:
     assert read[:9].tolist() == list(range(1, 10))
     # Of two places with one id the first is meant.
     assert all(position_id(int(seen)) == position_id(int(place)) for seen, place in zip(read[:-1], places, strict=True))
+
+
+def lists_of(users: int) -> Rows:
+    """A list of two a user and hour: a of five items first, and its neighbour second."""
+    at = np.arange(20 * users)
+    item = np.stack([at % 5, (at + 1) % 5], axis=1).ravel()
+    sparse = np.zeros((2 * len(at), len(SPARSE)), np.int64)
+    sparse[:, POSITION] = np.tile([position_id(1), position_id(2)], len(at))
+    keys = {
+        "user_id": np.repeat(at % users, 2).astype(str),
+        "item_id": item.astype(str),
+        "at_s": np.repeat(at, 2) * 3600.0,
+    }
+    label = (item == 3).astype(np.float32)
+    return Rows(
+        sparse, np.zeros((len(sparse), 0), np.float32), label, {name: pd.Series(of) for name, of in keys.items()}
+    )
+
+
+def test_a_judge_takes_the_propensities_that_are_logged_and_estimates_the_others() -> None:
+    rows = lists_of(users=50)
+    half = np.full(len(rows.label), 0.5)
+    logged = np.full(len(half), 0.2)  # each of five items at each place
+    some = np.where(np.arange(len(half)) % 2, logged, np.nan)
+    ranked = pd.DataFrame({"user_id": np.arange(50).astype(str), "item_id": "3", "rank": 1, "attraction": 0.5})
+    weights = {}
+    for propensity, source in ((None, "estimated"), (logged, "logged"), (some, "both"), (some * np.nan, "estimated")):
+        judge = ListJudge(rows, rows, half, half, propensity)
+        assert judge.propensity_source == source
+        slots = judge.match(ranked, 1)
+        assert has_support(slots)
+        # The item is in two of five lists, each of which counts for as many as it is shown less often.
+        assert slots.weight.mean() == pytest.approx(slots.expected_weight, rel=0.02)
+        weights[source] = slots.weight
+    assert weights["logged"].max() == pytest.approx(weights["estimated"].max(), rel=0.05)
+
+
+def test_a_log_without_the_judged_items_has_no_support() -> None:
+    rows = lists_of(users=50)
+    half = np.full(len(rows.label), 0.5)
+    judge = ListJudge(rows, rows, half, half)
+    ranked = pd.DataFrame({"user_id": np.arange(50).astype(str), "item_id": "9", "rank": 1, "attraction": 0.5})
+    assert not has_support(judge.match(ranked, 1))
+    assert judge.slots(ranked, 1) is None
+    shown = judge.logged_lists(2)
+    assert shown.reward.mean() == pytest.approx(0.4)
+    assert judge.logged_lists(1).reward.mean() == pytest.approx(0.2)
