@@ -5,6 +5,8 @@ frees the embedded metastore, is nowhere offered. tests/unit/etl/test_compat.py 
 installed: look there which of these functions a public one replaces.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ _JVM_NAMES = (
     ("java", "util", "List"),
     ("org", "apache", "hadoop", "fs", "Path"),
 )
+
+
+def spark_home() -> Path:
+    """The folder of the installed PySpark, with `bin` and `jars`."""
+    spec = find_spec("pyspark")  # finds without importing: `millrace submit` and queries without Spark need no session
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def jvm_of(spark: "SparkSession") -> Any:

@@ -100,6 +100,11 @@ def spark_session(config: Config, *, is_upgrading: bool = False) -> Iterator[Spa
                 spark.stop()
 
 
+def is_session_open() -> bool:
+    """Whether this process is inside a `spark_session`, which has the embedded metastore for itself."""
+    return _session is not None
+
+
 @contextmanager
 def running_jvm(config: Config) -> Iterator[Any]:
     """The JVM of a session (py4j's view), alone on an embedded metastore; it has ended when the block has.

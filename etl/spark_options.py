@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
 from sysconfig import get_path
 
 from conf import Config, Paths
 from conf.machine.network import LOOPBACK, NetworkSettings
 from conf.site.loading import submitted_site
+from etl import compat
 from etl.metastore.connection import hive_options
 from etl.settings import SparkSettings
 
@@ -133,10 +133,7 @@ def _quoted(option: str) -> str:
 
 def spark_program(name: str) -> Path:
     """Path of a program in the `bin` folder of the installed PySpark: spark-submit, beeline …; it need not exist."""
-    spec = find_spec("pyspark")  # finds without importing: `millrace submit` needs no session
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "bin" / name
+    return compat.spark_home() / "bin" / name
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import DEMO_SETTINGS, FinishedDay, chromium_dom, run_front_door
+from support import DEMO_SETTINGS, FinishedDay, Millrace, chromium_dom, run_front_door
 
 from etl.report.charts import CHARTS
 from recsys.recall.channels import CHANNELS
@@ -30,6 +30,7 @@ def test_the_demo_walks_the_whole_day(finished_day: FinishedDay) -> None:
     asked = home.in_one_session(*(f'sql "{query}" --format json' for query in (_VALUES, _COUNTS)))
     assert asked.returncode == 0, asked.stderr[-3000:]
     value_rows, (counts,) = map(json.loads, asked.stdout.splitlines())
+    _answers_without_spark(home, value_rows)
     values = {row["model"]: row["value"] for row in value_rows}
     # What is published earns most of what can be learned, and more than what recall alone would show.
     assert values["merged"] < values["published"] < values["best_learnable"] < 1
@@ -87,6 +88,16 @@ def _judges(report: dict[str, Any]) -> None:
     assert report["rows_out"] == 5 * (len(names) - 1) + 1
     shown = report["estimates"]["logged"]
     assert 0 < shown["low"] < shown["value"] < shown["high"] < 10
+
+
+def _answers_without_spark(home: Millrace, value_rows: list[dict[str, object]]) -> None:
+    """A query of plain columns gets the same rows from DuckDB: with so little memory Spark could not start."""
+    done = home("sql", _VALUES, "--format", "json", MILLRACE__SPARK__DRIVER_MEMORY="1k")
+    assert done.returncode == 0, done.stderr[-3000:]
+    by_model = sorted(json.loads(done.stdout), key=lambda row: (row["model"], row["value"]))
+    assert by_model == sorted(value_rows, key=lambda row: (row["model"], row["value"]))
+    refused = home("sql", _VALUES, "--engine", "spark", MILLRACE__SPARK__DRIVER_MEMORY="1k")
+    assert refused.returncode == 1
 
 
 def _draws(page: Path) -> None:
