@@ -10,8 +10,7 @@ from pydantic import Field, field_validator
 
 from conf import Settings
 from etl.weblog.formats.catalog import declared_formats
-from etl.weblog.formats.site import SiteSource
-from etl.weblog.formats.visitor import VisitorKey
+from etl.weblog.formats.keys import SiteSource, VisitorKey
 
 
 class WeblogSettings(Settings):

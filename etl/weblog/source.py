@@ -13,10 +13,10 @@ from conf import Config, Paths, UserError
 from etl.settings import SiteSettings
 from etl.sources.lines import expand_sources, landed_files, landing_day, require_files
 from etl.weblog.formats.format import MONTHS, Formats
+from etl.weblog.formats.keys import VisitorKey
 from etl.weblog.formats.parse import parse
 from etl.weblog.formats.reader import LogReader
 from etl.weblog.formats.site import SiteRules
-from etl.weblog.formats.visitor import VisitorKey
 from etl.weblog.settings import WeblogSettings
 
 DAY = timedelta(days=1)

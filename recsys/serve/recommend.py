@@ -2,9 +2,10 @@
 
 import logging
 from datetime import date
+from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import duckdb
 
 from conf import Config, Paths, UserError
 from conf.runs import PROMOTED, RECOMMENDATIONS, UNKNOWN_USER, read_json, run_folder
@@ -33,12 +34,18 @@ def recommend(config: Config, user: str, day: date | None = None) -> list[dict[s
         )
     run = run_folder(folder, read_json(promoted[-1], "recommend")["recommend"])
     # The filter skips row groups: the file is sorted by user.
-    rows = pq.read_table(run / RECOMMENDATIONS, filters=[("user_id", "=", user)]).to_pylist()
-    if rows:
+    if rows := _rows(run / RECOMMENDATIONS, "where user_id = ? order by rank", user):
         log.info("ranks follow recommend.order, diversity and freshness; score is the FM's click probability alone")
-        return sorted(rows, key=lambda row: int(row["rank"]))
+        return rows
     log.info("user '%s' was not in dim_user on %s: what is hot, then what is new, unscored", user, promoted[-1].stem)
-    items = pq.read_table(run / UNKNOWN_USER).to_pylist() if (run / UNKNOWN_USER).exists() else []
+    items = _rows(run / UNKNOWN_USER) if (run / UNKNOWN_USER).exists() else []
     if not items:
         raise UserError(f"no list for user '{user}' on {promoted[-1].stem}: not in dim_user, and no item is hot or new")
     return [{"user_id": user, "rank": rank, "score": None, **item} for rank, item in enumerate(items, start=1)]
+
+
+def _rows(file: Path, condition: str = "", *values: str) -> list[dict[str, Any]]:
+    """Rows of a Parquet file. By DuckDB, whose import takes a fifth of pyarrow's, which is most of the command."""
+    result = duckdb.execute(f"select * from read_parquet(?) {condition}", [str(file), *values])
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -1,6 +1,7 @@
 """The command line: names, exit codes, one line for each problem. Nothing here starts a JVM."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,16 @@ def test_help_imports_no_library_of_weight() -> None:
     )
     assert "whole day" in done.stdout
     for heavy in ("pydantic", "typer", "pyspark", "torch", "ray", "airflow", "numpy"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+def test_a_command_that_only_reads_settings_imports_no_library_of_weight(tmp_path: Path) -> None:
+    code = "import sys, millrace; millrace.run_command(['runs', 'list']); print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "MILLRACE_HOME": str(tmp_path / "home")},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    for heavy in ("pyspark", "torch", "ray", "airflow", "numpy", "pandas"):
         assert f"'{heavy}'" not in done.stderr
 
 

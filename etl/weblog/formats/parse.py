@@ -18,9 +18,10 @@ from etl.weblog.formats.cells import (
 )
 from etl.weblog.formats.client import client_address
 from etl.weblog.formats.format import BACKSLASH, CELLS, MONTHS, Formats, LineFormat
+from etl.weblog.formats.keys import ADDRESS, VisitorKey
 from etl.weblog.formats.request import static_pattern, to_request
 from etl.weblog.formats.site import ONE_SITE, SiteRules
-from etl.weblog.formats.visitor import ADDRESS, VisitorKey, with_visitor_cells
+from etl.weblog.formats.visitor import with_visitor_cells
 
 # Method and URL; HTTP/0.9 has no version, and URLs of broken clients have blanks.
 REQUEST = r"(?s)^(\S+) (\S.*?)(?: HTTP/\d(?:\.\d)?)?\z"

@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 from etl.session import PARSE_URL
 from etl.weblog.formats.cells import position_in_file, split_groups
 from etl.weblog.formats.format import BACKSLASH, W3C
+from etl.weblog.formats.keys import VisitorKey
 from etl.weblog.formats.site import SiteRules, add_site
-from etl.weblog.formats.visitor import VisitorKey, visitor_id
+from etl.weblog.formats.visitor import visitor_id
 
 STATIC_SUFFIXES = (
     *("js", "mjs", "css", "map", "wasm", "woff", "woff2", "ttf", "eot", "otf"),

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-SiteSource = Literal["none", "host", "referrer"]
+from etl.weblog.formats.keys import SiteSource
 
 
 @dataclass(frozen=True)

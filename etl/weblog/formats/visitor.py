@@ -2,41 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from conf import UserError
 from etl.weblog.formats.format import Format, Formats, JsonFormat, Piece
+from etl.weblog.formats.keys import VisitorKey
 
 # A whole header, which a cookie is taken out of: its names in nginx, Apache and W3C, and its paths in JSON.
 _COOKIE_FIELDS = ("http_cookie", "cs(cookie)")
 _COOKIE_PATHS = ("http_cookie", "request.headers.Cookie.0", "request_Cookie", "cookie")
-
-
-@dataclass(frozen=True)
-class VisitorKey:
-    """What tells visitors apart: `address`, `address+agent`, `user`, or a cookie or field of a `name`."""
-
-    kind: str = "address"
-    name: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "VisitorKey":
-        """The key that a setting says.
-
-        Raises:
-            ValueError: it says none.
-        """
-        if text in ("address", "address+agent", "user"):
-            return cls(text)
-        if match := re.fullmatch(r"(cookie|field):(\S+)", text):
-            return cls(match[1], match[2])
-        raise ValueError(f"{text!r} is no key; write address, address+agent, user, cookie:NAME or field:NAME")
-
-
-ADDRESS = VisitorKey()
 
 
 def with_visitor_cells(format_sets: Sequence[Formats], key: VisitorKey) -> list[Formats]:
