@@ -33,7 +33,7 @@ TOGETHER = {
 # Then the others that take more than a minute, so that no process ends long after the rest.
 LONG = tuple(
     f"integration/test_{name}.py"
-    for name in ("weblog_tables", "features", "candidates", "events", "ingest", "weblog", "warehouse", "tiny_sites")
+    for name in ("weblog_tables", "features", "candidates", "events", "ingest", "weblog", "changes", "tiny_sites")
 )
 ORDER = [file for files in (*TOGETHER.values(), LONG) for file in files]
 

@@ -104,11 +104,11 @@ def swap_partitions(
             metastore refused twice, and the next session completes the change.
     """
     swaps = plan()
-    if len(swaps) <= 1:
-        # One operation is whole by itself. This is most writes: they neither wait nor sync a file to the disk.
-        _point_to_new(spark, swaps)
-        return swaps
+    # The metastore's own database is synced at each change: after a power cut it must not point at files that are not.
     _sync_files(swaps)
+    if len(swaps) <= 1:
+        _point_to_new(spark, swaps)  # one operation is whole by itself: this is most writes, and they need not wait
+        return swaps
     path = config.get(Paths).swaps
     with _lock, advisory_lock(spark, _LOCK_NAME):
         was_interrupted = _complete_recorded(spark, config)  # an earlier set, of which the metastore refused that
