@@ -16,11 +16,13 @@ from dags.stages import STAGES
 from dags.walk import engines, walk
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from recsys.experiment.statistics import Sample
 
 log = logging.getLogger(__name__)
+
+Z = 1.96  # of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def run(config: Config, *, days: int, loop: int, scale: float, seed: int) -> dic
     Returns:
         The last day, the seconds, and as `loop` a row for each day that was run; see `day_row`.
     """
-    from etl.report.job import report_console, rows_table
+    from etl.report.job import format_cell, report_console, rows_table
     from etl.session import spark_session
     from etl.simulator import simulate
     from etl.simulator.published import PublishedPolicy
@@ -66,81 +68,84 @@ def run(config: Config, *, days: int, loop: int, scale: float, seed: int) -> dic
             day = str(simulated["last_day"])
             walk(open_engines, STAGES, day, since=since)
             with spark_session(config) as spark:
-                rows.append(day_row(spark, config, date.fromisoformat(day)))
-            log.info("%s", "  ".join(f"{name} {_text(value)}" for name, value in rows[-1].items()))
+                figures = day_row(spark, config, date.fromisoformat(day))
+            rows.append({"day": day, "lists_of": simulated.get("lists_of"), **figures})
+            log.info("%s", "  ".join(f"{name} {format_cell(value) or '-'}" for name, value in rows[-1].items()))
     report_console().print(rows_table("Published lists beside the site's own", rows))
     return {"date": day, "total_s": round(time.monotonic() - started, 1), "loop": rows}
 
 
-def day_row(spark: "SparkSession", config: Config, day: date) -> dict[str, Any]:
+def day_row(spark: "SparkSession", config: Config, day: date) -> dict[str, float | None]:
     """Compare the arms of a simulated day whose events are loaded.
 
     Returns:
-        day, the click rates of both arms, their ratio with a 95 % interval, the ratio of the true click probabilities,
-        coverage and Gini of both. All of the published arm are None on a day that showed the site's lists alone.
+        The click rates of both arms, their ratio with its 95 % interval, the ratio of the true click probabilities,
+        coverage and Gini of both. What needs an arm is None on a day that did not have it.
     """
     from etl.simulator.published import PUBLISHED, SITE
 
-    arms, samples = arm_figures(spark, config, day)
+    users = _assigned_users(spark, config, day)
+    arms = _arm_figures(spark, config, day, users)
     arm, site = arms.get(PUBLISHED), arms.get(SITE)
-    low = high = None
-    if PUBLISHED in samples and SITE in samples:
+    row: dict[str, float | None] = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "true_ratio"))
+    if users is not None and arm and site:
+        samples = _samples(users)
         low, high = ratio_interval(samples[PUBLISHED], samples[SITE])
-    return {
-        "day": str(day),
-        "click_rate": arm and arm.click_rate,
-        "site's": site and site.click_rate,
-        "ratio": arm.click_rate / site.click_rate if arm and site and site.click_rate else None,
-        "low": low,
-        "high": high,
-        "true_ratio": arm.true_rate / site.true_rate if arm and site else None,
-        "coverage": arm and arm.coverage,
-        "gini": arm and arm.gini,
-        "site's coverage": site and site.coverage,
-        "site's gini": site and site.gini,
-    }
+        ratio = arm.click_rate / site.click_rate if site.click_rate else None
+        row = {"ratio": ratio, "ratio_low": low, "ratio_high": high, "true_ratio": arm.true_rate / site.true_rate}
+    rates = {"click_rate": _figure(arm, "click_rate"), "site_click_rate": _figure(site, "click_rate")}
+    spread = {"coverage": _figure(arm, "coverage"), "gini": _figure(arm, "gini")}
+    of_site = {"site_coverage": _figure(site, "coverage"), "site_gini": _figure(site, "gini")}
+    return {**rates, **row, **spread, **of_site}
 
 
-def arm_figures(spark: "SparkSession", config: Config, day: date) -> tuple[dict[str, ArmFigures], dict[str, "Sample"]]:
-    """Figures of each arm of a day, and its click rate with its variance over users.
+def _figure(arm: ArmFigures | None, name: str) -> float | None:
+    return float(getattr(arm, name)) if arm else None
 
-    Only the site's, and no rate with a variance, when the day has no published lists.
-    """
+
+def _assigned_users(spark: "SparkSession", config: Config, day: date) -> "DataFrame | None":
+    """user_id, arm, shown and clicks of a day; None when it has no published lists."""
+    from etl.simulator.events import EXPOSURES
+    from etl.simulator.published import EXPERIMENT
+    from recsys.experiment.users import served_users
+
+    if not any(config.get(Paths).landing("served", day).glob(f"{EXPOSURES}-*")):
+        return None
+    return served_users(spark, config, EXPERIMENT, [day])
+
+
+def _samples(users: "DataFrame") -> "dict[str, Sample]":
+    """Clicks an impression of each arm, as a ratio over its users."""
+    from recsys.experiment.users import Metric, samples
+
+    return samples(users, [Metric("click_rate", "clicks", "shown")])[1]["click_rate"]
+
+
+def _arm_figures(spark: "SparkSession", config: Config, day: date, users: "DataFrame | None") -> dict[str, ArmFigures]:
     from pyspark.sql import functions as F
 
-    from etl.simulator.events import EXPOSURES
-    from etl.simulator.published import EXPERIMENT, SITE
+    from etl.simulator.published import SITE
     from etl.simulator.truth import read_world
     from etl.tables import dwd
     from etl.warehouse.store import Warehouse
-    from recsys.experiment.users import Metric, samples, served_users
 
-    paths = config.get(Paths)
-    impressions = Warehouse(spark, config).read(dwd.impression, [day])
-    by_arm: dict[str, Sample] = {}
-    if any(paths.landing("served", day).glob(f"{EXPOSURES}-*")):
-        users = served_users(spark, config, EXPERIMENT, [day]).persist()
-        by_arm = samples(users, [Metric("click_rate", "clicks", "shown")])[1]["click_rate"]
-        shown = impressions.join(users.select("user_id", "arm"), on="user_id", how="inner")
-    else:
-        shown = impressions.withColumn("arm", F.lit(SITE))
-    truth = spark.read.parquet(file_url(paths.truth / f"dt={day.isoformat()}"))
+    truth = config.get(Paths).truth
+    shown = Warehouse(spark, config).read(dwd.impression, [day]).withColumn("arm", F.lit(SITE))
+    if users is not None:
+        shown = shown.drop("arm").join(users.select("user_id", "arm"), on="user_id", how="inner")
+    probabilities = spark.read.parquet(file_url(truth / f"dt={day.isoformat()}"))
     sums = (F.count("*").alias("shown"), F.sum("is_clicked").alias("clicks"), F.sum("probability").alias("expected"))
-    # As many rows as items in each arm.
-    items: pd.DataFrame = shown.join(truth, on="impression_id").groupBy("arm", "item_id").agg(*sums).toPandas()
-    world = read_world(paths.truth)
+    by_item = shown.join(probabilities, on="impression_id", how="inner").groupBy("arm", "item_id").agg(*sums)
+    items: pd.DataFrame = by_item.toPandas()  # at most a row for each item and arm
+    world = read_world(truth)
     num_items = int((world.item_birth <= (day - world.settings.start).days).sum())
     figures = {}
     for arm, rows in items.groupby("arm"):
         counts = rows["shown"].to_numpy(np.float64)
-        total = counts.sum()
-        figures[str(arm)] = ArmFigures(
-            float(rows["clicks"].sum() / total),
-            float(rows["expected"].sum() / total),
-            len(counts) / num_items,
-            gini(counts, num_items),
-        )
-    return figures, by_arm
+        clicks, expected = float(rows["clicks"].sum()), float(rows["expected"].sum())
+        spread = len(counts) / num_items, gini(counts, num_items)
+        figures[str(arm)] = ArmFigures(clicks / counts.sum(), expected / counts.sum(), *spread)
+    return figures
 
 
 def gini(counts: NDArray[np.float64], num_items: int) -> float:
@@ -156,10 +161,8 @@ def ratio_interval(arm: "Sample", site: "Sample") -> tuple[float | None, float |
     if not (arm.estimate > 0 and site.estimate > 0):
         return None, None
     relative = [one.variance(one.weights) / one.estimate**2 for one in (arm, site)]
-    width = 1.96 * math.sqrt(sum(relative))
+    width = Z * math.sqrt(sum(relative))
+    if math.isnan(width):  # of a single user
+        return None, None
     ratio = arm.estimate / site.estimate
     return ratio * math.exp(-width), ratio * math.exp(width)
-
-
-def _text(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -35,7 +35,8 @@ def run(
         policy: shows published lists of earlier days; only the site's own without.
 
     Returns:
-        First and last day, users, items, and counts of what was written.
+        First and last day, users, items, and counts of what was written; with a policy, `lists_of`: the promotion whose
+        lists the last day shows, or None.
 
     Raises:
         UserError: if the landing zone holds data that no simulation wrote.
@@ -116,12 +117,14 @@ def _write_days(
         lists = None if policy is None else _lists_of(world, paths.runs, day, policy)
         totals.update(_write_day(world, target, day, lists))
         log.info("simulated %s", day)
+    shown = {} if policy is None else {"lists_of": str(lists.day) if lists else None}
     return {
         "first_day": str(days[0]),
         "last_day": str(days[-1]),
         "users": world.num_users,
         "items": world.num_items,
         **totals,
+        **shown,
     }
 
 

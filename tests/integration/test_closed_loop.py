@@ -60,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate.run(config_of(home), days=1, scale=1, seed=3)
     publish(home, DAYS[0])
     before = files_of(home, "landing", "truth", "business")
-    simulate.append(config_of(home), days=2, policy=POLICY)
+    assert simulate.append(config_of(home), days=2, policy=POLICY)["lists_of"] == str(DAYS[0])
     after = files_of(home, "landing", "truth", "business")
     assert {name: after.get(name) for name in before} == before
     assert not (home / simulate.STAGED).exists()
@@ -144,14 +144,14 @@ def test_the_arms_are_read_as_an_experiment_and_compared_by_the_loop(
     row = day_row(spark, config_of(home), DAYS[1])
     # The experiment takes out what the clicks of the day before explain.
     assert row["click_rate"] == pytest.approx(rates["value_arm"], rel=0.02)
-    assert row["site's"] == pytest.approx(rates["value_control"], rel=0.02)
-    assert row["low"] < row["ratio"] < row["high"]
-    assert row["low"] < row["true_ratio"] < row["high"]
-    assert row["gini"] > row["site's gini"]  # the same ten items for everybody
+    assert row["site_click_rate"] == pytest.approx(rates["value_control"], rel=0.02)
+    assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
+    assert row["ratio_low"] < row["true_ratio"] < row["ratio_high"]
+    assert row["gini"] > row["site_gini"]  # the same ten items for everybody
     assert row["coverage"] == 1.0
     first = day_row(spark, config_of(home), DAYS[0])
-    assert (first["click_rate"], first["ratio"], first["low"]) == (None, None, None)
-    assert first["site's"] > 0
+    assert (first["click_rate"], first["ratio"], first["ratio_low"]) == (None, None, None)
+    assert first["site_click_rate"] > 0
 
 
 def test_a_home_without_days_can_not_be_gone_on_with(tmp_path: Path) -> None:
