@@ -87,7 +87,10 @@ def append(config: Config, *, days: int, policy: PublishedPolicy | None = None) 
 
 def _move_in(staged: Paths, paths: Paths, days: list[date]) -> None:
     for day in days:
-        for old in paths.landing("served", day).glob(f"{events.EXPOSURES}-*.jsonl"):  # of a kill here, by other lists
+        # A kill here may have left files that there are none of by other lists; the rest is written over.
+        exposures = paths.landing("served", day).glob(f"{events.EXPOSURES}-*.jsonl")
+        late = paths.landing("events", day + DAY).glob(f"late-{day}-*.jsonl")
+        for old in (*exposures, *late):
             old.unlink()
     landed = staged.root / "landing"
     for source in sorted(path for path in landed.rglob("*") if path.is_file()):

@@ -125,6 +125,8 @@ def test_days_that_fail_leave_nothing_and_what_a_kill_left_is_replaced(
     simulate.append(config_of(copy), days=1, policy=PublishedPolicy(share=1, explore=0))
     assert files_of(copy, "landing", "truth") != before
     shutil.rmtree(copy / f"truth/dt={DAYS[2]}")
+    for extra in (f"events/dt=2033-05-04/late-{DAYS[2]}-0009.jsonl", f"served/dt={DAYS[2]}/simulated-0009.jsonl"):
+        (copy / "landing" / extra).write_text("{}\n")
     simulate.append(config_of(copy), days=1, policy=POLICY)
     assert files_of(copy, "landing", "truth") == before
 
