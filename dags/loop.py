@@ -71,8 +71,25 @@ def run(config: Config, *, days: int, loop: int, scale: float, seed: int) -> dic
                 figures = day_row(spark, config, date.fromisoformat(day))
             rows.append({"day": day, "lists_of": simulated.get("lists_of"), **figures})
             log.info("%s", "  ".join(f"{name} {format_cell(value) or '-'}" for name, value in rows[-1].items()))
-    report_console().print(rows_table("Published lists beside the site's own", rows))
+    report_console().print(rows_table("Published lists beside the site's own", [_line(row) for row in rows]))
     return {"date": day, "total_s": round(time.monotonic() - started, 1), "loop": rows}
+
+
+def _line(row: dict[str, Any]) -> dict[str, object]:
+    """A row with short headings, for a terminal."""
+    low, high = row["ratio_low"], row["ratio_high"]
+    return {
+        "day": row["day"],
+        "lists of": row["lists_of"],
+        "click rate": row["click_rate"],
+        "site's": row["site_click_rate"],
+        "ratio": row["ratio"],
+        "95 %": None if low is None else f"{low:.2f}–{high:.2f}",
+        "true": row["true_ratio"],
+        "coverage": row["coverage"],
+        "Gini": row["gini"],
+        "site's Gini": row["site_gini"],
+    }
 
 
 def day_row(spark: "SparkSession", config: Config, day: date) -> dict[str, float | None]:
