@@ -135,7 +135,7 @@ class Paths(Settings):
 
     @property
     def truth(self) -> Path:
-        """The simulator's true click probabilities. Only `features oracle` reads them, no training job does."""
+        """The simulator's true click probabilities. Read by `features oracle` and `demo --loop`, by no training job."""
         # Apart from the landing zone, so that no feature can read what it should predict.
         return self.root / "truth"
 

@@ -40,8 +40,13 @@ def demo_command(
     days: Annotated[int, typer.Option(help="days to generate; the last one is run", min=3)] = 7,
     scale: Annotated[float, typer.Option(help="1 is some 200,000 impressions in 7 days", min=0.01)] = 1.0,
     seed: Annotated[int, typer.Option(help="same seed, same numbers", min=0)] = 7,
+    loop: Annotated[int, typer.Option(help="days after these, that show half of the users published lists", min=0)] = 0,
 ) -> dict[str, Any]:
     """The whole day on generated data, then a summary and where to look."""
+    if loop:
+        from dags import loop as closed
+
+        return closed.run(settings_of(context), days=days, loop=loop, scale=scale, seed=seed)
     from dags import demonstrate
 
     return demonstrate.run(settings_of(context), days=days, scale=scale, seed=seed)

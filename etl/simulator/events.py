@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from etl.simulator.propensity import block_propensities
+from etl.simulator.published import EXPERIMENT, PUBLISHED, SITE
 from etl.simulator.traffic import MS_PER_DAY, RequestBlock
 from etl.simulator.world import DEVICES, TOPICS, World
 
+EXPOSURES = "simulated"  # begins the names of files of exposures: those of a real server may lie beside them
 LATE_SHARE = 0.005  # of the clicks
 DUPLICATE_SHARE = 0.003  # of all events
 LIKE_DELAY_MS = 5_000  # after the click
@@ -45,7 +47,7 @@ def write_block(
     rng = world.rng(200, day_index, block.number)
     on_time: list[str] = []
     late: list[str] = []
-    propensity = block_propensities(world, block, day_index)
+    propensity = np.where(block.is_published[:, None], block.propensity, block_propensities(world, block, day_index))
     for event_type, line in _events(world, block, day, propensity):
         is_late = event_type == "click" and rng.random() < LATE_SHARE
         (late if is_late else on_time).append(line)
@@ -93,6 +95,20 @@ def _actions(
         at = _timestamp(midnight, at_ms + PURCHASE_DELAY_MS)
         amount = 5 + (int(block.items[row, column]) * 37) % 95  # a fixed price per item, from 5 to 99
         yield "purchase", f'{{"event_id":"p-{impression}","type":"purchase","ts":"{at}","value":{amount},{rest}}}'
+
+
+def write_exposures(block: RequestBlock, day: date, folder: Path) -> None:
+    """Write which arm answered each request with what, as the server logs what it serves.
+
+    `millrace experiment read` takes the arms from here.
+    """
+    lines = []
+    arms = np.where(block.is_published, PUBLISHED, SITE)
+    for row, user in enumerate(block.users.tolist()):
+        line = {"request_id": f"r{day:%Y%m%d}-{block.number}-{row}", "kind": "recommend", "user_id": f"u{user}"}
+        experiment = {"name": EXPERIMENT, "arm": str(arms[row])}
+        lines.append(json.dumps({**line, "experiment": experiment, "items": [f"i{n}" for n in block.items[row]]}))
+    _write_lines(folder / f"{EXPOSURES}-{block.number:04d}.jsonl", lines)
 
 
 def write_truth(block: RequestBlock, day: date, folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from etl.simulator.published import PublishedLists
 from etl.simulator.world import World
 
 LIST_LENGTH = 10
@@ -33,9 +34,15 @@ class RequestBlock:
     is_liked: NDArray[np.bool_]  # (n, 10) a subset of the clicks
     is_bought: NDArray[np.bool_]  # (n, 10) a subset of the clicks
     click_delay_ms: NDArray[np.int64]  # (n, 10) from the request to the click
+    propensity: NDArray[np.float64]  # (n, 10) of published lists; NaN of the site's own, see `block_propensities`
+
+    @property
+    def is_published(self) -> NDArray[np.bool_]:
+        """(n,) whether a request was answered with a published list, and not by the site's own recommender."""
+        return ~np.isnan(self.propensity[:, 0])
 
 
-def request_blocks(world: World, day_index: int) -> Iterator[RequestBlock]:
+def request_blocks(world: World, day_index: int, lists: PublishedLists | None = None) -> Iterator[RequestBlock]:
     """Generate the requests of a day, block by block.
 
     Each block has a random stream of its own: the same seed, scale and day give the same block, whichever blocks were
@@ -44,6 +51,7 @@ def request_blocks(world: World, day_index: int) -> Iterator[RequestBlock]:
     Args:
         world: users and items.
         day_index: days since the site's first day.
+        lists: published lists, for the users that are assigned to them; the others' requests are the same without.
 
     Yields:
         Blocks of at most `BLOCK_SIZE` requests.
@@ -53,11 +61,17 @@ def request_blocks(world: World, day_index: int) -> Iterator[RequestBlock]:
     for number, first in enumerate(range(0, world.num_requests, BLOCK_SIZE)):
         rng = world.rng(100, day_index, number)
         size = min(BLOCK_SIZE, world.num_requests - first)
-        yield _generate_block(world, day_index, number, size, popularity_cdf, rng)
+        yield _generate_block(world, day_index, number, size, popularity_cdf, rng, lists)
 
 
 def _generate_block(
-    world: World, day_index: int, number: int, n: int, popularity_cdf: NDArray[np.float64], rng: np.random.Generator
+    world: World,
+    day_index: int,
+    number: int,
+    n: int,
+    popularity_cdf: NDArray[np.float64],
+    rng: np.random.Generator,
+    lists: PublishedLists | None,
 ) -> RequestBlock:
     # Inverse transform sampling; `minimum` guards against a CDF whose last value is just below 1.
     users = np.minimum(np.searchsorted(world.user_activity, rng.random(n)), world.num_users - 1)
@@ -65,13 +79,17 @@ def _generate_block(
     at_ms = np.sort(hour * 3_600_000 + rng.integers(0, 3_600_000, n))
     at_ms = np.minimum(at_ms, MS_PER_DAY - 1)
     items = _recommend(world, users, day_index, popularity_cdf, rng)
+    propensity = np.full(items.shape, np.nan)
+    if lists is not None:
+        rows = np.flatnonzero(lists.is_assigned[users])
+        items[rows], propensity[rows] = lists.explored(users[rows], world.rng(600, day_index, number))
     positions = np.broadcast_to(np.arange(1, LIST_LENGTH + 1), items.shape)  # (n, 10)
     probability = world.click_probability(users, items, positions, day_index)
     is_clicked = rng.random(items.shape) < probability
     is_liked = is_clicked & (rng.random(items.shape) < 0.18)
     is_bought = is_clicked & (rng.random(items.shape) < 0.05)
     delay = rng.integers(1_000, 60_000, items.shape)
-    return RequestBlock(number, users, at_ms, items, probability, is_clicked, is_liked, is_bought, delay)
+    return RequestBlock(number, users, at_ms, items, probability, is_clicked, is_liked, is_bought, delay, propensity)
 
 
 def _recommend(
