@@ -55,7 +55,7 @@ def replicas(raylets: list[int]) -> list[int]:
 
 def is_replica(process: psutil.Process) -> bool:
     with suppress(psutil.Error):  # it has just been killed
-        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::ServeReplica")
+        return " ".join(process.cmdline()).startswith("ray::ServeReplica")
     return False
 
 

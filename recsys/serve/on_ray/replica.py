@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from training.compat import ray_serve_on_own_address
 if TYPE_CHECKING:
     from recsys.serve.service import Service
 
-STARTED = "ray.json"  # below serving/: names the start whose replicas may answer
+STARTED = "started"  # below serving/: names the start whose replicas may answer
+SHARED_DISK_S = 10.0  # until a node sees what another one has written
 
 
 @serve.ingress()
@@ -34,12 +36,7 @@ class Replica:
     def __init__(self, config: Config, start: str) -> None:
         """Load what is promoted. Raises UserError when this node does not see the home, or nothing can be loaded."""
         folder = config.get(Paths).root / "serving"
-        started = folder / STARTED
-        if not started.exists() or started.read_text() != start:
-            raise UserError(
-                f"node {socket.gethostname()} does not see {config.get(Paths).root}: put the home (paths.home) on a "
-                "disk that all nodes mount at the same place"
-            )
+        check_home(config, start)
         ray_serve_on_own_address()
         # The machine's own name: one that was set for all would be that of several journals.
         config = config.with_values({"serving.on": "ray", "serving.instance": socket.gethostname()})
@@ -58,6 +55,18 @@ class Replica:
         from recsys.serve.http.metrics import Metrics
 
         return Application(self._service, Metrics(self._machines)).asgi()
+
+
+def check_home(config: Config, start: str, seconds: float = SHARED_DISK_S) -> None:
+    """Wait until this node sees the home of the command that has started it. Raises UserError after `seconds`."""
+    started, deadline = config.get(Paths).root / "serving" / STARTED, time.monotonic() + seconds
+    while not started.exists() or started.read_text() != start:
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"node {socket.gethostname()} does not see {config.get(Paths).root}: put the home (paths.home) on a "
+                "disk that all nodes mount at the same place"
+            )
+        time.sleep(0.2)
 
 
 def _land_often(service: "Service", own: Path) -> None:
