@@ -23,6 +23,7 @@ from training.compat import ray_on_loopback
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BUDGET = "serving.budget_ms=10000"  # others use the machine, too
+START_S = 180  # Ray's processes and those of Serve start one after the other
 TOKEN = "0123456789abcdef"
 
 
@@ -62,7 +63,7 @@ def is_replica(process: psutil.Process) -> bool:
 def test_a_ray_of_its_own_answers_learns_and_leaves_nothing_behind(home: Path) -> None:
     """Nothing that it starts can be reached from other machines: `serving` looks all the while."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with serving(home, BUDGET, "serving.on=ray", MILLRACE__SERVING__TOKEN=TOKEN) as server:
+    with serving(home, BUDGET, "serving.on=ray", start_s=START_S, MILLRACE__SERVING__TOKEN=TOKEN) as server:
         assert server.ask("/v1/recommend", {"user": "u1"})[0] == 401
         status, before, _ = server.ask("/v1/recommend", {"user": "u1", "n": 10}, headers)
         assert status == 200
@@ -153,20 +154,21 @@ class Clients:
 def test_two_nodes_answer_after_one_lost_its_replica(home: Path, finished_day: FinishedDay) -> None:
     with two_nodes() as (address, raylets):
         ray = ("serving.on=ray", f"ray.address={address}")
-        with serving(home, *ray, BUDGET, "serving.roll_s=1", workers=2) as server:
+        with serving(home, *ray, BUDGET, "serving.roll_s=1", workers=2, start_s=START_S) as server:
             first = replicas(raylets)
             assert len(first) == 2
             assert [len(replicas([raylet])) for raylet in raylets] == [1, 1]
             with Clients(server, 3) as clients:
                 wait_until(lambda: len(clients.accepted) > 20)
-                killed_at = time.monotonic()
                 psutil.Process(first[0]).send_signal(signal.SIGKILL)
                 wait_until(lambda: len(set(replicas(raylets)) - set(first)) == 1)
-                count = len(clients.accepted)
+                noticed_at, count = time.monotonic(), len(clients.accepted)
                 wait_until(lambda: len(clients.accepted) > count + 30)
-            after = [(path, status) for began, path, status in clients.answers if began > killed_at]
+            # What the replica was at, and what was sent to it until Ray noticed, gets an answer by Ray.
+            assert {status for _, _, status in clients.answers} <= {200, 408, 500}
+            after = [status for began, _, status in clients.answers if began > noticed_at]
             assert len(after) > 30
-            assert {status for _, status in after} == {200}
+            assert set(after) == {200}
             # Both replicas know what either has accepted: one of them has read it.
             recent = {server.ask("/v1/models")[1]["current"]["recent_events"] for _ in range(20)}
             assert recent == {len(clients.accepted)}

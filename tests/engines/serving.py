@@ -63,7 +63,7 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, *settings: str, workers: int = 1, **environment: str) -> Iterator[Server]:
+def serving(home: Path, *settings: str, workers: int = 1, start_s: float = 60, **environment: str) -> Iterator[Server]:
     command = [str(Path(sys.executable).parent / "millrace"), "serve", "--port", "0", "--workers", str(workers)]
     command += [word for setting in settings for word in ("--set", setting)]
     variables = {
@@ -78,7 +78,7 @@ def serving(home: Path, *settings: str, workers: int = 1, **environment: str) ->
     server = Server(process, home)
     try:
         with nothing_reachable(lambda: tree(process.pid)):
-            wait_until(lambda: process.poll() is not None or is_ready(server))
+            wait_until(lambda: process.poll() is not None or is_ready(server), start_s)
             assert process.poll() is None, process.communicate()[1]
             yield server
     finally:

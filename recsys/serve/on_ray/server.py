@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 DEPLOYMENT = "millrace"
 ATTEMPTS = 2  # of all replicas together to load the models, before the start has failed
+COMMIT_S = 2.0  # for a slow disk to take events
 WAIT_LOOP_S = 0.2  # between two looks whether a replica that ends has answered everything
 _USER_ERROR = re.compile(r"\bUserError: (.+)")
 
@@ -109,7 +110,9 @@ def _start_serve(settings: ServingSettings, folder: Path) -> int:
     port = free_port(settings.host, settings.port, setting="serving.port")
     # Other machines enter at any node that has a replica.
     location = "HeadOnly" if is_loopback(settings.host) else "EveryNode"
-    http = {"host": settings.host, "port": port, "request_timeout_s": settings.read_s + DRAIN_S}
+    # A request to a replica that is killed may wait until then: Ray does not always notice.
+    longest = settings.read_s + settings.budget_ms / 1000 + COMMIT_S
+    http = {"host": settings.host, "port": port, "request_timeout_s": longest}
     try:
         serve.start(proxy_location=location, http_options=http, logging_config=_quiet())
     except Exception as error:  # Ray's are of many kinds
@@ -146,8 +149,12 @@ def _deploy(config: Config, settings: ServingSettings, start: str) -> None:
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         logging_config=_quiet(),
     )(Replica)
+    # Ray keeps what replicas are started with: of the secrets they need the one that clients send.
+    public = config.without_secrets()[0]
+    if settings.token:
+        public = public.with_values({"serving.token": settings.token.get_secret_value()})
     target = serve.RunTarget(
-        deployment.bind(config, start), name=_application(config.get(Paths).root / "serving"), route_prefix="/"
+        deployment.bind(public, start), name=_application(config.get(Paths).root / "serving"), route_prefix="/"
     )
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
