@@ -95,6 +95,12 @@ def test_what_is_wrong_is_said_before_ray_starts(tmp_path: Path) -> None:
     assert "MILLRACE__SERVING__TOKEN" in error
 
 
+def test_a_cluster_that_nobody_answers_for_is_named(home: Path) -> None:
+    assert "can't reach Ray at 127.0.0.1:1 (ray.address): Connection refused" in refusal(
+        home, "ray.address=127.0.0.1:1"
+    )
+
+
 @contextmanager
 def two_nodes() -> Iterator[tuple[str, list[int]]]:
     """A cluster of two nodes with a CPU each: its address, and the processes that started its workers."""
