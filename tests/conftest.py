@@ -25,7 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files whose tests share a process, one file after the other. They start first, each group in a process of its own.
 TOGETHER = {
     # They share one finished day.
-    "days": ("e2e/test_demo.py", "e2e/test_serve.py", "e2e/test_clusters.py", "e2e/test_tuning.py"),
+    "days": (
+        "e2e/test_demo.py",
+        "e2e/test_serve.py",
+        "e2e/test_serve_ray.py",
+        "e2e/test_clusters.py",
+        "e2e/test_tuning.py",
+    ),
     # They mostly wait for a scheduler, servers and workers of their own to start: the other processes have the cores,
     # and never are two of these engines slow to start because of each other.
     "engines": ("e2e/test_airflow.py", "integration/test_metastore.py", "e2e/test_backends.py", "e2e/test_faults.py"),

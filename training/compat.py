@@ -84,6 +84,20 @@ def ray_on_loopback() -> Iterator[None]:
         os.environ.pop(variable) if before is None else os.environ.update({variable: before})
 
 
+def ray_serve_on_own_address() -> None:
+    """Let the server that Ray Serve 2.60 starts in each replica listen at its node's address, not on all interfaces.
+
+    It unpickles what it is sent. Called in a replica, before it is ready.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    host = ray.util.get_node_ip_address()
+    own = f"[{host}]:0" if ":" in host else f"{host}:0"
+    replica.add_port_to_grpc_server = lambda server, address: add_port(server, address.replace("[::]:0", own))
+
+
 @contextmanager
 def horovod_rendezvous_on(host: str) -> Iterator[None]:
     """Let Horovod 0.28's rendezvous servers that start in the block listen at `host`, not on all interfaces.

@@ -1,38 +1,54 @@
 """What a worker serves at one time: the newest publication, and the arms of an experiment beside it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from conf import Config, UserError
 from recsys.blend.weights import MERGED
 from recsys.serve.events.journal import Reader, segments
-from recsys.serve.events.landing import journal_folder, landed_events, parse_line
+from recsys.serve.events.landing import journal_folders, landed_events, parse_line
+from recsys.serve.rankers import export_models
 from recsys.serve.settings import ArmSettings, ServingSettings
 from recsys.serve.snapshot import Snapshot, load_snapshot, published
 from recsys.serve.state.arrays import hash_of
+from recsys.serve.state.build import build_state
 from recsys.serve.state.publication import Publication
 
 BLEND = "blend"
 
 
 class LiveSnapshot:
-    """A snapshot and its reader of the journal, which belong together: recent events are those after its day."""
+    """A snapshot and its readers of journals, which belong together: recent events are those after its day."""
 
     def __init__(self, snapshot: Snapshot, config: Config) -> None:
         self.snapshot = snapshot
-        folder = journal_folder(config)
+        self._config, self._settings = config, config.get(ServingSettings)
+        self._readers: dict[Path, Reader] = {}
         # Opened before the landed files are listed: an event that lands meanwhile comes twice, and counts once.
-        self._reader = Reader(folder, segments(folder)[0])
+        self._open_journals()
         for event in landed_events(config, snapshot.publication.day, snapshot.state.zone):
             snapshot.state.recent.add(event)
         self.catch_up()
 
     def catch_up(self) -> None:
         """Take the events that any worker has accepted since the last call."""
-        for line in self._reader.poll():
-            event = parse_line(line)
-            if event is not None:
-                self.snapshot.state.recent.add(event)
+        if self._settings.on == "ray" and time.monotonic() >= self._look_at:
+            self._open_journals()
+        for reader in self._readers.values():
+            for line in reader.poll():
+                event = parse_line(line)
+                if event is not None:
+                    self.snapshot.state.recent.add(event)
+
+    def _open_journals(self) -> None:
+        """Read the journals of all machines: one that has joined the cluster begins another."""
+        self._look_at = time.monotonic() + self._settings.poll_s
+        for folder in journal_folders(self._config):
+            if folder not in self._readers:
+                self._readers[folder] = Reader(folder, segments(folder)[0])
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,12 @@ def assign(experiment: str, arms: Mapping[str, ArmSettings], user: str) -> str:
 def lineup_keys(config: Config) -> list[str]:
     """The keys of what is to be served now, by a few small files. Raises UserError as `published` does."""
     return [publication.key for publication in _publications(config).values()]
+
+
+def build_states(config: Config) -> None:
+    """Build the states of what is to be served now, for those who will load it. Raises as `load_lineup` does."""
+    for publication in _publications(config).values():
+        build_state(config, publication, partial(export_models, publication))
 
 
 def load_lineup(config: Config) -> Lineup:

@@ -65,6 +65,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _serve(config: Config, settings: ServingSettings, folder: Path, signals: list[int]) -> dict[str, Any]:
+    from recsys.serve.events.landing import land
     from recsys.serve.service import Service
 
     started = time.monotonic()
@@ -91,11 +92,12 @@ def _serve(config: Config, settings: ServingSettings, folder: Path, signals: lis
         listener.close()
         workers.stop()
     # After the workers have ended: they accept events until then.
-    landed += _land(config, everything=True)
+    landed += land(config, everything=True)
     return {"seconds": round(time.monotonic() - started, 1), "replaced": workers.replaced, "events": landed}
 
 
 def _supervise(service: "Service", workers: "_Workers", signals: list[int], folder: Path, about: dict[str, Any]) -> int:
+    from recsys.serve.events import landing
     from recsys.serve.service import PromotionWatch
 
     changes, landed, looked = PromotionWatch(service.config), 0, time.monotonic()
@@ -108,21 +110,10 @@ def _supervise(service: "Service", workers: "_Workers", signals: list[int], fold
         if time.monotonic() - looked < service.settings.poll_s:
             continue
         looked = time.monotonic()
-        landed += _land(service.config)
+        landed += landing.land(service.config)
         if changes.has_changed():
             service.take_up()
     return landed
-
-
-def _land(config: Config, *, everything: bool = False) -> int:
-    from recsys.serve.events import landing
-
-    try:
-        landing.land_served(config, everything=everything)
-        return landing.roll(config, everything=everything)
-    except OSError as error:  # a full disk: the events stay in the journal
-        log.error("events stay in the journal: %s", error)
-        return 0
 
 
 def _bind(settings: ServingSettings) -> socket.socket:

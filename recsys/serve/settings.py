@@ -2,7 +2,7 @@
 
 import socket
 from datetime import date
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
@@ -27,12 +27,19 @@ class ServingSettings(Settings):
 
     section: ClassVar[str] = "serving"
 
+    on: Literal["workers", "ray"] = "workers"
+    """`workers`: processes of this machine. `ray`: replicas under Ray Serve, on the cluster of `ray.address` or a local
+    one."""
     host: str = "127.0.0.1"
     """Address to listen on. Any other than loopback needs `token`."""
     port: int = Field(default=8080, ge=0, le=65535)
     """0 takes a free one."""
     workers: int = Field(default=1, gt=0, le=64)
-    """Processes that answer; they share one copy of the state."""
+    """Processes that answer; on one machine they share one copy of the state."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs that a worker books on a Ray cluster."""
+    launch_timeout_s: float = Field(default=180.0, gt=0)
+    """Seconds until all workers on a Ray cluster must answer: it may have no room for them."""
     token: SecretStr | None = None
     """What clients send as `Authorization: Bearer TOKEN`; /health/live and /health/ready need none."""
     budget_ms: float = Field(default=50.0, gt=0)

@@ -2,11 +2,12 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from conf import Config
+from conf import Config, UserError
 from conf.console.progress import EVERY_S, waiting
 from conf.machine.network import LISTENING_INTERFACE, NetworkSettings, loopback_interface
 from conf.site.loading import FOLDER_VARIABLE, SITE_VARIABLE
@@ -15,6 +16,7 @@ from training.settings import RaySettings
 
 log = logging.getLogger(__name__)
 
+_REACH_S = 5.0
 _ATTEMPTS = 3  # Ray waits 30 s for its own processes, which is not enough on a machine that is busy at that moment
 
 
@@ -47,9 +49,22 @@ def is_on_this_machine(config: Config) -> bool:
     return config.get(RaySettings).address is None and config.get(NetworkSettings).listen == "loopback"
 
 
+def _check_reachable(address: str) -> None:
+    """Raises UserError when nobody listens at `host:port`: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # `auto` and the like
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        raise UserError(f"can't reach Ray at {address} (ray.address): {error.strerror or error}") from None
+
+
 def _start(settings: RaySettings, is_private: bool) -> None:
     import ray
 
+    if settings.address:
+        _check_reachable(settings.address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave GPUs visible to tasks that ask for none
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     log.info("starting Ray" if settings.address is None else f"connecting to Ray at {settings.address}")

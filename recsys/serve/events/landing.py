@@ -27,20 +27,40 @@ from recsys.serve.settings import ServingSettings
 log = logging.getLogger(__name__)
 
 PREFIX = "serve-"  # not `events-`: a collector removes files of its own name that it doesn't know
+MACHINES, JOURNAL, SERVED = "machines", "journal", "served"  # folders
 KEPT_SEGMENTS = 2  # landed ones that a slow reader may still have to open
 REQUEST_ID = slice(15, 35)  # of a served line, which begins {"request_id":"
 HOUR = timedelta(hours=1)
 _decoder = msgspec.json.Decoder(Event)
 
 
+def own_folder(config: Config) -> Path:
+    """What this machine's workers write: under Ray a folder of its own, as no lock holds on every shared disk."""
+    folder, settings = config.get(Paths).root / "serving", config.get(ServingSettings)
+    return folder / MACHINES / settings.instance if settings.on == "ray" else folder
+
+
+def of_each_machine(config: Config) -> list[Config]:
+    """`config` as it is for each machine of a Ray cluster that has written something."""
+    folders = (config.get(Paths).root / "serving" / MACHINES).glob(f"*/{JOURNAL}")
+    names = sorted(folder.parent.name for folder in folders)
+    return [config.with_values({"serving.on": "ray", "serving.instance": name}) for name in names]
+
+
 def journal_folder(config: Config) -> Path:
-    """Folder of the journal."""
-    return config.get(Paths).root / "serving" / "journal"
+    """Folder of the journal that this machine's workers append to."""
+    return own_folder(config) / JOURNAL
+
+
+def journal_folders(config: Config) -> list[Path]:
+    """Folders of all journals below the home, those of other machines among them."""
+    folders = [config.get(Paths).root / "serving" / JOURNAL, *map(journal_folder, of_each_machine(config))]
+    return [folder for folder in folders if segments(folder)]
 
 
 def served_folder(config: Config) -> Path:
     """Folder of the served lists of the hours that are not over."""
-    return config.get(Paths).root / "serving" / "served"
+    return own_folder(config) / SERVED
 
 
 def parse_line(line: bytes) -> Event | None:
@@ -49,6 +69,20 @@ def parse_line(line: bytes) -> Event | None:
         return _decoder.decode(line)
     except msgspec.MsgspecError:
         return None
+
+
+def land(config: Config, *, everything: bool = False) -> int:
+    """Land served lists and events as `land_served` and `roll` do; a disk that fails leaves them where they are.
+
+    Returns:
+        Number of events that landed.
+    """
+    try:
+        land_served(config, everything=everything)
+        return roll(config, everything=everything)
+    except OSError as error:  # a full disk
+        log.error("events stay in the journal: %s", error)
+        return 0
 
 
 def roll(config: Config, *, everything: bool = False) -> int:
@@ -125,10 +159,13 @@ def _served_features(config: Config, events: Iterable[Event]) -> dict[str, dict[
 
 def _recent_served(config: Config) -> list[Path]:
     """Files of served lists of this hour and the one before, landed or not."""
-    now, instance = datetime.now(UTC), config.get(ServingSettings).instance
-    zone = config.get(Paths).root / "landing" / "served"
-    landed = [zone / f"{now - age:dt=%Y-%m-%d/hour=%H}" / f"host={instance}" for age in (HOUR, timedelta(0))]
-    return [path for folder in (*landed, served_folder(config)) for path in sorted(folder.glob("*.log"))]
+    now, zone = datetime.now(UTC), config.get(Paths).root / "landing" / "served"
+    # Under Ray any machine may have served the list whose impressions this one was sent.
+    machines = of_each_machine(config) if config.get(ServingSettings).on == "ray" else [config]
+    hosts = [f"host={machine.get(ServingSettings).instance}" for machine in machines]
+    hours = [zone / f"{now - age:dt=%Y-%m-%d/hour=%H}" for age in (HOUR, timedelta(0))]
+    folders = [*(hour / host for hour in hours for host in hosts), *map(served_folder, machines)]
+    return [path for folder in folders for path in sorted(folder.glob("*.log"))]
 
 
 def _features_of(served: Mapping[str, Any], shown: Iterable[Event]) -> dict[str, dict[str, float]]:

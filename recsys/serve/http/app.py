@@ -62,9 +62,9 @@ class JsonResponse(Response):
 class Application:
     """The handlers of one worker."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, metrics: Metrics | None = None) -> None:
         self.service, self.settings = service, service.settings
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self._turnstile = Turnstile(self.settings.max_waiting, self.settings.budget_ms)
         token = self.settings.token
         self._token = token.get_secret_value().encode() if token else None

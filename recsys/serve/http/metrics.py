@@ -3,6 +3,9 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # read when prometheus_client is imported
 
@@ -14,13 +17,27 @@ def prepare_folder(folder: Path) -> None:
     os.environ[FOLDER_VARIABLE] = str(folder)
 
 
+def forget_ended(folder: Path) -> None:
+    """Remove the gauges of processes that have ended: they would be added to the others' for ever."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    pids = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}
+    for pid in filter(lambda pid: not psutil.pid_exists(pid), pids):
+        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # the library has no types for it
+
+
 class Metrics:
     """What the server counts."""
 
-    def __init__(self) -> None:
-        """Create the metrics, once a process."""
+    def __init__(self, machines: Path | None = None) -> None:
+        """Create the metrics, once a process.
+
+        Args:
+            machines: folder of the machines of a cluster, whose processes count as well.
+        """
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+        self._machines = machines
         self._registry = registry = CollectorRegistry()
         fine = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
         self.requests = Counter("millrace_requests", "Requests", ["path", "status"], registry=registry)
@@ -79,5 +96,22 @@ class Metrics:
         if FOLDER_VARIABLE not in os.environ:
             return bytes(generate_latest(self._registry))
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types for it
+        if self._machines is None:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types for it
+        else:
+            registry.register(_Machines(self._machines))
         return bytes(generate_latest(registry))
+
+
+class _Machines:
+    """A collector of the values of all processes on all machines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Any:
+        """All metrics, added up; prometheus_client asks for them."""
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        files = [str(path) for path in self._folder.glob("*/metrics/*.db")]
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # the library has no types for it

@@ -42,3 +42,12 @@ def test_ray_train_makes_its_callbacks_in_the_method_that_is_overridden() -> Non
     assert {*UNUSED_CALLBACKS, *SHARED_CLUSTER_CALLBACKS} <= set(
         DataParallelTrainer._create_default_callbacks.__code__.co_names
     )
+
+
+def test_ray_serves_replicas_listen_by_the_function_that_is_replaced() -> None:
+    """When it listens at the node's address by itself, `ray_serve_on_own_address` can go."""
+    from ray.serve._private import replica
+
+    code = inspect.getsource(replica)
+    assert 'add_port_to_grpc_server(self._server, "[::]:0")' in code
+    assert code.count("[::]") == 1
