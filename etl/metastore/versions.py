@@ -92,4 +92,9 @@ def add_columns(spark: SparkSession, name: str, columns: Sequence[Column]) -> No
 
 
 def _record_version(spark: SparkSession) -> None:
-    spark.sql(f"ALTER DATABASE default SET DBPROPERTIES ('{_PROPERTY}' = '{SCHEMA_VERSION}')")
+    external = compat.external_catalog(spark)
+    database = external.getDatabase("default")
+    properties = database.properties().updated(_PROPERTY, str(SCHEMA_VERSION))
+    # ALTER DATABASE writes the location anew, which Hive refuses where a home's name has letters that URLs escape.
+    location = database.locationUri()
+    external.alterDatabase(database.copy(database.name(), database.description(), location, properties))

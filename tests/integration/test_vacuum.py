@@ -103,9 +103,9 @@ def test_vacuum_counts_the_folders_of_killed_runs(spark: SparkSession, config: C
     with pytest.raises(RuntimeError), start_run(config, "fm", DAYS[0]) as run:
         raise RuntimeError
     home = config.get(Paths).root
-    for option, removed in (([], 0), (["--older-than-h", "0"], 1)):
+    for option, is_removed in (([], False), (["--older-than-h", "0"], True)):
         code, out, err = run_front_door("warehouse", "vacuum", *option, home=home)
         assert code == 0, err
-        assert json.loads(out)["unfinished_runs"] == removed
-    assert not run.folder.exists()
+        assert (json.loads(out)["unfinished_runs"] > 0) is is_removed
+        assert run.folder.exists() is not is_removed
     assert runs.exists()
