@@ -107,8 +107,7 @@ class Application:
             self.service.stop()
 
     async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(CATCH_UP_S)
+        while True:  # from the first moment on: whoever looks at once sees the age of the models, and not 0
             self.service.lineup.catch_up()
             while self._taken_up:
                 self.metrics.swaps.labels("taken_up" if self._taken_up.pop() else "failed").inc()
@@ -120,6 +119,7 @@ class Application:
                 self.metrics.event_age.set(time.time() - recent.newest_at)
             if self.service.committer is not None:
                 self.metrics.waiting.set(self.service.committer.num_waiting)
+            await asyncio.sleep(CATCH_UP_S)
 
     def _post(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """A handler behind the checks, with its metrics."""
