@@ -71,11 +71,7 @@ class Airflow:
 def metastore_on_postgres() -> Iterator[dict[str, str]]:
     """Settings of a metastore that serves several tasks at once."""
     with postgres_server() as server:
-        yield {
-            "MILLRACE__METASTORE__URL": server.url,
-            "MILLRACE__METASTORE__USER": "shop",
-            "MILLRACE__METASTORE__PASSWORD": "secret",
-        }
+        yield server.as_metastore
 
 
 @contextmanager

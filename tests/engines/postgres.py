@@ -57,6 +57,12 @@ class Postgres:
         return done.stdout.splitlines()
 
     @property
+    def as_metastore(self) -> dict[str, str]:
+        """Environment variables of a command whose metastore this is; several tasks can use it at once."""
+        settings = {"URL": self.url, "USER": "shop", "PASSWORD": "secret"}
+        return {f"MILLRACE__METASTORE__{name}": value for name, value in settings.items()}
+
+    @property
     def url(self) -> str:
         return f"jdbc:postgresql://127.0.0.1:{self.port}/postgres"
 

@@ -346,7 +346,6 @@ def test_kill_9_between_the_swaps_of_three_tables_changes_all(millrace: Millrace
 @pytest.mark.wide
 def test_kill_9_between_the_swaps_of_three_tables_changes_all_on_postgres(millrace: Millrace) -> None:
     with postgres_server() as server:
-        settings = {"URL": server.url, "USER": "shop", "PASSWORD": "secret"}
-        metastore = {f"MILLRACE__METASTORE__{name}": value for name, value in settings.items()}
+        metastore = server.as_metastore
         assert millrace("warehouse", "init", **metastore).returncode == 0
         check_kills_between_swaps(millrace, **metastore)

@@ -86,11 +86,7 @@ def test_moving_to_postgres_serving_it_and_writing_from_several_processes(
         with endpoint(embedded) as port:
             check_rows_by_db_api(port)
 
-    on_server = {
-        "MILLRACE__METASTORE__URL": postgres.url,
-        "MILLRACE__METASTORE__USER": "shop",
-        "MILLRACE__METASTORE__PASSWORD": "secret",
-    }
+    on_server = postgres.as_metastore
     refused = millrace("sql", "select 1", **on_server)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].endswith("run `millrace warehouse init` once")

@@ -76,8 +76,7 @@ def test_a_home_of_an_earlier_release_opens_with_its_rows_and_the_new_columns(mi
 @pytest.mark.wide
 def test_a_shared_metastore_is_upgraded_by_command_alone(millrace: Millrace) -> None:
     with postgres_server() as server:
-        settings = {"URL": server.url, "USER": "shop", "PASSWORD": "secret"}
-        metastore = {f"MILLRACE__METASTORE__{name}": value for name, value in settings.items()}
+        metastore = server.as_metastore
         done = millrace("warehouse", "init", **metastore)
         assert done.returncode == 0, done.stderr
         done = millrace.in_one_session(
