@@ -33,10 +33,11 @@ def python(config: Config) -> Check:
 
 def java(config: Config) -> Check:
     """Java 17 or 21."""
+    from etl import compat
     from etl.session import require_java
 
     require_java()  # its error says what to do
-    return Check("ok", f"17 or 21, at {shutil.which('java') or os.environ.get('JAVA_HOME')}")
+    return Check("ok", f"17 or 21, at {compat.java_program()}")
 
 
 def cpus(config: Config) -> Check:

@@ -5,6 +5,8 @@ frees the embedded metastore, is nowhere offered. tests/unit/etl/test_compat.py 
 installed: look there which of these functions a public one replaces.
 """
 
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,17 @@ def spark_home() -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
+
+
+def java_program() -> str | None:
+    """The Java that Spark's scripts start: of JAVA_HOME if that is set, else of PATH; None when it is not there."""
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+
+
+def is_submitted() -> bool:
+    """Whether `spark-submit` started this process, and so has a JVM whose options are fixed."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def jvm_of(spark: "SparkSession") -> Any:

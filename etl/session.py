@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -122,7 +121,7 @@ def running_jvm(config: Config) -> Iterator[Any]:
         if metastore.is_embedded:
             lock = MetastoreLock(config.get(Paths).metastore)
             # The JVM of spark-submit ends after this process: until then it has Derby open.
-            stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=_is_submitted()))
+            stack.enter_context(lock.hold(metastore.lock_wait_s, jvm_outlives=compat.is_submitted()))
         stderr = stack.enter_context(tempfile.TemporaryFile())
         # Registered after the lock, so run before it: the lock is free only when Derby is.
         stack.callback(_stop_jvm)
@@ -153,8 +152,7 @@ def require_java() -> None:
     Raises:
         UserError: there is none, or not version 17 or 21, on which Spark fails with a stack trace.
     """
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    java = compat.java_program()
     if java is None:
         raise UserError("no Java found (Spark needs 17 or 21): run `make setup`, or set JAVA_HOME")
     # Java prints its version to stderr.
@@ -163,13 +161,8 @@ def require_java() -> None:
         raise UserError(f"Spark needs Java 17 or 21, {java} is {version.splitlines()[0] if version else 'none'}")
 
 
-def _is_submitted() -> bool:
-    """Whether `spark-submit` started this process, and so has a JVM whose options are fixed."""
-    return "PYSPARK_GATEWAY_PORT" in os.environ
-
-
 def _launch_jvm(config: Config, stderr: BinaryIO) -> Any:
-    if _is_submitted():
+    if compat.is_submitted():
         return compat.launch_jvm()
     settings = config.get(SparkSettings)
     # Executors must run this environment's own Python, or it is some other Python without our packages.
@@ -188,13 +181,13 @@ def _launch_jvm(config: Config, stderr: BinaryIO) -> Any:
 def _create_session(config: Config) -> SparkSession:
     builder = SparkSession.builder.appName("millrace").enableHiveSupport()
     # Options given to spark-submit override the configuration's.
-    submitted_options = dict(SparkConf().getAll()) if _is_submitted() else {}
+    submitted_options = dict(SparkConf().getAll()) if compat.is_submitted() else {}
     for key, value in spark_options(config).items():
         if key not in submitted_options:
             builder = builder.config(key, value)
     with tempfile.TemporaryFile() as stderr, quiet_stderr(stderr):
         spark = builder.getOrCreate()
-    if not config.get(SparkSettings).is_local and not _is_submitted():
+    if not config.get(SparkSettings).is_local and not compat.is_submitted():
         # Executors of a cluster have their own Python with libraries, and the driver's Millrace.
         spark.sparkContext.addPyFile(str(code.archive(config.get(Paths).root / "tmp")))
     for name in _CONTEXT_LOGGERS:

@@ -5,18 +5,16 @@ Spark and Hive's client take ten: for a query of some Parquet files that is all 
 
 import logging
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from conf import Config, Paths
-from conf.machine.processes import wait_or_kill
 from etl import compat
 from etl.metastore.lock import MetastoreLock
 from etl.metastore.settings import MetastoreSettings
-from etl.tables import SCHEMA_VERSION
+from etl.tables import SCHEMA_PROPERTY, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +27,8 @@ _OF_TABLES = (
     "and t.TBL_TYPE in ('EXTERNAL_TABLE', 'MANAGED_TABLE')"
 )
 _VERSION = (
-    "select 'version\t' || cast(p.PARAM_VALUE as varchar(4000)) || '\t.' from DATABASE_PARAMS p "
-    "join DBS d on d.DB_ID = p.DB_ID where d.NAME = 'default' and p.PARAM_KEY = 'millrace.schema'"
+    f"select 'version\t' || cast(p.PARAM_VALUE as varchar(4000)) || '\t.' from DATABASE_PARAMS p "
+    f"join DBS d on d.DB_ID = p.DB_ID where d.NAME = 'default' and p.PARAM_KEY = '{SCHEMA_PROPERTY}'"
 )
 _COLUMNS = (
     f"select 'column\t' || t.TBL_NAME || '\t' || c.COLUMN_NAME || '\t.' {_OF_TABLES} "
@@ -70,11 +68,7 @@ def read_tables(config: Config, names: Iterable[str]) -> dict[str, StoredTable] 
     """
     paths, settings = config.get(Paths), config.get(MetastoreSettings)
     database = paths.metastore / "db"
-    if (
-        not settings.is_embedded
-        or not (database / "service.properties").exists()
-        or "PYSPARK_GATEWAY_PORT" in os.environ
-    ):
+    if not settings.is_embedded or not (database / "service.properties").exists() or compat.is_submitted():
         return None
     lock = MetastoreLock(paths.metastore)
     with lock.hold(settings.lock_wait_s):
@@ -96,8 +90,7 @@ def read_tables(config: Config, names: Iterable[str]) -> dict[str, StoredTable] 
 
 def _run(lock: MetastoreLock, database: Path, log_file: Path, queries: Iterable[str]) -> str:
     """What Derby's client prints for SQL queries; nothing when it failed."""
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    java = compat.java_program()
     jars = sorted(map(str, (compat.spark_home() / "jars").glob("derby*.jar")))
     if java is None or not jars or "'" in str(database):
         return ""
@@ -124,9 +117,8 @@ def _run(lock: MetastoreLock, database: Path, log_file: Path, queries: Iterable[
         log.debug("Derby's client did not end within %g s", _TIMEOUT_S)
         return ""
     finally:
-        if process.poll() is None:
-            process.kill()
-        wait_or_kill(process)
+        process.kill()  # nothing happens to one that has ended
+        process.wait()
         lock.record_jvm(None)
     text = out.decode("utf-8", errors="replace")  # a folder misread so is not found, and Spark asked
     return "" if process.returncode or "\nERROR " in text else text

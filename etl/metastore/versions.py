@@ -13,11 +13,9 @@ from etl import compat
 from etl.metastore import catalog
 from etl.metastore.settings import MetastoreSettings
 from etl.table import Column, Table, quote
-from etl.tables import ALL, SCHEMA_VERSION
+from etl.tables import ALL, SCHEMA_PROPERTY, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
-
-_PROPERTY = "millrace.schema"  # of the database, beside the tables that it speaks of: homes can share a metastore
 
 
 def require_version(spark: SparkSession, config: Config, *, is_upgrading: bool = False) -> None:
@@ -50,7 +48,7 @@ def require_version(spark: SparkSession, config: Config, *, is_upgrading: bool =
 
 def recorded_version(spark: SparkSession) -> int:
     """The version of the metastore's tables; 0 for those of a release that recorded none."""
-    value = compat.external_catalog(spark).getDatabase("default").properties().get(_PROPERTY)
+    value = compat.external_catalog(spark).getDatabase("default").properties().get(SCHEMA_PROPERTY)
     return int(value.get()) if value.isDefined() else 0
 
 
@@ -94,7 +92,7 @@ def add_columns(spark: SparkSession, name: str, columns: Sequence[Column]) -> No
 def _record_version(spark: SparkSession) -> None:
     external = compat.external_catalog(spark)
     database = external.getDatabase("default")
-    properties = database.properties().updated(_PROPERTY, str(SCHEMA_VERSION))
+    properties = database.properties().updated(SCHEMA_PROPERTY, str(SCHEMA_VERSION))
     # ALTER DATABASE writes the location anew, which Hive refuses where a home's name has letters that URLs escape.
     location = database.locationUri()
     external.alterDatabase(database.copy(database.name(), database.description(), location, properties))

@@ -14,6 +14,8 @@ ALL: dict[str, Table] = {
 
 SCHEMA_VERSION = 1
 """Of the names and types of all columns: one more whenever they change between releases; 0 is of those without one."""
+SCHEMA_PROPERTY = "millrace.schema"
+"""Their version, as a property of the metastore's database: beside the tables, for homes can share a metastore."""
 
 
 def table_named(name: str) -> Table:

@@ -62,6 +62,7 @@ def run_select(select: Select, stored: dict[str, StoredTable]) -> Answer:
             "autoload_known_extensions": "false",
         }
     )
+    connection.execute("set parquet_metadata_cache = true")  # else each footer is read three times
     for name, table in select.tables.items():
         if name not in stored:
             raise OnlySparkError(f"{name}, which no stage has written")
