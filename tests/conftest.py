@@ -34,12 +34,26 @@ TOGETHER = {
     ),
     # They mostly wait for a scheduler, servers and workers of their own to start: the other processes have the cores,
     # and never are two of these engines slow to start because of each other.
-    "engines": ("e2e/test_airflow.py", "integration/test_metastore.py", "e2e/test_backends.py", "e2e/test_faults.py"),
+    "engines": (
+        "e2e/test_airflow.py",
+        "integration/warehouse/test_metastore.py",
+        "e2e/test_backends.py",
+        "e2e/test_faults.py",
+    ),
 }
 # Then the others that take more than a minute, so that no process ends long after the rest.
 LONG = tuple(
-    f"integration/test_{name}.py"
-    for name in ("weblog_tables", "features", "candidates", "events", "ingest", "weblog", "changes", "tiny_sites")
+    f"integration/{path}.py"
+    for path in (
+        "weblog/test_tables",
+        "features/test_features",
+        "recsys/test_candidates",
+        "sources/test_events",
+        "sources/test_ingest",
+        "weblog/test_weblog",
+        "warehouse/test_changes",
+        "sources/test_tiny_sites",
+    )
 )
 ORDER = [file for files in (*TOGETHER.values(), LONG) for file in files]
 

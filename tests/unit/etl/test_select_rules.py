@@ -1,4 +1,4 @@
-"""Which statements leave Spark, and what becomes of them; that both engines agree is in integration/test_sql_engines."""
+"""Which statements leave Spark, and what becomes of them; that both engines agree is in integration/warehouse/test_sql_engines."""
 
 import pytest
 
