@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from conf import UserError
-from conf.site import Dense, Number, SiteError, Sparse
+from conf.site import Dense, SiteError, Sparse
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Feature
 from etl.tables import dim
@@ -151,7 +151,7 @@ def _column_types() -> dict[str, str]:
     types |= dict.fromkeys((*TEXT_COLUMNS, "category"), "string")
     types |= {name: "string" for name in types if name.startswith(("user_tag", "user_liked_tag"))}
     for column in OWN_COLUMNS.columns:
-        types |= dict.fromkeys(column.names, "double" if isinstance(column.type, Number) else "string")
+        types |= dict.fromkeys(column.names, "double" if column.is_number else "string")
     return types | {"at": "timestamp", "published_at": "timestamp", "user_last_click": "date", "position": "int"}
 
 

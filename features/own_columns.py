@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from conf.site import Cross, Number, Outcome, Rate, Site, Tags, Weight
+from conf.site import Cross, Number, Outcome, Rate, Site, Tags, Vector, Weight
 from conf.site.checks import expanded_names, owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 from conf.site.sources import decimal_of
-from etl.sources.texts import WHITESPACE, number_of
+from etl.sources.texts import WHITESPACE, list_parts, number_of, vector_of
 
 OWN_INDEX = 2**16  # indices of own features begin here: built-in ones will never be so many
 MAP_OF: Mapping[Owner, str] = {"user": "attributes", "item": "attributes", "context": "context"}
@@ -34,8 +34,13 @@ class OwnColumn:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns of a row: one, or one for each slot of tags."""
+        """Of the columns of a row: one, or one for each slot of tags or number of a vector."""
         return expanded_names(self.name, self.type)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values in a row are numbers; else they are texts."""
+        return isinstance(self.type, Number | Vector)
 
     @property
     def reading(self) -> str:
@@ -45,6 +50,8 @@ class OwnColumn:
             parts.append(self.decimal)
         if isinstance(self.type, Tags):
             parts += [repr(self.type.separator), *map(repr, self.type.missing)]
+        if isinstance(self.type, Vector):
+            parts.append(str(self.type.size))
         return f"{self.name}: {' '.join(parts)}"
 
 
@@ -90,7 +97,7 @@ class OwnColumns:
 
     def text_names(self, owner: Owner) -> tuple[str, ...]:
         """Of `names`, those of texts that are features."""
-        columns = [one for one in self.of_owner(owner) if one.type.is_feature and not isinstance(one.type, Number)]
+        columns = [one for one in self.of_owner(owner) if one.type.is_feature and not one.is_number]
         return tuple(name for column in columns for name in column.names)
 
     def read_texts(self, owner: Owner, texts: Mapping[str, str] | None) -> dict[str, float | str | None]:
@@ -113,12 +120,15 @@ class OwnColumns:
 
 
 def read_text(column: OwnColumn, text: str | None) -> Sequence[float | str | None]:
-    """What a cell's text means: one value, or one for each slot of tags; None for a missing one."""
+    """What a cell's text means: one value, or one for each slot of tags or a vector; None for a missing one."""
     text, kind = (text or "").strip(WHITESPACE), column.type
     if isinstance(kind, Tags):
-        tags = [tag.strip(WHITESPACE) for tag in text.split(kind.separator)]
-        tags = [tag for tag in dict.fromkeys(tags) if tag and tag not in kind.missing][: kind.slots]
-        return [*tags, *[None] * (kind.slots - len(tags))]
+        tags = dict.fromkeys(list_parts(text, kind.separator))
+        firsts = [tag for tag in tags if tag not in kind.missing][: kind.slots]
+        return [*firsts, *[None] * (kind.slots - len(firsts))]
+    if isinstance(kind, Vector):
+        vector = vector_of(text)
+        return vector if vector is not None and len(vector) == kind.size else [None] * kind.size
     return [number_of(text, column.decimal) if isinstance(kind, Number) else text or None]
 
 

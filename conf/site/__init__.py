@@ -1,6 +1,17 @@
 """The declaration of a site: where its data lie and what their columns mean, in one Python file of frozen values."""
 
-from conf.site.columns import BUILT_IN_COLUMNS, Category, ColumnType, Number, Outcome, Tags, Text, Weight, own_name
+from conf.site.columns import (
+    BUILT_IN_COLUMNS,
+    Category,
+    ColumnType,
+    Number,
+    Outcome,
+    Tags,
+    Text,
+    Vector,
+    Weight,
+    own_name,
+)
 from conf.site.declaration import SiteError
 from conf.site.features import Dense, Sparse
 from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
@@ -30,6 +41,7 @@ __all__ = [
     "Tags",
     "Text",
     "Users",
+    "Vector",
     "Weight",
     "choose_site",
     "current_site",

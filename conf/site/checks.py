@@ -15,6 +15,7 @@ from conf.site.columns import (
     Outcome,
     Owner,
     Tags,
+    Vector,
     Weight,
     feature_name,
 )
@@ -189,10 +190,11 @@ def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
 
 
 def expanded_names(name: str, kind: ColumnType) -> tuple[str, ...]:
-    """Names of the columns of a row: one, or one for each slot of tags."""
-    if isinstance(kind, Tags):
-        return tuple(f"{name}_{slot}" for slot in range(1, kind.slots + 1))
-    return (name,)
+    """Names of the columns of a row: one, or one for each slot of tags or number of a vector."""
+    if not isinstance(kind, Tags | Vector):
+        return (name,)
+    size = kind.slots if isinstance(kind, Tags) else kind.size
+    return tuple(f"{name}_{slot}" for slot in range(1, size + 1))
 
 
 def is_feature_name(name: str) -> bool:
@@ -259,8 +261,9 @@ def _features(site: Site) -> Iterator[Fault]:
         for name in inputs:
             if name not in may_be:
                 yield Fault(place, f'{kind}: no column "{name}"{did_you_mean(name, may_be)}')
-            elif isinstance(columns.get(name), Number):
-                yield Fault(place, f'{kind}: "{name}" is a Number; declare it Category to cross or count by it')
+            elif isinstance(columns.get(name), Number | Vector):
+                own = type(columns[name]).__name__
+                yield Fault(place, f'{kind}: "{name}" is a {own}; declare it Category to cross or count by it')
             elif not isinstance(columns.get(name, Category()), Category | Tags):
                 own = type(columns[name]).__name__
                 yield Fault(place, f'{kind}: "{name}" is {own}; declare it Category to cross or count by it')

@@ -12,6 +12,7 @@ from conf.site.declaration import Name, Names, declaration
 BUILT_IN_COLUMNS = ("user_id", "item_id", "category", "author", "gender", "age_group", "city", "device", "position")
 
 MAX_BUCKETS = 2**24
+MAX_SIZE = 512  # of vectors: each number is a column of training sets
 Buckets = Annotated[int, Field(ge=2, le=MAX_BUCKETS)]
 
 Owner = Literal["user", "item", "context"]
@@ -43,13 +44,29 @@ class Category:
 
 @declaration
 class Tags:
-    """Several texts in a cell, such as `Action|Comedy`: a sparse feature for each of the first `slots` of them."""
+    """Several texts in a cell, such as `Action|Comedy`: a sparse feature for each of the first `slots` of them.
+
+    A list in brackets, as JSON and Python write it (`['a', 'b']`), is read as such, whatever the separator.
+    """
 
     separator: Name = "|"
     slots: Annotated[int, Field(ge=1, le=20)] = 3
     buckets: Buckets = 1024
     missing: Names = ()
     """Texts that stand for no tag."""
+    is_feature: bool = True
+    name: str | None = None
+
+
+@declaration
+class Vector:
+    """`size` numbers in a cell, such as an embedding learned elsewhere: a dense feature for each, standardised.
+
+    Between them stand blanks, commas, semicolons or bars, around them brackets or nothing; decimals follow a point. A
+    cell of another size, or with what is no finite number, is missing as a whole.
+    """
+
+    size: Annotated[int, Field(ge=2, le=MAX_SIZE)]
     is_feature: bool = True
     name: str | None = None
 
@@ -85,7 +102,7 @@ class Weight:
     """How much a row counts in training, a number from 0 on; 1 where it is missing. Never a feature."""
 
 
-FeatureType = Number | Category | Tags
+FeatureType = Number | Category | Tags | Vector
 ColumnType = FeatureType | Text | Outcome | Weight
 
 
@@ -93,7 +110,7 @@ def _typed(columns: object) -> object:
     for name, kind in columns.items() if isinstance(columns, Mapping) else ():
         if not isinstance(kind, ColumnType):
             raise ValueError(
-                f"{name!r} is {kind!r}: write Number(), Category(), Tags(), Text(), Outcome(…) or Weight()"
+                f"{name!r} is {kind!r}: write Number(), Category(), Tags(), Vector(…), Text(), Outcome(…) or Weight()"
             )
     return columns
 

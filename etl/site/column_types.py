@@ -1,14 +1,16 @@
 """What features an own column may become: its type by its values, or why it is left out."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
-from conf.site.columns import MAX_BUCKETS
+from conf.site.columns import MAX_BUCKETS, MAX_SIZE
 from etl.site.fields import Field, number, short
 from etl.site.words import CODE_WORDS, COUNT_WORDS, is_of_one_occasion, words_of
 from etl.sources.pandas_values import to_numbers
+from etl.sources.texts import LIST, list_parts, vector_of
 from etl.sources.times import TimeFormat
 
 _MANY = 1000  # rows
@@ -17,6 +19,7 @@ _TAG_SEPARATORS = ("|", ";", "^", ",", " ")
 _LONG_CHARS, _LONG_WORDS = 40, 3
 _LARGE_SPREAD = 100.0
 _PER_VALUE = 10  # buckets
+_SMALLEST_VECTOR = 4  # fewer numbers are places, ranges or dates
 _MIN_KEYS, _DEPENDENT = 10, 0.95
 
 
@@ -43,6 +46,8 @@ def guess_type(field: Field, num_rows: int) -> TypeGuess:
     if field.is_damaged:
         return TypeGuess(None, f"rounded by a spreadsheet ({field.counts.index[0]}): skipped, different ids are equal")
     missing = f", {field.share_missing:.1%} missing" if field.num_missing else ""
+    if (size := guess_size(field)) is not None:
+        return TypeGuess(f"Vector({size})", f"{size} numbers in a cell{missing}")
     separator = guess_separator(field)
     if separator is not None:
         return _tags(field, separator, missing)
@@ -93,11 +98,14 @@ def depends_on(field: Field, key: Field) -> bool:
 def guess_separator(field: Field) -> str | None:
     """What stands between several texts in a cell: the parts come again and again, more than the cells do.
 
-    A sentence with commas has none, and neither have numbers with decimals: their parts are many.
+    A sentence with commas has none, and neither have numbers with decimals: their parts are many. Lists in brackets are
+    read whatever the separator, so that they have the default.
     """
     texts = [str(text) for text in field.counts.index[:5000]]
     if len(texts) < 3 or field.is_number or to_numbers(field.counts.index.to_series(), ",").notna().all():
         return None
+    if all(re.match(LIST, text) for text in texts):
+        return _TAG_SEPARATORS[0]
     for separator in _TAG_SEPARATORS:
         if separator == " " and not field.is_list:
             continue
@@ -109,6 +117,20 @@ def guess_separator(field: Field) -> str | None:
         if num_several >= 0.2 * len(texts) and is_short and len(parts) <= 0.5 * len(texts) + 2:
             return separator
     return None
+
+
+def guess_size(field: Field) -> int | None:
+    """Size of the vectors in the cells, such as embeddings learned elsewhere; None where they have none.
+
+    Whole numbers alone are ids or codes, and of few vectors the same come again.
+    """
+    texts = [str(text) for text in field.counts.index[:1000]]
+    if len(texts) < 3 or not any("." in text for text in texts):
+        return None
+    vectors = [vector_of(text) for text in texts]
+    sizes = {0 if vector is None else len(vector) for vector in vectors}
+    size = max(sizes)
+    return size if len(sizes) == 1 and _SMALLEST_VECTOR <= size <= MAX_SIZE else None
 
 
 def is_text(field: Field) -> bool:
@@ -153,9 +175,9 @@ def _category(field: Field, num_rows: int, noun: str, rest: str) -> TypeGuess:
 
 
 def _tags(field: Field, separator: str, missing: str) -> TypeGuess:
-    rows = field.texts.dropna().str.split(separator, regex=False)
+    rows = field.texts.dropna().map(lambda text: list_parts(text, separator))
     sizes = rows.str.len()
-    num_tags = rows.explode().str.strip().nunique()
+    num_tags = rows.explode().nunique()
     slots = min(max(int(sizes.quantile(0.9)), 1), 20)
     options = [f'separator="{separator}"'] if separator != "|" else []
     options += [f"slots={slots}"] if slots != 3 else []

@@ -10,6 +10,12 @@ WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 WRITTEN_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER.strip("^$"))
 # libfm writes -1 for a row that is no click.
+# A list as JSON and Python write it; its parts, of which those in quotes may have commas; and what is in the quotes.
+LIST = r"(?s)^\[.*\]$"
+LIST_PART = r"""[ \t\n]*("[^"]*"|'[^']*')[ \t\n]*(?=,|$)|[^,]+"""
+QUOTED = r"""(?s)^(["'])(.*)\1$"""
+# Brackets around the numbers of a vector, and what is between them.
+VECTOR_ENDS, VECTOR_GAPS = r"^[\[({ \t\n\r]+|[\])} \t\n\r]+$", r"[ \t\n\r,;|]+"
 YES, NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
 THOUSANDS = r"\.(?=[0-9]{3}([^0-9]|$))"
 """The dots of a number whose decimals follow a comma."""
@@ -28,6 +34,26 @@ def number_of(text: str, decimal: str = ".") -> float | None:
     # Python's float would read NaN, infinities and 1_000, too.
     number = float(text) if _WRITTEN_NUMBER.fullmatch(text) else math.inf
     return number if math.isfinite(number) else None
+
+
+def list_parts(text: str, separator: str) -> list[str]:
+    """The texts in a cell, each without quotes and blanks around it; empty ones are left out.
+
+    Args:
+        text: without blanks around it; a list in brackets (`["a", "b"]`), or parts between separators.
+        separator: of what is not in brackets.
+    """
+    if re.match(LIST, text):
+        parts = [re.sub(QUOTED, r"\2", part[0].strip(WHITESPACE)) for part in re.finditer(LIST_PART, text[1:-1])]
+    else:
+        parts = text.split(separator)
+    return [part for part in (part.strip(WHITESPACE) for part in parts) if part]
+
+
+def vector_of(text: str) -> list[float] | None:
+    """The numbers in a cell, None where there is none or anything else."""
+    numbers = [number_of(part) for part in re.split(VECTOR_GAPS, re.sub(VECTOR_ENDS, "", text))]
+    return None if None in numbers else [number for number in numbers if number is not None]
 
 
 def yes_no_of(text: str | None, at_least: float | None = None, decimal: str = ".") -> int | None:

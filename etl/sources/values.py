@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from etl.sources.texts import NO, THOUSANDS, WHITESPACE, WRITTEN_NUMBER, YES
+from etl.sources.texts import (
+    LIST,
+    LIST_PART,
+    NO,
+    QUOTED,
+    THOUSANDS,
+    VECTOR_ENDS,
+    VECTOR_GAPS,
+    WHITESPACE,
+    WRITTEN_NUMBER,
+    YES,
+)
 
 # What a spreadsheet makes of a long number, and a cast of a double: the digits are gone, and different ids are equal.
 DAMAGED_ID = r"^\d([.,]\d+)?[eE]\+\d+$|^-?\d\.\d+E\d+$"
@@ -52,6 +63,23 @@ def to_yes_no(text: Column, at_least: float | None = None, decimal: str = ".") -
     if at_least is None:
         return F.when(word.isin(*YES), 1).when(word.isNull() | word.isin(*NO), 0)
     return F.when(word.isNull(), 0).otherwise((to_number(word, decimal) >= at_least).cast("int"))
+
+
+def to_list_parts(text: Column, separator: str) -> Column:
+    """The texts in a cell, as `etl.sources.texts.list_parts`; null where the text is."""
+    inner = F.substring(text, F.lit(2), F.length(text) - 2)
+    parts = F.regexp_extract_all(inner, F.lit(LIST_PART), F.lit(0))
+    parts = F.transform(parts, lambda part: F.regexp_replace(trimmed(part), QUOTED, "$2"))
+    parts = F.when(F.rlike(text, F.lit(LIST)), parts).otherwise(F.split(text, re.escape(separator)))
+    return F.filter(F.transform(parts, trimmed), lambda part: part.isNotNull())
+
+
+def to_vector(text: Column, size: int) -> Column:
+    """`size` numbers in a cell, as `etl.sources.texts.vector_of`; null where they are fewer, more or anything else."""
+    parts = F.split(F.regexp_replace(text, VECTOR_ENDS, ""), VECTOR_GAPS)
+    numbers = F.transform(parts, lambda part: to_number(part))  # else the place is the decimal sign
+    is_whole = (F.size(numbers) == size) & ~F.exists(numbers, lambda number: number.isNull())
+    return F.when(is_whole, numbers)
 
 
 def is_damaged_id(text: Column) -> Column:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from conf.site import Category, Number, Outcome, Query, Tags, Text, Weight
+from conf.site import Category, Number, Outcome, Query, Tags, Text, Vector, Weight
 from conf.site.checks import ROLES
 from conf.site.columns import ColumnType
 from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
-from etl.sources.texts import yes_no_of
+from etl.sources.texts import LIST, list_parts, vector_of, yes_no_of
 from features.check.part_sample import Finding, PartSample
 
 _MOSTLY = 0.5
@@ -74,6 +74,8 @@ def _type_findings(place: str, name: str, kind: ColumnType, texts: pd.Series, sa
         yield from _category_findings(place, name, kind, texts)
     elif isinstance(kind, Tags):
         yield from _tags_findings(place, name, kind, texts)
+    elif isinstance(kind, Vector):
+        yield from _vector_findings(place, name, kind, texts, sample)
     elif isinstance(kind, Outcome):
         yield from _outcome_findings(place, name, kind, texts, sample)
     elif isinstance(kind, Weight):
@@ -141,13 +143,29 @@ def _category_findings(place: str, name: str, kind: Category, texts: pd.Series) 
 
 
 def _tags_findings(place: str, name: str, kind: Tags, texts: pd.Series) -> Iterator[Finding]:
-    tags = texts.dropna().str.split(kind.separator, regex=False).explode().str.strip()
-    if len(texts) >= _MIN_ROWS and not texts.str.contains(kind.separator, regex=False, na=False).any():
+    tags = texts.dropna().map(lambda text: list_parts(text, kind.separator)).explode()
+    is_several = texts.str.contains(kind.separator, regex=False, na=False) | texts.str.match(LIST, na=False)
+    if len(texts) >= _MIN_ROWS and not is_several.any():
         other = next((sign for sign in "|,;/^" if texts.str.contains(sign, regex=False, na=False).mean() > 0.1), None)
         cure = f'Write separator="{other}".' if other else "Declare it Category."
         yield Finding(place, f'"{name}": no cell has the separator {kind.separator!r}. {cure}')
     elif kind.is_feature:
         yield from _crowded(place, name, int(tags.nunique()), kind.buckets)
+
+
+def _vector_findings(place: str, name: str, kind: Vector, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:
+    """Cells that are no vector of the declared size: a fault where most are none, else they count as missing."""
+    vectors = to_ids(texts).dropna().map(vector_of)
+    sizes = vectors.map(lambda vector: 0 if vector is None else len(vector))
+    wrong = sizes[sizes != kind.size]
+    if wrong.empty:
+        return
+    is_fault = len(wrong) > _MOSTLY * len(sizes)
+    first = f"{wrong.iloc[0]} numbers" if wrong.iloc[0] else f"{texts[wrong.index[0]][:60]!r}"
+    common = int(sizes.mode().iloc[0])
+    cure = (f"Write Vector({common})." if common > 1 else "Declare it Text.") if is_fault else "They count as missing."
+    evidence = f"{len(wrong):,} of {len(sizes):,} rows hold no vector of {kind.size} numbers"
+    yield Finding(place, f'"{name}": {evidence} (first: {sample.where(wrong.index[0])}, {first}). {cure}', is_fault)
 
 
 def _crowded(place: str, name: str, num_values: int, buckets: int) -> Iterator[Finding]:

@@ -1,13 +1,12 @@
 """The columns of a site's own on Spark: maps of texts -> columns, as `features.own_columns.read_text` reads them."""
 
-import re
 from collections.abc import Sequence
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from conf.site import Number, Outcome, Tags, Weight
-from etl.sources.values import to_number, to_yes_no, trimmed
+from conf.site import Number, Outcome, Tags, Vector, Weight
+from etl.sources.values import to_list_parts, to_number, to_vector, to_yes_no, trimmed
 from features.own_columns import LabelColumn, OwnColumn
 
 
@@ -20,7 +19,7 @@ def own_values(columns: Sequence[OwnColumn], texts: Column) -> dict[str, Column]
     """
     values: dict[str, Column] = {}
     for column in columns:
-        # A column of tags has a name for each of its slots.
+        # A column of tags has a name for each of its slots, and a vector for each of its numbers.
         values |= dict(zip(column.names, _read_text(column, texts), strict=True))
     return values
 
@@ -59,8 +58,10 @@ def _read_text(column: OwnColumn, texts: Column) -> list[Column]:
     text = trimmed(F.try_element_at(texts, F.lit(column.source)))
     kind = column.type
     if isinstance(kind, Tags):
-        tags = F.transform(F.split(text, re.escape(kind.separator)), trimmed)
-        tags = F.filter(tags, lambda tag: tag.isNotNull() & ~tag.isin(*kind.missing))
-        tags = F.array_distinct(tags)
+        tags = to_list_parts(text, kind.separator)
+        tags = F.array_distinct(F.filter(tags, lambda tag: ~tag.isin(*kind.missing)))
         return [F.get(tags, F.lit(slot)) for slot in range(kind.slots)]
+    if isinstance(kind, Vector):
+        vector = to_vector(text, kind.size)
+        return [F.get(vector, F.lit(slot)) for slot in range(kind.size)]
     return [to_number(text, column.decimal) if isinstance(kind, Number) else text]

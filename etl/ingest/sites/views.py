@@ -7,11 +7,22 @@ from collections.abc import Iterator, Mapping
 
 from pyspark.sql import SparkSession
 
-from conf.site import Category, Number, Outcome, Site, Tags, Text, Weight
+from conf.site import Category, Number, Outcome, Site, Tags, Text, Vector, Weight
 from conf.site.checks import Part, owner_of, site_parts
 from conf.site.columns import ColumnType, feature_name
 from conf.site.sources import decimal_of
-from etl.sources.texts import NO, THOUSANDS, WHITESPACE, WRITTEN_NUMBER, YES
+from etl.sources.texts import (
+    LIST,
+    LIST_PART,
+    NO,
+    QUOTED,
+    THOUSANDS,
+    VECTOR_ENDS,
+    VECTOR_GAPS,
+    WHITESPACE,
+    WRITTEN_NUMBER,
+    YES,
+)
 from etl.table import Table, quote
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
@@ -73,8 +84,13 @@ def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
         missing = ", ".join(map(quote, kind.missing))
         tag = f"nullif(btrim(tag, {quote(WHITESPACE)}), '')"
         is_tag = f"tag IS NOT NULL{f' AND tag NOT IN ({missing})' if missing else ''}"
-        parts = f"transform(split({cell}, {quote(_escaped(kind.separator))}), tag -> {tag})"
+        parts = f"transform({_list_parts(cell, kind.separator)}, tag -> {tag})"
         return f"array_distinct(filter({parts}, tag -> {is_tag}))"
+    if isinstance(kind, Vector):
+        parts = f"split(regexp_replace({cell}, {quote(VECTOR_ENDS)}, ''), {quote(VECTOR_GAPS)})"
+        numbers = f"transform({parts}, number -> {_number('number', '.')})"
+        is_whole = f"size({numbers}) = {kind.size} AND NOT exists({numbers}, number -> number IS NULL)"
+        return f"CASE WHEN {is_whole} THEN {numbers} END"
     if isinstance(kind, Outcome):
         if kind.at_least is not None:
             return f"CASE WHEN {cell} IS NULL THEN 0 ELSE int({_number(cell, decimal)} >= {kind.at_least!r}) END"
@@ -82,6 +98,13 @@ def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
         return f"CASE WHEN lower({cell}) IN ({yes}) THEN 1 WHEN {cell} IS NULL OR lower({cell}) IN ({no}) THEN 0 END"
     assert isinstance(kind, Category | Text)
     return cell
+
+
+def _list_parts(cell: str, separator: str) -> str:
+    parts = f"regexp_extract_all(substr({cell}, 2, length({cell}) - 2), {quote(LIST_PART)}, 0)"
+    unquoted = f"regexp_replace(btrim(part, {quote(WHITESPACE)}), {quote(QUOTED)}, '$2')"
+    plain = f"split({cell}, {quote(_escaped(separator))})"
+    return f"CASE WHEN {cell} RLIKE {quote(LIST)} THEN transform({parts}, part -> {unquoted}) ELSE {plain} END"
 
 
 def _number(cell: str, decimal: str) -> str:

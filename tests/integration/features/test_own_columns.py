@@ -23,6 +23,7 @@ from conf.site import (
     Tags,
     Text,
     Users,
+    Vector,
     Weight,
 )  # fmt: skip
 from etl.ingest.sites.views import write_views
@@ -47,6 +48,7 @@ SITE = Site(
             "Price": Number(transform="log1p", default=0.0),
             "tags": Tags(separator=".", slots=2, missing=("none",)),
             "note": Category(is_feature=False),
+            "embedding": Vector(3),
         },
     ),
     users=Users(Files("u.csv"), key="u", columns={"plan": Category(buckets=8), "age": Number()}),
@@ -56,6 +58,8 @@ SITE = Site(
 TEXTS = [
     None, "", "  ", "7", "+4", ".5", "5.", "1e3", "1E-2", "1,5", "1.234,5", "1.234", "-0", "nan", "NaN", "inf", "Infinity",
     "1_000", "1d", "0x1p3", "1e999", "１２", "a", " a ", "\u00a0b\u3000", "a.b.c", ".a..b.", "a.a.b", "none.a", "none", "é", "x|y",
+    "['a', 'b']", '["a, b", "it\'s", "none", "a, b"]', "[a.b, c ,, 'd]", "[]", "['']", "[\n 'a'\n]", "['a'b, \"c\"]", "]a[", "[b",
+    "1 2 3", "[0.5, -1e-3, 2]", " ( 1;2|3 ) ", "[ 1.\n  2.\t.5]", "1,2", "1 2 3 4", "1 x 3", "1 nan 3", "1 1e999 3", "1  2,,3", "[[1,2,3]]", "1,,2",
 ]  # fmt: skip
 
 
@@ -82,6 +86,7 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
             "tags": Tags(separator=".", slots=20, missing=("none",)),
             "it's": Category(),
             "n": Text(),
+            "v": Vector(3),
         },
     )
     shown = {"paid": Outcome("purchase"), "s": Outcome("long", at_least=1.5), "w": Weight(), "category": Category()}
@@ -106,9 +111,12 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
     own = OwnColumns.of_site(site)
     values = own_values(own.of_owner("item"), F.col("attributes"))
     tags = F.filter(F.array(*[values.pop(name) for name in own.columns[1].names]), lambda tag: tag.isNotNull())
+    vector = F.array(*[values.pop(name) for name in own.columns[3].names]).alias("item_v")
     expected = {
         row["item_id"]: row
-        for row in one.select("item_id", *[c.alias(n) for n, c in values.items()], tags.alias("item_tags")).collect()
+        for row in one.select(
+            "item_id", *[c.alias(n) for n, c in values.items()], tags.alias("item_tags"), vector
+        ).collect()
     }
     rows = spark.table("site_item").where(f"dt = '{day}'").collect()
     assert len(rows) == len(TEXTS)
@@ -116,6 +124,7 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
         wanted = expected[row["item_id"]]
         assert [row[name] for name in values] == [wanted[name] for name in values], row
         assert (row["item_tags"] or []) == wanted["item_tags"], row
+        assert (row["item_v"] or [None] * 3) == wanted["item_v"], row
     labels = outcome_labels(own.labels, F.col("context"), F.lit(True))
     weight = row_weight(own.labels, F.col("context"))
     assert weight is not None
@@ -177,8 +186,9 @@ def test_what_came_of_a_row_is_a_label_and_its_weight_counts(spark: SparkSession
 
 def test_numbers_have_the_decimals_of_their_file() -> None:
     columns = OwnColumns.of_site(SITE)
-    assert columns.read_texts("item", {"Price": "1.234,5", "tags": "none.a.b.c"}) == {
+    assert columns.read_texts("item", {"Price": "1.234,5", "tags": "none.a.b.c", "embedding": "[1.234, 5,6e1]"}) == {
         "item_price": 1234.5, "item_tags_1": "a", "item_tags_2": "b", "item_note": None,
+        "item_embedding_1": 1.234, "item_embedding_2": 5, "item_embedding_3": 60,  # between numbers a comma is none
     }  # fmt: skip
     assert columns.read_texts("user", {"age": "1.234,5"})["user_age"] is None
     assert columns.read_texts("user", {"age": "1.234"})["user_age"] == 1.234
@@ -189,6 +199,7 @@ def test_columns_and_crosses_become_features() -> None:
         Dense("item_price", "item_price", "Price of the item", "log1p", 0.0),
         Sparse("item_tags_1", "item_tags_1", 1024, "tags of the item, tag 1"),
         Sparse("item_tags_2", "item_tags_2", 1024, "tags of the item, tag 2"),
+        *(Dense(f"item_embedding_{n}", f"item_embedding_{n}", f"embedding of the item, number {n}") for n in (1, 2, 3)),
         Sparse("user_plan", "user_plan", 8, "plan of the user"),
         Dense("user_age", "user_age", "age of the user"),
         Sparse("context_weather", "context_weather", 1024, "weather of the context"),

@@ -269,6 +269,28 @@ def test_outcomes_and_weights_are_judged_by_their_cells(config: Config, folder: 
     assert "further labels: paid, liked, shared" in lines
 
 
+@pytest.mark.parametrize(
+    ("size", "finding"),
+    [
+        (
+            3,
+            'warning 5: "of": 1 of 500 rows hold no vector of 3 numbers (first: ratings.csv line 501, 4 numbers). '
+            "They count as missing.",
+        ),
+        (
+            4,
+            'fault 5: "of": 499 of 500 rows hold no vector of 4 numbers (first: ratings.csv line 2, 3 numbers). '
+            "Write Vector(3).",
+        ),
+    ],
+)
+def test_vectors_have_the_declared_size(config: Config, folder: Path, size: int, finding: str) -> None:
+    ratings = pd.read_csv(folder / "ratings.csv")
+    ratings.assign(of=["0.5 1 2", *["[1, 2, 3.5]"] * 498, "1 2 3 4"]).to_csv(folder / "ratings.csv", index=False)
+    texts = findings(config, folder, site(action(f"{{'of': Vector({size})}}")))
+    assert [text for text in texts if '"of"' in text] == [finding]
+
+
 def test_clicks_of_another_file_are_joined(config: Config, folder: Path) -> None:
     at = pd.Timestamp("2023-05-06 08:00")
     rows = pd.DataFrame(

@@ -26,6 +26,7 @@ from conf.site import (
     Tags,
     Text,
     Users,
+    Vector,
     Weight,
 )
 
@@ -42,6 +43,7 @@ CLASSES = (
     Number,
     Category,
     Tags,
+    Vector,
     Text,
     Outcome,
     Weight,
