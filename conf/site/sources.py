@@ -13,6 +13,9 @@ DAY_BY_NAME = "name"
 """As a `day`: the date in each file's name."""
 
 
+Changes = Literal["freeze", "evolve", "discard_value", "discard_row"]
+
+
 @declaration
 class Files:
     """Files of one kind: CSV and the like, JSON lines or Parquet, plain or packed (gz, bz2, zst, zip).
@@ -44,9 +47,10 @@ class Files:
     """Of rows without times: a date, or `name` for the one in each file's name."""
     is_time_order: bool = False
     """With `day`: later rows are later."""
-    changes: Literal["freeze", "evolve"] = "freeze"
-    """What happens when columns come or go: the load stops and says which (`freeze`), or goes on (`evolve`), as long as
-    the declared ones are there."""
+    changes: Changes = "freeze"
+    """What happens when columns come or go: the load stops and says which (`freeze`); or it goes on, as long as the
+    declared ones are there (`evolve`), even without own columns, but outcomes, which have no value then
+    (`discard_value`), or without the rows of files with other columns, which are quarantined (`discard_row`)."""
 
 
 @declaration
@@ -65,7 +69,7 @@ class Query:
     """Of times that name none; `site.timezone` without it."""
     day: str | None = None
     """Of rows without times: a date."""
-    changes: Literal["freeze", "evolve"] = "freeze"
+    changes: Changes = "freeze"
     """What happens when columns come or go, as for `Files`."""
 
     def faults(self) -> Iterator[str]:

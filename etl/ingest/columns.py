@@ -117,12 +117,11 @@ def map_columns(
         UserError: a column that is named isn't there, two are the same, or a required one is missing.
     """
     columns = _listed(names)
-    for name, ours in (*options.items(), *((name, name) for name in own or ())):
-        # To leave out what isn't there is no mistake: another of the files may have it.
-        if ours and name not in names and name.partition(".")[0] not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{place}: no column {name}; found {columns}{hint}")
+    # To leave out what isn't there is no mistake: another of the files may have it.
+    for name in missing_columns([*(name for name, ours in options.items() if ours), *(own or ())], names):
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{place}: no column {name}; found {columns}{hint}")
     explicit = {name: ours for name, ours in preset.items() if name in names} | dict(options)
     sources: dict[str, str] = {}
     for name, ours in explicit.items():
@@ -148,6 +147,11 @@ def map_columns(
         )
     ordered = {ours: sources[ours] for ours in (*USUAL_NAMES[role], *sources) if ours in sources}
     return ColumnMap(ordered, tuple(free if own is None else own))
+
+
+def missing_columns(declared: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The declared columns, paths into JSON among them, that a file with these columns has not."""
+    return [name for name in declared if name not in names and name.partition(".")[0] not in names]
 
 
 def parse_mapping(role: FileRole, options: Sequence[str]) -> dict[str, str]:

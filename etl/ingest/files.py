@@ -10,7 +10,17 @@ from pathlib import Path
 
 from conf import UserError
 from conf.site.sources import DAY_BY_NAME
-from etl.ingest.columns import FACTS, OPTIONS, REQUIRED, USUAL_NAMES, ColumnMap, FileRole, is_rating, map_columns
+from etl.ingest.columns import (
+    FACTS,
+    OPTIONS,
+    REQUIRED,
+    USUAL_NAMES,
+    ColumnMap,
+    FileRole,
+    is_rating,
+    map_columns,
+    missing_columns,
+)
 from etl.ingest.formats import FileFormat
 from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
 from etl.sources.dialect import Dialect, DialectOptions
@@ -48,6 +58,8 @@ class FileOptions:
     """The order of the rows is that of time."""
     own: Sequence[str] | None = None
     """Columns that a site declares as its own; None to guess which columns are which."""
+    may_lack: Sequence[str] = ()
+    """Those of them that a file may do without: they have no value in its rows."""
     action: str | None = None
     """Of all rows, where no column names it."""
     list_separator: str | None = None
@@ -81,6 +93,8 @@ class FileGroup:
     """Whether impressions say themselves what was clicked."""
     is_declared: bool = False
     """By a site, which may read the same lines in several ways."""
+    is_refused: bool = False
+    """Whether all rows are refused, for other columns than the source had before."""
 
     def reading(self, action: str | None) -> str:
         """What rows are read as: the same lines read otherwise are other rows. Empty for an ingest without an action.
@@ -141,7 +155,11 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
     dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
     if not dialect.names:
         raise _no_header(role, path, dialect, options, usual)
-    columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns, options.own)
+    lacking = missing_columns(options.may_lack, dialect.names)
+    for name in lacking:
+        warnings.setdefault(name, f"{path}: no column {name}: its rows have no value of it")
+    own = [name for name in options.own if name not in lacking] if options.own is not None else None
+    columns = map_columns(str(path), role, dialect.names, options.columns, options.format.columns, own)
     samples = sample_columns(path, dialect, [*columns.sources.values(), *columns.others])
     _check_ids(path, role, dialect, columns, samples)
     for column, text in _warnings(role, columns, samples):

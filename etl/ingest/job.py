@@ -119,8 +119,11 @@ def _read(
     lines = reduce(DataFrame.unionByName, [read_rows(spark, group.files, group.dialect).lines for group in groups])
     for is_multiline in (False, True):
         frames = [
-            _parse(spark, config, group, options, is_multiline=is_multiline).withColumn(
-                "reading", F.lit(group.reading(options.action))
+            _parse(spark, config, group, options, is_multiline=is_multiline).withColumns(
+                {
+                    "reading": F.lit(group.reading(options.action)),
+                    "reason": F.coalesce("reason", F.lit("other_columns" if group.is_refused else None)),
+                }
             )
             for group in groups
         ]

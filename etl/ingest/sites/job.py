@@ -21,7 +21,7 @@ from etl.ingest.columns import FACTS, FileRole
 from etl.ingest.files import FileGroup, FileOptions
 from etl.ingest.requests import examine_paths
 from etl.ingest.sites.queries import query_files
-from etl.ingest.sites.source_columns import changed_columns, remember_columns
+from etl.ingest.sites.source_columns import changed_columns, refuse_changed, remember_columns
 from etl.ingest.sites.source_files import files_of, source_options
 from etl.ingest.sites.views import write_views
 from etl.sources.detection import NoRowsError
@@ -123,7 +123,7 @@ def examine_site(
         faults += _decimal_faults(part, groups[number])
     if faults := faults or changed_columns(config, site, groups):
         raise SiteError(faults)
-    return groups
+    return refuse_changed(config, site, groups)
 
 
 def run(spark: SparkSession, config: Config, site: Site, groups: Groups, *, replaces: bool) -> dict[str, object]:
@@ -162,6 +162,13 @@ def _decimal_faults(part: Part, groups: Sequence[FileGroup]) -> list[Fault]:
     return [Fault(place_of(part), text.format(part.source.pattern, sign, sign)) for sign in sorted(others)]
 
 
+def _optional_columns(part: Part) -> list[str]:
+    """Own columns that files may do without, by the contract; without an outcome no row had a label."""
+    if part.source.changes not in ("discard_value", "discard_row"):
+        return []
+    return [name for name, kind in part.columns.items() if not isinstance(kind, Outcome)]
+
+
 def part_options(config: Config, part: Part) -> FileOptions:
     """What a part of a site says of its rows; no column is guessed."""
     _, options = _COLUMNS[type(part)]
@@ -171,6 +178,7 @@ def part_options(config: Config, part: Part) -> FileOptions:
         columns=named,
         # The list that an act happened in stays in its context: clicks of a later load are joined by it, too.
         own=(*part.columns, *([part.request] if isinstance(part, Action) and part.request is not None else [])),
+        may_lack=_optional_columns(part),
         has_clicks=not (isinstance(part, Impressions) and part.clicked_by is not None),
         list_separator=part.separator if isinstance(part, Impressions) else None,
         click_from=part.at_least if isinstance(part, Impressions) else None,

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from conf import Config, Paths
@@ -28,20 +29,35 @@ def changed_columns(config: Config, site: Site, groups: Mapping[int, Sequence[Fi
     """
     earlier, faults = _read(_path(config, site)), []
     for number, part in enumerate(site_parts(site)):
-        key = _key(number, part)
-        if number not in groups or key not in earlier or part.source.changes == "evolve":
+        if number not in groups or part.source.changes != "freeze":
             continue
-        before, now = set(earlier[key]), set(_columns(groups[number]))
-        changes = [
-            f"{word} {', '.join(sorted(names))}"
-            for word, names in (("new:", now - before), ("gone:", before - now))
-            if names
-        ]
-        if changes:
-            text = f"{part.source.pattern}: other columns than it had: {'; '.join(changes)}; if so it shall be, "
+        if changes := _changes(earlier.get(_key(number, part)), groups[number]):
+            text = f"{part.source.pattern}: other columns than it had: {changes}; if so it shall be, "
             cure = f'say {type(part.source).__name__}(…, changes="evolve"). Nothing was changed'
             faults.append(Fault(place_of(part), text + cure))
     return faults
+
+
+def refuse_changed(config: Config, site: Site, groups: Mapping[int, Sequence[FileGroup]]) -> dict[int, list[FileGroup]]:
+    """The groups, those refused whose columns came or went where the declaration discards their rows."""
+    earlier, judged = _read(_path(config, site)), {number: list(of_part) for number, of_part in groups.items()}
+    for number, part in enumerate(site_parts(site)):
+        if number not in groups or part.source.changes != "discard_row":
+            continue
+        for place, group in enumerate(groups[number]):
+            if changes := _changes(earlier.get(_key(number, part)), [group]):
+                log.warning("%s: other columns than before: %s; its rows are refused", ", ".join(group.files), changes)
+                judged[number][place] = replace(group, is_refused=True)
+    return judged
+
+
+def _changes(earlier: Sequence[str] | None, groups: Sequence[FileGroup]) -> str:
+    """Which columns are new, and which are gone; empty for none, and for a source that was never loaded."""
+    if earlier is None:
+        return ""
+    before, now = set(earlier), set(_columns(groups))
+    changes = {"new": now - before, "gone": before - now}
+    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
 
 
 def remember_columns(config: Config, site: Site, groups: Mapping[int, Sequence[FileGroup]]) -> None:
@@ -49,7 +65,9 @@ def remember_columns(config: Config, site: Site, groups: Mapping[int, Sequence[F
     path = _path(config, site)
     columns = _read(path)
     parts: Sequence[Part] = site_parts(site)
-    columns |= {_key(number, parts[number]): _columns(of_part) for number, of_part in groups.items()}
+    for number, of_part in groups.items():
+        if accepted := [group for group in of_part if not group.is_refused]:
+            columns[_key(number, parts[number])] = _columns(accepted)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(columns, indent=1))
 

@@ -309,3 +309,23 @@ def test_the_same_lines_are_two_actions_where_two_are_declared(
         ("views", (("meta.brand", "acme"),)),
         ("orders", (("meta.brand", "acme"),)),
     }
+
+
+def test_rows_of_a_file_with_other_columns_are_quarantined_where_it_is_declared(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    declared = ROWS.replace('Site("rows"', 'Site("contract"').replace(
+        '"rows.csv"', '"rows*.csv", changes="discard_row"'
+    )
+    day = date(2029, 5, 30)
+    head = "when,who,what,place,list,mood,label\n"
+    (tmp_path / "rows-1.csv").write_text(f"{head}{day}T08:00:00,u1,a,1,L1,sunny,1\n")
+    assert load(spark, config, tmp_path, declared, "") == [1, 1, 0, 0]
+    (tmp_path / "rows-2.csv").write_text(f"{head.replace(',mood', ',humour')}{day}T09:00:00,u1,b,1,L2,sunny,1\n")
+    (tmp_path / "rows-3.csv").write_text(f"{head}{day}T10:00:00,u1,c,1,L3,wet,0\n")
+    assert load(spark, config, tmp_path, declared, "") == [3, 1, 1, 1]  # in, out, known before, refused
+    warehouse = Warehouse(spark, config)
+    rows = warehouse.read(dwd.impression, [day]).orderBy("shown_at").collect()
+    assert [(row["item_id"], row["context"]) for row in rows] == [("a", {"mood": "sunny"}), ("c", {"mood": "wet"})]
+    (refused,) = warehouse.read(ods.quarantine, [day]).where("stage = 'ingest'").collect()
+    assert (Path(refused["file"]).name, refused["reason"]) == ("rows-2.csv", "other_columns")

@@ -3,6 +3,7 @@
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from data.shop import DAYS, write_shop
 
@@ -81,6 +82,29 @@ def test_columns_that_come_or_go_overnight_stop_the_load(config: Config, file: P
     assert groups[0][0].columns.others == ("Price (EUR)", "brand", "uses")  # what is not declared is left out
     remember_columns(config, site, groups)
     examine_site(config, site, file.parent, None)  # as it was loaded last
+
+
+@pytest.mark.parametrize("changes", ["discard_value", "discard_row"])
+def test_values_or_rows_of_changed_files_are_left_out_where_it_is_declared(
+    config: Config, file: Path, caplog: pytest.LogCaptureFixture, changes: str
+) -> None:
+    file.write_text(file.read_text().replace('Files("products.csv")', f'Files("products*.csv", changes="{changes}")'))
+    site = load_site(file)
+    remember_columns(config, site, examine_site(config, site, file.parent, None))
+    products = pd.read_csv(file.parent / "products.csv", dtype=str)
+    products.assign(sku="x" + products["sku"]).drop(columns="uses").to_csv(file.parent / "products-2.csv", index=False)
+    groups = examine_site(config, site, file.parent, None)
+    by_file = {Path(group.files[0]).name: group for group in groups[0]}
+    assert by_file["products.csv"].columns.others == ("Price (EUR)", "brand", "uses")
+    assert by_file["products-2.csv"].columns.others == ("Price (EUR)", "brand")
+    assert "products-2.csv: no column uses: its rows have no value of it" in caplog.text
+    assert {name: group.is_refused for name, group in by_file.items()} == {
+        "products.csv": False,
+        "products-2.csv": changes == "discard_row",
+    }
+    remember_columns(config, site, groups)
+    again = examine_site(config, site, file.parent, None)[0]  # what was refused is no rule for the next load
+    assert sorted(group.is_refused for group in again) == [False, changes == "discard_row"]
 
 
 @pytest.mark.parametrize(
