@@ -1,6 +1,6 @@
 """Settings of recall, ranking and the served lists."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,9 @@ class RecallSettings(Settings):
     reserved: dict[str, int] = Field(default_factory=lambda: {"mf": 70})
     """Channel -> its first candidates stay, whatever their merged score, which favours what the site showed most; where
     impressions are logged."""
+    exclude: Literal["clicked", "bought", "shown", "none"] = "clicked"
+    """What lists leave out of a user's past: the items that they clicked (had a positive of), bought or were shown, or
+    nothing, where people come back to the same items."""
     keep: int = Field(default=100, gt=0)
     """Candidates per user after the channels are merged."""
     history: int = Field(default=1000, gt=0)
