@@ -176,8 +176,8 @@ class _DayData:
         """Positives of the split `after` that lists may have: what `recall.exclude` leaves out of them is no miss."""
         excluded = self._excluded(before)
         if self.collected is not None:
-            earlier = self.collected.of_splits(*before if excluded is None else ())
-            pairs = self.collected.of_splits(after).pairs(without=earlier)
+            chosen = self.collected.of_splits(*before if excluded is None else ())
+            pairs = self.collected.of_splits(after).pairs(without=chosen)
             if isinstance(excluded, pd.DataFrame):
                 is_excluded = pd.MultiIndex.from_frame(pairs).isin(pd.MultiIndex.from_frame(excluded))
                 pairs = pairs[~is_excluded].reset_index(drop=True)
@@ -320,7 +320,7 @@ def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run
     # One file, which ranking reads with pandas: users of the test rows are few.
     truth.frame.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
     items = proposer.history.items.assign(popularity=proposer.history.popularity)
-    items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
+    items[["item_id", "category", "author", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
     return candidates.select(*COLUMNS, F.lit(0).alias("label"))
 
 

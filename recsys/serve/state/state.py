@@ -198,6 +198,13 @@ class State:
             parts += [list(user.recent.bought), self._bought[user.code] if user.code >= 0 else []]
         return np.concatenate([np.asarray(part, np.int64) for part in parts]) if parts else np.zeros(0, np.int64)
 
+    def attribute(self, name: str, items: NDArray[np.int64]) -> list[str | None]:
+        """(items,) category or author of each item."""
+        names, codes = {
+            "category": (self.categories.names, self.item_category), "author": (self.authors, self._item_author),
+        }[name]  # fmt: skip
+        return [names[code] for code in codes[items].tolist()]
+
     def hot_channel(self, position: int) -> str:
         """Whether an item of `hot` is there for being hot or new."""
         return str(self._hot_channels[self._hot_channel[position]])
