@@ -155,7 +155,10 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     arrays |= more
     arrays |= similar_items(positives["user"].to_numpy(), positives["item"].to_numpy(), len(user_ids), len(item_ids))
     if publication.exclude == "shown":
-        shown = pd.DataFrame({"user": user, "item": item}).drop_duplicates().sort_values(["user", "item"])
+        # Without impressions these are training rows: those that are no positives were sampled, and never shown.
+        is_shown = (of_impressions.label > 0) | ("dwd_impression" in publication.sources)
+        pairs = pd.DataFrame({"user": user[is_shown], "item": item[is_shown]})
+        shown = pairs.drop_duplicates().sort_values(["user", "item"])
         values = shown["item"].to_numpy(np.int32)
         arrays |= Lists.of_sorted(shown["user"].to_numpy(), values, len(user_ids)).arrays("shown")
     hot_channels, hot = _hot(publication, item_ids)
