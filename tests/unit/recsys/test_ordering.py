@@ -1,15 +1,19 @@
 """What orders lists: learned weights, calibration, diversity and freshness."""
 
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from conf import load
+from conf.runs import read_jsonl, start_run
 from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
 from recsys import calibration
 from recsys.blend import weights as blend
-from recsys.blend.prices import active_rules, lists_without_rules
+from recsys.blend.prices import active_rules, lists_without_rules, log_prices
 from recsys.blend.rerank import rerank
 from recsys.coordinate_ascent import fit_weights, ndcg_objective
 from recsys.settings import RecommendSettings
@@ -151,3 +155,18 @@ def test_rules_that_change_lists_are_named() -> None:
 
     assert list(lists_without_rules(rules, make)) == ["published without boosts", "published without max_per_category"]
     assert [(one.boosts, one.max_per_category) for one in made] == [({}, 3), ({"author": {"p": 0.1}}, 0)]
+
+
+def test_the_price_of_a_rule_is_what_lists_earn_without_it(tmp_path: Path) -> None:
+    """Relevant is b, which is first, and second with the boost of a: that costs 1 − 1 / log2(3)."""
+    candidates = candidates_of_one_topic()[:3].assign(order=[0.9, 1.0, 0.0], rank=[2, 1, 3])
+    settings = RecommendSettings(length=2, fresh_share=0, boosts={"author": {"p": 0.2}})
+    truth = pd.DataFrame({"user_id": ["u"], "item_id": ["b"]})
+    config = load(overrides=[f"paths.home={tmp_path}"], environment={})
+    with start_run(config, "recommend", date(2026, 1, 7)) as run:
+        report = log_prices(settings, lambda rules: rerank(candidates, rules), truth, None, run, 2)
+        nothing = log_prices(RecommendSettings(fresh_share=0), lambda _: pytest.fail("made"), truth, None, run, 2)
+    assert report == {"boosts_price_ndcg@2": pytest.approx(1 - 1 / np.log2(3))}
+    assert nothing == {}
+    (row,) = read_jsonl(run.folder / "metrics.jsonl")
+    assert (row["model"], row["metric"], row["k"]) == ("boosts", "rule_price_ndcg", 2)
