@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CURRENT = "current.json"
 # The keys of a version's metadata that say where its rows came from.
-ORIGIN = ("day", "split", "rows", "features", "timezone", "examples", "sources")
+ORIGIN = ("day", "split", "rows", "features", "timezone", "examples", "sources", "exclude")
 
 
 @contextmanager

@@ -57,6 +57,9 @@ def run(config: Config, *, days: int, loop: int, scale: float, seed: int) -> dic
     from etl.simulator import simulate
     from etl.simulator.published import PublishedPolicy
 
+    # People of the generated site click the same items again: lists that leave these out run dry in a week.
+    if "exclude" not in config.explicit.get("recall", {}):
+        config = config.with_values({"recall.exclude": "none"})
     started, rows = time.monotonic(), []
     simulated = simulate.run(config, days=days, scale=scale, seed=seed)
     since: str | None = str(simulated["first_day"])

@@ -1,6 +1,6 @@
 """Settings of recall, ranking and the served lists."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,9 @@ class RecallSettings(Settings):
     reserved: dict[str, int] = Field(default_factory=lambda: {"mf": 70})
     """Channel -> its first candidates stay, whatever their merged score, which favours what the site showed most; where
     impressions are logged."""
+    exclude: Literal["clicked", "bought", "shown", "none"] = "clicked"
+    """What lists leave out of a user's past: the items that they clicked (had a positive of), bought or were shown, or
+    nothing, where people come back to the same items."""
     keep: int = Field(default=100, gt=0)
     """Candidates per user after the channels are merged."""
     history: int = Field(default=1000, gt=0)
@@ -223,5 +226,15 @@ class RecommendSettings(Settings):
     """Days after its publication in which an item is fresh."""
     fresh_share: float = Field(default=0.1, ge=0, le=1)
     """Least share of fresh items in a served list, as far as there are any among the candidates."""
+    fresh_boost: float = Field(default=0.0, ge=-1, le=1)
+    """Added to the relevance of a fresh item, which goes from 0 for a user's last candidate to 1 for the first."""
+    boosts: dict[Literal["category", "author"], dict[str, Annotated[float, Field(ge=-1, le=1)]]] = Field(
+        default_factory=dict
+    )
+    """Attribute -> its value -> what is added to the relevance of such items; below 0 moves them down."""
+    max_per_category: int = Field(default=0, ge=0)
+    """Most items of one category in a served list, which is shorter where nothing else is left; 0: any number."""
+    exclude_items: tuple[str, ...] = ()
+    """Items that are in no served list, that of unknown users included."""
     max_worse: float = Field(default=0.0, ge=0)
     """Relative increase of log loss over the champion's that is tolerated; a significantly larger one keeps it out."""

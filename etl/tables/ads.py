@@ -264,7 +264,11 @@ off_policy = Table(
     description="One row per list and estimator: the clicks to expect of a list, by the log of what the site showed",
     key=("list", "estimator"),
     columns=columns(
-        ("list", "string", "recall:CHANNEL, merged, a ranker, blend, published; logged for the site's own lists"),
+        (
+            "list",
+            "string",
+            "recall:CHANNEL, merged, a ranker, blend, published (without RULE); logged for the site's own lists",
+        ),
         (
             "estimator",
             "string",

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from features.metrics.ranking import diversity_metrics, ranking_intervals, ranki
 from recsys.blend import stack, weights
 from recsys.blend.funnel import funnel_rows
 from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place
+from recsys.blend.prices import lists_without_rules, log_prices
 from recsys.blend.rankers import configured_rankers
 from recsys.blend.rerank import rerank
 from recsys.blend.stack import Stack
@@ -63,13 +65,14 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         k: length of the lists that the blend is fitted for.
 
     Returns:
-        Run id, `<score>_<metric>@k` of the held-out lists (`off_policy_clicks` where the log can tell), numbers of
-        users and rows of the lists to publish.
+        Run id, `<score>_<metric>@k` of the held-out lists (`off_policy_clicks` where the log can tell), what each rule
+        of `recommend` costs (see `prices.log_prices`), numbers of users and rows of the lists to publish.
 
     Raises:
         UserError: the day has no candidates or no coarse or fine model, or `recommend.order` names no score.
     """
     check_order(config)
+    settings = config.get(RecommendSettings)
     folder = candidates_folder(config, day)
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     with start_run(config, MODEL, day) as run:
@@ -84,8 +87,8 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         holdout = all_orders(config, held_out, scores, blend)
         report: dict[str, Any] = {"run_id": run.run_id}
         truth = pd.read_parquet(folder / "positives.parquet")
-        report |= _log_list_metrics(holdout, items, truth, config.get(RecommendSettings).ks, run, k)
-        order = config.get(RecommendSettings).order
+        report |= _log_list_metrics(holdout, items, truth, settings.ks, run, k)
+        order = settings.order
         if fitted and judge:
             best, estimates = judge_lists(holdout, fitted, judge, run, k)
             report |= estimates
@@ -93,20 +96,31 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
         kind = "stack" if isinstance(blend, Stack) else "blend"
         text = json.dumps({"kind": kind, "order": order, **vars(blend)}, indent=2)
         write_atomically(run.model_folder / BLEND_FILE, text)
+        make_held_out = partial(served_lists, config, held_out, blend, items, day, order)
+        report |= log_prices(settings, make_held_out, truth, judge, run, k)
         if (folder / "serve").exists():
-            candidates, scores = score_candidates(config, day, folder / "serve", "serve")
-            lists = served_lists(config, candidates, blend, items, day, order)
-            lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
-            shown = {**all_orders(config, candidates, scores, blend), "published": lists}
-            first_ranks(shown, config.get(RecommendSettings).length).to_parquet(run.folder / RANKED_LISTS, index=False)
-            if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
-                hot = unknown_user_list(pd.read_parquet(folder / HOT_ITEMS), config.get(RecommendSettings).length)
-                hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
-            published = served_lists(config, held_out, blend, items, day, order)
+            report |= _publish_lists(config, day, folder, blend, items, order, run)
             ranked = holdout.get(order, holdout[BLEND])
-            _write_funnel(run, truth, held_out, ranked, published, config.get(RecommendSettings).length)
-            report |= {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
+            _write_funnel(run, truth, held_out, ranked, make_held_out(settings), settings.length)
     return report
+
+
+def _publish_lists(
+    config: Config, day: date, folder: Path, blend: Stack | Blend, items: pd.DataFrame, order: str, run: Run
+) -> dict[str, int]:
+    """Write the lists to publish, the first ranks of all that may be judged, and the list of unknown users."""
+    settings = config.get(RecommendSettings)
+    candidates, scores = score_candidates(config, day, folder / "serve", "serve")
+    make = partial(served_lists, config, candidates, blend, items, day, order)
+    lists = make(settings)
+    lists.to_parquet(run.folder / RECOMMENDATIONS, index=False)
+    shown = {**all_orders(config, candidates, scores, blend), "published": lists, **lists_without_rules(settings, make)}
+    first_ranks(shown, settings.length).to_parquet(run.folder / RANKED_LISTS, index=False)
+    if (folder / HOT_ITEMS).exists():  # candidates of an older version have none
+        hot = pd.read_parquet(folder / HOT_ITEMS)
+        hot = unknown_user_list(hot[~hot["item_id"].isin(settings.exclude_items)], settings.length)
+        hot.to_parquet(run.folder / UNKNOWN_USER, index=False)
+    return {"users": int(lists["user_id"].nunique()), "rows_out": len(lists)}
 
 
 def score_candidates(config: Config, day: date, folder: Path, split: str) -> tuple[pd.DataFrame, list[str]]:
@@ -314,23 +328,30 @@ def order_candidates(candidates: pd.DataFrame, score: str, blend: Stack | Blend,
 
 
 def served_lists(
-    config: Config, candidates: pd.DataFrame, blend: Stack | Blend, items: pd.DataFrame, day: date, order: str
+    config: Config,
+    candidates: pd.DataFrame,
+    blend: Stack | Blend,
+    items: pd.DataFrame,
+    day: date,
+    order: str,
+    settings: RecommendSettings | None = None,
 ) -> pd.DataFrame:
-    """Make the lists to publish: ranked by one score, then re-ranked for diversity and freshness.
+    """Make the lists to publish: ranked by one score, then re-ranked by the rules of `recommend`.
 
     Args:
         config: all settings.
         candidates: of `score_candidates`, for the set `serve`.
         blend: weights of the scores.
-        items: category and published_at (UTC), by item_id.
+        items: category, author and published_at (UTC), by item_id.
         day: the day; freshness counts to its end by the clocks of its training set.
         order: the score that orders them, `recommend.order` or what `judge_lists` found better.
+        settings: other rules than those of `recommend`.
 
     Returns:
         user_id, rank, item_id, score (the FM's click probability, which is comparable between users; ranks follow the
         blend and the re-ranking, so it does not fall with them) and channels.
     """
-    settings = config.get(RecommendSettings)
+    settings = settings or config.get(RecommendSettings)
     score = order
     if score != BLEND and score not in candidates:
         log.warning("recommend.order=%s: no such model was trained for %s: lists follow the blend", score, day)
@@ -341,6 +362,8 @@ def served_lists(
     age = end_of_day - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
     ranked = ranked.assign(
         category=ranked["item_id"].map(items["category"]),
+        # Candidates of an older version have no authors.
+        author=ranked["item_id"].map(items["author"]) if "author" in items else None,
         is_fresh=(age <= pd.Timedelta(days=settings.fresh_days)).to_numpy(),
     )
     lists = rerank(ranked, settings)

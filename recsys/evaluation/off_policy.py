@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ from features.metrics import off_policy
 from features.metrics.off_policy import Estimate, Slots
 from recsys.blend import rank
 from recsys.blend.judge import CLIP, LOGGED, has_support
+from recsys.blend.prices import lists_without_rules
 from recsys.blend.stack import Stack
 from recsys.blend.weights import BLEND_FILE, MERGED
 from recsys.dataset import candidates_folder
-from recsys.settings import CoarseSettings
+from recsys.settings import CoarseSettings, RecommendSettings
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +136,11 @@ def _lists(config: Config, day: date, stack: Stack, order: str) -> Iterator[tupl
     for name, ranked in rank.all_orders(config, candidates, scores, stack).items():
         yield name, ranked[COLUMNS]
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
-    published = rank.served_lists(config, candidates, stack, items, day, order)
-    yield "published", published.rename(columns={"score": "attraction"})[COLUMNS]
+    make = partial(rank.served_lists, config, candidates, stack, items, day, order)
+    settings = config.get(RecommendSettings)
+    # And what each rule of re-ranking costs.
+    for name, lists in {"published": make(settings), **lists_without_rules(settings, make)}.items():
+        yield name, lists.rename(columns={"score": "attraction"})[COLUMNS]
 
 
 def _rows_of(name: str, slots: Slots, k: int) -> list[dict[str, Any]]:

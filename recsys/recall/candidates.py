@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -29,12 +30,13 @@ from conf.versions import publish_version
 from etl.settings import SiteSettings
 from etl.spark_progress import spark_progress
 from etl.stage import RowCounts, stage_run, total_counts
-from etl.tables import dim, dws
+from etl.tables import dim, dwd, dws
 from etl.warehouse.store import Warehouse
 from features.catalog import OWN_COLUMNS
 from features.compatibility import TIMEZONE
 from features.compute.spark_own_columns import own_values
 from features.dataset.build import candidate_features, countable_rows, split_examples
+from features.dataset.examples import has_rows, window_days
 from features.dataset.names import examples_version
 from features.dataset.parquet import select_dataset_columns, write_candidates
 from features.dataset.splits import TIME_ORDERED
@@ -81,6 +83,7 @@ def run(spark: SparkSession, config: Config, day: date, *, serve: bool = True) -
     num_served = 0
     with stage_run(warehouse, "recall", [day]) as row_counts, day_data(warehouse, config, day, examples) as data:
         metadata: dict[str, Any] = {"split": examples["split"], "examples": examples["version"], TIMEZONE: data.zone}
+        metadata["exclude"] = data.recall.exclude  # what a server leaves out, too
         with (
             publish_version(config.get(Paths).datasets(KIND, day), metadata) as folder,
             start_run(config, "recall", day) as run,
@@ -150,27 +153,36 @@ class _DayData:
         self.examples = split_examples(warehouse, config.get(FeatureSettings), day, self.split).persist()
         self.positives = self.examples.where(F.col("label") == 1).select("user_id", "item_id", "at", "split")
         self._persisted = [self.examples]
+        self._days = window_days(config.get(FeatureSettings), day) if self.split == "day" else None
+        self._pairs: dict[tuple[str, ...], DataFrame | pd.DataFrame] = {}  # of `_excluded`
         self._proposers: list[Proposer] = []
         seconds, is_positive = F.col("at").cast("double"), F.col("label") == 1
         columns = [F.min(seconds).alias("start"), F.max(F.when(is_positive, seconds)).alias("newest")]
         counted = F.count_if(is_positive).alias("positives")
+        columns.append(F.count("*").alias("rows"))
         rows = self.examples.groupBy("split").agg(*columns, counted).collect()
         self.starts: dict[str, float] = {row["split"]: row["start"] for row in rows}  # when a split's first row was
         self._newest: dict[str, float] = {row["split"]: row["newest"] or 0.0 for row in rows}  # its last positive
         self.users = warehouse.newest_snapshot(dim.user, day).select("user_id")
         self.num_users = self.users.count()
-        self.collected = self._collect(sum(row["positives"] for row in rows))
+        num_shown = sum(row["rows"] for row in rows) if self.recall.exclude == "shown" else 0
+        self.collected = self._collect(max(num_shown, sum(row["positives"] for row in rows)))
         items = warehouse.newest_snapshot(dim.item, day)
         if OWN_TEXTS:
             items = items.withColumns(own_values(OWN_COLUMNS.of_owner("item"), F.col("attributes")))
         self.items = items.select(*ITEM_COLUMNS, *OWN_TEXTS).toPandas()
 
     def truth(self, before: tuple[str, ...], after: str) -> Truth:
-        """Positives of the split `after` that are new to their users: a repeated choice needs no recommendation."""
+        """Positives of the split `after` that lists may have: what `recall.exclude` leaves out of them is no miss."""
+        excluded = self._excluded(before)
         if self.collected is not None:
-            pairs = self.collected.of_splits(after).pairs(without=self.collected.of_splits(*before))
+            chosen = self.collected.of_splits(*before if excluded is None else ())
+            pairs = self.collected.of_splits(after).pairs(without=chosen)
+            if isinstance(excluded, pd.DataFrame):
+                is_excluded = pd.MultiIndex.from_frame(pairs).isin(pd.MultiIndex.from_frame(excluded))
+                pairs = pairs[~is_excluded].reset_index(drop=True)
             return Truth(self.warehouse.spark.createDataFrame(pairs, PAIR_SCHEMA), pairs)
-        earlier = self.positives.where(F.col("split").isin(*before))
+        earlier = self.positives.where(F.col("split").isin(*before)) if excluded is None else excluded
         later = self.positives.where(F.col("split") == after).select("user_id", "item_id").distinct()
         return Truth(self._persist(later.join(earlier, on=["user_id", "item_id"], how="left_anti")), None)
 
@@ -180,7 +192,10 @@ class _DayData:
         collected = self.collected.of_splits(*splits) if self.collected else None
         now = max([self._newest.get(split, 0.0) for split in splits])
         factors = load_factors(self.config, self.day, FACTORS_OF[splits]) if MF in self.recall.quota else None
-        history = History(positives, self.items, now, self.recall, collected=collected, factors=factors)
+        history = History(
+            positives, self.items, now, self.recall,
+            collected=collected, factors=factors, excluded=self._excluded(splits),
+        )  # fmt: skip
         self._proposers.append(Proposer(self.warehouse.spark, history, self.ks, self.scratch))
         return self._proposers[-1]
 
@@ -203,6 +218,37 @@ class _DayData:
             proposer.close()
         for frame in self._persisted:
             frame.unpersist()
+
+    def _excluded(self, splits: tuple[str, ...]) -> DataFrame | pd.DataFrame | None:
+        """Distinct user_id and item_id of `splits` that lists leave out, collected where positives are.
+
+        None for the positives, which nobody needs to read twice.
+        """
+        if self.recall.exclude == "clicked" or splits in self._pairs:
+            return self._pairs.get(splits)
+        before = self.examples.where(F.col("split").isin(*splits))
+        match self.recall.exclude:
+            case "shown" if has_rows(self.warehouse, dwd.impression, self._days):
+                rows = before
+            case "shown":  # sampled negatives were not shown
+                rows = before.where(F.col("label") == 1)
+            case "bought":
+                rows = self._purchases(before, splits)
+            case _:
+                rows = before.limit(0)
+        pairs = rows.select("user_id", "item_id").distinct()
+        self._pairs[splits] = self._persist(pairs) if self.collected is None else pairs.toPandas()
+        return self._pairs[splits]
+
+    def _purchases(self, before: DataFrame, splits: tuple[str, ...]) -> DataFrame:
+        """Interactions that are purchases and were made when `splits` were over."""
+        if not has_rows(self.warehouse, dwd.interaction, self._days):
+            return before.limit(0)
+        bought = self.warehouse.read(dwd.interaction, self._days).where(F.col("action") == "purchase")
+        if self.split not in TIME_ORDERED:
+            return bought.join(before.where(F.col("label") == 1), on=["user_id", "item_id"], how="left_semi")
+        later = [start for split, start in self.starts.items() if split not in splits]
+        return bought.where(F.col("acted_at").cast("double") < min(later)) if later else bought
 
     def _persist(self, frame: DataFrame) -> DataFrame:
         self._persisted.append(frame.persist())
@@ -274,7 +320,7 @@ def _holdout_set(data: _DayData, weights: ChannelWeights, folder: Path, run: Run
     # One file, which ranking reads with pandas: users of the test rows are few.
     truth.frame.coalesce(1).write.parquet(file_url(folder / "positives.parquet"))
     items = proposer.history.items.assign(popularity=proposer.history.popularity)
-    items[["item_id", "category", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
+    items[["item_id", "category", "author", "published_at", "popularity"]].to_parquet(folder / "items.parquet")
     return candidates.select(*COLUMNS, F.lit(0).alias("label"))
 
 

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from scipy import sparse
 
@@ -32,6 +33,12 @@ class UserBatch:
     users: NDArray[np.object_]  # (users,) ids
     chosen: sparse.csr_matrix  # (users, items) ones
     recent: sparse.csr_matrix  # (users, items) time decay: 1 for a user's newest item, less for older ones
+    hidden: sparse.csr_matrix | None = None  # (users, items) what lists leave out; None: what was chosen
+
+    @property
+    def excluded(self) -> sparse.csr_matrix:
+        """(users, items) entries of what lists leave out."""
+        return self.chosen if self.hidden is None else self.hidden
 
     @property
     def is_cold(self) -> NDArray[np.bool_]:
@@ -59,6 +66,27 @@ class UserBatch:
         return scores
 
 
+@dataclass(frozen=True)
+class HiddenItems:
+    """Items of users that lists leave out, on the driver."""
+
+    users: "pd.Index[str]"  # ids
+    matrix: sparse.csr_matrix  # (users + 1, items) ones; the last row, of any other user, is empty
+
+    @classmethod
+    def of(cls, pairs: pd.DataFrame, items: pd.DataFrame) -> "HiddenItems":
+        """Distinct pairs of user_id and item_id as a matrix; an item that `items` (item_id) lacks is in no list."""
+        number = pd.Index(items["item_id"]).get_indexer(pd.Index(pairs["item_id"]))
+        rows, users = pairs["user_id"].factorize()
+        is_item = number >= 0
+        entries = np.ones(int(is_item.sum()), np.float32), (rows[is_item], number[is_item])
+        return cls(pd.Index(users), sparse.csr_matrix(entries, shape=(len(users) + 1, len(items))))
+
+    def take(self, users: NDArray[np.object_]) -> sparse.csr_matrix:
+        """(users, items) of some users."""
+        return self.matrix[self.users.get_indexer(pd.Index(users))]  # −1 is the last row
+
+
 class History:
     """Positives of all users up to a moment, and the items, which are on the driver.
 
@@ -72,6 +100,7 @@ class History:
         now: the moment, in seconds since 1970.
         settings: the section `recall`.
         factors: of the factorisation of the same rows; None where none was trained.
+        hidden: what lists leave out, on the driver; None: the histories, or what Spark has.
     """
 
     def __init__(
@@ -83,6 +112,7 @@ class History:
         *,
         collected: Positives | None = None,
         factors: Factors | None = None,
+        excluded: "DataFrame | pd.DataFrame | None" = None,
     ) -> None:
         """Number the items and group the histories.
 
@@ -94,6 +124,8 @@ class History:
             settings: the section `recall`.
             collected: the same positives, if they are on the driver.
             factors: of the factorisation of the same rows.
+            excluded: distinct user_id and item_id that lists leave out, on the driver where positives are; None: the
+                positives.
         """
         self.settings, self.factors = settings, factors
         self.now = now
@@ -110,6 +142,8 @@ class History:
         self.num_items = len(self.items)
         if collected is not None:
             self.all_users, self._ages, self._last = self._group(collected)
+        self._excluded = excluded
+        self.hidden = HiddenItems.of(excluded, self.items) if isinstance(excluded, pd.DataFrame) else None
 
     @cached_property
     def histories(self) -> DataFrame:
@@ -167,11 +201,21 @@ class History:
         return pair_sums
 
     def for_users(self, users: DataFrame) -> DataFrame:
-        """Return user_id, items, ages for each row of `users` (user_id); empty arrays without a history."""
+        """Return user_id, items, ages for each row of `users` (user_id); empty arrays without a history.
+
+        And `hidden`, the items that lists leave out, where these are not the history.
+        """
         no_items, no_ages = F.array().cast("array<int>"), F.array().cast("array<float>")
-        return users.join(self.histories, on="user_id", how="left").select(
-            "user_id", F.coalesce("items", no_items).alias("items"), F.coalesce("ages", no_ages).alias("ages")
-        )
+        columns = [F.coalesce("items", no_items).alias("items"), F.coalesce("ages", no_ages).alias("ages")]
+        histories = users.join(self.histories, on="user_id", how="left")
+        if isinstance(self._excluded, DataFrame):
+            numbered = self._excluded.join(
+                F.broadcast(self._item_numbers(users.sparkSession)), on="item_id", how="inner"
+            )
+            hidden = numbered.groupBy("user_id").agg(F.sort_array(F.collect_set("item")).alias("hidden"))
+            histories = histories.join(hidden, on="user_id", how="left")
+            columns.append(F.coalesce("hidden", no_items).alias("hidden"))
+        return histories.select("user_id", *columns)
 
     def newest_users(self, limit: int, reader: str = "") -> UserBatch:
         """The `limit` users who were active last, newest first; ties by user_id.
@@ -230,9 +274,7 @@ class History:
 
     def _distribute_histories(self, positives: DataFrame) -> DataFrame:
         """The column `histories`: each item once, at its newest time, the `history` newest items of a user."""
-        item_numbers = positives.sparkSession.createDataFrame(
-            pd.DataFrame({"item_id": self.items["item_id"], "item": np.arange(self.num_items, dtype=np.int32)})
-        )
+        item_numbers = self._item_numbers(positives.sparkSession)
         last_chosen = positives.groupBy("user_id", "item_id").agg(F.max("at").cast("double").alias("at"))
         # Broadcast: items are on the driver anyway, and positives are many.
         numbered = last_chosen.join(F.broadcast(item_numbers), on="item_id", how="inner")
@@ -245,6 +287,10 @@ class History:
         grouped = newest.groupBy("user_id").agg(in_order.alias("chosen"), F.max("at").alias("last"))
         ages = F.transform("chosen", lambda c: ((F.col("last") - c["at"]) / SECONDS_PER_DAY).cast("float"))
         return grouped.select("user_id", F.col("chosen.item").alias("items"), ages.alias("ages"), "last")
+
+    def _item_numbers(self, spark: SparkSession) -> DataFrame:
+        numbers = pd.DataFrame({"item_id": self.items["item_id"], "item": np.arange(self.num_items, dtype=np.int32)})
+        return spark.createDataFrame(numbers)
 
     def _item_sums(self, weight: Column) -> NDArray[np.float64]:
         """Sum `weight` (a column of `age`, in days before now) over the positives of each item; (items,)."""
@@ -269,7 +315,7 @@ def user_batch(frame: pd.DataFrame, num_items: int, half_life_days: float) -> Us
     """Turn rows of `History.for_users` into matrices.
 
     Args:
-        frame: user_id, items (item numbers), ages (days before the user's newest item).
+        frame: user_id, items (item numbers), ages (days before the user's newest item), perhaps hidden.
         num_items: number of columns.
         half_life_days: age at which an entry of `recent` is 1/2.
     """
@@ -278,7 +324,15 @@ def user_batch(frame: pd.DataFrame, num_items: int, half_life_days: float) -> Us
     empty = [np.empty(0, np.int32)]  # concatenate refuses an empty list: a batch may be of nobody
     items = np.concatenate([*frame["items"], *empty]).astype(np.int32)
     ages = np.concatenate([*frame["ages"], *empty]).astype(np.float32)
-    return UserBatch(frame["user_id"].to_numpy(), *_matrices(items, ages, indptr, num_items, half_life_days))
+    hidden = _ones(frame["hidden"], num_items) if "hidden" in frame else None
+    return UserBatch(frame["user_id"].to_numpy(), *_matrices(items, ages, indptr, num_items, half_life_days), hidden)
+
+
+def _ones(lists: "pd.Series[Any]", num_items: int) -> sparse.csr_matrix:
+    """(rows, items) ones where the lists of item numbers have them."""
+    indptr = np.concatenate([[0], np.cumsum(lists.map(len).to_numpy())])
+    items = np.concatenate([*lists, np.empty(0, np.int32)]).astype(np.int32)
+    return sparse.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=(len(lists), num_items))
 
 
 def _matrices(

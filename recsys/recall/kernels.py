@@ -200,9 +200,10 @@ def gram_rows(indptr, indices, user_weight, right_indptr, right_indices, gram, s
 
 @jit
 def top_linear(  # type: ignore[no-untyped-def]
-    indptr, indices, weights, scale, own, own_rows, own_diagonal, items, scores, moments, start, stop
-):
-    """The best columns of scale · (X @ weights) for sparse X of ones, without those that the row of X has.
+    indptr, indices, weights, scale, own, own_rows, own_diagonal, excluded_indptr, excluded_indices,
+    items, scores, moments, start, stop,
+):  # fmt: skip
+    """The best columns of scale · (X @ weights) for sparse X of ones, without those in `excluded`.
 
     A row with `own` >= 0 is corrected for the user's own part in the model (see `user_ease`): with r = own_rows[own],
     (x·r / own_diagonal[own]) r is subtracted.
@@ -211,20 +212,20 @@ def top_linear(  # type: ignore[no-untyped-def]
         weights: (columns, columns).
         scale: (rows,).
         own: (rows,) position in `own_rows`, −1: no correction.
-        items, scores, moments: as in `top_products`, over all columns that the row of X lacks.
+        items, scores, moments: as in `top_products`, over all columns that are not excluded.
     """
     num_columns = weights.shape[1]
     sums = np.empty(num_columns, np.float32)
     for row in range(start, stop):
         _linear_sums(row, indptr, indices, weights, scale, own, own_rows, own_diagonal, sums)
-        for entry in range(indptr[row], indptr[row + 1]):
-            sums[indices[entry]] = 0.0
+        for entry in range(excluded_indptr[row], excluded_indptr[row + 1]):
+            sums[excluded_indices[entry]] = 0.0
         total, squares = 0.0, 0.0
         for column in range(num_columns):
             total += sums[column]
             squares += np.float64(sums[column]) * sums[column]
-        for entry in range(indptr[row], indptr[row + 1]):
-            sums[indices[entry]] = -np.inf
+        for entry in range(excluded_indptr[row], excluded_indptr[row + 1]):
+            sums[excluded_indices[entry]] = -np.inf
         best_scores, best_items = scores[row], items[row]
         size = 0
         for column in range(num_columns):
@@ -233,7 +234,7 @@ def top_linear(  # type: ignore[no-untyped-def]
             if score > -np.inf and (size < len(best_scores) or score > best_scores[0]):
                 size = push(best_scores, best_items, size, score, column)
         sort_heap(best_scores, best_items, size)
-        moments[row, 0] = num_columns - (indptr[row + 1] - indptr[row])
+        moments[row, 0] = num_columns - (excluded_indptr[row + 1] - excluded_indptr[row])
         moments[row, 1], moments[row, 2] = total, squares
 
 

@@ -15,11 +15,11 @@ ScorePairs = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class TopItems:
-    """The best items of each user of a batch that the user did not choose yet, best first, ties by item number."""
+    """The best items of each user of a batch, without what it excludes, best first, ties by item number."""
 
     items: NDArray[np.int32]  # (users, k) item numbers, −1 where there are fewer
     scores: NDArray[np.float32]  # (users, k) larger is better, −inf where the item is −1
-    mean: NDArray[np.float64]  # (users,) of the scores of all items that the user did not choose and the channel scores
+    mean: NDArray[np.float64]  # (users,) of the scores of all items that are not excluded and that the channel scores
     deviation: NDArray[np.float64]  # (users,) of the same scores
     is_scored: NDArray[np.bool_]  # (users,) whether there is any
     score_pairs: ScorePairs  # items (users, m) of a user, −1: none -> scores (users, m), −inf where there is none

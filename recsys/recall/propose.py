@@ -6,7 +6,7 @@ case, so memory grows with a batch and its lists, not with the items.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 from threadpoolctl import threadpool_limits
 
 from recsys.recall.channels import Scorer
-from recsys.recall.history import History, UserBatch, user_batch
+from recsys.recall.history import HiddenItems, History, UserBatch, user_batch
 from recsys.recall.kernels import jit
 from recsys.recall.lists import num_threads
 from recsys.recall.merge import ChannelWeights
@@ -51,7 +51,7 @@ class RecallPlan:
 
 
 def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
-    """Propose the best items that each user did not choose yet, in Spark's workers.
+    """Propose the best items for each user, without what `recall.exclude` leaves out, in Spark's workers.
 
     One shuffle by user, then only local work.
 
@@ -63,7 +63,7 @@ def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
     Returns:
         Rows of SCHEMA, one per user and candidate: `channels` that proposed it, the merged `score` and its `rank`; for
         each channel, in the order of the plan, `channel_ranks` (0: not among its `max_rank` best) and `channel_scores`,
-        standardised over the user's unchosen items.
+        standardised over the items that are not left out.
     """
     # Once per executor instead of once per task: the scorers hold matrices of hundreds of MB.
     shared = users.sparkSession.sparkContext.broadcast(plan)
@@ -80,20 +80,26 @@ def propose(history: History, users: DataFrame, plan: RecallPlan) -> DataFrame:
     return history.for_users(users).repartition(partitions, "user_id").mapInArrow(propose_batches, SCHEMA)
 
 
-def propose_on_driver(histories: UserBatch, users: NDArray[np.object_], plan: RecallPlan) -> Iterator[pa.RecordBatch]:
+def propose_on_driver(
+    histories: UserBatch, users: NDArray[np.object_], plan: RecallPlan, hidden: HiddenItems | None = None
+) -> Iterator[pa.RecordBatch]:
     """Propose as `propose` does, in as many threads as there are cores; only their batches are in memory.
 
     Args:
         histories: `History.all_users`.
         users: ids, in the order of the rows.
         plan: scorers and how to merge them.
+        hidden: what lists leave out; None: the histories.
     """
     rows = pd.Index(histories.users).get_indexer(pd.Index(users))
     starts = range(0, len(users), BATCH_USERS)
 
     def propose_from(start: int) -> pa.RecordBatch:
         stop = start + BATCH_USERS
-        return propose_batch(histories.take(rows[start:stop], users[start:stop]), plan)
+        batch = histories.take(rows[start:stop], users[start:stop])
+        if hidden is not None:
+            batch = replace(batch, hidden=hidden.take(batch.users))
+        return propose_batch(batch, plan)
 
     threads = num_threads()
     with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):

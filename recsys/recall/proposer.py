@@ -103,7 +103,8 @@ class Proposer:
         handle, name = mkstemp(".parquet", dir=self._scratch)
         plan = self._plan(weights, max_candidates)
         with open(handle, "wb") as file:
-            write_proposals(propose_on_driver(self.history.all_users, users, plan), file)
+            histories, hidden = self.history.all_users, self.history.hidden
+            write_proposals(propose_on_driver(histories, users, plan, hidden), file)
         return Path(name)
 
     def fit_sample(self, truth: Truth) -> pd.DataFrame:
@@ -126,7 +127,8 @@ class Proposer:
             assert self.history.all_users is not None
             warm_users = users[np.isin(users.astype(str), self.history.all_users.users.astype(str))]
             order = np.lexsort((warm_users.astype(str), hash_ids(warm_users)))[:num_users]
-            batches = propose_on_driver(self.history.all_users, warm_users[np.sort(order)], plan)
+            histories, hidden = self.history.all_users, self.history.hidden
+            batches = propose_on_driver(histories, warm_users[np.sort(order)], plan, hidden)
             proposed = pa.Table.from_batches(batches, ARROW_SCHEMA).select(columns).to_pandas()
             truth_pairs = truth.pairs()
         sample: pd.DataFrame = proposed.merge(truth_pairs.assign(label=1), on=["user_id", "item_id"], how="left")

@@ -40,7 +40,7 @@ class ItemVectors:
             takes_cold: whether vectors of users without a history mean anything; else they get no list.
         """
         users = np.ascontiguousarray(users, np.float32)
-        positions = self._search(users, batch.chosen[:, self.listed], k + SLACK)
+        positions = self._search(users, batch.excluded[:, self.listed], k + SLACK)
         items = np.where(positions >= 0, self.listed[positions] if len(self.listed) else -1, -1).astype(np.int32)
         scores = self._score(users, items)
         # By the exact scores: the tiles' products are rounded by the rows beside them.
@@ -66,8 +66,9 @@ class ItemVectors:
         wide = users.astype(np.float64)
         moments = np.empty((len(users), 3))
         chosen = np.zeros((len(users), 2))
-        kernels.chosen_moments(users, self.vectors, batch.chosen.indptr, batch.chosen.indices, chosen, 0, len(users))
-        moments[:, 0] = len(self.vectors) - np.diff(batch.chosen.indptr)
+        history = (batch.excluded.indptr, batch.excluded.indices)
+        kernels.chosen_moments(users, self.vectors, *history, chosen, 0, len(users))
+        moments[:, 0] = len(self.vectors) - np.diff(batch.excluded.indptr)
         # Σ_i <u, v_i> = <u, Σ v_i>: no score is computed for it.
         moments[:, 1] = wide @ total - chosen[:, 0]
         # Σ_i <u, v_i>² = uᵀ (Σ v_i v_iᵀ) u.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.compute.request_batch import FeatureBatch
-from recsys.blend.rerank import select_diverse
+from recsys.blend.rerank import boosts, select
 from recsys.blend.stack import Stack
 from recsys.blend.weights import MERGED
 from recsys.calibration import logit
@@ -230,7 +230,7 @@ def _merged_scores(snapshot: Snapshot, user: User, codes: Codes) -> Scores:
 def _hidden(snapshot: Snapshot, user: User, request: RecommendRequest) -> Codes:
     hidden = snapshot.state.hidden_items(user, seen=request.filter.seen, bought=request.filter.bought)
     excluded = snapshot.state.items.find(request.exclude) if request.exclude else hidden[:0]
-    return np.concatenate([hidden, excluded[excluded >= 0]])
+    return np.concatenate([hidden, excluded[excluded >= 0], snapshot.excluded])
 
 
 def _is_allowed(snapshot: Snapshot, codes: Codes, of: Filter, hidden: Codes) -> NDArray[np.bool_]:
@@ -348,7 +348,7 @@ def standardized(values: Scores, *, is_probability: bool) -> Scores:
 
 
 def _ordered(snapshot: Snapshot, scored: _Scored, candidates: _Candidates, at: datetime, length: int) -> Codes:
-    """Rows of the list, re-ranked for diversity and fresh items."""
+    """Rows of the list, re-ranked by the rules of `recommend`."""
     settings = snapshot.recommend.model_copy(update={"length": length})
     scores = _order_scores(snapshot, scored)
     # Ties by item, as codes are in the order of ids.
@@ -358,7 +358,8 @@ def _ordered(snapshot: Snapshot, scored: _Scored, candidates: _Candidates, at: d
     # The last name is that of items without a topic: they are not alike.
     category[category == len(snapshot.state.categories.names) - 1] = -1
     is_fresh = snapshot.state.ages_s(codes, at) <= settings.fresh_days * 86_400
-    return order[select_diverse(scores[order], category, is_fresh, settings)]
+    boost = boosts({name: snapshot.state.attribute(name, codes) for name in settings.boosts}, is_fresh, settings)
+    return order[select(scores[order], category, is_fresh, boost, settings)]
 
 
 def _explored(order: Codes, candidates: int, exploration: float) -> tuple[Codes, Scores]:

@@ -28,10 +28,10 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which items a list may have."""
 
-    seen: bool = True
-    """Leave out what the user clicked, liked or bought."""
-    bought: bool = True
-    """Leave out what the user bought."""
+    seen: bool | None = None
+    """Leave out what the user clicked, liked or bought; without it as `recall.exclude` has it."""
+    bought: bool | None = None
+    """Leave out what the user bought; without it as `recall.exclude` has it."""
     categories: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)] | None = None
     """Only items of these topics."""
 

@@ -6,6 +6,9 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from conf import Config, UserError
 from features.compute.training_statistics import TrainingStatistics
 from features.settings import FeatureSettings
@@ -28,6 +31,8 @@ class Snapshot:
     history_length: int
     """Choices of a user that sequence models read."""
     loaded_at: float
+    excluded: NDArray[np.int64]
+    """Codes of `recommend.exclude_items`."""
 
     @property
     def model(self) -> str:
@@ -71,4 +76,6 @@ def load_snapshot(config: Config, publication: Publication) -> Snapshot:
     remembered = config.get(ServingSettings).remembered_events
     state = State(folder, statistics, publication.day, remembered)
     stack, length = load_stack(config, publication, folder), config.get(FeatureSettings).history_length
-    return Snapshot(publication, state, stack, config.get(RecommendSettings), length, time.time())
+    recommend = config.get(RecommendSettings)
+    excluded = state.items.find(list(recommend.exclude_items))
+    return Snapshot(publication, state, stack, recommend, length, time.time(), excluded[excluded >= 0])

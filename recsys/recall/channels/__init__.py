@@ -22,7 +22,7 @@ class Scorer(Protocol):
     """A fitted channel. It is pickled to the workers, so it holds arrays and no DataFrame."""
 
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
-        """List the k best items of each user of a batch that the user did not choose yet.
+        """List the k best items of each user of a batch, without what the batch excludes.
 
         A user's list must not depend on who else is in the batch.
         """

@@ -31,13 +31,13 @@ class DenseLists:
         items, scores, moments = empty_lists(len(batch.users), k)
         for part, start, stop in _parts(batch):
             block = self._scores(part)  # (users of the part, items)
-            rows, columns = part.chosen.nonzero()
-            # Before the moments: they are of what can be proposed, without the history.
+            rows, columns = part.excluded.nonzero()
+            # Before the moments: they are of what can be proposed, without the excluded.
             block[rows, columns] = -np.inf
             is_finite = np.isfinite(block)
             filled = np.where(is_finite, block, 0).astype(np.float64)  # sums of many float32 lose digits
             moments[start:stop] = np.stack([is_finite.sum(1), filled.sum(1), (filled**2).sum(1)], axis=1)
-            history = (part.chosen.indptr, part.chosen.indices)
+            history = (part.excluded.indptr, part.excluded.indices)
             kernels.top_of_row(block, 0, items[start:stop], scores[start:stop], *history, 0, stop - start)
 
         def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -61,5 +61,10 @@ def _parts(batch: UserBatch) -> list[tuple[UserBatch, int, int]]:
     num_users, num_items = batch.chosen.shape
     # At least one user at a time, however many items there are.
     rows = max(1, MAX_CELLS // max(num_items, 1))
-    bounds = [(start, min(start + rows, num_users)) for start in range(0, num_users, rows)]
-    return [(UserBatch(batch.users[a:b], batch.chosen[a:b], batch.recent[a:b]), a, b) for a, b in bounds]
+    parts = []
+    for start in range(0, num_users, rows):
+        stop = min(start + rows, num_users)
+        hidden = None if batch.hidden is None else batch.hidden[start:stop]
+        part = UserBatch(batch.users[start:stop], batch.chosen[start:stop], batch.recent[start:stop], hidden)
+        parts.append((part, start, stop))
+    return parts

@@ -21,7 +21,7 @@ class HotScorer:
     def top_items(self, batch: UserBatch, k: int) -> TopItems:
         """The hottest items, from the top of one order for all."""
         items, scores, moments = empty_lists(len(batch.users), k)
-        history = (batch.chosen.indptr, batch.chosen.indices)
+        history = (batch.excluded.indptr, batch.excluded.indices)
         _first_of_order(self.order, self.heat, *history, items, scores, moments)
         hot = self.heat[self.order].astype(np.float64)
         moments += [len(hot), hot.sum(), (hot**2).sum()]

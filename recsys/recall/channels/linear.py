@@ -40,8 +40,9 @@ class LinearModel:
         """
         chosen = batch.chosen[:, self.popular]  # (users, popular)
         model = (chosen.indptr, chosen.indices, self.weights, scale, own, own_rows, own_diagonal)
+        excluded = chosen if batch.hidden is None else batch.hidden[:, self.popular]
         items, scores, moments = empty_lists(len(batch.users), k)
-        kernels.top_linear(*model, items, scores, moments, 0, len(items))
+        kernels.top_linear(*model, excluded.indptr, excluded.indices, items, scores, moments, 0, len(items))
         # The last number is what position −1, an empty place of a list, stands for.
         numbers = np.append(self.popular, -1).astype(np.int32)
         position = np.full(self.num_items + 1, -1, np.int32)  # the last is that of item −1

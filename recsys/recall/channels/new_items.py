@@ -36,7 +36,7 @@ class NewItemsScorer:
         users = hash_ids(batch.users) ^ np.uint64(self.seed * 0x9E3779B97F4A7C15 % 2**64)
         items, scores, moments = empty_lists(len(users), k)
         weights = (self.log_weight, self.item_hash)
-        history = (batch.chosen.indptr, batch.chosen.indices)
+        history = (batch.excluded.indptr, batch.excluded.indices)
         _sample(users, self.fresh, *weights, *history, items, scores, moments)
 
         def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -24,11 +24,11 @@ def top_products(
     items, scores, moments = empty_lists(len(batch.users), k)
     # CSR arrays instead of matrices: compiled code takes no scipy objects.
     product = (left.indptr, left.indices, left.data, right.indptr, right.indices, right.data, right.shape[1])
-    history = (batch.chosen.indptr, batch.chosen.indices)
+    history = (batch.excluded.indptr, batch.excluded.indices)
     kernels.top_products(*product, *history, items, scores, moments, 0, len(items))
     if zeros_count:
         # Zeros change neither the sum nor the sum of squares: only their number is added.
-        moments[:, 0] = right.shape[1] - np.diff(batch.chosen.indptr)
+        moments[:, 0] = right.shape[1] - np.diff(batch.excluded.indptr)
 
     def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
         values = np.empty(pairs.shape, np.float32)

@@ -33,9 +33,11 @@ class TagsScorer:
         """
         items, scores, moments = empty_lists(len(batch.users), k)
         interest = np.zeros((len(batch.users), len(self.topic_share)))
-        recent, topics = batch.recent, (self.topic, self.topic_share, self.topic_heat, self.by_topic, self.bounds)
+        recent, excluded = batch.recent, batch.excluded
+        topics = (self.topic, self.topic_share, self.topic_heat, self.by_topic, self.bounds)
         _merge_topics(
-            recent.indptr, recent.indices, recent.data, *topics, self.strength, interest, items, scores, moments
+            recent.indptr, recent.indices, recent.data, excluded.indptr, excluded.indices, *topics, self.strength,
+            interest, items, scores, moments,
         )  # fmt: skip
 
         def score_pairs(pairs: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -65,8 +67,8 @@ def fit(history: History, settings: RecallSettings) -> TagsScorer:
 
 @jit
 def _merge_topics(  # type: ignore[no-untyped-def]
-    indptr, indices, values, topic, topic_share, topic_heat, by_topic, bounds, strength,
-    interest, items, scores, moments,
+    indptr, indices, values, excluded_indptr, excluded_indices, topic, topic_share, topic_heat, by_topic, bounds,
+    strength, interest, items, scores, moments,
 ):  # fmt: skip
     """Interests (users, topics), and the best items by merging the topics' orders; see `TagsScorer.top_items`."""
     num_topics = len(topic_share)
@@ -75,14 +77,15 @@ def _merge_topics(  # type: ignore[no-untyped-def]
         for position in range(bounds[number], bounds[number + 1]):
             heat_sums[number] += topic_heat[by_topic[position]]
             heat_squares[number] += topic_heat[by_topic[position]] ** 2
-    is_chosen = np.full(len(topic), -1, np.int32)  # the last row that chose the item
+    is_excluded = np.full(len(topic), -1, np.int32)  # the last row that excludes the item
     for row in range(len(items)):
         total = 0.0
         for entry in range(indptr[row], indptr[row + 1]):
-            is_chosen[indices[entry]] = row
             if topic[indices[entry]] >= 0:
                 interest[row, topic[indices[entry]]] += values[entry]
                 total += values[entry]
+        for entry in range(excluded_indptr[row], excluded_indptr[row + 1]):
+            is_excluded[excluded_indices[entry]] = row
         best_scores, best_items = scores[row], items[row]
         size = 0
         for number in range(num_topics):
@@ -97,11 +100,11 @@ def _merge_topics(  # type: ignore[no-untyped-def]
                 score = np.float32(lift * topic_heat[item])
                 if size == len(best_scores) and score < best_scores[0]:  # all further ones of the topic are worse
                     break
-                if is_chosen[item] != row:
+                if is_excluded[item] != row:
                     size = push(best_scores, best_items, size, score, item)
         sort_heap(best_scores, best_items, size)
-        for entry in range(indptr[row], indptr[row + 1]):
-            item = indices[entry]
+        for entry in range(excluded_indptr[row], excluded_indptr[row + 1]):
+            item = excluded_indices[entry]
             if topic_heat[item] > 0:
                 score = interest[row, topic[item]] * topic_heat[item]
                 moments[row, 0] -= 1

@@ -154,10 +154,18 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     channels, more = _candidates(candidates, user_ids, item_ids)
     arrays |= more
     arrays |= similar_items(positives["user"].to_numpy(), positives["item"].to_numpy(), len(user_ids), len(item_ids))
+    if publication.exclude == "shown":
+        # Without impressions these are training rows: those that are no positives were sampled, and never shown.
+        is_shown = (of_impressions.label > 0) | ("dwd_impression" in publication.sources)
+        pairs = pd.DataFrame({"user": user[is_shown], "item": item[is_shown]})
+        shown = pairs.drop_duplicates().sort_values(["user", "item"])
+        values = shown["item"].to_numpy(np.int32)
+        arrays |= Lists.of_sorted(shown["user"].to_numpy(), values, len(user_ids)).arrays("shown")
     hot_channels, hot = _hot(publication, item_ids)
     # Uncompressed, so that workers can map them.
     save_arrays(folder, arrays | hot)
     return {
+        "exclude": publication.exclude,
         "names": {**names, **user_names, "channels": channels, "hot_channels": hot_channels},
         "users": len(user_ids),
         "items": len(item_ids),

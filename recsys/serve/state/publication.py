@@ -34,6 +34,7 @@ class Publication:
         examples: folder of the training set.
         statistics: of the training set.
         sources: table -> partition -> URL of the folder that it was read from.
+        exclude: `recall.exclude` of the candidates.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Publication:
     examples: Path
     statistics: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, str]]
+    exclude: str = "clicked"
 
     @property
     def zone(self) -> str:
@@ -75,8 +77,8 @@ def newest_publication(config: Config, promoted_for: date | None = None) -> Publ
         config.get(Paths).datasets("candidates", day), command=f"millrace recsys recall --date {day}"
     )
     # The version that was ranked, while it is there: a later one has other features.
-    ranked = next((str(row["version"]) for row in inputs if row["kind"] == "candidates"), candidates.name)
-    if (of_lists := entry(candidates.parent, ranked, "version")).exists():
+    ranked = next((row for row in inputs if row["kind"] == "candidates"), {})
+    if (of_lists := entry(candidates.parent, str(ranked.get("version", candidates.name)), "version")).exists():
         candidates = of_lists
     identity = [LAYOUT, day.isoformat(), lists.name, sorted(f.name for f in folders), candidates.name, examples.name]
     return Publication(
@@ -89,6 +91,7 @@ def newest_publication(config: Config, promoted_for: date | None = None) -> Publ
         examples=examples,
         statistics=about_examples["statistics"],
         # Those of the candidates are newer, and less likely to be gone.
+        exclude=str(ranked.get("exclude", about.get("exclude", "clicked"))),
         sources={**_by_table(about_examples.get("sources", [])), **_by_table(about.get("sources", []))},
     )
 

@@ -28,6 +28,8 @@ class RecentUser:
     chosen: set[int] = field(default_factory=set)
     """Codes of items that were clicked, liked or bought."""
     bought: set[int] = field(default_factory=set)
+    shown: set[int] = field(default_factory=set)
+    """Codes of items of the impressions, where lists leave them out."""
 
 
 class _Newest:
@@ -63,7 +65,15 @@ class Recent:
     """Counts events as `features/counts` does, but at once: those of the same day count, too."""
 
     def __init__(
-        self, totals: Totals, items: IdIndex, rates: ClickRates, day: date, zone: str, remembered: int
+        self,
+        totals: Totals,
+        items: IdIndex,
+        rates: ClickRates,
+        day: date,
+        zone: str,
+        remembered: int,
+        *,
+        remembers_shown: bool = False,
     ) -> None:
         """Start with nothing.
 
@@ -74,7 +84,9 @@ class Recent:
             day: events up to it are in the totals, and left out here.
             zone: time zone of the days.
             remembered: ids of events, and impressions, that are kept to recognise repeated ones and clicks on them.
+            remembers_shown: whether to collect what each user is shown, which takes memory with every impression.
         """
+        self._remembers_shown = remembers_shown
         self._totals, self._items, self._rates = totals, items, rates
         self._day, self._zone = day, zone
         self.users: dict[str, RecentUser] = {}
@@ -116,6 +128,8 @@ class Recent:
     def _add_impression(self, event: Event, key: int, user: RecentUser, code: int) -> None:
         pair = hash_of(f"{event.user_id}\x00{event.item_id}")
         self._shown.put(key, pair)
+        if self._remembers_shown and code >= 0:
+            user.shown.add(code)
         position = event.position
         expected = self._rates.prior if position is None else self._rates.by_position.get(position, self._rates.prior)
         self._count(user, code, SHOWN, 1.0)

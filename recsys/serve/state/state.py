@@ -71,6 +71,8 @@ class State:
         self._user_sums, self._last_click = map_array(folder, "user_sums"), map_array(folder, "user_last_click")
         self._user_categories, self._pairs = Lists.map(folder, "user_categories"), map_array(folder, "pair_sums")
         self._history, self._chosen = Lists.map(folder, "history"), Lists.map(folder, "chosen")
+        self.exclude: str = meta.get("exclude", "clicked")  # what lists leave out, as `recall.exclude`
+        self._shown = Lists.map(folder, "shown") if self.exclude == "shown" else None
         self._bought, self.similar = Lists.map(folder, "bought"), Lists.map(folder, "similar")
         self.similar_scores = map_array(folder, "similar_scores")
         self.candidates, self.scores = Lists.map(folder, "candidates"), map_array(folder, "candidate_scores")
@@ -85,7 +87,10 @@ class State:
         )
         self._totals = totals
         self.categories = CategoryCounts.of(names["category"], totals.categories, totals.num_shown)
-        self.recent = Recent(totals, self.items, self.rates, day, self.zone, remembered)
+        remembers_shown = self._shown is not None
+        self.recent = Recent(
+            totals, self.items, self.rates, day, self.zone, remembered, remembers_shown=remembers_shown
+        )
         self._features = BatchFeatures(statistics)
 
     def user(self, user_id: str) -> User:
@@ -176,14 +181,29 @@ class State:
         codes = np.concatenate([base, np.array(recent, np.int32)])[-length:]
         return np.asarray(self._item_features["item_id"][codes], np.int64)
 
-    def hidden_items(self, user: User, *, seen: bool, bought: bool) -> NDArray[np.int64]:
-        """(items,) codes of what a user chose or bought, for filters."""
+    def hidden_items(self, user: User, *, seen: bool | None, bought: bool | None) -> NDArray[np.int64]:
+        """(items,) codes of what a user chose or bought, for filters.
+
+        Args:
+            user: of the request.
+            seen: whether to hide what they clicked, liked or bought; None: as the publication's lists do.
+            bought: whether to hide what they bought; None: as the publication's lists do.
+        """
         parts: list[Any] = []
-        if seen:
+        if self.exclude in ("clicked", "shown") if seen is None else seen:
             parts += [list(user.recent.chosen), self._chosen[user.code] if user.code >= 0 else []]
-        if bought:
+            if self._shown is not None:
+                parts += [list(user.recent.shown), self._shown[user.code] if user.code >= 0 else []]
+        if self.exclude != "none" if bought is None else bought:
             parts += [list(user.recent.bought), self._bought[user.code] if user.code >= 0 else []]
         return np.concatenate([np.asarray(part, np.int64) for part in parts]) if parts else np.zeros(0, np.int64)
+
+    def attribute(self, name: str, items: NDArray[np.int64]) -> list[str | None]:
+        """(items,) category or author of each item."""
+        names, codes = {
+            "category": (self.categories.names, self.item_category), "author": (self.authors, self._item_author),
+        }[name]  # fmt: skip
+        return [names[code] for code in codes[items].tolist()]
 
     def hot_channel(self, position: int) -> str:
         """Whether an item of `hot` is there for being hot or new."""

@@ -1,7 +1,7 @@
 """Recall and ranking of small days written by hand, from the warehouse to lists."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,10 +12,11 @@ from pyspark.sql import SparkSession
 from conf import Config, Paths, UserError
 from conf.runs import finished_runs, read_jsonl, start_run
 from conf.versions import current_version
-from etl.tables import dws
+from etl.tables import dwd, dws
 from etl.warehouse.store import Warehouse
 from features.catalog import FEATURES, index_version
 from features.dataset.build import run as build
+from features.dataset.names import examples_version
 from features.transforms.hashing import hash_bucket
 from recsys.blend import rank
 from recsys.coarse import train as coarse
@@ -23,6 +24,7 @@ from recsys.evaluation import evaluate
 from recsys.fine import train as fine
 from recsys.recall import candidates
 from recsys.recall.measure import log_channel_metrics, log_collected_metrics
+from recsys.recall.merge import initial_weights
 from recsys.registry import promote
 from training.inputs.dataset import open_dataset
 from training.tasks.click import Click
@@ -102,6 +104,41 @@ def assert_hours_are_those_of_the_zone(config: Config, day: date) -> None:
     # Impressions are at the hours from 0 on, as the clock shows them.
     ids = sorted(hash_bucket(HOUR, n % 24, 32) for n in range(60))
     assert sorted(pq.read_table(folder / "test").to_pandas()["f_hour"]) == ids
+
+
+def test_lists_and_what_they_are_measured_by_leave_out_the_same(spark: SparkSession, config: Config) -> None:
+    """Of the days before the test day: what was clicked, bought or shown, or nothing; on Spark and on the driver."""
+    config, day = config.with_values({**SMALL, "recall.quota": {"hot": 20}}), DAYS[-1]
+    warehouse = Warehouse(spark, config)
+    write_days(spark, warehouse, DAYS, items=20)
+    # The second purchase is on the test day, which lists of the days before know nothing of.
+    acts = [(str(n), "u1", f"i{n}", "purchase", 1.0, None, datetime.combine(at, time(9), UTC), None, str(at))
+            for n, at in ((3, DAYS[2]), (4, day))]  # fmt: skip
+    warehouse.write(
+        dwd.interaction, spark.createDataFrame(acts, dwd.interaction.partitioned_schema_text), [DAYS[2], day]
+    )
+    build(spark, config, day)
+    shown = warehouse.read(dwd.impression, DAYS).select("user_id", "item_id", "is_clicked", "dt").toPandas()
+    is_earlier, is_clicked = shown["dt"] < str(day), shown["is_clicked"] == 1
+    pairs = pd.MultiIndex.from_frame(shown[["user_id", "item_id"]])
+    left_out = {
+        "clicked": set(pairs[is_earlier & is_clicked]), "shown": set(pairs[is_earlier]), "bought": {("u1", "i3")},
+        "none": set(),
+    }  # fmt: skip
+    clicked_later = set(pairs[~is_earlier & is_clicked])
+    _, examples = examples_version(config, day)
+    for exclude, excluded in left_out.items():
+        # Spark is slow: of the four, one that is read from another table.
+        for limit in (1000, 0) if exclude == "bought" else (1000,):
+            values = {"recall.exclude": exclude, "recall.driver_positives": limit}
+            with candidates.day_data(warehouse, config.with_values(values), day, examples) as data:
+                truth, proposer = data.truth(("train", "valid"), "test"), data.proposer("train", "valid")
+                weights = initial_weights(proposer.channels, proposer.cold_channel)
+                proposed = proposer.propose(data.all_users(), weights, None).select("user_id", "item_id").collect()
+            assert {tuple(row) for row in truth.pairs().to_numpy()} == clicked_later - excluded
+            hot = set(shown["item_id"][is_earlier & is_clicked])
+            everything = {(f"u{user}", item) for user in range(10) for item in hot}
+            assert {tuple(row) for row in proposed} == everything - excluded
 
 
 @pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2), marks=pytest.mark.wide)], ids=["one", "two"])

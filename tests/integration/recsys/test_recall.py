@@ -85,6 +85,19 @@ def test_histories_on_spark_are_those_on_the_driver(
     assert distributed.newest_users(3).users.tolist() == collected.newest_users(3).users.tolist()
 
 
+def test_what_lists_leave_out_is_the_same_on_spark_and_on_the_driver(spark: SparkSession) -> None:
+    """One item that the user chose, one that they did not, and one that is no item; of a user without a history, too."""
+    pairs = pd.DataFrame({"user_id": [USERS[0], USERS[0], "cold", USERS[1]], "item_id": ["i2", "i1", "i3", "gone"]})
+    positives, users = positives_of(spark, CHOICES), [*USERS[:3], "cold"]
+    on_driver = History(positives, items_of(11), NOW, SETTINGS, collected=collect_positives(positives), excluded=pairs)
+    on_spark = History(positives, items_of(11), NOW, SETTINGS, excluded=spark.createDataFrame(pairs))
+    assert on_driver.hidden is not None
+    expected = on_driver.hidden.take(np.array(users, object)).toarray()
+    assert [np.flatnonzero(row).tolist() for row in expected] == [[1, 2], [], [], [3]]
+    np.testing.assert_array_equal(batch_for(spark, on_spark, users).excluded.toarray(), expected)
+    on_spark.unpersist()
+
+
 def test_only_the_newest_items_of_a_history_count(spark: SparkSession) -> None:
     settings = SETTINGS.model_copy(update={"history": 2})
     positives = positives_of(spark, CHOICES)

@@ -1,12 +1,19 @@
 """What orders lists: learned weights, calibration, diversity and freshness."""
 
+from datetime import date
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from conf import load
+from conf.runs import read_jsonl, start_run
 from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
 from recsys import calibration
 from recsys.blend import weights as blend
+from recsys.blend.prices import active_rules, lists_without_rules, log_prices
 from recsys.blend.rerank import rerank
 from recsys.coordinate_ascent import fit_weights, ndcg_objective
 from recsys.settings import RecommendSettings
@@ -77,6 +84,7 @@ def candidates_of_one_topic() -> pd.DataFrame:
             "rank": range(1, 7),
             "order": [6.0, 5.9, 5.8, 5.7, 1.0, 0.0],
             "category": ["x", "x", "x", "y", "y", "z"],
+            "author": ["p", "q", None, "q", "r", "p"],
             "is_fresh": [False] * 5 + [True],
         }
     )
@@ -89,12 +97,76 @@ def test_without_rules_the_order_stays() -> None:
 
 def test_diversity_brings_another_topic_up_and_keeps_the_best_on_top() -> None:
     settings = RecommendSettings(length=3, diversity=0.3, fresh_share=0)
-    found = rerank(candidates_of_one_topic(), settings)
-    assert found["item_id"].tolist() == ["a", "d", "b"]
-    assert found["rank"].tolist() == [1, 2, 3]
+    lists = rerank(candidates_of_one_topic(), settings)
+    assert lists["item_id"].tolist() == ["a", "d", "b"]
+    assert lists["rank"].tolist() == [1, 2, 3]
 
 
 def test_fresh_items_get_their_share_and_no_more_than_there_are() -> None:
     settings = RecommendSettings(length=3, diversity=0, fresh_share=0.6)
     assert rerank(candidates_of_one_topic(), settings)["item_id"].tolist() == ["a", "b", "f"]
     assert len(rerank(candidates_of_one_topic()[:0], settings)) == 0
+
+
+def items_by(**rules: Any) -> list[str]:
+    return list(
+        rerank(candidates_of_one_topic(), RecommendSettings(**{"length": 4, "fresh_share": 0, **rules}))["item_id"]
+    )
+
+
+def test_a_category_gets_no_more_than_its_cap_and_lists_may_end() -> None:
+    assert items_by(max_per_category=2) == ["a", "b", "d", "e"]
+    assert items_by(max_per_category=1) == ["a", "d", "f"]
+    candidates = candidates_of_one_topic().assign(category=None)  # no category is like another
+    settings = RecommendSettings(length=4, fresh_share=0, max_per_category=1)
+    assert rerank(candidates, settings)["item_id"].tolist() == list("abcd")
+
+
+def test_fresh_items_need_room_under_the_cap() -> None:
+    """The one fresh item is the third of its category: a cap of 2 rules it out, and the list is filled all the same."""
+    candidates = candidates_of_one_topic().assign(category=list("xxyyzx"))
+    settings = RecommendSettings(length=4, fresh_share=0.25, max_per_category=2)
+    assert rerank(candidates, settings)["item_id"].tolist() == list("abcd")
+
+
+def test_boosts_are_added_to_the_relevance() -> None:
+    """Relevance is order / 6: 1, .983, .967, .95, .167 and 0."""
+    assert items_by(boosts={"author": {"q": 0.04}}) == ["b", "a", "d", "c"]  # 1.023, 1, .99, .967
+    assert items_by(boosts={"category": {"x": -0.5}}) == ["d", "a", "b", "c"]
+    assert items_by(boosts={"category": {"x": -0.03}, "author": {"p": 0.04}}) == ["a", "b", "d", "c"]
+    assert items_by(fresh_boost=0.96) == ["a", "b", "c", "f"]
+
+
+def test_excluded_items_are_in_no_list_and_leave_no_gap() -> None:
+    assert items_by(exclude_items=("a", "c", "unknown")) == ["b", "d", "e", "f"]
+    lists = rerank(candidates_of_one_topic(), RecommendSettings(exclude_items=("a",)))
+    assert lists["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_rules_that_change_lists_are_named() -> None:
+    assert active_rules(RecommendSettings()) == ["fresh_share"]
+    rules = RecommendSettings(fresh_share=0, boosts={"author": {"p": 0.1}}, max_per_category=3)
+    assert active_rules(rules) == ["boosts", "max_per_category"]
+    made: list[RecommendSettings] = []
+
+    def make(settings: RecommendSettings) -> pd.DataFrame:
+        made.append(settings)
+        return candidates_of_one_topic()
+
+    assert list(lists_without_rules(rules, make)) == ["published without boosts", "published without max_per_category"]
+    assert [(one.boosts, one.max_per_category) for one in made] == [({}, 3), ({"author": {"p": 0.1}}, 0)]
+
+
+def test_the_price_of_a_rule_is_what_lists_earn_without_it(tmp_path: Path) -> None:
+    """Relevant is b, which is first, and second with the boost of a: that costs 1 − 1 / log2(3)."""
+    candidates = candidates_of_one_topic()[:3].assign(order=[0.9, 1.0, 0.0], rank=[2, 1, 3])
+    settings = RecommendSettings(length=2, fresh_share=0, boosts={"author": {"p": 0.2}})
+    truth = pd.DataFrame({"user_id": ["u"], "item_id": ["b"]})
+    config = load(overrides=[f"paths.home={tmp_path}"], environment={})
+    with start_run(config, "recommend", date(2026, 1, 7)) as run:
+        report = log_prices(settings, lambda rules: rerank(candidates, rules), truth, None, run, 2)
+        nothing = log_prices(RecommendSettings(fresh_share=0), lambda _: pytest.fail("made"), truth, None, run, 2)
+    assert report == {"boosts_price_ndcg@2": pytest.approx(1 - 1 / np.log2(3))}
+    assert nothing == {}
+    (row,) = read_jsonl(run.folder / "metrics.jsonl")
+    assert (row["model"], row["metric"], row["k"]) == ("boosts", "rule_price_ndcg", 2)

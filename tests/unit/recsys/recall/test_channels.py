@@ -1,7 +1,7 @@
 """Every channel's lists against scores of all items that NumPy computes densely, on small random histories."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from conf import UserError
 from recsys.recall.channels import CHANNELS, Scorer, als, channel_named, ease, fit_channel, item_cf, two_tower
 from recsys.recall.channels.new_items import NewItemsScorer
 from recsys.recall.channels.products import top_products
-from recsys.recall.history import SECONDS_PER_DAY, History, UserBatch
+from recsys.recall.history import SECONDS_PER_DAY, HiddenItems, History, UserBatch
 from recsys.recall.positives import Positives
 from recsys.recall.vectors import build_vectors, exact_search
 from recsys.settings import RecallSettings
@@ -194,6 +194,51 @@ def test_lists_are_those_of_a_dense_matrix_of_scores(name: str, k: int, seed: in
         if len(finite):
             assert top.mean[row] == pytest.approx(finite.mean(), rel=1e-4, abs=1e-7)
             assert top.deviation[row] == pytest.approx(finite.std(), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", DENSE)
+def test_lists_leave_out_what_is_hidden_and_nothing_else(name: str, seed: int) -> None:
+    """Items 0 and 5 are hidden from everybody, chosen or not, and clicked ones may come again."""
+    history = history_of(choices(seed))
+    assert history.all_users is not None
+    rows = np.zeros((len(USERS), NUM_ITEMS))
+    rows[:, [0, 5]] = 1
+    batch = replace(batch_of(history, USERS), hidden=sparse.csr_matrix(rows.astype(np.float32)))
+    top = fit_channel(name, history, SETTINGS).top_items(batch, NUM_ITEMS)
+    chosen = history.all_users.chosen.toarray().astype(float)
+    dense = DENSE[name](history, chosen, batch.recent.toarray(), batch.chosen.toarray().astype(float))
+    if name != "hot":
+        dense[batch.is_cold] = -np.inf
+    items, scores = expected_lists(dense, rows, NUM_ITEMS, name in ZEROS_ARE_LISTED)
+    assert np.isin(items[0], batch.chosen[0].indices).any()
+    assert (np.sort(top.items, 1) == np.sort(items, 1)).mean() > 0.97
+    for row, values in enumerate(scores):
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            assert top.mean[row] == pytest.approx(finite.mean(), rel=1e-4, abs=1e-7)
+            assert top.deviation[row] == pytest.approx(finite.std(), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_every_channel_may_list_what_was_chosen(name: str) -> None:
+    """A hidden item is in no list, and where nothing else is hidden, who chose everything has a list, too."""
+    history = history_of(choices(3))
+    rows = np.zeros((len(USERS), NUM_ITEMS), np.float32)
+    rows[:, 1] = 1
+    batch = replace(batch_of(history, USERS), hidden=sparse.csr_matrix(rows))
+    top = fit_channel(name, history, SETTINGS).top_items(batch, NUM_ITEMS)
+    assert (top.items[1] >= 0).any()
+    assert not (top.items == 1).any()
+
+
+def test_hidden_items_are_those_of_their_users() -> None:
+    pairs = pd.DataFrame({"user_id": ["b", "a", "b", "a"], "item_id": ["i0", "i2", "i1", "gone"]})
+    hidden = HiddenItems.of(pairs, pd.DataFrame({"item_id": ["i0", "i1", "i2"]}))
+    rows = hidden.take(np.array(["a", "nobody", "b"], object)).toarray()
+    assert rows.tolist() == [[0, 0, 1], [0, 0, 0], [1, 1, 0]]
+    nothing = HiddenItems.of(pairs[:0], pd.DataFrame({"item_id": ["i0"]}))
+    assert nothing.take(np.array(["a", "b"], object)).toarray().tolist() == [[0], [0]]
 
 
 @pytest.mark.parametrize("name", CHANNELS)

@@ -13,7 +13,7 @@ import pytest
 
 from conf import UserError, load
 from conf.runs import start_run
-from conf.versions import publish_version
+from conf.versions import describe_version, publish_version
 from features.compute.training_statistics import TrainingStatistics
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS
@@ -153,17 +153,42 @@ def test_a_state_knows_what_any_table_names(publication: Publication, tmp_path: 
     assert np.isfinite(batch.dense).all()
 
 
+@pytest.mark.parametrize(
+    ("exclude", "items"), [("clicked", "i1 i3"), ("bought", "i3"), ("shown", "i1 i2 i3"), ("none", "")]
+)
+def test_a_server_hides_what_published_lists_leave_out(
+    publication: Publication, tmp_path: Path, exclude: str, items: str
+) -> None:
+    """u1 was shown i1 and i2, clicked i1 and bought i3; a request may ask for more or less."""
+    acts = {"user_id": ["u1"], "item_id": ["i3"], "action": ["purchase"]}
+    bought = {str(DAY): write(tmp_path / "acts", acts, [(name, pa.string()) for name in acts])}
+    publication = replace(publication, exclude=exclude, sources={**publication.sources, "dwd_interaction": bought})
+    config = load(overrides=[f"paths.home={tmp_path / 'home'}"], environment={})
+    folder = build_state(config, publication, lambda _: None)
+    state = State(folder, TrainingStatistics(**STATISTICS), DAY, 100)  # type: ignore[arg-type]
+
+    def hidden(user: str, *, seen: bool | None = None, bought: bool | None = None) -> str:
+        codes = state.hidden_items(state.user(user), seen=seen, bought=bought)
+        return " ".join(sorted({state.item_ids[code] for code in codes.tolist()}))
+
+    assert hidden("u1") == items
+    assert hidden("nobody") == ""
+    assert hidden("u1", seen=False, bought=False) == ""
+    assert {"i1", "i3"} <= set(hidden("u1", seen=True, bought=True).split())
+
+
 def test_nothing_is_published_until_something_is_promoted(tmp_path: Path) -> None:
     config = load(overrides=[f"paths.home={tmp_path}"], environment={})
     assert newest_publication(config) is None
     home, day = tmp_path, DAY
     with publish_version(home / f"datasets/examples/dt={day}", {"statistics": STATISTICS, "sources": []}):
         pass
-    with publish_version(home / f"datasets/candidates/dt={day}", {"sources": []}):
+    with publish_version(home / f"datasets/candidates/dt={day}", {"sources": [], "exclude": "none"}) as candidates:
         pass
     with start_run(config, "lightgbm", day) as coarse:
         pass
     with start_run(config, "recommend", day) as lists:
+        lists.log_dataset(describe_version(candidates))
         lists.log_input_run(coarse.run_id)
     promoted = home / "runs/promoted"
     promoted.mkdir()
@@ -172,6 +197,11 @@ def test_nothing_is_published_until_something_is_promoted(tmp_path: Path) -> Non
     assert publication is not None
     assert (publication.day, publication.promoted_for) == (day, date(2026, 3, 10))  # as after a rollback
     assert publication.runs == {"lightgbm": coarse.folder}
+    with publish_version(home / f"datasets/candidates/dt={day}", {"sources": []}):  # later ones are not what was ranked
+        pass
+    publication = newest_publication(config)
+    assert publication is not None
+    assert (publication.candidates, publication.exclude) == (candidates, "none")
     assert newest_publication(config, date(2026, 3, 9)) is None
     (promoted / "2026-03-11.json").write_text('{"recommend": "gone"}')
     with pytest.raises(UserError, match="promoted run gone of 2026-03-11 is not in"):

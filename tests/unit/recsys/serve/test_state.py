@@ -93,9 +93,10 @@ def test_propensities_are_how_often_items_are_shown_where_they_are() -> None:
     assert _explored(best, 5, 0.0)[1].tolist() == [1, 1, 1]
 
 
-def recent(remembered: int = 100) -> tuple[Recent, Totals]:
+def recent(remembered: int = 100, *, remembers_shown: bool = False) -> tuple[Recent, Totals]:
     totals = Totals(np.zeros((3, 3)), np.zeros((3, 3)), np.zeros(1), CATEGORY)
-    return Recent(totals, IdIndex.build(["i0", "i1", "i2"]), RATES, DAY, "UTC", remembered), totals
+    index = IdIndex.build(["i0", "i1", "i2"])
+    return Recent(totals, index, RATES, DAY, "UTC", remembered, remembers_shown=remembers_shown), totals
 
 
 def event(event_id: str, kind: str, user: str = "u", item: str = "i0", **fields: Any) -> Event:
@@ -158,6 +159,14 @@ def test_purchases_and_likes_are_filters_and_no_choices() -> None:
     now.add(event("l", "like", item="i2"))
     now.add(event("c", "click", item="new"))  # nothing is known of it
     assert (now.users["u"].bought, now.users["u"].chosen, now.users["u"].choices) == ({1}, {1, 2}, [])
+
+
+def test_impressions_are_remembered_where_lists_leave_them_out() -> None:
+    forgets, (remembers, _) = recent()[0], recent(remembers_shown=True)
+    for now in (forgets, remembers):
+        now.add(event("e1", "impression", item="i1", position=1))
+        now.add(event("e2", "impression", item="new", position=2))
+    assert (forgets.users["u"].shown, remembers.users["u"].shown) == (set(), {1})
 
 
 def test_only_the_newest_ids_are_remembered() -> None:
