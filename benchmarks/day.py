@@ -29,6 +29,8 @@ from conf.console.cli import one_of
 from dags.stages import DEMO
 from dags.walk import engines, walk
 
+log = logging.getLogger(__name__)
+
 INTERVAL = 0.25  # seconds between looks at the processes
 MB = 1 << 20
 SIMULATE = "simulate"
@@ -52,6 +54,7 @@ def main() -> None:
         config = load(overrides=[f"paths.home={home}", *options.set])
         usage = measure_day(config, options)
     print(table(usage))
+    print()
     figures = {
         "scale": options.scale,
         "seconds": round(sum(row.seconds for row in usage.values()), 1),
@@ -100,6 +103,7 @@ def measure_day(config: Config, options: argparse.Namespace) -> dict[str, Usage]
         with Sampler() as sampler:
             simulate.run(config, days=options.days, scale=options.scale, seed=options.seed)
         usage[SIMULATE] = sampler.usage
+        log_stage(SIMULATE, sampler.usage)
     first = config.get(SimulatorSettings).start
     last = first + timedelta(days=options.days - 1)
     with engines(config) as opened:
@@ -108,7 +112,13 @@ def measure_day(config: Config, options: argparse.Namespace) -> dict[str, Usage]
                 with Sampler() as sampler:
                     walk(opened, [stage], str(last), since=str(first))
                 usage[stage.name] = sampler.usage
+                log_stage(stage.name, sampler.usage)
     return usage
+
+
+def log_stage(name: str, usage: Usage) -> None:
+    """One line at once: a long day may be stopped before its end."""
+    log.info("%s", table({name: usage}).splitlines()[-1])
 
 
 class Sampler:

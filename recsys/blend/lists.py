@@ -18,14 +18,15 @@ from recsys.settings import CoarseSettings, RecommendSettings
 log = logging.getLogger(__name__)
 
 BLEND = "blend"  # the order by the stack or the blend
+FIRST_SCORES = (MERGED, "coarse")  # of all candidates; other rankers get what these leave
 
 
 def all_orders(
     config: Config, candidates: pd.DataFrame, scores: list[str], blend: Stack | Blend
 ) -> dict[str, pd.DataFrame]:
     """The candidates as `order_candidates` ranks them by each score, and last by the blend."""
-    keep = config.get(CoarseSettings).keep
-    return {name: order_candidates(candidates, name, blend, keep) for name in [*scores, BLEND]}
+    survivors = _survivors(candidates, config.get(CoarseSettings).keep)
+    return {name: _rank(candidates if name in FIRST_SCORES else survivors, name, blend) for name in [*scores, BLEND]}
 
 
 def first_ranks(lists: dict[str, pd.DataFrame], length: int) -> pd.DataFrame:
@@ -55,10 +56,17 @@ def order_candidates(candidates: pd.DataFrame, score: str, blend: Stack | Blend,
     Returns:
         The candidates with `order` (the score) and `rank` (from 1).
     """
-    if score not in (MERGED, "coarse"):
-        coarse_rank = _rank_within_users(candidates, candidates["coarse"])
-        recall_rank = _rank_within_users(candidates, candidates[MERGED])
-        candidates = candidates[np.minimum(coarse_rank, recall_rank) <= keep]
+    return _rank(candidates if score in FIRST_SCORES else _survivors(candidates, keep), score, blend)
+
+
+def _survivors(candidates: pd.DataFrame, keep: int) -> pd.DataFrame:
+    """Candidates that rankers after coarse get."""
+    coarse_rank = _rank_within_users(candidates, candidates["coarse"])
+    recall_rank = _rank_within_users(candidates, candidates[MERGED])
+    return candidates[np.minimum(coarse_rank, recall_rank) <= keep]
+
+
+def _rank(candidates: pd.DataFrame, score: str, blend: Stack | Blend) -> pd.DataFrame:
     order = blend.predict(candidates) if score == BLEND else candidates[score].to_numpy(np.float64)
     return candidates.assign(order=order, rank=_rank_within_users(candidates, pd.Series(order, index=candidates.index)))
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numba import njit
 from numpy.typing import NDArray
 
 from recsys.settings import RecommendSettings
@@ -21,15 +22,13 @@ def rerank(candidates: pd.DataFrame, settings: RecommendSettings) -> pd.DataFram
     if ordered.empty:
         return ordered
     users = ordered["user_id"].to_numpy()
-    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+    bounds = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1], [True]]))
     codes = ordered["category"].factorize()[0]  # −1 for no category
-    order, fresh = ordered["order"].to_numpy(), ordered["is_fresh"].to_numpy()
-    selected, ranks = [], []
-    for start, end in zip(starts, np.append(starts[1:], len(users)), strict=True):
-        positions = start + select_diverse(order[start:end], codes[start:end], fresh[start:end], settings)
-        selected.append(positions)
-        ranks.append(np.arange(1, len(positions) + 1))
-    return ordered.loc[np.concatenate(selected)].assign(rank=np.concatenate(ranks)).reset_index(drop=True)
+    order, fresh = ordered["order"].to_numpy(np.float64), ordered["is_fresh"].to_numpy(bool)
+    selected, ranks = _select_lists(
+        order, codes, fresh, bounds, settings.diversity, settings.fresh_share, settings.length
+    )
+    return ordered.loc[selected].assign(rank=ranks).reset_index(drop=True)
 
 
 def select_diverse(
@@ -50,22 +49,44 @@ def select_diverse(
     Returns:
         Positions among the candidates, in the order of the list.
     """
-    length = min(settings.length, len(order))
-    spread = order.max() - order.min()
-    relevance = (order - order.min()) / spread if spread > 0 else np.ones(len(order))
-    value = (1 - settings.diversity) * relevance
-    # How many items of each category the list has so far.
-    counts = np.zeros(category.max(initial=-1) + 2)  # (categories + 1,); the last for code −1
-    selected: list[int] = []
-    is_free = np.ones(len(order), bool)
-    min_fresh = min(int(np.ceil(settings.fresh_share * length)), int(is_fresh.sum()))
-    num_fresh = 0
-    for rank in range(length):
-        same_share = np.where(category >= 0, counts[category], 0) / max(rank, 1)
-        is_allowed = is_free & is_fresh if min_fresh - num_fresh >= length - rank else is_free
-        best = int(np.argmax(np.where(is_allowed, value - settings.diversity * same_share, -np.inf)))
-        selected.append(best)
-        is_free[best] = False
-        counts[category[best]] += 1
-        num_fresh += bool(is_fresh[best])
-    return np.array(selected, np.int64)
+    bounds = np.array([0, len(order)])
+    selected, _ = _select_lists(
+        order, category, is_fresh, bounds, settings.diversity, settings.fresh_share, settings.length
+    )
+    return np.asarray(selected)
+
+
+@njit(cache=True, nogil=True)
+def _select_lists(  # type: ignore[no-untyped-def]
+    order, category, is_fresh, bounds, diversity, fresh_share, max_length
+):
+    """Positions and ranks (from 1) of all users' lists; user u has the candidates bounds[u] to bounds[u + 1]."""
+    counts = np.zeros(category.max() + 2 if len(category) else 1, np.int64)  # by category; the last for code −1
+    sizes = np.minimum(np.diff(bounds), max_length)
+    selected, ranks = np.empty(sizes.sum(), np.int64), np.empty(sizes.sum(), np.int64)
+    place = 0
+    for user in range(len(bounds) - 1):
+        start, end, length = bounds[user], bounds[user + 1], sizes[user]
+        if not length:
+            continue
+        worst, spread = order[start:end].min(), order[start:end].max() - order[start:end].min()
+        counts[:] = 0
+        is_free = np.ones(end - start, np.bool_)
+        min_fresh = min(int(np.ceil(fresh_share * length)), is_fresh[start:end].sum())
+        for rank in range(length):
+            needs_fresh = min_fresh >= length - rank
+            best, best_value = -1, -np.inf
+            for row in range(start, end):
+                if not is_free[row - start] or (needs_fresh and not is_fresh[row]):
+                    continue
+                relevance = (order[row] - worst) / spread if spread > 0 else 1.0
+                same_share = counts[category[row]] / max(rank, 1) if category[row] >= 0 else 0.0
+                value = (1 - diversity) * relevance - diversity * same_share
+                if best < 0 or value > best_value:
+                    best, best_value = row, value
+            is_free[best - start] = False
+            counts[category[best]] += 1
+            min_fresh -= is_fresh[best]
+            selected[place], ranks[place] = best, rank + 1
+            place += 1
+    return selected, ranks
