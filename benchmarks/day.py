@@ -15,7 +15,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,6 @@ from typing import Self
 import psutil
 
 from conf import Config, load
-from conf.console.cli import one_of
 from dags.stages import DEMO
 from dags.walk import engines, walk
 
@@ -65,7 +64,8 @@ def main() -> None:
     print(json.dumps({**figures, "stages": stages}))
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line's options; `stages` as names, all when none are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="of the generated site: 1 is some 200,000 impressions")
     parser.add_argument("--days", type=int, default=7)
@@ -73,11 +73,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--home", type=Path, help="keep everything in this folder, in place of a temporary one")
     parser.add_argument("--stages", help="names with commas between; all by default")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of every command")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = [SIMULATE, *(stage.name for stage in DEMO)]
     options.stages = options.stages.split(",") if options.stages else names
-    for name in options.stages:
-        one_of("stage", name, names)
+    if unknown := [name for name in options.stages if name not in names]:
+        parser.error(f"unknown stage '{unknown[0]}'; choose from {', '.join(names)}")
     if options.home is None and SIMULATE not in options.stages:
         parser.error("--stages without simulate needs a --home that has a simulated site")
     return options
@@ -141,11 +141,12 @@ class Sampler:
 
     def _run(self) -> None:
         while True:
-            self._look()
+            self.sample()
             if self._stop.wait(INTERVAL):
                 return
 
-    def _look(self) -> None:
+    def sample(self) -> None:
+        """Look at the processes once."""
         megabytes = {"driver": 0.0, "jvm": 0.0, "other": 0.0}
         for process in process_tree():
             kind, size = memory(process)
