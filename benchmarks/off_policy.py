@@ -22,7 +22,7 @@ from etl.simulator.world import World
 from features.catalog import DENSE, SPARSE
 from features.metrics import off_policy
 from features.metrics.off_policy import ESTIMATORS, Estimate
-from recsys.blend.judge import CLIP, ListJudge, at_first_place, position_id
+from recsys.blend.judge import CATEGORY, CLIP, ListJudge, at_first_place, has_support, position_id
 from recsys.calibration import logit
 from recsys.dataset import Rows, concatenate
 from recsys.mf import train as mf
@@ -71,9 +71,10 @@ def measure_site(world: World) -> dict[str, dict[str, tuple[float, dict[str, Est
     ranker = mf.train(earlier, MFSettings())
     test = impressions(world, day)
     predicted, at_first = ranker.predict(test), ranker.predict(at_first_place(test))
+    before = pd.DataFrame({"user_id": earlier.keys["user_id"], "category": earlier.sparse[:, CATEGORY]})
     judges = {
-        "estimated": ListJudge(test, earlier, predicted, at_first),
-        "logged": ListJudge(test, earlier, predicted, at_first, propensities(world, day)),
+        "estimated": ListJudge(test, before, predicted, at_first),
+        "logged": ListJudge(test, before, predicted, at_first, propensities(world, day)),
     }
     user_ids, requests = np.unique(test.keys["user_id"].to_numpy(str), return_counts=True)
     users = np.char.replace(user_ids, "u", "").astype(np.int64)
@@ -96,7 +97,8 @@ def measure_site(world: World) -> dict[str, dict[str, tuple[float, dict[str, Est
         places = np.broadcast_to(np.arange(1, LIST_LENGTH + 1), lists.shape)
         clicks = float(np.average(world.click_probability(users, lists, places, day).sum(axis=1), weights=requests))
         for kind, judge in judges.items():
-            if slots := judge.slots(ranked, LIST_LENGTH):
+            slots = judge.match(ranked, LIST_LENGTH)
+            if has_support(slots):
                 results[kind][name] = clicks, off_policy.estimate(slots, clip=CLIP)
     return results
 

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from conf import Config, Paths
-from dags.stages import NAMES, STAGES, TUNE
+from dags.stages import DEMO
 from dags.walk import engines, walk
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,8 @@ def run(config: Config, *, days: int, scale: float, seed: int) -> dict[str, Any]
     done = [{"stage": "simulate", "seconds": round(time.monotonic() - started, 1), "counts": simulated}]
     # All days are loaded, so that features have a past; the other stages run for the last day alone.
     day, since = str(simulated["last_day"]), str(simulated["first_day"])
-    publish = NAMES.index("publish")
     with engines(config) as open_engines:
-        # The search comes before `publish`, which loads its trials; a demo exports nothing.
-        report = STAGES[NAMES.index("report")]
-        done += walk(open_engines, [*STAGES[:publish], TUNE, STAGES[publish], report], day, since=since)
+        done += walk(open_engines, DEMO, day, since=since)
         metrics = _print_summary(config, date.fromisoformat(day), done)
     seconds = time.monotonic() - started
     log.info("the whole day took %.0f s", seconds)

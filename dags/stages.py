@@ -211,6 +211,14 @@ TUNE = Stage(
 )
 
 
+# Of the demo: the search comes before `publish`, which loads its trials; nothing is exported.
+DEMO: tuple[Stage, ...] = (
+    *STAGES[: NAMES.index("publish")],
+    TUNE,
+    *(stage for stage in STAGES if stage.name in ("publish", "report")),
+)
+
+
 # The last of each may not write a table that starts the DAG again.
 WEEKLY: tuple[Stage, ...] = (
     *(

@@ -1,6 +1,6 @@
 """What rankers read of a day: feature data sets by Arrow, as arrays, and the folders of data sets and runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from conf import Config, Paths, UserError
@@ -21,6 +23,7 @@ from features.id_ranges import check_finite, check_ids
 
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
+BATCH_ROWS = 32_768  # that Arrow decodes at a time
 HOT_ITEMS = "hot.parquet"  # of candidates: item_id, published_at and heat (time-decayed positives) of every item
 
 
@@ -66,19 +69,72 @@ def read_files(files: Sequence[Path], keys: Sequence[str] = (), *, optional: Seq
         UserError: a column is missing, an id is not one of its feature, or a number is not finite.
     """
     dataset = ds.dataset([str(path) for path in files])
-    keys = [*keys, *(name for name in (WEIGHT, *optional) if name in dataset.schema.names)]
-    names = [*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys]
     folder = Path(files[0]).parent
-    if missing := [name for name in names if name not in dataset.schema.names]:
+    keys = _present_keys(dataset.schema.names, [*keys, *(name for name in optional if name in dataset.schema.names)])
+    table = dataset.to_table(columns=_column_names(dataset.schema.names, keys, folder))
+    place = f"the {len(files)} files of {folder}" if len(files) > 1 else str(files[0])
+    return _to_rows(table, keys, folder, place)
+
+
+def user_blocks(folder: Path, keys: Sequence[str], max_rows: int) -> Iterator[Rows]:
+    """Read a set of candidates a block of users at a time: no user is in two blocks.
+
+    Args:
+        folder: of the set, whose files hold each user's rows together, as `write_candidates` leaves them.
+        keys: as in `read_rows`, with user_id.
+        max_rows: of a block; more only where a single user has more.
+
+    Returns:
+        Blocks in the order of the files; one without rows when the set has none.
+
+    Raises:
+        UserError: as `read_files`.
+    """
+    files = parquet_files(folder)
+    schema = pq.read_schema(files[0])
+    keys = _present_keys(schema.names, keys)
+    columns = _column_names(schema.names, keys, folder)
+    block, num_blocks = pa.schema([schema.field(name) for name in columns]).empty_table(), 0
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(min(max_rows, BATCH_ROWS), columns=columns):
+                block = pa.concat_tables([block, pa.Table.from_batches([batch]).cast(block.schema)])
+                while block.num_rows >= max_rows and (end := _end_of_block(block["user_id"].to_numpy(), max_rows)):
+                    yield _to_rows(block.slice(0, end), keys, folder, str(file))
+                    block, num_blocks = block.slice(end), num_blocks + 1
+    if block.num_rows or not num_blocks:
+        yield _to_rows(block, keys, folder, str(files[-1]))
+
+
+def _end_of_block(user: NDArray[np.object_], max_rows: int) -> int:
+    """Where the last user begins that starts within `max_rows`: rows before are of whole users; 0 for a single user."""
+    starts = np.flatnonzero(user[1:] != user[:-1]) + 1
+    if not len(starts):
+        return 0
+    # The first user of more rows than a block has is a block of their own.
+    return int(starts[max(int(np.searchsorted(starts, max_rows, side="right")) - 1, 0)])
+
+
+def _present_keys(names: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """`keys`, and the weight where the set has one."""
+    return [*keys, *([WEIGHT] if WEIGHT in names else [])]
+
+
+def _column_names(names: Sequence[str], keys: Sequence[str], folder: Path) -> list[str]:
+    """Columns to read of a data set that has the columns `names`."""
+    columns = [*SPARSE_COLUMNS, *DENSE_COLUMNS, "label", *keys]
+    if missing := [name for name in columns if name not in names]:
         raise UserError(
             f"{folder} has no column {', '.join(missing)}: it was built with other features; build it again"
         )
-    table = dataset.to_table(columns=names)
+    return columns
+
+
+def _to_rows(table: pa.Table, keys: Sequence[str], folder: Path, place: str) -> Rows:
     if missing := [name for name in SPARSE_COLUMNS if table[name].null_count]:
         raise UserError(f"{folder} has rows without {', '.join(missing)}; ids can't be missing: build it again")
     sparse = np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1)
     dense = np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1)
-    place = f"the {len(files)} files of {folder}" if len(files) > 1 else str(files[0])
     check_ids(sparse, [feature.buckets for feature in SPARSE], SPARSE_COLUMNS, place)
     check_finite(dense, DENSE_COLUMNS, place)
     return Rows(

@@ -220,6 +220,8 @@ class RecommendSettings(Settings):
     """More rankers for the blend, as `package.module:function`; see docs/extending.md."""
     calibration: str = Field(default="platt", pattern="^(none|platt|isotonic)$")
     """How the FM's scores are calibrated on the validation rows."""
+    block_rows: int = Field(default=100_000, gt=0)
+    """Candidates that are ranked at a time, of whole users: memory, and nothing else, follows it."""
     diversity: float = Field(default=0.0, ge=0, lt=1)
     """Weight of dissimilarity to the items above, against relevance, in the served lists (MMR by category)."""
     fresh_days: float = Field(default=7.0, gt=0)

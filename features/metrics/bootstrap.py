@@ -16,13 +16,13 @@ def bootstrap_means(
     each user counts Poisson(1) times, which needs no shuffling and parallelises.
 
     Args:
-        sums: (clusters,) numerator of each.
+        sums: (clusters,) numerator of each, or (clusters, columns) of several means over the same samples.
         weights: (clusters,) denominator of each.
         num_samples: how many means.
         seed: of the draws.
 
     Returns:
-        (num_samples,) means.
+        (num_samples,) means, or (num_samples, columns).
     """
     s, w = np.asarray(sums, np.float64), np.asarray(weights, np.float64)
     rng = np.random.default_rng(seed)
@@ -31,7 +31,8 @@ def bootstrap_means(
     for start in range(0, num_samples, block):
         counts = rng.poisson(1.0, (min(block, num_samples - start), len(s)))  # (samples, clusters)
         # A sample without any user would divide by 0.
-        means.append((counts @ s) / np.maximum(counts @ w, 1e-12))
+        total = np.maximum(counts @ w, 1e-12)  # (samples,)
+        means.append((counts @ s) / (total if s.ndim == 1 else total[:, None]))
     return np.concatenate(means)
 
 

@@ -3,6 +3,7 @@
 On data frames of one machine; the distributed forms are in `features/metrics/spark.py`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -85,11 +86,10 @@ def ranking_intervals(
     ranked: pd.DataFrame, truth: pd.DataFrame, k: int, *, num_samples: int = 1000
 ) -> dict[str, tuple[float, float]]:
     """{metric: 95 % interval of its mean at k}, by bootstrap over the users of `truth`."""
-    intervals = {}
-    for name, values in user_ranking_metrics(ranked, truth, k).items():
-        means = bootstrap_means(values, np.ones(len(values)), num_samples=num_samples)
-        intervals[name] = percentile_interval(means)
-    return intervals
+    by_user = pd.DataFrame(user_ranking_metrics(ranked, truth, k))
+    # One pass: sampling the users takes the time, not the sums.
+    means = bootstrap_means(by_user.to_numpy(), np.ones(len(by_user)), num_samples=num_samples)
+    return {name: percentile_interval(means[:, column]) for column, name in enumerate(by_user)}
 
 
 def diversity_metrics(
@@ -106,19 +106,54 @@ def diversity_metrics(
         popularity: positives so far of every item that could be listed.
         category: of each item.
     """
-    top = ranked[ranked["rank"] <= k]
-    if top.empty or not popularity:
-        return {"coverage": 0.0, "diversity": 0.0, "novelty": 0.0}
-    categories = pd.DataFrame({"user_id": top["user_id"], "category": top["item_id"].map(category).fillna("")})
-    length = categories.groupby("user_id").size()
-    category_counts = categories.groupby(["user_id", "category"]).size()
-    num_pairs = (length * (length - 1)).where(length > 1)  # a list of one item has no pair
-    # Ordered pairs of equal categories over all ordered pairs.
-    same_category = (category_counts * (category_counts - 1)).groupby("user_id").sum() / num_pairs
-    counts = pd.Series(popularity, dtype=float) + 1  # an item that nobody chose yet is novel, not infinitely so
-    share = counts / counts.sum()
-    return {
-        "coverage": top["item_id"].nunique() / len(popularity),
-        "diversity": float((1 - same_category.dropna()).mean()) if num_pairs.notna().any() else 0.0,
-        "novelty": float(-np.log2(top["item_id"].map(share).fillna(share.min())).mean()),
-    }
+    counts = DiversityCounts(k, popularity, category)
+    counts.add(ranked)
+    return counts.metrics()
+
+
+class DiversityCounts:
+    """`diversity_metrics` of lists that are added some users at a time; the same for any order and parts of them.
+
+    Whole numbers by item and by length of list are all that it holds: sums of them have no rounding.
+    """
+
+    def __init__(self, k: int, popularity: Mapping[str, float], category: Mapping[str, str | None]) -> None:
+        """Count lists of the length k; `popularity` and `category` as in `diversity_metrics`."""
+        counts = pd.Series(popularity, dtype=float) + 1  # an item that nobody chose yet is novel, not infinitely so
+        share = counts / counts.sum()
+        self._k, self._num_items = k, len(popularity)
+        self._items = pd.Index(list(popularity), dtype=object)
+        # Of an item that could not be listed: the last.
+        self._bits = -np.log2(np.append(share.to_numpy(), share.min()))
+        self._listed = np.zeros(len(self._items) + 1, np.int64)
+        self._others: set[str] = set()
+        self._category, self._pairs = category, Counter[tuple[int, int]]()
+
+    def add(self, ranked: pd.DataFrame) -> None:
+        """Add the lists of users none of whose rows were added before: user_id, item_id, rank (from 1)."""
+        top = ranked[ranked["rank"] <= self._k]
+        if top.empty or not self._num_items:
+            return
+        item = self._items.get_indexer(top["item_id"])
+        self._listed += np.bincount(np.where(item < 0, self._num_items, item), minlength=len(self._listed))
+        self._others.update(top["item_id"].to_numpy()[item < 0])
+        user, _ = top["user_id"].factorize()
+        category, categories = top["item_id"].map(self._category).fillna("").factorize()
+        cell, count = np.unique(user * len(categories) + category, return_counts=True)
+        # Ordered pairs of equal categories of each user's list.
+        same = np.bincount(cell // len(categories), count * (count - 1)).astype(np.int64)
+        self._pairs.update(zip(np.bincount(user).tolist(), same.tolist(), strict=True))
+
+    def metrics(self) -> dict[str, float]:
+        """coverage, diversity and novelty of all lists that were added; all 0 without lists."""
+        num_listed = int(self._listed.sum())
+        if not num_listed:
+            return {"coverage": 0.0, "diversity": 0.0, "novelty": 0.0}
+        # A list of one item has no pair.
+        lists = {key: number for key, number in sorted(self._pairs.items()) if key[0] > 1}
+        different = sum(number * (1 - same / (length * (length - 1))) for (length, same), number in lists.items())
+        return {
+            "coverage": (int((self._listed[:-1] > 0).sum()) + len(self._others)) / self._num_items,
+            "diversity": different / sum(lists.values()) if lists else 0.0,
+            "novelty": float(self._listed @ self._bits) / num_listed,
+        }

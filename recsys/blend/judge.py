@@ -32,7 +32,7 @@ class ListJudge:
     def __init__(
         self,
         rows: Rows,
-        earlier: Rows,
+        earlier: pd.DataFrame,
         predicted: NDArray[np.float64],
         attraction: NDArray[np.float64],
         propensity: NDArray[np.float64] | None = None,
@@ -41,7 +41,7 @@ class ListJudge:
 
         Args:
             rows: impressions, with the keys user_id, item_id and at_s.
-            earlier: impressions before them, with the key user_id.
+            earlier: impressions before them: user_id and category (the feature's id).
             predicted: (rows,) click probabilities by the stack.
             attraction: (rows,) the same of `at_first_place(rows)`.
             propensity: (rows,) probability that the site shows this user this item at the row's place, as it logs it;
@@ -59,8 +59,8 @@ class ListJudge:
         examination = off_policy.examination_of(position, click, attraction[order])
         logged = np.full(len(user), np.nan) if propensity is None else propensity[order]
         shown = pd.DataFrame({"user": user, "item": item, "category": rows.sparse[order, CATEGORY]})
-        before = self._users.get_indexer(earlier.keys["user_id"])
-        categories = pd.DataFrame({"user": before, "category": earlier.sparse[:, CATEGORY]})
+        before = self._users.get_indexer(earlier["user_id"])
+        categories = pd.DataFrame({"user": before, "category": earlier["category"].to_numpy()})
         exposure, self.propensity_source = _exposure(logged, shown, categories, position, examination)
         self._log = ListLog(user, item, position, click, predicted[order], exposure, examination)
 
@@ -75,9 +75,60 @@ class ListJudge:
         )
         return Slots(self._log.user[first], clicks, np.ones(len(first)), expected, expected)
 
-    def slots(self, ranked: pd.DataFrame, k: int) -> Slots | None:
+    def collector(self, k: int) -> "ListCollector":
+        """What collects lists of length k that are judged."""
+        return ListCollector(self, self._log, k)
+
+    def match(self, ranked: pd.DataFrame, k: int) -> Slots:
+        """Logged lists as they judge other lists, all of them at once; arguments as of `ListCollector`."""
+        collector = self.collector(k)
+        collector.add(ranked)
+        return collector.match()
+
+    def codes(self, ranked: pd.DataFrame) -> pd.DataFrame:
+        """Lists of the users that the log has, with codes; -1 for an item that it lacks: the model alone knows it."""
+        user = self._users.get_indexer(ranked["user_id"])
+        is_logged = user >= 0
+        ranked = ranked[is_logged]
+        return pd.DataFrame(
+            {
+                "user": user[is_logged],
+                "item": self._items.get_indexer(ranked["item_id"]),
+                "rank": ranked["rank"].to_numpy(),
+                "attraction": ranked["attraction"].to_numpy(),
+            }
+        )
+
+
+class ListCollector:
+    """Lists by one score as logged lists judge them, added some users at a time; no list itself is held."""
+
+    def __init__(self, judge: ListJudge, log: off_policy.ListLog, k: int) -> None:
+        self._judge, self._log, self._k = judge, log, k
+        self._parts: list[off_policy.ListMatches] = []
+
+    def add(self, ranked: pd.DataFrame) -> None:
+        """Add lists of users none of whose rows were added before.
+
+        Args:
+            ranked: user_id, item_id, rank and attraction (click probability at the first place).
+        """
+        codes = self._judge.codes(ranked[ranked["rank"] <= self._k])
+        self._parts.append(off_policy.match_lists(self._log, codes, self._k))
+
+    def match(self) -> Slots:
+        """Logged lists as they judge those that were added, for `off_policy.estimate`; rewards are clicks on k places.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        logged, earned = zip(*((part.logged, part.earned) for part in self._parts), strict=True)
+        matches = off_policy.ListMatches(pd.concat(logged, ignore_index=True), pd.concat(earned))
+        return off_policy.matched_slots(self._log, matches, self._k)
+
+    def slots(self) -> Slots | None:
         """The slots of `match`; None where the log can't answer, with a line that says so."""
-        slots = self.match(ranked, k)
+        slots = self.match()
         if not has_support(slots):
             log.warning(
                 "the log can't judge these lists: it shows them as %.0f lists would, with %.0f clicks on their items",
@@ -86,26 +137,6 @@ class ListJudge:
             )
             return None
         return slots
-
-    def match(self, ranked: pd.DataFrame, k: int) -> Slots:
-        """Logged lists as they judge other lists, for `off_policy.estimate`.
-
-        Args:
-            ranked: user_id, item_id, rank and attraction (click probability at the first place).
-            k: length of the lists, whose clicks are the reward.
-        """
-        codes = pd.DataFrame(
-            {
-                "user": self._users.get_indexer(ranked["user_id"]),
-                "item": self._items.get_indexer(ranked["item_id"]),
-                "rank": ranked["rank"].to_numpy(),
-                "attraction": ranked["attraction"].to_numpy(),
-            }
-        )
-        # Items that nobody was shown have a code each: the model alone knows them.
-        unknown = codes["item"] < 0
-        codes.loc[unknown, "item"] = -1 - np.arange(int(unknown.sum()))
-        return off_policy.list_slots(self._log, codes[codes["user"] >= 0], k)
 
 
 def has_support(slots: Slots) -> bool:

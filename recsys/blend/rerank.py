@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numba import njit
 from numpy.typing import NDArray
 
 from recsys.settings import RecommendSettings
@@ -26,16 +27,12 @@ def rerank(candidates: pd.DataFrame, settings: RecommendSettings) -> pd.DataFram
     if ordered.empty:
         return ordered
     users = ordered["user_id"].to_numpy()
-    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+    bounds = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1], [True]]))
     codes = ordered["category"].factorize()[0]  # −1 for no category
-    order, fresh = ordered["order"].to_numpy(), ordered["is_fresh"].to_numpy()
+    order, fresh = ordered["order"].to_numpy(np.float64), ordered["is_fresh"].to_numpy(bool)
     boost = boosts({name: ordered[name] for name in settings.boosts}, fresh, settings)
-    selected, ranks = [], []
-    for start, end in zip(starts, np.append(starts[1:], len(users)), strict=True):
-        positions = start + select(order[start:end], codes[start:end], fresh[start:end], boost[start:end], settings)
-        selected.append(positions)
-        ranks.append(np.arange(1, len(positions) + 1))
-    return ordered.loc[np.concatenate(selected)].assign(rank=np.concatenate(ranks)).reset_index(drop=True)
+    selected, ranks = _select_lists(order, codes, fresh, boost, bounds, *_rules(settings))
+    return ordered.loc[selected].assign(rank=ranks).reset_index(drop=True)
 
 
 def boosts(
@@ -78,27 +75,53 @@ def select(
     Returns:
         Positions among the candidates, in the order of the list.
     """
-    length = min(settings.length, len(order))
-    spread = order.max() - order.min()
-    relevance = (order - order.min()) / spread if spread > 0 else np.ones(len(order))
-    value = (1 - settings.diversity) * (relevance + boost)
-    cap = settings.max_per_category or length
-    # How many items of each category the list has so far.
-    counts = np.zeros(category.max(initial=-1) + 2)  # (categories + 1,); the last for code −1
-    selected: list[int] = []
-    is_free = np.ones(len(order), bool)
-    min_fresh = min(int(np.ceil(settings.fresh_share * length)), int(is_fresh.sum()))
-    num_fresh = 0
-    for rank in range(length):
-        same_share = np.where(category >= 0, counts[category], 0) / max(rank, 1)
-        is_allowed = is_free & ((category < 0) | (counts[category] < cap))
-        if min_fresh - num_fresh >= length - rank and (is_allowed & is_fresh).any():
-            is_allowed &= is_fresh
-        if not is_allowed.any():
-            break
-        best = int(np.argmax(np.where(is_allowed, value - settings.diversity * same_share, -np.inf)))
-        selected.append(best)
-        is_free[best] = False
-        counts[category[best]] += 1
-        num_fresh += bool(is_fresh[best])
-    return np.array(selected, np.int64)
+    bounds = np.array([0, len(order)])
+    selected, _ = _select_lists(order, category, is_fresh, boost, bounds, *_rules(settings))
+    return np.asarray(selected)
+
+
+def _rules(settings: RecommendSettings) -> tuple[float, float, int, int]:
+    """What `_select_lists` takes of the settings."""
+    cap = settings.max_per_category or settings.length
+    return settings.diversity, settings.fresh_share, cap, settings.length
+
+
+@njit(cache=True, nogil=True)
+def _select_lists(  # type: ignore[no-untyped-def]
+    order, category, is_fresh, boost, bounds, diversity, fresh_share, cap, max_length
+):
+    """Positions and ranks (from 1) of all users' lists; user u has the candidates bounds[u] to bounds[u + 1]."""
+    counts = np.zeros(category.max() + 2 if len(category) else 1, np.int64)  # by category; the last for code −1
+    lengths = np.minimum(np.diff(bounds), max_length)
+    selected, ranks = np.empty(lengths.sum(), np.int64), np.empty(lengths.sum(), np.int64)
+    place = 0
+    for user in range(len(bounds) - 1):
+        start, end, length = bounds[user], bounds[user + 1], lengths[user]
+        if not length:
+            continue
+        worst, spread = order[start:end].min(), order[start:end].max() - order[start:end].min()
+        counts[:] = 0
+        is_free = np.ones(end - start, np.bool_)
+        min_fresh = min(int(np.ceil(fresh_share * length)), is_fresh[start:end].sum())
+        for rank in range(length):
+            best, best_value, fresh, fresh_value = -1, -np.inf, -1, -np.inf
+            for row in range(start, end):
+                same = counts[category[row]] if category[row] >= 0 else 0
+                if not is_free[row - start] or same >= cap:
+                    continue
+                relevance = (order[row] - worst) / spread if spread > 0 else 1.0
+                value = (1 - diversity) * (relevance + boost[row]) - diversity * same / max(rank, 1)
+                if best < 0 or value > best_value:
+                    best, best_value = row, value
+                if is_fresh[row] and (fresh < 0 or value > fresh_value):
+                    fresh, fresh_value = row, value
+            if min_fresh >= length - rank and fresh >= 0:  # the ranks that are left are for fresh items
+                best = fresh
+            if best < 0:  # all categories have as many as they may
+                break
+            is_free[best - start] = False
+            counts[category[best]] += 1
+            min_fresh -= is_fresh[best]
+            selected[place], ranks[place] = best, rank + 1
+            place += 1
+    return selected[:place], ranks[:place]

@@ -61,8 +61,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
     return report
 
 
-def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64]:
-    """Predict click probabilities (rows,) by the day's newest coarse ranker, for the blend.
+def predictor(config: Config, day: date, split: str) -> Callable[[Rows], NDArray[np.float64]]:
+    """Click probabilities (rows,) of rows by the day's newest coarse ranker, for the blend.
 
     It learns from training rows only, so it may score every `split`.
 
@@ -71,7 +71,7 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     """
     folder = trained_run(config, MODEL, day)
     check_timezone(folder, dataset_timezone(config, day))
-    return load(folder).predict(rows)
+    return load(folder).predict
 
 
 def train(

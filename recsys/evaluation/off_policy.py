@@ -23,8 +23,10 @@ from etl.warehouse.store import Warehouse
 from features.metrics import off_policy
 from features.metrics.off_policy import Estimate, Slots
 from recsys.blend import rank
-from recsys.blend.judge import CLIP, LOGGED, has_support
-from recsys.blend.prices import lists_without_rules
+from recsys.blend.judge import CLIP, LOGGED, ListCollector, ListJudge, has_support
+from recsys.blend.lists import all_orders, order_candidates, present_order, served_lists
+from recsys.blend.prices import published_lists
+from recsys.blend.scoring import score_candidates, score_names
 from recsys.blend.stack import Stack
 from recsys.blend.weights import BLEND_FILE, MERGED
 from recsys.dataset import candidates_folder
@@ -36,6 +38,7 @@ LOGGED_LIST = "logged"  # the site's own
 FAR_FROM_1 = 2.0  # mean weights beyond this, or below its inverse, say that propensities are wrong
 RIGHT_BY = {LOGGED: "snips"}  # by benchmarks.off_policy its intervals have the truth most often; else sndr's
 COLUMNS = ["user_id", "item_id", "rank", "attraction"]
+CHANNEL = "recall:"  # before the name of a channel
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def judge(config: Config, day: date, k: int) -> Judgement:
     by_log = rank.judge_by_test(config, day, stack, test, predicted)
     shown = by_log.logged_lists(k)
     rows = [_row(LOGGED_LIST, "mean", k, shown, off_policy.estimate(shown)["ips"])]
-    for name, ranked in _lists(config, day, stack, order):
-        rows += _rows_of(name, by_log.match(ranked[ranked["rank"] <= k], k), k)
+    for name, slots in _judged_lists(config, day, stack, order, by_log, k).items():
+        rows += _rows_of(name, slots, k)
     source = by_log.propensity_source
     _warn(rows, source)
     counts = {"date": str(day), "k": k, "propensities": source, "lists": len(shown.user), "users": rows[0]["users"]}
@@ -120,26 +123,40 @@ def _stack_of(config: Config, day: date) -> tuple[Stack, str]:
     )
 
 
-def _lists(config: Config, day: date, stack: Stack, order: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Every list by its name: user_id, item_id, rank and attraction, the click probability at the first place."""
+def _judged_lists(config: Config, day: date, stack: Stack, order: str, by_log: ListJudge, k: int) -> dict[str, Slots]:
+    """What the log says of every list, by its name: recall's channels, then the scores, then the published one."""
     folder = candidates_folder(config, day)
-    candidates, scores = rank.score_candidates(config, day, folder / "holdout", "test")
-    candidates["attraction"] = stack.predict(candidates)
-    merged = rank.order_candidates(candidates, MERGED, stack, config.get(CoarseSettings).keep)
+    items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
+    collectors: dict[str, ListCollector] = {}
+    for block in score_candidates(config, day, folder / "holdout", "test"):
+        for name, ranked in _lists(config, day, block, stack, items, order):
+            if name not in collectors:
+                collectors[name] = by_log.collector(k)
+            collectors[name].add(ranked)
+    channels = sorted(name for name in collectors if name.startswith(CHANNEL))
+    names = [*channels, *(name for name in collectors if name not in channels)]
+    return {name: collectors[name].match() for name in names}
+
+
+def _lists(
+    config: Config, day: date, candidates: pd.DataFrame, stack: Stack, items: pd.DataFrame, order: str
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Every list of a block of users: user_id, item_id, rank and attraction (click probability at the first place)."""
+    scores = score_names(candidates)
+    candidates = candidates.assign(attraction=stack.predict(candidates))
+    merged = order_candidates(candidates, MERGED, stack, config.get(CoarseSettings).keep)
     channels = merged["channels"].str.split("+")
     for channel in sorted(set(channels.explode().dropna())):
         # In the order of the merged score: ranks of single channels end with recall.
         own = merged[channels.map(lambda names, channel=channel: channel in names).to_numpy(bool)]
         own = own.sort_values(["user_id", "rank"])
         # A ranker may have the name of a channel, as mf.
-        yield f"recall:{channel}", own.assign(rank=own.groupby("user_id").cumcount() + 1)[COLUMNS]
-    for name, ranked in rank.all_orders(config, candidates, scores, stack).items():
+        yield f"{CHANNEL}{channel}", own.assign(rank=own.groupby("user_id").cumcount() + 1)[COLUMNS]
+    for name, ranked in all_orders(config, candidates, scores, stack).items():
         yield name, ranked[COLUMNS]
-    items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
-    make = partial(rank.served_lists, config, candidates, stack, items, day, order)
-    settings = config.get(RecommendSettings)
+    make = partial(served_lists, config, candidates, stack, items, day, present_order(order, scores, day))
     # And what each rule of re-ranking costs.
-    for name, lists in {"published": make(settings), **lists_without_rules(settings, make)}.items():
+    for name, lists in published_lists(config.get(RecommendSettings), make).items():
         yield name, lists.rename(columns={"score": "attraction"})[COLUMNS]
 
 

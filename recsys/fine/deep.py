@@ -1,5 +1,6 @@
 """Scores of the day's deep model (`recommend.deep`) for the blend, when it was trained."""
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def history_columns(config: Config) -> tuple[str, ...]:
     return model.task.lists
 
 
-def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64] | None:
-    """Predict click probabilities (rows,) by the newest finished run of the deep model for the day, in batches.
+def predictor(config: Config, day: date, split: str) -> Callable[[Rows], NDArray[np.float64]] | None:
+    """Click probabilities (rows,) of rows by the newest finished run of the deep model for the day, in batches.
 
     It learns from training rows only, so it may score every `split`. None when it was not trained for the day.
 
@@ -48,12 +49,16 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
     if run is None or not (run / "model" / weights_name(model)).exists():
         return None
     net, task, inputs = load_net(config, run, dataset_timezone(config, day))
-    scores = []
-    with torch.no_grad():
-        for start in range(0, len(rows.sparse), BATCH_SIZE):
-            batch = _to_batch(rows, slice(start, start + BATCH_SIZE), bool(task.lists))
-            scores.append(task.predict(net, batch, inputs)[:, 0])  # the click, of a multi-task model's outputs
-    return torch.cat(scores).double().numpy() if scores else np.zeros(0)
+
+    def predict(rows: Rows) -> NDArray[np.float64]:
+        scores = []
+        with torch.inference_mode():
+            for start in range(0, len(rows.sparse), BATCH_SIZE):
+                batch = _to_batch(rows, slice(start, start + BATCH_SIZE), bool(task.lists))
+                scores.append(task.predict(net, batch, inputs)[:, 0])  # the click, of a multi-task model's outputs
+        return torch.cat(scores).double().numpy() if scores else np.zeros(0)
+
+    return predict
 
 
 def load_net(config: Config, run: Path, zone: str) -> tuple[nn.Module, Task, Inputs]:

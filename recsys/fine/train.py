@@ -7,6 +7,7 @@ what ranks the lists to serve and what a warm start continues from. Each row is 
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -103,14 +104,13 @@ def load(folder: Path, statistics: Statistics, split: str = "test") -> FineRanke
     return FineRanker(model, encoder, Calibrator(*extra["curve"]), float(extra["learned_until"]))
 
 
-def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64]:
-    """Predict click probabilities (rows,) by the day's newest fine ranker that has not learned from `split`.
+def predictor(config: Config, day: date, split: str) -> Callable[[Rows], NDArray[np.float64]]:
+    """Click probabilities (rows,) of rows by the day's newest fine ranker that has not learned from `split`.
 
     Raises:
         UserError: it was not trained for the day, or its file is corrupt.
     """
-    ranker = load(trained_run(config, MODEL, day), feature_statistics(config, day), split)
-    return ranker.predict(rows)
+    return load(trained_run(config, MODEL, day), feature_statistics(config, day), split).predict
 
 
 def run(config: Config, day: date) -> dict[str, Any]:

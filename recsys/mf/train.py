@@ -94,8 +94,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
     return report
 
 
-def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.float64] | None:
-    """Predict click probabilities (rows,) by the day's newest factorisation that has not learned from `split`.
+def predictor(config: Config, day: date, split: str) -> Callable[[Rows], NDArray[np.float64]] | None:
+    """Click probabilities (rows,) of rows by the day's newest factorisation that has not learned from `split`.
 
     None when it was not trained for the day.
 
@@ -103,7 +103,7 @@ def predict(config: Config, day: date, rows: Rows, split: str) -> NDArray[np.flo
         UserError: its file is corrupt, or it knows the hours of another time zone.
     """
     ranker = load_for(config, day, split)
-    return None if ranker is None else ranker.predict(rows)
+    return None if ranker is None else ranker.predict
 
 
 def load_for(config: Config, day: date, split: str) -> MFRanker | None:

@@ -227,4 +227,5 @@ def _load_plugin(config: Config, day: date, name: str) -> Ranker:
     plugin: Any = configured_rankers(config).get(name)
     if plugin is None:
         raise UserError(f"the blend has the score {name}, recommend.rankers does not")
-    return Ranker(name, name, lambda candidates: np.asarray(plugin.predict(config, day, candidates.as_rows(), "serve")))
+    predict = plugin.load(config, day, "serve")
+    return Ranker(name, name, lambda candidates: np.asarray(predict(candidates.as_rows())))

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from conf import Config, Paths, UserError, load
-from conf.runs import decision_file, promotion_decision
+from conf.runs import FUNNEL, decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
+from recsys.blend.judge import position_id
+from recsys.blend.lists import served_lists
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.blend.weights import Blend
 from recsys.coarse import train as coarse
@@ -54,8 +56,26 @@ def write(folder: Path, columns: dict[str, np.ndarray]) -> None:
     pq.write_table(pa.table(columns), folder / "part-0.parquet")
 
 
-def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float = 2.0, zone: str | None = None) -> None:
-    """Examples that teach `signal` and are tested by `truth`, and candidates; without `zone` as of an older version."""
+def by_user(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows in the order of users, an item once each, as candidates are."""
+    pairs = np.char.add(np.char.add(columns["user_id"], " "), columns["item_id"])
+    first = np.unique(pairs, return_index=True)[1]
+    return {name: values[first] for name, values in columns.items()}
+
+
+def publish_day(
+    config: Config,
+    day: date,
+    *,
+    signal: float = 2.0,
+    truth: float = 2.0,
+    zone: str | None = None,
+    is_logged: bool = False,
+) -> None:
+    """Examples that teach `signal` and are tested by `truth`, and candidates; without `zone` as of an older version.
+
+    Examples have places in lists only when the day `is_logged`.
+    """
     paths, n = config.get(Paths), day.toordinal()
     clock = {"timezone": zone, "features": index_version(zone)} if zone else {}
     examples = {"split": "day", "statistics": STATISTICS | clock, **clock}
@@ -65,11 +85,13 @@ def publish_day(config: Config, day: date, *, signal: float = 2.0, truth: float 
             ("valid", 2, 1500, signal),
             ("test", 3, 2000, truth),
         ):
-            write(folder / split, rows_of(seed + n, number, n, signal=strength))
+            columns = rows_of(seed + n, number, n, signal=strength)
+            places = {"f_position": np.tile([position_id(place) for place in range(1, 11)], number // 10)}
+            write(folder / split, columns | (places if is_logged else {}))
     with publish_version(paths.datasets("candidates", day), {"split": "day", **clock}) as folder:
         for name in ("fit", "holdout", "serve"):
-            columns = rows_of(4 + n, 1500, n)
-            channels = np.array(["ease+hot"] * 1500)
+            columns = by_user(rows_of(4 + n, 1500, n))
+            channels = np.array(["ease+hot"] * len(columns["label"]))
             write(folder / name, columns | {"channels": channels, "score": columns["f_item_rate"].astype(np.float32)})
         found = rows_of(4 + n, 1500, n)
         clicked = found["label"] > 0
@@ -181,6 +203,34 @@ def test_a_users_own_ranker_takes_part_in_the_blend(config: Config) -> None:
     blend = json.loads(next(runs.glob("recommend-*/model/blend.json")).read_text())
     assert set(blend["weights"]) == {"merged", "coarse", "fine", name}
     assert {row["model"] for row in map(json.loads, next(runs.glob("recommend-*/metrics.jsonl")).open())} > {name}
+
+
+@pytest.mark.parametrize("is_logged", [True, pytest.param(False, marks=pytest.mark.wide)], ids=["stack", "blend"])
+def test_lists_and_metrics_are_the_same_of_any_number_of_blocks_of_users(config: Config, is_logged: bool) -> None:
+    day = date(2026, 3, 1)
+    publish_day(config, day, is_logged=is_logged)
+    coarse.run(config, day)
+    fine.run(config, day)
+    results = {}
+    for rows in (2000, 350, 130):
+        run = config.get(Paths).runs / rank.run(config.with_values({"recommend.block_rows": rows}), day)["run_id"]
+        lists = pd.read_parquet(run / "ranked_lists.parquet").sort_values(
+            ["list", "user_id", "rank"], ignore_index=True
+        )
+        texts = [(run / name).read_text() for name in ("model/blend.json", FUNNEL)]
+        metrics = [{**json.loads(line), "run_id": "", "at": ""} for line in (run / "metrics.jsonl").open()]
+        published = pq.ParquetFile(run / "recommendations.parquet")
+        results[published.num_row_groups] = metrics, texts, lists, published.read().to_pandas()
+    assert list(results) == [1, 3, 7]
+    metrics, texts, *frames = results[1]
+    assert (json.loads(texts[0])["kind"] == "stack") == is_logged
+    assert any(row["metric"] == "off_policy_sndr" for row in metrics) == is_logged
+    assert any(row["metric"] == "ndcg" and row["value"] > 0 for row in metrics)
+    for other_metrics, other_texts, *other_frames in (results[3], results[7]):
+        assert other_metrics == metrics
+        assert other_texts == texts
+        for frame, other in zip(frames, other_frames, strict=True):
+            pd.testing.assert_frame_equal(frame, other)
 
 
 def test_a_day_without_clicks_trains_and_says_that_it_learned_nothing(config: Config) -> None:
@@ -373,7 +423,7 @@ def test_models_that_learned_the_hours_of_another_zone_are_not_used(
     ):
         rank.run(config, first)
     with pytest.raises(UserError, match=hours):
-        coarse.predict(config, first, read_rows(examples_folder(config, first) / "test"), "test")
+        coarse.predictor(config, first, "test")
 
 
 @pytest.mark.parametrize(
@@ -392,7 +442,7 @@ def test_freshness_counts_to_the_end_of_the_local_day(config: Config, zone: str 
     candidates = candidates.assign(merged=scores, coarse=scores, fine=scores)
     settings = {"length": 2, "diversity": 0, "fresh_share": 0.5, "fresh_days": 7}
     config = config.with_values({f"recommend.{name}": value for name, value in settings.items()})
-    lists = rank.served_lists(config, candidates, Blend({"fine": 1.0}), items, day, "fine")
+    lists = served_lists(config, candidates, Blend({"fine": 1.0}), items, day, "fine")
     assert lists["item_id"].tolist() == expected
 
 

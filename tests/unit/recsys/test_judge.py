@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features.catalog import SPARSE
-from recsys.blend.judge import POSITION, ListJudge, has_support, position_id, positions
+from recsys.blend.judge import CATEGORY, POSITION, ListJudge, has_support, position_id, positions
 from recsys.dataset import Rows
 
 
@@ -41,15 +41,19 @@ def lists_of(users: int) -> Rows:
     )
 
 
+def earlier_of(rows: Rows) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": rows.keys["user_id"], "category": rows.sparse[:, CATEGORY]})
+
+
 def test_a_judge_takes_the_propensities_that_are_logged_and_estimates_the_others() -> None:
     rows = lists_of(users=50)
-    half = np.full(len(rows.label), 0.5)
+    earlier, half = earlier_of(rows), np.full(len(rows.label), 0.5)
     logged = np.full(len(half), 0.2)  # each of five items at each place
     some = np.where(np.arange(len(half)) % 2, logged, np.nan)
     ranked = pd.DataFrame({"user_id": np.arange(50).astype(str), "item_id": "3", "rank": 1, "attraction": 0.5})
     weights = {}
     for propensity, source in ((None, "estimated"), (logged, "logged"), (some, "both"), (some * np.nan, "estimated")):
-        judge = ListJudge(rows, rows, half, half, propensity)
+        judge = ListJudge(rows, earlier, half, half, propensity)
         assert judge.propensity_source == source
         slots = judge.match(ranked, 1)
         assert has_support(slots)
@@ -62,10 +66,12 @@ def test_a_judge_takes_the_propensities_that_are_logged_and_estimates_the_others
 def test_a_log_without_the_judged_items_has_no_support() -> None:
     rows = lists_of(users=50)
     half = np.full(len(rows.label), 0.5)
-    judge = ListJudge(rows, rows, half, half)
+    judge = ListJudge(rows, earlier_of(rows), half, half)
     ranked = pd.DataFrame({"user_id": np.arange(50).astype(str), "item_id": "9", "rank": 1, "attraction": 0.5})
     assert not has_support(judge.match(ranked, 1))
-    assert judge.slots(ranked, 1) is None
+    collector = judge.collector(1)
+    collector.add(ranked)
+    assert collector.slots() is None
     shown = judge.logged_lists(2)
     assert shown.reward.mean() == pytest.approx(0.4)
     assert judge.logged_lists(1).reward.mean() == pytest.approx(0.2)

@@ -1,6 +1,7 @@
 """What orders lists: learned weights, calibration, diversity and freshness."""
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from conf.runs import read_jsonl, start_run
 from features.metrics.classification import auc, calibration_curve, calibration_error, log_loss
 from recsys import calibration
 from recsys.blend import weights as blend
-from recsys.blend.prices import active_rules, lists_without_rules, log_prices
+from recsys.blend.prices import RulePrices, active_rules, published_lists
 from recsys.blend.rerank import rerank
 from recsys.coordinate_ascent import fit_weights, ndcg_objective
 from recsys.settings import RecommendSettings
@@ -153,8 +154,10 @@ def test_rules_that_change_lists_are_named() -> None:
         made.append(settings)
         return candidates_of_one_topic()
 
-    assert list(lists_without_rules(rules, make)) == ["published without boosts", "published without max_per_category"]
-    assert [(one.boosts, one.max_per_category) for one in made] == [({}, 3), ({"author": {"p": 0.1}}, 0)]
+    without = ["published without boosts", "published without max_per_category"]
+    assert list(published_lists(rules, make)) == ["published", *without]
+    boosts = {"author": {"p": 0.1}}
+    assert [(one.boosts, one.max_per_category) for one in made] == [(boosts, 3), ({}, 3), (boosts, 0)]
 
 
 def test_the_price_of_a_rule_is_what_lists_earn_without_it(tmp_path: Path) -> None:
@@ -163,9 +166,12 @@ def test_the_price_of_a_rule_is_what_lists_earn_without_it(tmp_path: Path) -> No
     settings = RecommendSettings(length=2, fresh_share=0, boosts={"author": {"p": 0.2}})
     truth = pd.DataFrame({"user_id": ["u"], "item_id": ["b"]})
     config = load(overrides=[f"paths.home={tmp_path}"], environment={})
+    candidates["is_positive"] = candidates["item_id"] == "b"
+    prices, none = RulePrices(settings, None, 2), RulePrices(RecommendSettings(fresh_share=0), None, 2)
     with start_run(config, "recommend", date(2026, 1, 7)) as run:
-        report = log_prices(settings, lambda rules: rerank(candidates, rules), truth, None, run, 2)
-        nothing = log_prices(RecommendSettings(fresh_share=0), lambda _: pytest.fail("made"), truth, None, run, 2)
+        prices.add(published_lists(settings, partial(rerank, candidates)))
+        none.add({"published": candidates})
+        report, nothing = prices.log_metrics(truth, run), none.log_metrics(truth, run)
     assert report == {"boosts_price_ndcg@2": pytest.approx(1 - 1 / np.log2(3))}
     assert nothing == {}
     (row,) = read_jsonl(run.folder / "metrics.jsonl")

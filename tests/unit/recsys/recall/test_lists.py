@@ -1,6 +1,6 @@
 import pandas as pd
 
-from recsys.blend.rank import order_candidates
+from recsys.blend.lists import order_candidates
 from recsys.blend.weights import Blend
 
 
