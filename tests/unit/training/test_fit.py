@@ -163,6 +163,16 @@ def test_early_stopping_and_plateau(tmp_path: Path) -> None:
     assert min(losses) == losses[-3]
 
 
+def test_the_best_epoch_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "deepfm", "train.epochs=6", "train.learning_rate=0.1", "train.monitor=auc")
+    numbers = fit(LocalWorker(), job)
+    epochs = read_jsonl(job.run_folder / HISTORY)
+    assert numbers["valid_auc"] == pytest.approx(max(row["auc"] for row in epochs), abs=1e-4)  # as files are named
+    assert min(epochs, key=lambda row: row["log_loss"])["auc"] < numbers["valid_auc"]
+    with pytest.raises(UserError, match=r"train\.monitor=ndcg is no metric .* choose from log_loss, auc"):
+        fit(LocalWorker(), make_job(tmp_path / "other", "deepfm", "train.monitor=ndcg"))
+
+
 def test_a_corrupt_checkpoint_is_refused_and_the_one_before_taken(tmp_path: Path) -> None:
     for number in range(3):
         checkpoint.save(tmp_path, number, 0.5 - number / 10, {"epoch": number}, keep_best=2)
