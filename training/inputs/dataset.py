@@ -71,9 +71,10 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
 
     Raises UserError when it is missing, empty or lacks a column, with the command that writes it.
     """
-    for kind in (POSITIVES, SEQUENCES) if task.kind == SEQUENCES else (POSITIVES,):
-        if task.kind in (POSITIVES, SEQUENCES):
-            positives.run(config, day, kind)
+    if task.kind in (POSITIVES, SEQUENCES):
+        positives.run(config, day)
+    if task.kind == SEQUENCES:
+        positives.run(config, day, SEQUENCES)
     command = f"millrace {BUILD_COMMANDS.get(task.kind, 'features build')} --date {day}"
     folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=command)
     list_length = config.get(NetSettings).list_length
