@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, Vector, current_site
 from conf.site.declaration import Fault, place_of
@@ -94,7 +95,7 @@ BUILT_IN: tuple[Feature, ...] = (
 )
 
 
-_INDEX = {feature: index for index, feature in enumerate(BUILT_IN)}
+_INDEX = {feature.name: index for index, feature in enumerate(BUILT_IN)}
 # Columns of `features/counts/counts_before.py`.
 _COUNTED = re.compile(r"\w+_(shown|clicks|expected)\b|user_(liked_)?tag\d?\b|user_last_click|category_share")
 
@@ -108,7 +109,7 @@ def site_features(site: Site | None) -> Iterator[Feature]:
         if isinstance(kind, Number):
             yield Dense(column.name, column.name, about, kind.transform, kind.default)
         elif isinstance(kind, Category):
-            yield Sparse(column.name, column.name, kind.buckets, about)
+            yield Sparse(column.name, column.name, kind.buckets, about, is_number=kind.is_number)
         elif isinstance(kind, Tags):
             for slot, name in enumerate(column.names, start=1):
                 yield Sparse(name, name, kind.buckets, f"{about}, tag {slot}")
@@ -125,6 +126,20 @@ def site_features(site: Site | None) -> Iterator[Feature]:
             about = f"smoothed click rate of {' × '.join(feature.by)}"
             about += f", last {feature.days} days" if feature.days is not None else ""
             yield Dense(feature.feature, _rate(rate_group(feature)), about)
+
+
+def built_in_features(site: Site | None) -> tuple[Feature, ...]:
+    """The built-in features with ids of users and items as a site declares them, without counts where it has none."""
+    if site is None:
+        return BUILT_IN
+    ids = {"user_id": site.user_ids, "item_id": site.item_ids}
+    features: list[Feature] = []
+    for feature in BUILT_IN:
+        kind = ids.get(feature.name)
+        if kind is not None and isinstance(feature, Sparse):
+            feature = replace(feature, buckets=kind.buckets, is_number=kind.is_number)
+        features.append(feature)
+    return tuple(one for one in features if site.has_counts or not is_counted(one))
 
 
 def check_names(site: Site | None, own: Iterable[Feature]) -> None:
@@ -175,7 +190,7 @@ OWN_GROUPS, OWN_WINDOWS = rate_groups(_SITE), rate_windows(_SITE)
 OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
 check_names(_SITE, OWN)
 HAS_COUNTS = _SITE is None or _SITE.has_counts
-FEATURES: tuple[Feature, ...] = (*(one for one in BUILT_IN if HAS_COUNTS or not is_counted(one)), *OWN)
+FEATURES: tuple[Feature, ...] = (*built_in_features(_SITE), *OWN)
 
 SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
 DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))
@@ -185,7 +200,7 @@ COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 def index_of(feature: Feature) -> int:
     """Index of a feature, which also keeps equal values of two features apart when they are hashed."""
-    index = _INDEX.get(feature)
+    index = _INDEX.get(feature.name)  # an own feature never has the name of a built-in one
     return own_index(feature.name) if index is None else index
 
 

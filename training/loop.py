@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ from training.workers import Worker
 log = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"  # one line an epoch, in the run folder
+TIMINGS = ("started_at", "seconds", "rows_per_s")
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def fit(
         metrics = evaluate(state.objective, job.feed("valid", worker), worker, precision=settings.precision)
         metrics |= {"epoch": float(position.epoch), "train_loss": train_loss}
         metrics |= {"started_at": started, "seconds": seconds, "rows_per_s": rows / max(seconds, 1e-9)}
-        position.start_next_epoch(metrics["log_loss"])
+        position.start_next_epoch(_monitored_loss(metrics, settings.monitor))
         _save_epoch(state, metrics)
         worker.report(metrics)
 
@@ -454,13 +455,24 @@ def _save_epoch(state: TrainingState, metrics: dict[str, float]) -> None:
     if state.worker.rank == 0:
         number, run_folder = int(metrics["epoch"]), state.job.run_folder
         folder = run_folder / "checkpoints"
-        checkpoint.save(folder, number, metrics["log_loss"], contents, state.settings.keep_best)
+        checkpoint.save(folder, number, state.position.losses[-1], contents, state.settings.keep_best)
         ratios = {f"update_ratio {layer}": ratio for layer, ratio in state.ratios.newest.items()}
         with (run_folder / HISTORY).open("a", encoding="utf-8") as out:
             out.write(json.dumps({**metrics, **ratios}) + "\n")
         shown = {name: value for name, value in metrics.items() if name not in ("epoch", "rows", "started_at")}
         log.info("epoch %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
     state.worker.broadcast(None)  # no rank goes on before the checkpoint is there
+
+
+def _monitored_loss(metrics: Mapping[str, float], monitor: str) -> float:
+    """What the epochs are compared by, the smaller the better: log_loss, or 1 less another metric.
+
+    Raises UserError when the validation rows have no such metric.
+    """
+    if monitor not in metrics:
+        names = [name for name in metrics if name not in ("rows", "epoch", "train_loss", *TIMINGS)]
+        raise UserError(f"train.monitor={monitor} is no metric of the validation rows; choose from {', '.join(names)}")
+    return metrics[monitor] if monitor == "log_loss" else 1 - metrics[monitor]
 
 
 def _publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ class NetSettings(Settings):
     hidden: tuple[int, ...] = (64, 32)
     """Widths of the hidden dense layers."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout of the dense layers; 0.2 to 0.5 is usual."""
+    """Dropout of the dense layers and of attention; 0.2 to 0.5 is usual."""
     batch_norm: bool = False
     """Batch normalisation in the dense layers, in place of dropout."""
     cross_layers: int = Field(default=2, gt=0)
@@ -32,8 +32,8 @@ class NetSettings(Settings):
     """Layers of SASRec and of recurrent networks."""
     list_length: int = Field(default=20, gt=0)
     """Newest ids of a list that a model reads."""
-    sampled: int = Field(default=200, gt=0)
-    """Negatives that a step of sampled softmax draws, shared by the rows of its batch."""
+    sampled: int = Field(default=200, ge=0)
+    """Negatives that a step of sampled softmax draws, shared by the rows of its batch; 0: softmax over all items."""
     experts: int = Field(default=4, gt=0)
     """Experts of MMoE; in PLE the shared ones, and as many for each task."""
     image_width: float = Field(default=0.25, gt=0)

@@ -57,8 +57,11 @@ class TrainSettings(Settings):
     modules: tuple[str, ...] = ()
     """Packages and modules of yours, with all below them, that may be imported because a finished run names them as the
     maker of its model. What a command names itself, and modules beside the site's file, need no entry."""
+    monitor: str = "log_loss"
+    """Validation metric whose best epoch is the run's model, and that early stopping and the plateau schedule go by:
+    log_loss, or one from 0 to 1 that is the better the larger, as auc or ndcg@10."""
     patience: int = Field(default=0, ge=0)
-    """Early stopping: epochs without a smaller validation loss after which training ends; 0 never stops early."""
+    """Early stopping: epochs without a better validation loss (`monitor`) after which training ends; 0 never stops."""
     keep_best: int = Field(default=2, gt=0)
     """Checkpoints with the smallest validation losses that are kept, besides the last one."""
     checkpoint_steps: int = Field(default=0, ge=0)
@@ -131,7 +134,7 @@ class ScheduleSettings(Settings):
     end: float = Field(default=0.0, ge=0, le=1)
     """Share of the full rate where polynomial and cosine end."""
     patience: int = Field(default=1, gt=0)
-    """Epochs without a smaller validation loss after which plateau lowers the rate."""
+    """Epochs without a better validation loss (`train.monitor`) after which plateau lowers the rate."""
 
 
 class LossSettings(Settings):

@@ -38,6 +38,8 @@ class Category:
 
     buckets: Buckets = 1024
     """Ids that the texts are hashed into; some ten times as many as there are texts keep most of them apart."""
+    is_number: bool = False
+    """Whole numbers below `buckets` − 1 are ids themselves, of which no two meet; all else is hashed."""
     is_feature: bool = True
     name: str | None = None
 

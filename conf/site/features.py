@@ -13,8 +13,8 @@ class Sparse:
     """A categorical value as an id below `buckets`; 0 stands for a missing one.
 
     Models have one weight or vector per id, which is what a one-hot vector times a matrix would be. Ids are hashes,
-    unless `at_least` is given: then values that so many training rows have get ids of their own (a vocabulary), from
-    2 on, frequent ones first, and 1 stands for all others.
+    unless `is_number` or `at_least` is given. Whole numbers are then their own ids, plus 1; or values that so many
+    training rows have get ids of their own (a vocabulary), from 2 on, frequent ones first, and 1 stands for all others.
     """
 
     name: Name
@@ -22,6 +22,8 @@ class Sparse:
     buckets: Buckets
     description: str
     at_least: Annotated[int, Field(ge=0)] = 0
+    is_number: bool = False
+    """Whole numbers below `buckets` − 1 are ids, of which no two meet; all else is hashed."""
     kind: ClassVar[str] = "sparse"
 
     @property
@@ -29,7 +31,7 @@ class Sparse:
         """What the feature index keeps: a change of it is refused."""
         if self.at_least:
             return f"vocabulary({self.source}, at least {self.at_least}, at most {self.buckets})"
-        return f"hash({self.source}, {self.buckets})"
+        return f"{'number' if self.is_number else 'hash'}({self.source}, {self.buckets})"
 
 
 @declaration

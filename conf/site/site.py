@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from conf.site.columns import Buckets, Columns
+from conf.site.columns import Buckets, Category, Columns
 from conf.site.declaration import Name, Names, declaration
 from conf.site.features import Dense, Sparse
 from conf.site.sources import Source
@@ -161,5 +161,9 @@ class Site:
     """Needed where there are no impressions and actions have values that say how much an item was liked."""
     features: Sequence[Cross | Rate | Sparse | Dense] = ()
     """Beside those of the columns."""
+    user_ids: Category | None = None
+    """How users become ids of the feature `user_id`; hashed into 65,536 without it."""
+    item_ids: Category | None = None
+    """The same of `item_id`, by which histories and retrieval models know items; hashed into 16,384 without it."""
     has_counts: bool = True
     """Whether features count what happened on earlier days (rates, tags …); False where rows have no real days."""

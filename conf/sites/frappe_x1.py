@@ -9,7 +9,7 @@ CONTEXT = ("daytime", "weekday", "isweekend", "homework", "cost", "weather", "co
 
 
 def _split(file: str, day: str) -> Impressions:
-    columns = {name: Category(buckets=8192) for name in CONTEXT}
+    columns = {name: Category(buckets=8192, is_number=True) for name in CONTEXT}
     return Impressions(Files(file, day=day), user="user", item="item", clicked="label", columns=columns)
 
 
@@ -20,5 +20,7 @@ SITE = Site(
         _split("valid.parquet", "2015-03-02"),
         _split("test.parquet", "2015-03-03"),
     ],
+    user_ids=Category(buckets=8192, is_number=True),
+    item_ids=Category(buckets=8192, is_number=True),
     has_counts=False,
 )

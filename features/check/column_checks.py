@@ -138,7 +138,7 @@ def _category_findings(place: str, name: str, kind: Category, texts: pd.Series) 
             "a Number if it is an amount."
         )
         yield Finding(place, text, is_fault=False)
-    elif kind.is_feature:
+    elif kind.is_feature and not kind.is_number:
         yield from _crowded(place, name, len(counts), kind.buckets)
 
 

@@ -113,7 +113,7 @@ def _id_function(feature: Sparse, statistics: TrainingStatistics) -> Callable[[R
     if feature.at_least:
         vocabulary = Vocabulary(tuple(statistics.vocabulary[feature.name]))
         return lambda row: _ids(value_of(row), lambda value: int(vocabulary.transform([value])[0]))
-    bucket = bucket_hasher(catalog.index_of(feature), feature.buckets)
+    bucket = bucket_hasher(catalog.index_of(feature), feature.buckets, feature.is_number)
     return lambda row: _ids(value_of(row), bucket)
 
 

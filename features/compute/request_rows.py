@@ -103,4 +103,4 @@ def _unscaled(feature: Feature, row: Mapping[str, Any], zone: str) -> float | in
     if feature.at_least:
         return None if value is None else str(value)
     # Bucket 0 is for missing values, as on Spark.
-    return 0 if value is None else hash_bucket(catalog.index_of(feature), value, feature.buckets)
+    return 0 if value is None else hash_bucket(catalog.index_of(feature), value, feature.buckets, feature.is_number)

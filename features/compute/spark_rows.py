@@ -24,6 +24,7 @@ from features.counts.counts_before import ClickRates, with_counts_before
 from features.counts.history import with_history
 from features.settings import FeatureSettings
 from features.transforms import FITTED, transformed_source, with_transformed
+from features.transforms.hashing import NUMBER
 from features.transforms.scales import SCALES
 from features.transforms.vocabulary import Vocabulary
 from features.transforms.whitening import Whitening
@@ -43,6 +44,7 @@ def unscaled_features(
     rates: ClickRates,
     settings: FeatureSettings,
     zone: str = "UTC",
+    chosen: DataFrame | None = None,
 ) -> DataFrame:
     """Add every feature under its name with a leading `f_`, before scaling, and `history`.
 
@@ -56,14 +58,15 @@ def unscaled_features(
         rates: of the training rows.
         settings: of the features.
         zone: by whose clocks features have hours and days.
+        chosen: the labelled examples that histories are of; by default `impressions`.
     """
     counted = with_dimensions(examples, users, items)
     if catalog.HAS_COUNTS:
         # Own rates may count by columns of the users, too.
         keyed = with_dimensions(impressions, users if catalog.OWN_GROUPS else None, items)
         counted = with_counts_before(counted, keyed, rates)
-    choices = impressions.withColumn("item_code", _unscaled(ITEM))
-    counted = with_history(counted, choices, settings.history_length)
+    choices = (impressions if chosen is None else chosen).withColumn("item_code", _unscaled(ITEM))
+    counted = with_history(counted, choices, settings.history_length, by_day=catalog.HAS_COUNTS)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
     keys = [*(name for name in examples.columns if name not in (LOGGED, CONTEXT)), "history"]
     values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]
@@ -161,8 +164,12 @@ def _unscaled(feature: Feature) -> Column:
         return value.cast("string")  # its ids come from the training rows, in scale_features
     # Bucket 0 is for missing values; the index, which never changes, keeps equal values of two features apart.
     index = F.lit(catalog.index_of(feature))
-    hashed = F.pmod(F.xxhash64(index, value.cast("string")), F.lit(feature.buckets - 1)) + 1
-    return F.when(value.isNull(), F.lit(0)).otherwise(hashed).cast("bigint")
+    text = value.cast("string")
+    bucket = F.pmod(F.xxhash64(index, text), F.lit(feature.buckets - 1)) + 1
+    if feature.is_number:
+        number = F.when(text.rlike(rf"\A{NUMBER}\z"), text).cast("int")
+        bucket = F.when(number < feature.buckets - 1, number + 1).otherwise(bucket)
+    return F.when(value.isNull(), F.lit(0)).otherwise(bucket).cast("bigint")
 
 
 def _logged_or(computed: Column, feature: Feature, has_log: bool) -> Column:

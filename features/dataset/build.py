@@ -27,7 +27,7 @@ from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
 from features.dataset.outcomes import with_outcomes
 from features.dataset.parquet import select_dataset_columns, write_dataset
 from features.dataset.sampling import OWN_WEIGHT, balance
-from features.dataset.splits import TIME_ORDERED, split_by_day, split_by_method
+from features.dataset.splits import TIME_ORDERED, USER_ORDERED, split_by_day, split_by_method
 from features.feature_index import update_feature_index
 from features.settings import FeatureSettings
 
@@ -155,7 +155,9 @@ def _write_splits(
     labelled = _with_own_weight(with_outcomes(examples, _interactions(warehouse, settings, day, split)))
     impressions = countable_rows(examples, split)
     # Counting and joining is the expensive part: once, not once for each split.
-    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone).persist()
+    # What a user chose before is earlier than the row also where rows of others are not.
+    chosen = examples if split in USER_ORDERED else impressions
+    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone, chosen).persist()
     try:
         statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings, zone)
         scaled = scale_features(unscaled, statistics)

@@ -11,6 +11,7 @@ from features.catalog import OWN_COLUMNS
 
 EXAMPLES = "examples"
 POSITIVES = "positives"
+SEQUENCES = "sequences"
 COVERS = "covers"
 TITLES = "titles"
 

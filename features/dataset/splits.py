@@ -17,6 +17,8 @@ from features.settings import FeatureSettings
 
 # Splits in which every test row is later than every training row.
 TIME_ORDERED = ("day", "time")
+# The same of the rows of each user alone.
+USER_ORDERED = (*TIME_ORDERED, "leave-one-out")
 
 
 def split_by_day(examples: DataFrame, settings: FeatureSettings, day: date) -> DataFrame:

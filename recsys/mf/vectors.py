@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from conf import Config
 from features import catalog
 from features.catalog import DENSE, SPARSE
-from features.transforms.hashing import hash_bucket
+from features.transforms.hashing import bucket_hasher
 from recsys.dataset import Rows, feature_statistics
 from recsys.mf.encode import AGE, ITEM_FIELDS, SPARSE_NAMES
 from recsys.mf.inference import Side
@@ -58,8 +58,8 @@ class Factors:
         sparse, dense = np.zeros((len(items), len(SPARSE)), np.int64), np.zeros((len(items), len(DENSE)), np.float32)
         for name in ITEM_FIELDS:
             feature = SPARSE[SPARSE_NAMES.index(name)]
-            index = catalog.index_of(feature)
-            values = {value: hash_bucket(index, value, feature.buckets) for value in items[name].dropna().unique()}
+            bucket = bucket_hasher(catalog.index_of(feature), feature.buckets, feature.is_number)
+            values = {value: bucket(value) for value in items[name].dropna().unique()}
             sparse[:, SPARSE_NAMES.index(name)] = items[name].map(values).fillna(0).astype(np.int64)
         days = (now - (pd.to_datetime(items["published_at"]) - pd.Timestamp(0)).dt.total_seconds()) / SECONDS_PER_DAY
         # As the catalog has it: log1p of whole days, standardised; 0 where there is no date.

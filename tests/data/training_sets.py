@@ -67,7 +67,7 @@ def rows_of(task: Task, rows: int, seed: int) -> dict[str, Any]:
     if task.kind == "covers":
         topic = rng.integers(0, len(TOPICS), rows)
         return {"cover": [_png(_cover(rng, t)) for t in topic], "label": topic.astype(np.float32)}
-    return _impressions(rng, rows, is_positive=task.kind == "positives")
+    return _impressions(rng, rows, is_positive=task.kind in ("positives", "sequences"))
 
 
 def _impressions(rng: np.random.Generator, rows: int, *, is_positive: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from conf.versions import current_version
 from features.catalog import DENSE, SPARSE, index_version
 from features.compatibility import TIMEZONE
 from features.dataset import positives
-from features.dataset.names import SPLITS, WEIGHT
+from features.dataset.names import EXAMPLES, POSITIVES, SEQUENCES, SPLITS, WEIGHT
 from features.id_ranges import check_ids
 from features.item_side import depends_on_item, is_item_only
 from training.inputs.batch import Columns
@@ -35,7 +35,7 @@ class DatasetTask(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name of the data set under `datasets/`: examples, positives, covers, titles."""
+        """Name of the data set under `datasets/`: examples, positives, sequences, covers, titles."""
         ...
 
     @property
@@ -60,6 +60,8 @@ class TaskDataset:
     """Of the features (or classes): a model's weights fit these and no others."""
     timezone: str = "UTC"
     """Of the hours and days of the features."""
+    items_folder: Path | None = None
+    """The rows that say which items there are, where it is not `folder`: rows of sequences are a part of them."""
 
 
 def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
@@ -69,13 +71,18 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
 
     Raises UserError when it is missing, empty or lacks a column, with the command that writes it.
     """
-    if task.kind == "positives":
+    if task.kind in (POSITIVES, SEQUENCES):
         positives.run(config, day)
+    if task.kind == SEQUENCES:
+        positives.run(config, day, SEQUENCES)
     command = f"millrace {BUILD_COMMANDS.get(task.kind, 'features build')} --date {day}"
     folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=command)
     list_length = config.get(NetSettings).list_length
-    if task.kind in ("examples", "positives"):
+    if task.kind in (EXAMPLES, POSITIVES, SEQUENCES):
         dataset = _feature_dataset(folder, about, task, list_length)
+        if task.kind == SEQUENCES:
+            all_items, _ = current_version(config.get(Paths).datasets(POSITIVES, day), command=command)
+            dataset = replace(dataset, items_folder=all_items)
     else:
         dataset = _topic_dataset(folder, about, task, list_length)
     _require_columns(dataset, command)
@@ -165,7 +172,7 @@ def write_item_catalog(dataset: TaskDataset, folder: Path) -> None:
     fields = np.zeros((inputs.num_items, len(inputs.item_columns)), np.int64)
     names = [dataset.columns.sparse[column] for column in inputs.item_columns]  # the item's id first
     for split in SPLITS:
-        for file in sorted((dataset.folder / split).glob("*.parquet")):
+        for file in sorted(((dataset.items_folder or dataset.folder) / split).glob("*.parquet")):
             table = pq.read_table(file, columns=names)
             values = np.stack([table[name].to_numpy() for name in names], axis=1)  # (rows, item fields)
             check_ids(values, [inputs.buckets[column] for column in inputs.item_columns], names, str(file))

@@ -19,6 +19,7 @@ TASKS: dict[str, Task] = {
     "entire_space": EntireSpace(),
     "next_item": NextItem(),
     "next_item_in_batch": NextItem(sampled=False),
+    "next_items": NextItem(every_position=True, kind="sequences"),
     "cover": Classification("covers"),
     "title": Classification("titles", lists=("words",)),
 }

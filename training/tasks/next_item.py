@@ -24,11 +24,14 @@ EXCLUDED = -1e9  # a score that softmax gives no weight
 class NextItem(FeatureInputs):
     """The next item as a softmax over items. Models give vectors of users, `net(…)`, and of items, `net.items(ids)`.
 
+    `every_position`: the loss is of each item of the history, too, by what came before it; models then give the vectors
+    of all positions, `net.states(…)` (rows, list_length, dim), of which `net(…)` is the last.
     `sampled`: softmax over the right item and items drawn by popularity; otherwise over the items of the batch. Either
     way scores are corrected by the log of how often an item is drawn (logQ, Bengio and Senécal 2008, Yi et al. 2019).
     """
 
     sampled: bool = True
+    every_position: bool = False
     lists: tuple[str, ...] = ("history",)
     labels: tuple[str, ...] = ()
     kind: str = "positives"
@@ -39,6 +42,8 @@ class NextItem(FeatureInputs):
     def loss(self, net: nn.Module, batch: Batch, inputs: Inputs, settings: LossSettings) -> Tensor:
         items: Any = net.items
         item = batch.sparse[:, inputs.column_of("item_id")]  # (rows,)
+        if self.every_position and settings.name == "cross_entropy":
+            return self._over_positions(net, batch, inputs)
         user = net(*self.model_inputs(batch, inputs))  # (rows, dim)
         if settings.name == "n_pair":
             return losses.n_pair(user, items(item))
@@ -50,8 +55,33 @@ class NextItem(FeatureInputs):
             raise UserError(f"loss.name={settings.name} is not for items; choose from cross_entropy, n_pair, triplet")
         return self._over_sampled(net, user, item) if self.sampled else self._over_batch(net, user, item, batch.weight)
 
+    def _over_positions(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
+        """(rows,) softmax losses of all positions of a row, summed and scaled: their mean is that over positions."""
+        item = batch.sparse[:, inputs.column_of("item_id")]
+        sparse, dense, history = self.model_inputs(batch, inputs)
+        states = net.states(sparse, dense, history)  # (rows, L, dim)
+        targets = torch.cat([history[:, 1:], item.unsqueeze(1)], 1)  # (rows, L), the item after each position
+        is_position = history > 0
+        is_position[:, -1] = True  # also of a history without items, so that no row is without a loss
+        is_position &= (batch.weight > 0).unsqueeze(1)
+        if states.device.type == "cpu":  # most positions are padding; a GPU would wait for the number of the others
+            row, position = is_position.nonzero(as_tuple=True)
+        else:
+            row, position = (one.flatten() for one in torch.meshgrid(*_ranges(targets), indexing="ij"))
+        loss = self._over_sampled(net, states[row, position], targets[row, position])  # (positions,)
+        loss = torch.where(is_position[row, position], loss, 0.0)
+        by_row = torch.zeros_like(batch.weight, dtype=loss.dtype).index_add(0, row, loss)
+        return by_row * (batch.weight > 0).sum() / is_position.sum().clamp(min=1)
+
     def _over_sampled(self, net: Any, user: Tensor, item: Tensor) -> Tensor:
-        """(rows,) softmax loss over the positive and `net.num_sampled` negatives, shared by all rows of the batch."""
+        """(rows,) softmax loss over the positive and `net.num_sampled` negatives, shared by all rows of the batch.
+
+        Over all items where `net.num_sampled` is 0.
+        """
+        if not net.num_sampled:
+            bias = torch.where(net.catalog.is_item, 0.0, EXCLUDED)  # (items,)
+            vectors = net.items(torch.arange(len(bias), device=item.device))
+            return functional.cross_entropy(torch.addmm(bias, user, vectors.T), item, reduction="none")
         negatives = net.catalog.sample(net.num_sampled)  # (sampled,)
         log_q = net.catalog.log_q
         positive_scores = (user * net.items(item)).sum(1) - log_q[item]
@@ -72,8 +102,10 @@ class NextItem(FeatureInputs):
         return functional.cross_entropy(scores, torch.arange(len(item), device=item.device), reduction="none")
 
     def uninformed_loss(self, net: nn.Module, inputs: Inputs, rows: int) -> float:
-        num_sampled: Any = net.num_sampled
-        return math.log(1 + (num_sampled if self.sampled else rows))
+        nets: Any = net
+        if self.sampled and not nets.num_sampled:
+            return math.log(max(int(nets.catalog.is_item.sum()), 1))
+        return math.log(1 + (nets.num_sampled if self.sampled else rows))
 
     def predict(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
         """(rows, 2): rank of the right item among all items, from 1, and −log of its probability.
@@ -108,3 +140,8 @@ class NextItem(FeatureInputs):
         with torch.no_grad():
             scores, best = self.scores(net, batch, inputs).topk(k, dim=1)  # (rows, k)
         return best.numpy().astype(str).astype(object), scores.numpy()
+
+
+def _ranges(targets: Tensor) -> list[Tensor]:
+    """The numbers of rows and of columns of a matrix."""
+    return [torch.arange(size, device=targets.device) for size in targets.shape]

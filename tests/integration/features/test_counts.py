@@ -197,6 +197,14 @@ def test_a_history_has_the_newest_choices_of_earlier_days_oldest_first(spark: Sp
         row["example_id"]: row["history"] for row in with_history(frame, frame, 1).where("user_id = 'daily'").collect()
     }
     assert of_daily == {f"d{n}": [101 - n] if n > 11 else [] for n in range(1, 31)}
+    # Where rows have no real days, what was chosen earlier on the day counts, too.
+    by_time = with_history(frame, frame, 3, by_day=False).collect()
+    histories = {row["example_id"]: row["history"] for row in by_time}
+    for name, user, at, *_ in rows[:200]:
+        choices = sorted(
+            (moment, item) for _, of, moment, _, label, item in rows if of == user and label and moment < at
+        )
+        assert histories[name] == [item for _, item in choices[-3:]], name
 
 
 def test_a_click_is_followed_by_acts_on_the_same_impression_alone(spark: SparkSession) -> None:

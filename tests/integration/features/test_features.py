@@ -18,9 +18,9 @@ from conf.versions import current_version
 from etl.tables import dwd, ods
 from etl.warehouse.store import Warehouse
 from features import catalog
-from features.catalog import COLUMNS, DENSE, Dense
+from features.catalog import COLUMNS, DENSE, Dense, Sparse, index_of
 from features.compute.request_rows import RequestFeatures
-from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
+from features.compute.spark_rows import _unscaled, fit_statistics, scale_features, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
 from features.counts.running_counts import RunningCounts
@@ -29,7 +29,7 @@ from features.dataset.examples import from_interactions
 from features.inspect import audit, selection
 from features.inspect.leaks import find_leaks
 from features.settings import FeatureSettings
-from features.transforms.hashing import hash_bucket
+from features.transforms.hashing import bucket_hasher, hash_bucket
 from recsys.dataset import read_rows
 from training.inputs.dataset import open_dataset
 from training.tasks.click import Click
@@ -170,6 +170,15 @@ def test_hours_and_days_are_the_same_for_training_and_for_a_request_in_a_zone_wi
         request = online.unscaled({"user_id": "u0", "item_id": "i0", "at": at, "position": 1, "device": "phone"})
         assert request["hour"] == row["f_hour"] == hash_bucket(index, hour, 32), row["example_id"]
         assert request["item_age_days"] == row["f_item_age_days"] == np.float32(math.log1p(days)), row["example_id"]
+
+
+def test_numbers_are_their_own_ids_on_spark_as_in_python(spark: SparkSession) -> None:
+    feature = Sparse("shelf", "shelf", 101, "numbers of shelves", is_number=True)
+    texts = [None, "0", "7", "99", "100", "007", "7\n", " 7", "-1", "1.0", "", "٣", "12345678", "123456789", "x"]
+    rows = spark.createDataFrame([(text,) for text in texts], "shelf string").select("shelf", _unscaled(feature))
+    hasher = bucket_hasher(index_of(feature), 101, is_number=True)
+    assert [row[1] for row in rows.collect()] == [hasher(text) for text in texts]
+    assert hasher("7") == 8
 
 
 def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:

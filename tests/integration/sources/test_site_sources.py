@@ -1,5 +1,6 @@
 """What a site's files say was shown -> dwd_impression, row by row or list by list; tables as sources."""
 
+import gzip
 import json
 from datetime import date, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths
 from conf.site import SiteError, load_site
+from conf.site.loading import site_file
 from etl.events import job as events
 from etl.ingest.sites import job as site_job
 from etl.ingest.sites.queries import query_files
@@ -267,6 +269,45 @@ def test_a_query_joins_files(spark: SparkSession, config: Config, tmp_path: Path
         query_files(spark, config, load_site(file), tmp_path, None),
     ):
         pass
+
+
+def load_ready(spark: SparkSession, config: Config, name: str, folder: Path) -> int:
+    """Load a ready site from a folder; returns the rows that came in whole."""
+    site = load_site(site_file(name))
+    with query_files(spark, config, site, folder, None) as queried:
+        groups = site_job.examine_site(config, site, folder, None, queried)
+        return int(site_job.run(spark, config, site, groups, replaces=False)["rows_out"])
+
+
+def test_a_line_of_a_users_items_is_an_act_each_in_their_order(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    with gzip.open(tmp_path / "s3rec_Beauty.txt.gz", "wt") as file:
+        file.write("1 12 3 7\n2 3 12\n")
+    assert load_ready(spark, config, "beauty", tmp_path) == 5
+    rows = Warehouse(spark, config).read(dwd.interaction, [date(2014, 7, 1)]).orderBy("user_id", "acted_at").collect()
+    assert [(row["user_id"], row["item_id"]) for row in rows] == [
+        ("1", "12"), ("1", "3"), ("1", "7"), ("2", "3"), ("2", "12")
+    ]  # fmt: skip
+
+
+def test_open_bandits_users_are_their_features_and_propensities_are_kept(
+    spark: SparkSession, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "item_context.csv").write_text(
+        ",item_id,item_feature_0,item_feature_1,item_feature_2,item_feature_3\n0,0,-0.5,a,b,c\n1,1,0.5,a,d,c\n"
+    )
+    head = ",timestamp,item_id,position,click,propensity_score," + ",".join(f"user_feature_{n}" for n in range(4))
+    rows = ["00:00.5+00:00,1,3,0,0.0125,a,b,c,d", "01:00.5+00:00,0,1,1,0.5,a,b,c,d", "02:00.5+00:00,0,1,0,1.0,a,b,c,e"]
+    with gzip.open(tmp_path / "all.csv.gz", "wt") as file:
+        file.write("\n".join([head, *[f"{n},2029-11-24 00:{row}" for n, row in enumerate(rows)]]) + "\n")
+    assert load_ready(spark, config, "open-bandit", tmp_path) == 5  # two items, three impressions
+    shown = Warehouse(spark, config).read(dwd.impression, [date(2029, 11, 24)]).orderBy("shown_at").collect()
+    assert [(row["item_id"], row["position"], row["is_clicked"], row["propensity"]) for row in shown] == [
+        ("1", 3, 0, 0.0125), ("0", 1, 1, 0.5), ("0", 1, 0, 1.0)
+    ]  # fmt: skip
+    first, second, third = (row["user_id"] for row in shown)
+    assert first == second != third
 
 
 def test_events_that_replace_a_day_let_its_files_be_loaded_again(

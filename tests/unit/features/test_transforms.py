@@ -104,3 +104,12 @@ def test_hashes_are_stable_spread_and_differ_by_feature() -> None:
     assert counts[0] == 0
     assert counts[1:].min() > 50
     assert np.mean([hash_bucket(1, value, 101) for value in values] != ids) > 0.9
+
+
+def test_numbers_are_their_own_ids_and_all_else_is_hashed() -> None:
+    ids = [hash_bucket(0, value, 101, is_number=True) for value in (0, "1", 7, "99")]
+    assert ids == [1, 2, 8, 100]
+    hashed = ("100", "007", "-1", "1.0", "1e1", "", "٣", 10**30)  # the last digits are Arabic
+    assert [hash_bucket(0, value, 101, is_number=True) for value in hashed] == [
+        hash_bucket(0, value, 101) for value in hashed
+    ]

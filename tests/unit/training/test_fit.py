@@ -4,6 +4,7 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -161,6 +162,16 @@ def test_early_stopping_and_plateau(tmp_path: Path) -> None:
     losses = [row["log_loss"] for row in read_jsonl(job.run_folder / HISTORY)]
     assert len(losses) < 30
     assert min(losses) == losses[-3]
+
+
+def test_the_best_epoch_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
+    job = make_job(tmp_path, "deepfm", "train.epochs=6", "train.learning_rate=0.1", "train.monitor=auc")
+    numbers = fit(LocalWorker(), job)
+    epochs = read_jsonl(job.run_folder / HISTORY)
+    assert numbers["valid_auc"] == pytest.approx(max(row["auc"] for row in epochs), abs=1e-4)  # as files are named
+    assert min(epochs, key=lambda row: row["log_loss"])["auc"] < numbers["valid_auc"]
+    with pytest.raises(UserError, match=r"train\.monitor=ndcg is no metric .* choose from log_loss, auc"):
+        fit(LocalWorker(), make_job(tmp_path / "other", "deepfm", "train.monitor=ndcg"))
 
 
 def test_a_corrupt_checkpoint_is_refused_and_the_one_before_taken(tmp_path: Path) -> None:
@@ -350,3 +361,32 @@ def test_an_item_among_equals_has_their_middle_rank(tmp_path: Path) -> None:
         rank = objective.predict(batch)[:, 0]
     num_items = int(objective.net.catalog.is_item.sum())
     assert rank.tolist() == [(num_items + 1) / 2] * len(rank)
+
+
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
+def test_every_position_of_a_history_is_learned_by_what_came_before_it(tmp_path: Path, model: str) -> None:
+    """The mean over a batch's rows is that over all positions, the softmax over all items (net.sampled=0)."""
+    job = make_job(tmp_path, model, "net.sampled=0")
+    objective = build_objective(job).eval()
+    net: Any = objective.net
+    batch = next(read_epoch(job.feed("train", LocalWorker()), 0))[:5]
+    batch = replace(batch, weight=torch.tensor([1.0, 1, 1, 1, 0]))  # the last row is padding
+    history, item = batch.lists[0].to_padded(5), batch.sparse[:, job.inputs.column_of("item_id")]
+    states = net.states(batch.sparse, batch.dense, history)  # (5, 5, D)
+    scores = (states @ net.items(torch.arange(24)).T).masked_fill(~net.catalog.is_item, -torch.inf)
+    targets = torch.cat([history[:, 1:], item.unsqueeze(1)], 1)
+    costs = [
+        -torch.log_softmax(scores[row, position], 0)[targets[row, position]]
+        for row in range(4)
+        for position in range(5)
+        if history[row, position] > 0
+    ]
+    losses = objective(batch)
+    assert losses[4] == 0
+    assert losses.sum().item() / 4 == pytest.approx(torch.stack(costs).mean().item(), rel=1e-5)
+    # Another item at the end changes no state before it.
+    changed = history.clone()
+    changed[:, -1] = history[:, -1] % 23 + 1
+    others = net.states(batch.sparse, batch.dense, changed)
+    assert torch.allclose(states[:, :-1], others[:, :-1], atol=1e-6)
+    assert not torch.allclose(states[:, -1], others[:, -1], atol=1e-3)

@@ -16,13 +16,17 @@ class GRU4Rec(nn.Module):
         self.num_sampled = settings.sampled
         self.item = nn.Embedding(inputs.num_items, settings.attention_dim, padding_idx=0)
         nn.init.normal_(self.item.weight, std=0.05)
+        self.dropout = nn.Dropout(settings.dropout)
         self.gru = nn.GRU(settings.attention_dim, settings.attention_dim, settings.blocks, batch_first=True)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
         """(B, L) past items, the newest last; fields and numbers are not read -> (B, D) vectors of users."""
-        states, _ = self.gru(self.item(history))  # (B, L, D)
-        last_state: Tensor = states[:, -1]
-        return last_state
+        return self.states(sparse, dense, history)[:, -1]
+
+    def states(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
+        """The same after each item of the history: (B, L, D)."""
+        states: Tensor = self.gru(self.dropout(self.item(history)))[0]
+        return states
 
     def items(self, ids: Tensor) -> Tensor:
         """(B,) ids -> (B, D) vectors of items, those that the GRU reads."""

@@ -16,12 +16,13 @@ class AttentionBlock(nn.Module):
         self.before, self.between = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.pointwise = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`mask` (B · heads, L, L) is True where a position (second last axis) must not look (last axis)."""
         normed = self.before(x)
-        x = x + self.attention(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
-        output: Tensor = x + self.pointwise(self.between(x))
+        x = x + self.dropout(self.attention(normed, normed, normed, attn_mask=mask, need_weights=False)[0])
+        output: Tensor = x + self.dropout(self.pointwise(self.between(x)))
         return output
 
 
@@ -38,11 +39,16 @@ class SASRec(nn.Module):
         self.blocks = nn.ModuleList(
             AttentionBlock(settings.attention_dim, settings.heads, settings.dropout) for _ in range(settings.blocks)
         )
+        self.dropout = nn.Dropout(settings.dropout)
         self.last = nn.LayerNorm(settings.attention_dim)
 
     def forward(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
         """(B, L) past items, the newest last; fields and numbers are not read -> (B, D) vectors of users."""
-        x = self.item(history) + self.position  # (B, L, D), eq. 1
+        return self.states(sparse, dense, history)[:, -1]
+
+    def states(self, sparse: Tensor, dense: Tensor, history: Tensor) -> Tensor:
+        """The same after each item of the history: (B, L, D)."""
+        x = self.dropout(self.item(history) + self.position)  # (B, L, D), eq. 1
         position = torch.arange(history.shape[1], device=history.device)
         is_future = position > position.unsqueeze(1)  # (L, L)
         is_itself = position == position.unsqueeze(1)
@@ -50,8 +56,8 @@ class SASRec(nn.Module):
         mask = (is_future | (history == 0).unsqueeze(1)) & ~is_itself  # (B, L, L)
         for block in self.blocks:
             x = block(x, mask.repeat_interleave(self.heads, 0))
-        last_state: Tensor = self.last(x[:, -1])
-        return last_state
+        states: Tensor = self.last(x)
+        return states
 
     def items(self, ids: Tensor) -> Tensor:
         """(B,) ids -> (B, D) vectors of items, those that the history is read by (shared, section 3.4)."""
