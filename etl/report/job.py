@@ -111,11 +111,12 @@ def list_table(title: str, metrics: Sequence[dict[str, object]], k: int = 10) ->
         metrics: rows of `newest_metrics`.
         k: length of the lists.
     """
+    metric_names = ("value_share", "recall", "ndcg", "map")
     by_list: dict[str, dict[str, object]] = {}
     for row in metrics:
-        if row["k"] == k and (row["split"] == "holdout" or row["metric"] == "value_share"):
+        is_shown = row["metric"] in metric_names and (row["split"] == "holdout" or row["metric"] == "value_share")
+        if row["k"] == k and is_shown:  # rules of re-ranking have prices, and no lists of their own
             by_list.setdefault(f"{row['stage']}: {row['model']}", {})[f"{row['metric']}@{k}"] = row["value"]
-    metric_names = ("value_share", "recall", "ndcg", "map")
     names = [f"{name}@{k}" for name in metric_names if any(row["metric"] == name for row in metrics)]
     # Descending: "recall: …" before "evaluate: …", "fine: …" and "coarse: …".
     ordered = sorted(by_list.items(), reverse=True)
