@@ -25,10 +25,11 @@ from typing import Self
 import psutil
 
 from conf import Config, load
+from conf.console.logs import set_up_logging
 from dags.stages import DEMO
 from dags.walk import engines, walk
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("benchmarks.day")  # as a script its name is another, whose lines are not shown
 
 INTERVAL = 0.25  # seconds between looks at the processes
 MB = 1 << 20
@@ -48,7 +49,7 @@ class Usage:
 
 def main() -> None:
     options = parse_options()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up_logging()
     with home_folder(options.home) as home:
         config = load(overrides=[f"paths.home={home}", *options.set])
         usage = measure_day(config, options)
