@@ -48,7 +48,7 @@ class Recipe:
 
 RECIPES = {
     "fm": Recipe(rate=0.01, decay=5e-6),
-    "deepfm": Recipe(rate=0.003, decay=5e-6, hidden=(400, 400, 400), dropout=0.3),
+    "deepfm": Recipe(rate=0.001, decay=0.05, hidden=(400, 400, 400), dropout=0.2),
 }
 
 

@@ -68,6 +68,7 @@ def rows_of(seed: int) -> Mapping[str, Any]:
     found["history"] = pa.array(history, pa.list_(pa.int64()))
     found["example_id"] = [f"e{seed}-{i}" for i in range(ROWS)]
     found["item_id"] = [f"i{i}" for i in found["f_item_id"]]
+    found["user_id"], found["at_s"] = [f"u{i % 300}" for i in range(ROWS)], 1000 * np.arange(ROWS)
     return found
 
 
