@@ -14,6 +14,9 @@ class NetSettings(Settings):
 
     dim: int = Field(default=8, gt=0)
     """Dimension of the embeddings."""
+    embedding_std: float = Field(default=0.01, gt=0)
+    """Deviation of the normal distribution that the fields' embeddings start from; FuxiCTR has 0.0001. With a strong
+    `train.embedding_decay`, larger ones first shrink for epochs, in which a plateau schedule may end the training."""
     hidden: tuple[int, ...] = (64, 32)
     """Widths of the hidden dense layers."""
     dropout: float = Field(default=0.2, ge=0, lt=1)

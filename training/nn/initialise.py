@@ -16,8 +16,12 @@ SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 """Functions that fill a weight matrix in place; `normal` is cut at two deviations."""
 
 
+# By the numbers of inputs and outputs of a layer: a table of embeddings has neither, and starts as the model says.
+BY_FAN = ("xavier", "kaiming")
+
+
 def initialise_weights(model: nn.Module, scheme: str) -> None:
-    """Fill the weights of all linear, convolution and embedding layers of `model`, in place.
+    """Fill the weights of all linear and convolution layers of `model`, in place; embeddings, too, but for `BY_FAN`.
 
     Args:
         model: the network; its layers are filled in the order of `model.modules()`.
@@ -25,8 +29,9 @@ def initialise_weights(model: nn.Module, scheme: str) -> None:
     """
     if scheme == "model":
         return
+    kinds = (nn.Linear, nn.Conv2d) if scheme in BY_FAN else (nn.Linear, nn.Conv2d, nn.Embedding, nn.EmbeddingBag)
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding, nn.EmbeddingBag)):
+        if isinstance(module, kinds):
             SCHEMES[scheme](module.weight)
             bias = getattr(module, "bias", None)
             if bias is not None:

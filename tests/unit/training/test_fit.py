@@ -321,7 +321,11 @@ def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["normal", "uniform", "xavier", "kaiming"])
 def test_weights_start_different_from_one_another_at_the_stated_scale(tmp_path: Path, how: str) -> None:
-    objective = build_objective(make_job(tmp_path, "deepfm", f"train.initialise={how}", rows=10))
+    job = make_job(tmp_path, "deepfm", f"train.initialise={how}", "net.embedding_std=0.001", rows=10)
+    objective = build_objective(job)
+    # Xavier's and He's scale follows from a layer's inputs, and an embedding has none.
+    table = 0.001 if how in ("xavier", "kaiming") else {"normal": 0.044, "uniform": 0.05 / 3**0.5}[how]
+    assert float(objective.net.embedding.table.weight.detach().std()) == pytest.approx(table, rel=0.2)  # type: ignore[union-attr]
     weight = objective.net.deep[0].weight.detach()  # type: ignore[union-attr, index]
     n, m = weight.shape[1], weight.shape[0]
     expected = {"normal": 0.044, "uniform": 0.05 / 3**0.5, "xavier": (2 / (n + m)) ** 0.5, "kaiming": (2 / n) ** 0.5}

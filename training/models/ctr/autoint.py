@@ -38,7 +38,7 @@ class AutoInt(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
         self.numbers = nn.Parameter(torch.randn(len(inputs.dense), settings.dim) * 0.01)
         widths = [settings.dim] + [settings.attention_dim] * settings.cross_layers
         self.layers = nn.ModuleList(FieldAttention(before, after, settings.heads) for before, after in pairwise(widths))

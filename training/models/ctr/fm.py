@@ -16,7 +16,7 @@ class FactorizationMachine(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B,) logits."""

@@ -33,7 +33,7 @@ class XDeepFM(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
         self.cin = CompressedInteraction(len(inputs.sparse), settings.cross_layers, settings.cross_maps)
         self.cin_out = nn.Linear(settings.cross_layers * settings.cross_maps, 1)
         self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)

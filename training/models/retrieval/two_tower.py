@@ -24,8 +24,12 @@ class TwoTowerNet(nn.Module):
         self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled = settings.sampled
         self.user_columns = list(inputs.user_columns)
-        self.user_fields = FieldEmbedding([inputs.buckets[i] for i in inputs.user_columns], settings.dim)
-        self.item_fields = FieldEmbedding([inputs.buckets[i] for i in inputs.item_columns], settings.dim)
+        self.user_fields = FieldEmbedding(
+            [inputs.buckets[i] for i in inputs.user_columns], settings.dim, settings.embedding_std
+        )
+        self.item_fields = FieldEmbedding(
+            [inputs.buckets[i] for i in inputs.item_columns], settings.dim, settings.embedding_std
+        )
         self.user_tower = mlp((len(inputs.user_columns) + 1) * settings.dim, settings, settings.dim)
         self.item_tower = mlp(len(inputs.item_columns) * settings.dim, settings, settings.dim)
 

@@ -21,7 +21,9 @@ class YouTubeCandidates(nn.Module):
         self.catalog = ItemCatalog(inputs.num_items, len(inputs.item_columns))
         self.num_sampled = settings.sampled
         self.user_columns = list(inputs.user_columns)
-        self.embedding = FieldEmbedding([inputs.buckets[i] for i in self.user_columns], settings.dim)
+        self.embedding = FieldEmbedding(
+            [inputs.buckets[i] for i in self.user_columns], settings.dim, settings.embedding_std
+        )
         # Watched items and candidates have embeddings of their own, as in the paper.
         self.watched = nn.Embedding(max(inputs.num_items, inputs.list_buckets), settings.dim)
         self.item = nn.Embedding(inputs.num_items, settings.dim)
