@@ -14,7 +14,7 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## what a change needs, each engine at least once, in JOBS=3 processes; 25 minutes on two cores
+test: setup  ## what a change needs, each engine at least once, in JOBS=3 processes; half an hour on two cores
 	@$(PYTHON) tools/setup.py browser
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
 
