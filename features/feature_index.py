@@ -151,7 +151,7 @@ def _column_types() -> dict[str, str]:
     types |= dict.fromkeys((*TEXT_COLUMNS, "category"), "string")
     types |= {name: "string" for name in types if name.startswith(("user_tag", "user_liked_tag"))}
     for column in OWN_COLUMNS.columns:
-        types |= dict.fromkeys(column.names, "double" if column.is_number else "string")
+        types |= dict.fromkeys(column.names, "double" if column.has_numbers else "string")
     return types | {"at": "timestamp", "published_at": "timestamp", "user_last_click": "date", "position": "int"}
 
 

@@ -38,7 +38,7 @@ class OwnColumn:
         return expanded_names(self.name, self.type)
 
     @property
-    def is_number(self) -> bool:
+    def has_numbers(self) -> bool:
         """Whether its values in a row are numbers; else they are texts."""
         return isinstance(self.type, Number | Vector)
 
@@ -97,7 +97,7 @@ class OwnColumns:
 
     def text_names(self, owner: Owner) -> tuple[str, ...]:
         """Of `names`, those of texts that are features."""
-        columns = [one for one in self.of_owner(owner) if one.type.is_feature and not one.is_number]
+        columns = [one for one in self.of_owner(owner) if one.type.is_feature and not one.has_numbers]
         return tuple(name for column in columns for name in column.names)
 
     def read_texts(self, owner: Owner, texts: Mapping[str, str] | None) -> dict[str, float | str | None]:

@@ -9,13 +9,13 @@ WHITESPACE = string.whitespace + "\u00a0\u2028\u2029\u3000\ufeff"
 # Beside Java's: +4, .5 and 5. Of ASCII's digits, which `\d` is for Java, and not for Python.
 WRITTEN_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WRITTEN_NUMBER = re.compile(WRITTEN_NUMBER.strip("^$"))
-# libfm writes -1 for a row that is no click.
 # A list as JSON and Python write it; its parts, of which those in quotes may have commas; and what is in the quotes.
 LIST = r"(?s)^\[.*\]$"
 LIST_PART = r"""[ \t\n]*("[^"]*"|'[^']*')[ \t\n]*(?=,|$)|[^,]+"""
 QUOTED = r"""(?s)^(["'])(.*)\1$"""
 # Brackets around the numbers of a vector, and what is between them.
 VECTOR_ENDS, VECTOR_GAPS = r"^[\[({ \t\n\r]+|[\])} \t\n\r]+$", r"[ \t\n\r,;|]+"
+# libfm writes -1 for a row that is no click.
 YES, NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
 THOUSANDS = r"\.(?=[0-9]{3}([^0-9]|$))"
 """The dots of a number whose decimals follow a comma."""

@@ -7,7 +7,7 @@ from conf import Config
 from conf.site import Impressions, Site, Text
 from conf.site.checks import own_columns
 from conf.site.columns import FeatureType
-from features.catalog import BUILT_IN, is_counted, site_features
+from features.catalog import built_in_features, site_features
 from features.check.label_checks import Positives
 from features.check.part_sample import PartSample
 from features.own_columns import OwnColumns
@@ -34,13 +34,12 @@ def _ingest(samples: Sequence[PartSample]) -> str:
 
 def _features(site: Site) -> str:
     own = list(site_features(site))
-    built_in = [feature for feature in BUILT_IN if site.has_counts or not is_counted(feature)]
     tables_only = [
         name
         for name, kind in own_columns(site).items()
         if isinstance(kind, Text) or (isinstance(kind, FeatureType) and not kind.is_feature)
     ]
-    text = f"features: {len(built_in)} built-in + {len(own)} own"
+    text = f"features: {len(built_in_features(site))} built-in + {len(own)} own"
     if not site.has_counts:
         text += ", none that counts earlier days (has_counts=False)"
     return text + (f"; no feature: {', '.join(tables_only)}" if tables_only else "")

@@ -67,7 +67,8 @@ class NextItem(FeatureInputs):
         if states.device.type == "cpu":  # most positions are padding; a GPU would wait for the number of the others
             row, position = is_position.nonzero(as_tuple=True)
         else:
-            row, position = (one.flatten() for one in torch.meshgrid(*_ranges(targets), indexing="ij"))
+            places = torch.arange(targets.numel(), device=targets.device)
+            row, position = places // targets.shape[1], places % targets.shape[1]
         loss = self._over_sampled(net, states[row, position], targets[row, position])  # (positions,)
         loss = torch.where(is_position[row, position], loss, 0.0)
         by_row = torch.zeros_like(batch.weight, dtype=loss.dtype).index_add(0, row, loss)
@@ -140,8 +141,3 @@ class NextItem(FeatureInputs):
         with torch.no_grad():
             scores, best = self.scores(net, batch, inputs).topk(k, dim=1)  # (rows, k)
         return best.numpy().astype(str).astype(object), scores.numpy()
-
-
-def _ranges(targets: Tensor) -> list[Tensor]:
-    """The numbers of rows and of columns of a matrix."""
-    return [torch.arange(size, device=targets.device) for size in targets.shape]
