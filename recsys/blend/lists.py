@@ -79,16 +79,10 @@ def present_order(order: str, scores: Sequence[str], day: date) -> str:
     return BLEND
 
 
-def served_lists(
-    config: Config,
-    candidates: pd.DataFrame,
-    blend: Stack | Blend,
-    items: pd.DataFrame,
-    day: date,
-    order: str,
-    settings: RecommendSettings | None = None,
+def rank_to_publish(
+    config: Config, candidates: pd.DataFrame, blend: Stack | Blend, items: pd.DataFrame, day: date, order: str
 ) -> pd.DataFrame:
-    """Make the lists to publish: ranked by one score, then re-ranked by the rules of `recommend`.
+    """Rank candidates by one score, with what the rules of `recommend` read of them.
 
     Args:
         config: all settings.
@@ -97,23 +91,29 @@ def served_lists(
         items: category, author and published_at (UTC), by item_id.
         day: the day; freshness counts to its end by the clocks of its training set.
         order: the score that orders them, of `present_order` or what `judge_lists` found better.
-        settings: other rules than those of `recommend`.
+
+    Returns:
+        The candidates of `order_candidates` with category, author and is_fresh.
+    """
+    ranked = order_candidates(candidates, order, blend, config.get(CoarseSettings).keep)
+    # Parquet's timestamps come without a time zone, in UTC.
+    end_of_day = day_start(day + timedelta(days=1), dataset_timezone(config, day)).replace(tzinfo=None)
+    age = end_of_day - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
+    return ranked.assign(
+        category=ranked["item_id"].map(items["category"]),
+        # Candidates of an older version have no authors.
+        author=ranked["item_id"].map(items["author"]) if "author" in items else None,
+        is_fresh=(age <= pd.Timedelta(days=config.get(RecommendSettings).fresh_days)).to_numpy(),
+    )
+
+
+def lists_to_publish(ranked: pd.DataFrame, blend: Stack | Blend, settings: RecommendSettings) -> pd.DataFrame:
+    """Make the lists to publish: candidates of `rank_to_publish`, re-ranked by the rules of `recommend`.
 
     Returns:
         user_id, rank, item_id, score (the FM's click probability, which is comparable between users; ranks follow the
         blend and the re-ranking, so it does not fall with them) and channels.
     """
-    settings = settings or config.get(RecommendSettings)
-    ranked = order_candidates(candidates, order, blend, config.get(CoarseSettings).keep)
-    # Parquet's timestamps come without a time zone, in UTC.
-    end_of_day = day_start(day + timedelta(days=1), dataset_timezone(config, day)).replace(tzinfo=None)
-    age = end_of_day - pd.to_datetime(ranked["item_id"].map(items["published_at"]))
-    ranked = ranked.assign(
-        category=ranked["item_id"].map(items["category"]),
-        # Candidates of an older version have no authors.
-        author=ranked["item_id"].map(items["author"]) if "author" in items else None,
-        is_fresh=(age <= pd.Timedelta(days=settings.fresh_days)).to_numpy(),
-    )
     lists = rerank(ranked, settings)
     # The stack's probability, or the FM's where there is none; both are comparable between users.
     probability = blend.predict(lists) if isinstance(blend, Stack) else lists["fine"]

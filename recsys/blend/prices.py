@@ -21,8 +21,8 @@ OFF: Mapping[str, Any] = {
 }  # fmt: skip
 ESTIMATOR = "sndr"
 PUBLISHED = "published"
-MakeLists = Callable[..., pd.DataFrame]
-"""Called with `settings`, the section `recommend`."""
+MakeLists = Callable[[RecommendSettings], pd.DataFrame]
+"""By the section `recommend`."""
 
 
 def active_rules(settings: RecommendSettings) -> list[str]:
@@ -33,8 +33,8 @@ def active_rules(settings: RecommendSettings) -> list[str]:
 def published_lists(settings: RecommendSettings, make: MakeLists) -> dict[str, pd.DataFrame]:
     """The lists as `published`, and without each active rule, the others in force, as `published without RULE`."""
     without = {rule: settings.model_copy(update={rule: OFF[rule]}) for rule in active_rules(settings)}
-    lists = {PUBLISHED: make(settings=settings)}
-    return lists | {f"{PUBLISHED} without {rule}": make(settings=one) for rule, one in without.items()}
+    lists = {PUBLISHED: make(settings)}
+    return lists | {f"{PUBLISHED} without {rule}": make(one) for rule, one in without.items()}
 
 
 class RulePrices:

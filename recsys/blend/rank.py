@@ -28,7 +28,7 @@ from features.metrics.classification import click_metrics
 from features.metrics.off_policy import Slots
 from recsys.blend import stack, weights
 from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place
-from recsys.blend.lists import BLEND, all_orders, first_ranks, present_order, served_lists
+from recsys.blend.lists import BLEND, all_orders, first_ranks, lists_to_publish, present_order, rank_to_publish
 from recsys.blend.measure import HoldoutMeasures, hits_of
 from recsys.blend.prices import PUBLISHED, RulePrices, published_lists
 from recsys.blend.rankers import configured_rankers, load_rankers, ranker_columns
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MODEL = "recommend"
 ESTIMATOR = "sndr"  # that lists are chosen by
+RankBlock = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
@@ -88,16 +89,16 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
                 report |= estimates
                 order = best if order == BLEND else order
             _write_blend(run, blend, order)
-            make = partial(served_lists, config, blend=blend, items=items, day=day, order=order)
+            rank_block = partial(rank_to_publish, config, blend=blend, items=items, day=day, order=order)
             prices, published = RulePrices(settings, judge, k), []
             for block in held_out.blocks():
-                lists = published_lists(settings, partial(make, block))
+                lists = published_lists(settings, partial(lists_to_publish, rank_block(block), blend))
                 lists = {name: measures.mark_positives(ranked) for name, ranked in lists.items()}
                 prices.add(lists)
                 published.append(hits_of(lists[PUBLISHED]))
             report |= prices.log_metrics(truth, run)
             if (folder / "serve").exists():
-                report |= _write_lists(config, day, folder, blend, make, run)
+                report |= _write_lists(config, day, folder, blend, rank_block, run)
                 rows = measures.funnel(order, pd.concat(published), settings.length)
                 write_atomically(run.folder / FUNNEL, "".join(f"{json.dumps(row)}\n" for row in rows))
     return report
@@ -120,7 +121,12 @@ def _write_blend(run: Run, blend: Stack | Blend, order: str) -> None:
 
 
 def _write_lists(
-    config: Config, day: date, folder: Path, blend: Stack | Blend, make: Callable[..., pd.DataFrame], run: Run
+    config: Config,
+    day: date,
+    folder: Path,
+    blend: Stack | Blend,
+    rank_block: Callable[[pd.DataFrame], pd.DataFrame],
+    run: Run,
 ) -> dict[str, int]:
     """Write the lists to publish, the first ranks of every list, and the list of unknown users.
 
@@ -129,7 +135,7 @@ def _write_lists(
         day: the day.
         folder: the day's candidates.
         blend: that orders them.
-        make: `served_lists` of a block of candidates.
+        rank_block: `rank_to_publish` of a block of candidates.
         run: of the day.
 
     Returns:
@@ -138,7 +144,7 @@ def _write_lists(
     settings, users, rows = config.get(RecommendSettings), 0, 0
     with BlockFile(run.folder / RECOMMENDATIONS) as published, BlockFile(run.folder / RANKED_LISTS) as shown:
         for block in score_candidates(config, day, folder / "serve", "serve"):
-            lists = published_lists(settings, partial(make, block))
+            lists = published_lists(settings, partial(lists_to_publish, rank_block(block), blend))
             published.append(lists[PUBLISHED])
             orders = all_orders(config, block, score_names(block), blend)
             shown.append(first_ranks({**orders, **lists}, settings.length))

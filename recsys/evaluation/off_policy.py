@@ -24,7 +24,7 @@ from features.metrics import off_policy
 from features.metrics.off_policy import Estimate, Slots
 from recsys.blend import rank
 from recsys.blend.judge import CLIP, LOGGED, ListCollector, ListJudge, has_support
-from recsys.blend.lists import all_orders, order_candidates, present_order, served_lists
+from recsys.blend.lists import all_orders, lists_to_publish, order_candidates, present_order, rank_to_publish
 from recsys.blend.prices import published_lists
 from recsys.blend.scoring import score_candidates, score_names
 from recsys.blend.stack import Stack
@@ -154,9 +154,9 @@ def _lists(
         yield f"{CHANNEL}{channel}", own.assign(rank=own.groupby("user_id").cumcount() + 1)[COLUMNS]
     for name, ranked in all_orders(config, candidates, scores, stack).items():
         yield name, ranked[COLUMNS]
-    make = partial(served_lists, config, candidates, stack, items, day, present_order(order, scores, day))
+    ranked = rank_to_publish(config, candidates, stack, items, day, present_order(order, scores, day))
     # And what each rule of re-ranking costs.
-    for name, lists in published_lists(config.get(RecommendSettings), make).items():
+    for name, lists in published_lists(config.get(RecommendSettings), partial(lists_to_publish, ranked, stack)).items():
         yield name, lists.rename(columns={"score": "attraction"})[COLUMNS]
 
 

@@ -18,7 +18,7 @@ from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
 from recsys.blend import rank
 from recsys.blend.judge import position_id
-from recsys.blend.lists import served_lists
+from recsys.blend.lists import lists_to_publish, rank_to_publish
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.blend.weights import Blend
 from recsys.coarse import train as coarse
@@ -26,6 +26,7 @@ from recsys.dataset import HOT_ITEMS, examples_folder, read_rows
 from recsys.fine import train as fine
 from recsys.registry import promote
 from recsys.serve.recommend import recommend
+from recsys.settings import RecommendSettings
 
 USERS, ITEMS = 40, 30
 STATISTICS = {
@@ -442,7 +443,9 @@ def test_freshness_counts_to_the_end_of_the_local_day(config: Config, zone: str 
     candidates = candidates.assign(merged=scores, coarse=scores, fine=scores)
     settings = {"length": 2, "diversity": 0, "fresh_share": 0.5, "fresh_days": 7}
     config = config.with_values({f"recommend.{name}": value for name, value in settings.items()})
-    lists = served_lists(config, candidates, Blend({"fine": 1.0}), items, day, "fine")
+    blend = Blend({"fine": 1.0})
+    ranked = rank_to_publish(config, candidates, blend, items, day, "fine")
+    lists = lists_to_publish(ranked, blend, config.get(RecommendSettings))
     assert lists["item_id"].tolist() == expected
 
 
