@@ -261,11 +261,9 @@ def _features(site: Site) -> Iterator[Fault]:
         for name in inputs:
             if name not in may_be:
                 yield Fault(place, f'{kind}: no column "{name}"{did_you_mean(name, may_be)}')
-            elif isinstance(columns.get(name), Number | Vector):
-                own = type(columns[name]).__name__
-                yield Fault(place, f'{kind}: "{name}" is a {own}; declare it Category to cross or count by it')
             elif not isinstance(columns.get(name, Category()), Category | Tags):
-                own = type(columns[name]).__name__
+                article = "a " if isinstance(columns[name], Number | Vector) else ""
+                own = f"{article}{type(columns[name]).__name__}"
                 yield Fault(place, f'{kind}: "{name}" is {own}; declare it Category to cross or count by it')
         if isinstance(feature, Rate) and not site.has_counts:
             yield Fault(place, f"{kind}: the site has no counts (has_counts=False)")
