@@ -15,11 +15,11 @@ demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
 test: setup  ## what a change needs, each engine at least once, in JOBS=3 processes; half an hour on two cores
-	@$(PYTHON) tools/setup.py browser
+	@$(PYTHON) tools/setup.py tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
 
 test-all: setup  ## the wide matrix, too: every model on every backend, whole days on clusters, long searches
-	@$(PYTHON) tools/setup.py browser
+	@$(PYTHON) tools/setup.py tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 mutants: setup  ## changes of the heart's modules that no test catches, and the share that one does; MODULES="a.py b.py"

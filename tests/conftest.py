@@ -28,6 +28,7 @@ TOGETHER = {
     "days": (
         "e2e/test_demo.py",
         "e2e/test_serve.py",
+        "e2e/test_serve_machines.py",
         "e2e/test_serve_ray.py",
         "e2e/test_clusters.py",
         "e2e/test_tuning.py",

@@ -44,10 +44,16 @@ HOROVOD_BUILD = (
     "packaging",
 )
 
+# Program, Debian's package, and what it is for.
+TEST_PROGRAMS = (
+    ("chromium", "chromium", "a test opens the day's page in a browser"),
+    ("redis-server", "redis-server", "tests let servers of several machines share a Redis"),
+)
+
 
 def main() -> None:
-    if sys.argv[1:] == ["browser"]:
-        ensure_chromium()
+    if sys.argv[1:] == ["tests"]:
+        ensure_test_programs()
         return
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return
@@ -110,18 +116,19 @@ def ensure_postgres() -> None:
         say(str(refused))
 
 
-def ensure_chromium() -> None:
-    """The browser in which a test opens the day's page; not needed for the rest."""
-    if shutil.which("chromium"):
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        say("without chromium (apt), the test that opens the day's page in a browser is skipped")
-        return
-    say("installing chromium")
-    try:
-        apt_install("chromium", why="a test opens the day's page in a browser")
-    except SystemExit as refused:  # all else works without
-        say(str(refused))
+def ensure_test_programs() -> None:
+    """Programs that tests alone want, each of which is skipped without its own."""
+    for program, package, why in TEST_PROGRAMS:
+        if shutil.which(program):
+            continue
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            say(f"without {package} (apt), tests are skipped: {why}")
+            continue
+        say(f"installing {package}")
+        try:
+            apt_install(package, why=why)
+        except SystemExit as refused:  # all else works without
+            say(str(refused))
 
 
 def find_java() -> bool:

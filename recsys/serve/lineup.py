@@ -10,6 +10,7 @@ from conf import Config, UserError
 from recsys.blend.weights import MERGED
 from recsys.serve.events.journal import Reader, segments
 from recsys.serve.events.landing import journal_folders, landed_events, parse_line
+from recsys.serve.events.redis_stream import StreamReader
 from recsys.serve.rankers import export_models
 from recsys.serve.settings import ArmSettings, ServingSettings
 from recsys.serve.snapshot import Snapshot, load_snapshot, published
@@ -27,6 +28,7 @@ class LiveSnapshot:
         self.snapshot = snapshot
         self._config, self._settings = config, config.get(ServingSettings)
         self._readers: dict[Path, Reader] = {}
+        self._stream = self._open_stream()
         # Opened before the landed files are listed: an event that lands meanwhile comes twice, and counts once.
         self._open_journals()
         for event in landed_events(config, snapshot.publication.day, snapshot.state.zone):
@@ -34,14 +36,27 @@ class LiveSnapshot:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Take the events that any worker has accepted since the last call."""
+        """Take the events that any worker has accepted since the last call; through two ways they count once."""
         if self._settings.on == "ray" and time.monotonic() >= self._look_at:
             self._open_journals()
-        for reader in self._readers.values():
-            for line in reader.poll():
+        sources: list[Reader | StreamReader] = [*self._readers.values()]
+        if self._stream is not None:
+            sources.append(self._stream)
+        for source in sources:
+            for line in source.poll():
                 event = parse_line(line)
                 if event is not None:
                     self.snapshot.state.recent.add(event)
+
+    @property
+    def is_redis_up(self) -> bool | None:
+        """Whether other machines' events come; None without `serving.redis`."""
+        return self._stream.is_up if self._stream else None
+
+    def _open_stream(self) -> StreamReader | None:
+        if self._settings.redis is None:
+            return None
+        return StreamReader(self._settings, self.snapshot.publication.day, self.snapshot.state.zone)
 
     def _open_journals(self) -> None:
         """Read the journals of all machines: one that has joined the cluster begins another."""

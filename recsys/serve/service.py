@@ -15,6 +15,7 @@ from recsys.serve.budget import Budget, Costs
 from recsys.serve.events.committer import Committer
 from recsys.serve.events.journal import Writer, open_folder
 from recsys.serve.events.landing import journal_folder, served_folder
+from recsys.serve.events.redis_stream import Publisher
 from recsys.serve.lineup import Lineup, lineup_keys, load_lineup
 from recsys.serve.requests import RankRequest, RecommendRequest
 from recsys.serve.served_log import ServedLog
@@ -46,6 +47,7 @@ class Service:
         self.lineup = self._load(WARM_UP)
         self.committer: Committer | None = None  # opened in `start`, after the fork
         self.served_log: ServedLog | None = None
+        self.publisher: Publisher | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -54,14 +56,19 @@ class Service:
 
     def start(self) -> None:
         """Open what a process can't inherit: files that are written to, and threads."""
-        self.committer = Committer(Writer(journal_folder(self.config)))
+        if self.settings.redis is not None:
+            self.publisher = Publisher(self.settings)
+        publish = self.publisher.add if self.publisher else None
+        self.committer = Committer(Writer(journal_folder(self.config)), publish)
         if self.settings.log_served:
             # A file a process: two that append to one could mix their lines.
             name, most = f"{self.settings.instance}-{os.getpid()}", self.settings.logged_items
             self.served_log = ServedLog(served_folder(self.config), name, most)
 
     def stop(self) -> None:
-        """Write what is left of the served log."""
+        """Write what is left of the served log, and send what is left of the events."""
+        if self.publisher is not None:
+            self.publisher.close()
         if self.served_log is not None:
             self.served_log.close()
 
@@ -86,6 +93,11 @@ class Service:
         """Seconds since the end of the day that models and lists are of."""
         state = self.snapshot.state
         return (datetime.now(UTC) - day_start(state.day + timedelta(days=1), state.zone)).total_seconds()
+
+    def is_redis_up(self) -> bool | None:
+        """Whether events come from and go to other machines; None when they are not meant to."""
+        reads = self.lineup.main.is_redis_up
+        return None if reads is None or self.publisher is None else reads and self.publisher.link.is_up
 
     def is_built(self) -> bool:
         """Whether the states of what is to be served now are there, or can't be told."""

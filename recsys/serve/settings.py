@@ -74,6 +74,11 @@ class ServingSettings(Settings):
     """Write served lists with their features to the landing zone, kind `served`."""
     logged_items: int = Field(default=100, gt=0)
     """First items of a list that are logged."""
+    redis: SecretStr | None = None
+    """URL of a Redis server by which several machines' servers know each other's recent events; without it each knows
+    its own."""
+    redis_stream: str = Field(default="millrace:events", min_length=1)
+    """Name of the stream there: another one for each site."""
     instance: str = Field(default_factory=socket.gethostname, pattern=r"^\w[\w.-]*$", max_length=255)
     """Name of this machine in the names of landed files."""
 

@@ -1,7 +1,7 @@
 """Group commit: events of many requests go to the disk in one write, and each request waits for its own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -11,10 +11,15 @@ from recsys.serve.events.journal import Writer
 
 
 class Committer:
-    """Collects events while a write is under way, and writes them together afterwards."""
+    """Collects events while a write is under way, and writes them together afterwards.
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    Args:
+        writer: of the journal.
+        publish: is told the lines that are on disk.
+    """
+
+    def __init__(self, writer: Writer, publish: Callable[[Iterable[bytes]], None] | None = None) -> None:
+        self._writer, self._publish = writer, publish
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._pending: dict[str, bytes] = {}
         self._done: asyncio.Future[None] | None = None  # of what is pending
@@ -63,4 +68,6 @@ class Committer:
                 done.exception()  # looked at, though every client may have hung up
             else:
                 done.set_result(None)
+                if self._publish is not None:
+                    self._publish(batch.values())
             self._writing = {}

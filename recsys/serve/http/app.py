@@ -115,6 +115,8 @@ class Application:
             self.metrics.recent.set(recent.num_events)
             self.metrics.model_age.set(self.service.model_age_s())
             self.metrics.missing.set(len(snapshot.stack.missing))
+            if (is_up := self.service.is_redis_up()) is not None:
+                self.metrics.redis_up.set(is_up)
             if recent.newest_at:
                 self.metrics.event_age.set(time.time() - recent.newest_at)
             if self.service.committer is not None:

@@ -81,6 +81,12 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.redis_up = Gauge(
+            "millrace_redis_up",
+            "1 while events come from and go to other machines, 0 while Redis can't be reached",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self.missing = Gauge(
             "millrace_missing_rankers",
             "Rankers of the blend that could not be loaded",

@@ -149,10 +149,10 @@ def _deploy(config: Config, settings: ServingSettings, start: str) -> None:
         graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
         logging_config=_quiet(),
     )(Replica)
-    # Ray keeps what replicas are started with: of the secrets they need the one that clients send.
-    public = config.without_secrets()[0]
-    if settings.token:
-        public = public.with_values({"serving.token": settings.token.get_secret_value()})
+    # Ray keeps what replicas are started with: of the secrets only those that they need.
+    secrets_needed = {"serving.token": settings.token, "serving.redis": settings.redis}
+    values = {name: secret.get_secret_value() for name, secret in secrets_needed.items() if secret}
+    public = config.without_secrets()[0].with_values(values)
     target = serve.RunTarget(
         deployment.bind(public, start), name=_application(config.get(Paths).root / "serving"), route_prefix="/"
     )
