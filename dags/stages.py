@@ -78,7 +78,7 @@ STAGES: tuple[Stage, ...] = (
         "etl events --date {date}",
         "events to impressions and interactions",
         # ods_quarantine has rows of several stages: it is no stage's input, and so no edge.
-        outputs=("dwd_impression", "dwd_interaction", "ods_quarantine", "ads_ctr_daily"),
+        outputs=("dwd_impression", "dwd_interaction", "dwd_served", "ods_quarantine", "ads_ctr_daily"),
         engine="spark",
         takes_since=True,
     ),

@@ -10,7 +10,7 @@ app = typer.Typer()
 
 @app.command("events")
 def events_command(context: typer.Context, date: DayOption, since: SinceOption = None) -> dict[str, int]:
-    """Events of the site -> dwd_impression, dwd_interaction, ads_ctr_daily."""
+    """Events of the site -> dwd_impression, dwd_interaction, ads_ctr_daily; served lists -> dwd_served."""
     from etl.events import job as events
     from etl.session import spark_session
     from etl.sources.lines import has_other_sources

@@ -1,5 +1,7 @@
 """Events of the site: JSON lines -> dwd_impression, dwd_interaction, ads_ctr_daily; bad lines to ods_quarantine.
 
+The server's log of its lists is loaded with them, into dwd_served.
+
 An event belongs to the day of its own timestamp, whichever folder it has landed in. Loading a folder makes every day
 again that it has events of, so that the tables are the same in whatever order, and however often, days are loaded.
 """
@@ -13,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
-from etl.events import facts
+from etl.events import facts, served
 from etl.events.days import DAY, LoadPlan, isoformat
 from etl.events.parse import parse
 from etl.events.settings import EventSettings
@@ -64,6 +66,7 @@ def run(spark: SparkSession, config: Config, days: Sequence[date]) -> dict[str, 
         require_files(landed_files(folder), folder, plan.days)
         try:
             _load(warehouse, config, plan, counts)
+            served.load(warehouse, config, sorted(plan.written))
         except SPARK_ERRORS as error:
             raise corrupt_file_error(error) or error from None
     return total_counts(counts)

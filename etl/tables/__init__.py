@@ -12,7 +12,7 @@ ALL: dict[str, Table] = {
     if isinstance(table, Table)
 }
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the names and types of all columns: one more whenever they change between releases; 0 is of those without one."""
 SCHEMA_PROPERTY = "millrace.schema"
 """Their version, as a property of the metastore's database: beside the tables, for homes can share a metastore."""

@@ -59,6 +59,32 @@ interaction = Table(
     checks=(NotNull(("user_id", "item_id", "action", "acted_at")),),
 )
 
+served = Table(
+    name="dwd_served",
+    description="One row per item of a list that the server has answered with, shown or not: by which model, with "
+    "which features",
+    key=("request_id", "position"),
+    columns=columns(
+        ("request_id", "string", "identifies the request"),
+        ("impression_id", "string", "identifies the impression, if the item was shown"),
+        ("kind", "string", "recommend, or rank for items that the request named"),
+        ("user_id", "string", "user of the request"),
+        ("item_id", "string", "the item"),
+        ("position", "int", "position in the list, from 1"),
+        ("score", "double", "click probability by the stack, null on the lowest rungs"),
+        ("propensity", "double", "probability that the item came to this position: 1 but for explored lists"),
+        ("model", "string", "run that the lists are of"),
+        ("rung", "string", "last step of the ladder: deep, mf, fine, coarse, merged or hot"),
+        ("experiment", "string", "name of the experiment, null without one"),
+        ("arm", "string", "the user's arm, null without an experiment"),
+        ("scene", "string", "place of the list, null where the request names none"),
+        ("device", "string", "phone, tablet or desktop, null where the request names none"),
+        ("served_at", "timestamp", "moment that the list is of, UTC"),
+        ("features", "map<string,double>", "values that the item was ranked by, null for none"),
+    ),
+    checks=(NotNull(("item_id", "served_at")), InRange("position", 1), InRange("propensity", 0, 1)),
+)
+
 # The one set of files of three tables: ods_weblog_origin and ods_weblog_detail read fewer columns of it.
 weblog_request = Table(
     name="dwd_weblog_request",
