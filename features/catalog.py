@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, Vector, current_site
+from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, Tokens, Vector, current_site
 from conf.site.declaration import Fault, place_of
 from conf.site.features import Feature
 from features.own_columns import OwnColumns, cross_columns, own_index, rate_group, rate_groups, rate_windows
@@ -113,6 +113,9 @@ def site_features(site: Site | None) -> Iterator[Feature]:
         elif isinstance(kind, Tags):
             for slot, name in enumerate(column.names, start=1):
                 yield Sparse(name, name, kind.buckets, f"{about}, tag {slot}")
+        elif isinstance(kind, Tokens):
+            for slot, name in enumerate(column.names, start=1):
+                yield Sparse(name, name, kind.buckets, f"{about}, words of slot {slot}")
         elif isinstance(kind, Vector):
             for slot, name in enumerate(column.names, start=1):
                 yield Dense(name, name, f"{about}, number {slot}")

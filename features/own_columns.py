@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from conf.site import Cross, Number, Outcome, Rate, Site, Tags, Vector, Weight
+from conf.site import Cross, Number, Outcome, Rate, Site, Tags, Tokens, Vector, Weight
 from conf.site.checks import expanded_names, owner_of, site_parts
 from conf.site.columns import FeatureType, Owner, feature_name
 from conf.site.sources import decimal_of
-from etl.sources.texts import WHITESPACE, list_parts, number_of, vector_of
+from etl.sources.texts import WHITESPACE, list_parts, number_of, tokens_of, vector_of
+from features.transforms.hashing import slot_of
 
 OWN_INDEX = 2**16  # indices of own features begin here: built-in ones will never be so many
 MAP_OF: Mapping[Owner, str] = {"user": "attributes", "item": "attributes", "context": "context"}
@@ -34,7 +35,7 @@ class OwnColumn:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns of a row: one, or one for each slot of tags or number of a vector."""
+        """Of the columns of a row: one, or one for each slot of tags or tokens, or number of a vector."""
         return expanded_names(self.name, self.type)
 
     @property
@@ -50,6 +51,8 @@ class OwnColumn:
             parts.append(self.decimal)
         if isinstance(self.type, Tags):
             parts += [repr(self.type.separator), *map(repr, self.type.missing)]
+        if isinstance(self.type, Tokens):
+            parts.append(str(self.type.slots))
         if isinstance(self.type, Vector):
             parts.append(str(self.type.size))
         return f"{self.name}: {' '.join(parts)}"
@@ -120,12 +123,17 @@ class OwnColumns:
 
 
 def read_text(column: OwnColumn, text: str | None) -> Sequence[float | str | None]:
-    """What a cell's text means: one value, or one for each slot of tags or a vector; None for a missing one."""
+    """What a cell's text means: one value, or one for each slot of tags, tokens or a vector; None for a missing one."""
     text, kind = (text or "").strip(WHITESPACE), column.type
     if isinstance(kind, Tags):
         tags = dict.fromkeys(list_parts(text, kind.separator))
         firsts = [tag for tag in tags if tag not in kind.missing][: kind.slots]
         return [*firsts, *[None] * (kind.slots - len(firsts))]
+    if isinstance(kind, Tokens):
+        by_slot: dict[int, str] = {}
+        for token in tokens_of(text):
+            by_slot.setdefault(slot_of(token, kind.slots), token)
+        return [by_slot.get(slot) for slot in range(kind.slots)]
     if isinstance(kind, Vector):
         vector = vector_of(text)
         return vector if vector is not None and len(vector) == kind.size else [None] * kind.size

@@ -15,6 +15,7 @@ from conf.site.columns import (
     Outcome,
     Owner,
     Tags,
+    Tokens,
     Vector,
     Weight,
     feature_name,
@@ -125,9 +126,12 @@ def _columns_of(part: Part) -> Iterator[Fault]:
         if uses > 1:
             names = " and ".join(name for name, value in roles.items() if value == column)
             yield Fault(place, f'{kind}: column "{column}" is both {names}')
-    for column in part.columns:
+    for column, own in part.columns.items():
         if column in roles.values():
             role = next(name for name, value in roles.items() if value == column)
+            # The title's words are features beside the title, which lists and channels read.
+            if role == "title" and isinstance(own, Tokens):
+                continue
             yield Fault(place, f'{kind}: column "{column}" is the {role} already; leave it out of columns')
     yield from _day_of(part)
     yield from _labels_of(part)
@@ -190,10 +194,10 @@ def _own_names(parts: Sequence[Part]) -> Iterator[Fault]:
 
 
 def expanded_names(name: str, kind: ColumnType) -> tuple[str, ...]:
-    """Names of the columns of a row: one, or one for each slot of tags or number of a vector."""
-    if not isinstance(kind, Tags | Vector):
+    """Names of the columns of a row: one, or one for each slot of tags or tokens, or number of a vector."""
+    if not isinstance(kind, Tags | Tokens | Vector):
         return (name,)
-    size = kind.slots if isinstance(kind, Tags) else kind.size
+    size = kind.size if isinstance(kind, Vector) else kind.slots
     return tuple(f"{name}_{slot}" for slot in range(1, size + 1))
 
 

@@ -12,6 +12,7 @@ from conf.site.declaration import Name, Names, declaration
 BUILT_IN_COLUMNS = ("user_id", "item_id", "category", "author", "gender", "age_group", "city", "device", "position")
 
 MAX_BUCKETS = 2**24
+MAX_SLOTS = 64  # of tokens: each is a column of training sets
 MAX_SIZE = 512  # of vectors: each number is a column of training sets
 Buckets = Annotated[int, Field(ge=2, le=MAX_BUCKETS)]
 
@@ -61,6 +62,20 @@ class Tags:
 
 
 @declaration
+class Tokens:
+    """The words of a text, such as a title: a sparse feature for each slot, which a word has by its hash.
+
+    So a word has one embedding, wherever it stands; of two words of one slot the first is read. Words are letters and
+    digits of any script, in small letters; of Chinese and Japanese each two signs that stand together.
+    """
+
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 16
+    buckets: Buckets = 4096
+    is_feature: bool = True
+    name: str | None = None
+
+
+@declaration
 class Vector:
     """`size` numbers in a cell, such as an embedding learned elsewhere: a dense feature for each, standardised.
 
@@ -75,7 +90,7 @@ class Vector:
 
 @declaration
 class Text:
-    """A text of its own in each row, or what no model may read: kept in the table, no feature."""
+    """An id or text of its own in each row, or what no model may read: kept in the table, no feature."""
 
 
 @declaration
@@ -104,7 +119,7 @@ class Weight:
     """How much a row counts in training, a number from 0 on; 1 where it is missing. Never a feature."""
 
 
-FeatureType = Number | Category | Tags | Vector
+FeatureType = Number | Category | Tags | Tokens | Vector
 ColumnType = FeatureType | Text | Outcome | Weight
 
 
@@ -112,7 +127,8 @@ def _typed(columns: object) -> object:
     for name, kind in columns.items() if isinstance(columns, Mapping) else ():
         if not isinstance(kind, ColumnType):
             raise ValueError(
-                f"{name!r} is {kind!r}: write Number(), Category(), Tags(), Vector(…), Text(), Outcome(…) or Weight()"
+                f"{name!r} is {kind!r}: write Number(), Category(), Tags(), Tokens(), Vector(…), Text(), Outcome(…) or "
+                "Weight()"
             )
     return columns
 

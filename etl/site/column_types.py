@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from conf.site.columns import MAX_BUCKETS, MAX_SIZE
+from conf.site.columns import MAX_BUCKETS, MAX_SIZE, MAX_SLOTS
 from etl.site.fields import Field, number, short
 from etl.site.words import CODE_WORDS, COUNT_WORDS, is_of_one_occasion, words_of
 from etl.sources.pandas_values import to_numbers
-from etl.sources.texts import LIST, list_parts, vector_of
+from etl.sources.texts import LIST, list_parts, tokens_of, vector_of
 from etl.sources.times import TimeFormat
 
 _MANY = 1000  # rows
@@ -20,6 +20,7 @@ _LONG_CHARS, _LONG_WORDS = 40, 3
 _LARGE_SPREAD = 100.0
 _PER_VALUE = 10  # buckets
 _SMALLEST_VECTOR = 4  # fewer numbers are places, ranges or dates
+_RECURRING = 3  # texts with a word
 _MIN_KEYS, _DEPENDENT = 10, 0.95
 
 
@@ -64,6 +65,8 @@ def guess_type(field: Field, num_rows: int) -> TypeGuess:
         return TypeGuess(
             None, f"dates such as {short(field.counts.index[0])!r}: skipped, no feature reads them{missing}"
         )
+    if is_text(field) and (tokens := tokens_that_recur(field)) is not None:
+        return _tokens(tokens, missing)
     if is_text(field):
         sample = short(field.counts.index[0])
         return TypeGuess(
@@ -143,6 +146,30 @@ def is_text(field: Field) -> bool:
     num_filled = field.num_rows - field.num_missing
     is_single = num_filled >= 50 and field.num_distinct > 0.9 * num_filled
     return is_single or (field.num_distinct > 100 and mean_chars > _LONG_CHARS and mean_words > _LONG_WORDS)
+
+
+def tokens_that_recur(field: Field) -> pd.Series | None:
+    """Words of each of a column's texts, where most texts have one that some other texts have, and some have not."""
+    texts = [str(text) for text in field.counts.index[:5000]]
+    if any("://" in text for text in texts):
+        return None
+    tokens = pd.Series(texts).map(tokens_of)
+    counts = tokens.explode().value_counts()
+    # A word of most texts tells none apart, and a word of one is nothing to learn from.
+    recurring = set(counts.index[(counts >= _RECURRING) & (counts <= len(texts) / 2)])
+    has_one = tokens.map(lambda words: not recurring.isdisjoint(words))
+    return tokens if tokens.map(len).mean() >= 2 and has_one.mean() >= 0.5 else None
+
+
+def _tokens(tokens: pd.Series, missing: str) -> TypeGuess:
+    num_tokens, vocabulary = tokens.map(len), tokens.explode().nunique()
+    slots = min(max(2 * int(num_tokens.quantile(0.9)), 2), MAX_SLOTS)
+    buckets = max(buckets_for(math.ceil(vocabulary / slots)), 64)
+    options = ", ".join(
+        [*([f"slots={slots}"] if slots != 16 else []), *([f"buckets={buckets}"] if buckets != 4096 else [])]
+    )
+    reason = f"{vocabulary:,} words; {num_tokens.mean():.1f} in a text, at most {num_tokens.max()}{missing}"
+    return TypeGuess(f"Tokens({options})", reason)
 
 
 def category(num_distinct: int) -> str:

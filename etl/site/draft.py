@@ -29,7 +29,9 @@ from etl.sources.values import are_decimals
 
 _COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
 _MIN_POSITIVES = 100
-_CALLED = re.compile(r"\b(Action|Category|Files|Impressions|Items|Label|Number|Outcome|Tags|Text|Users|Vector)\(")
+_CALLED = re.compile(
+    r"\b(Action|Category|Files|Impressions|Items|Label|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
+)
 
 
 @dataclass(frozen=True)

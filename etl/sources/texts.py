@@ -15,6 +15,18 @@ LIST_PART = r"""[ \t\n]*("[^"]*"|'[^']*')[ \t\n]*(?=,|$)|[^,]+"""
 QUOTED = r"""(?s)^(["'])(.*)\1$"""
 # Brackets around the numbers of a vector, and what is between them.
 VECTOR_ENDS, VECTOR_GAPS = r"^[\[({ \t\n\r]+|[\])} \t\n\r]+$", r"[ \t\n\r,;|]+"
+# Han and Japanese signs, which no blanks part into words, and the other letters and digits, for Java and for Python.
+_HAN = r"\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD_OF_PYTHON, _WORD_OF_JAVA = rf"[^\W_{_HAN}]", rf"[\p{{L}}\p{{N}}&&[^{_HAN}]]"
+
+
+def _token(word: str) -> str:
+    """Group 1 is a word, or two signs that stand together, or one that stands alone; the next two share a sign."""
+    return rf"(?=([{_HAN}]{{2}}|(?<![{_HAN}])[{_HAN}]|{word}+))(?:[{_HAN}]|{word}+)"
+
+
+TOKEN = _token(_WORD_OF_JAVA)
+_TOKEN = re.compile(_token(_WORD_OF_PYTHON))
 # libfm writes -1 for a row that is no click.
 YES, NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "-1", "-1.0", "false", "f", "no", "n")
 THOUSANDS = r"\.(?=[0-9]{3}([^0-9]|$))"
@@ -48,6 +60,11 @@ def list_parts(text: str, separator: str) -> list[str]:
     else:
         parts = text.split(separator)
     return [part for part in (part.strip(WHITESPACE) for part in parts) if part]
+
+
+def tokens_of(text: str) -> list[str]:
+    """The words of a text in small letters, each once; of Han and Japanese signs each two that stand together."""
+    return list(dict.fromkeys(match[1] for match in _TOKEN.finditer(text.lower())))
 
 
 def vector_of(text: str) -> list[float] | None:

@@ -12,6 +12,7 @@ from etl.sources.texts import (
     NO,
     QUOTED,
     THOUSANDS,
+    TOKEN,
     VECTOR_ENDS,
     VECTOR_GAPS,
     WHITESPACE,
@@ -72,6 +73,11 @@ def to_list_parts(text: Column, separator: str) -> Column:
     parts = F.transform(parts, lambda part: F.regexp_replace(trimmed(part), QUOTED, "$2"))
     parts = F.when(F.rlike(text, F.lit(LIST)), parts).otherwise(F.split(text, re.escape(separator)))
     return F.filter(F.transform(parts, trimmed), lambda part: part.isNotNull())
+
+
+def to_tokens(text: Column) -> Column:
+    """The words of a text, as `etl.sources.texts.tokens_of`; null where the text is."""
+    return F.array_distinct(F.regexp_extract_all(F.lower(text), F.lit(TOKEN), F.lit(1)))
 
 
 def to_vector(text: Column, size: int) -> Column:

@@ -1,24 +1,27 @@
 """Own columns and roles of one part: missing ones, empty ones, types that do not fit, ids that are shared."""
 
 import difflib
+import math
 from collections.abc import Iterator
 
 import pandas as pd
 
-from conf.site import Category, Number, Outcome, Query, Tags, Text, Vector, Weight
+from conf.site import Category, Number, Outcome, Query, Tags, Text, Tokens, Vector, Weight
 from conf.site.checks import ROLES
-from conf.site.columns import ColumnType
+from conf.site.columns import MAX_SLOTS, ColumnType
 from conf.site.declaration import place_of
 from etl.site.column_types import buckets_for
 from etl.sources.dialect import Dialect
 from etl.sources.pandas_values import to_ids, to_numbers, trimmed
-from etl.sources.texts import LIST, list_parts, vector_of, yes_no_of
+from etl.sources.texts import LIST, list_parts, tokens_of, vector_of, yes_no_of
 from features.check.part_sample import Finding, PartSample
+from features.transforms.hashing import slot_of
 
 _MOSTLY = 0.5
 _SINGLE = 0.9  # of the rows: values that hardly any other row has
 _MIN_ROWS = 100
 _NUM_NAMES = 20
+_LEFT_OUT = 0.3  # of a text's words
 
 
 def column_findings(sample: PartSample) -> Iterator[Finding]:
@@ -74,6 +77,8 @@ def _type_findings(place: str, name: str, kind: ColumnType, texts: pd.Series, sa
         yield from _category_findings(place, name, kind, texts)
     elif isinstance(kind, Tags):
         yield from _tags_findings(place, name, kind, texts)
+    elif isinstance(kind, Tokens):
+        yield from _tokens_findings(place, name, kind, texts)
     elif isinstance(kind, Vector):
         yield from _vector_findings(place, name, kind, texts, sample)
     elif isinstance(kind, Outcome):
@@ -151,6 +156,27 @@ def _tags_findings(place: str, name: str, kind: Tags, texts: pd.Series) -> Itera
         yield Finding(place, f'"{name}": no cell has the separator {kind.separator!r}. {cure}')
     elif kind.is_feature:
         yield from _crowded(place, name, int(tags.nunique()), kind.buckets)
+
+
+def _tokens_findings(place: str, name: str, kind: Tokens, texts: pd.Series) -> Iterator[Finding]:
+    """Cells of one word each, and more words than there is room for; neither is a fault."""
+    tokens = texts.dropna().map(tokens_of)
+    num_tokens = tokens.map(len)
+    if len(tokens) >= _MIN_ROWS and num_tokens.median() <= 1:
+        yield Finding(place, f'"{name}" has one word in most cells. Declare it Category.', is_fault=False)
+    elif kind.is_feature and len(tokens):
+        # A slot is read once: what a cell has beside its first word is left out.
+        num_read = tokens.map(lambda words: len({slot_of(word, kind.slots) for word in words}))
+        share = 1 - num_read.sum() / max(num_tokens.sum(), 1)
+        if share > _LEFT_OUT and kind.slots < MAX_SLOTS:
+            enough = min(MAX_SLOTS, 2 * math.ceil(num_tokens.quantile(0.9)))
+            evidence = (
+                f'"{name}" has {num_tokens.mean():.0f} words in a cell and {kind.slots} slots: {share:.0%} of them'
+            )
+            if enough > kind.slots:
+                yield Finding(place, f"{evidence} are left out. Write slots={enough}.", is_fault=False)
+        # Each slot has buckets of its own.
+        yield from _crowded(place, name, math.ceil(tokens.explode().nunique() / kind.slots), kind.buckets)
 
 
 def _vector_findings(place: str, name: str, kind: Vector, texts: pd.Series, sample: PartSample) -> Iterator[Finding]:

@@ -1,12 +1,13 @@
 """The columns of a site's own on Spark: maps of texts -> columns, as `features.own_columns.read_text` reads them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from conf.site import Number, Outcome, Tags, Vector, Weight
-from etl.sources.values import to_list_parts, to_number, to_vector, to_yes_no, trimmed
+from conf.site import Number, Outcome, Tags, Tokens, Vector, Weight
+from etl.sources.values import to_list_parts, to_number, to_tokens, to_vector, to_yes_no, trimmed
 from features.own_columns import LabelColumn, OwnColumn
 
 
@@ -61,7 +62,14 @@ def _read_text(column: OwnColumn, texts: Column) -> list[Column]:
         tags = to_list_parts(text, kind.separator)
         tags = F.array_distinct(F.filter(tags, lambda tag: ~tag.isin(*kind.missing)))
         return [F.get(tags, F.lit(slot)) for slot in range(kind.slots)]
+    if isinstance(kind, Tokens):
+        tokens, slots = to_tokens(text), kind.slots
+        return [F.get(F.filter(tokens, partial(_is_of_slot, slot, slots)), F.lit(0)) for slot in range(slots)]
     if isinstance(kind, Vector):
         vector = to_vector(text, kind.size)
         return [F.get(vector, F.lit(slot)) for slot in range(kind.size)]
     return [to_number(text, column.decimal) if isinstance(kind, Number) else text]
+
+
+def _is_of_slot(slot: int, slots: int, token: Column) -> Column:
+    return F.pmod(F.xxhash64(token), F.lit(slots)) == slot

@@ -25,6 +25,12 @@ def hash_bucket(feature_index: int, value: object, buckets: int, is_number: bool
     return bucket_hasher(feature_index, buckets, is_number)(value)
 
 
+def slot_of(text: str, slots: int) -> int:
+    """Spark's pmod(xxhash64(text), slots)."""
+    unsigned = xxhash.xxh64_intdigest(text.encode(), SPARK_SEED)
+    return (unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned) % slots
+
+
 def bucket_hasher(feature_index: int, buckets: int, is_number: bool = False) -> Callable[[Any], int]:
     """`hash_bucket` of one feature, for many values: its seed is computed once; None has bucket 0."""
     seed = xxhash.xxh64_intdigest(feature_index.to_bytes(4, "little"), SPARK_SEED)

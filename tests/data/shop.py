@@ -18,7 +18,7 @@ SITE = Site(
         key="sku",
         title="label",
         columns={"Price (EUR)": Number(transform="log1p"), "brand": Category(buckets=64),
-                 "uses": Tags(separator=",", slots=2, buckets=64)},
+                 "uses": Tags(separator=",", slots=2, buckets=64), "label": Tokens(slots=2, buckets=64)},
     ),
     users=Users(Files("customers.jsonl"), key="customer", city="town", columns={"plan": Category(buckets=16)}),
     impressions=Impressions(

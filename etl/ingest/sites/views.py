@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pyspark.sql import SparkSession
 
-from conf.site import Category, Number, Outcome, Site, Tags, Text, Vector, Weight
+from conf.site import Category, Number, Outcome, Site, Tags, Text, Tokens, Vector, Weight
 from conf.site.checks import Part, owner_of, site_parts
 from conf.site.columns import ColumnType, feature_name
 from conf.site.sources import decimal_of
@@ -17,6 +17,7 @@ from etl.sources.texts import (
     NO,
     QUOTED,
     THOUSANDS,
+    TOKEN,
     VECTOR_ENDS,
     VECTOR_GAPS,
     WHITESPACE,
@@ -86,6 +87,8 @@ def _expression(cell: str, kind: ColumnType, decimal: str) -> str:
         is_tag = f"tag IS NOT NULL{f' AND tag NOT IN ({missing})' if missing else ''}"
         parts = f"transform({_list_parts(cell, kind.separator)}, tag -> {tag})"
         return f"array_distinct(filter({parts}, tag -> {is_tag}))"
+    if isinstance(kind, Tokens):
+        return f"array_distinct(regexp_extract_all(lower({cell}), {quote(TOKEN)}, 1))"
     if isinstance(kind, Vector):
         parts = f"split(regexp_replace({cell}, {quote(VECTOR_ENDS)}, ''), {quote(VECTOR_GAPS)})"
         numbers = f"transform({parts}, number -> {_number('number', '.')})"

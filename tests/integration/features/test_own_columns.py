@@ -22,12 +22,13 @@ from conf.site import (
     Sparse,
     Tags,
     Text,
+    Tokens,
     Users,
     Vector,
     Weight,
 )  # fmt: skip
 from etl.ingest.sites.views import write_views
-from etl.sources.texts import yes_no_of
+from etl.sources.texts import tokens_of, yes_no_of
 from etl.sources.values import to_yes_no
 from etl.tables import dim, dwd
 from etl.warehouse.store import Warehouse
@@ -49,6 +50,7 @@ SITE = Site(
             "tags": Tags(separator=".", slots=2, missing=("none",)),
             "note": Category(is_feature=False),
             "embedding": Vector(3),
+            "title": Tokens(slots=3),
         },
     ),
     users=Users(Files("u.csv"), key="u", columns={"plan": Category(buckets=8), "age": Number()}),
@@ -60,6 +62,7 @@ TEXTS = [
     "1_000", "1d", "0x1p3", "1e999", "１２", "a", " a ", "\u00a0b\u3000", "a.b.c", ".a..b.", "a.a.b", "none.a", "none", "é", "x|y",
     "['a', 'b']", '["a, b", "it\'s", "none", "a, b"]', "[a.b, c ,, 'd]", "[]", "['']", "[\n 'a'\n]", "['a'b, \"c\"]", "]a[", "[b",
     "1 2 3", "[0.5, -1e-3, 2]", " ( 1;2|3 ) ", "[ 1.\n  2.\t.5]", "1,2", "1 2 3 4", "1 x 3", "1 nan 3", "1 1e999 3", "1  2,,3", "[[1,2,3]]", "1,,2",
+    "The Cat and the cat, AND a dog_house №7 x²", "İstanbul ΣΟΦΟΣ ΣΟΦΌΣ. Straße ǅ ﬁn É e\u0301", "神经网络a机器 学习,々ア イウ😀漢", "한국어 हिन्दी ไทย",
 ]  # fmt: skip
 
 
@@ -87,6 +90,7 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
             "it's": Category(),
             "n": Text(),
             "v": Vector(3),
+            "w": Tokens(slots=64),
         },
     )
     shown = {"paid": Outcome("purchase"), "s": Outcome("long", at_least=1.5), "w": Weight(), "category": Category()}
@@ -111,6 +115,8 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
     own = OwnColumns.of_site(site)
     values = own_values(own.of_owner("item"), F.col("attributes"))
     tags = F.filter(F.array(*[values.pop(name) for name in own.columns[1].names]), lambda tag: tag.isNotNull())
+    for name in own.columns[4].names:
+        del values[name]
     vector = F.array(*[values.pop(name) for name in own.columns[3].names]).alias("item_v")
     expected = {
         row["item_id"]: row
@@ -125,6 +131,7 @@ def test_views_have_own_columns_as_features_read_them(spark: SparkSession, confi
         assert [row[name] for name in values] == [wanted[name] for name in values], row
         assert (row["item_tags"] or []) == wanted["item_tags"], row
         assert (row["item_v"] or [None] * 3) == wanted["item_v"], row
+        assert (row["item_w"] or []) == tokens_of(TEXTS[int(row["item_id"])] or ""), row
     labels = outcome_labels(own.labels, F.col("context"), F.lit(True))
     weight = row_weight(own.labels, F.col("context"))
     assert weight is not None
@@ -189,9 +196,23 @@ def test_numbers_have_the_decimals_of_their_file() -> None:
     assert columns.read_texts("item", {"Price": "1.234,5", "tags": "none.a.b.c", "embedding": "[1.234, 5,6e1]"}) == {
         "item_price": 1234.5, "item_tags_1": "a", "item_tags_2": "b", "item_note": None,
         "item_embedding_1": 1.234, "item_embedding_2": 5, "item_embedding_3": 60,  # between numbers a comma is none
+        "item_title_1": None, "item_title_2": None, "item_title_3": None,
     }  # fmt: skip
     assert columns.read_texts("user", {"age": "1.234,5"})["user_age"] is None
     assert columns.read_texts("user", {"age": "1.234"})["user_age"] == 1.234
+
+
+def test_a_word_has_the_same_slot_wherever_it_stands_and_the_first_word_of_a_slot_is_read() -> None:
+    columns = OwnColumns.of_site(SITE)
+
+    def title(text: str) -> list[object]:
+        values = columns.read_texts("item", {"title": text})
+        return [values[f"item_title_{n}"] for n in (1, 2, 3)]
+
+    # Models trained today must find each word in its slot for ever.
+    assert title("The Big old") == title("OLD, big: the") == ["the", "big", "old"]
+    assert title("the old sea") == ["the", None, "old"]
+    assert title("sea the old") == ["sea", None, "old"]
 
 
 def test_columns_and_crosses_become_features() -> None:
@@ -200,6 +221,7 @@ def test_columns_and_crosses_become_features() -> None:
         Sparse("item_tags_1", "item_tags_1", 1024, "tags of the item, tag 1"),
         Sparse("item_tags_2", "item_tags_2", 1024, "tags of the item, tag 2"),
         *(Dense(f"item_embedding_{n}", f"item_embedding_{n}", f"embedding of the item, number {n}") for n in (1, 2, 3)),
+        *(Sparse(f"item_title_{n}", f"item_title_{n}", 4096, f"title of the item, words of slot {n}") for n in (1, 2, 3)),
         Sparse("user_plan", "user_plan", 8, "plan of the user"),
         Dense("user_age", "user_age", "age of the user"),
         Sparse("context_weather", "context_weather", 1024, "weather of the context"),

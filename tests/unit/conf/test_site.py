@@ -187,7 +187,7 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', columns={{'g': {{}}}}))",
-            "Items: \"columns\" is {'g': {}}: 'g' is {}: write Number(), Category(), Tags(), Vector(…), Text(), Outcome(…) or Weight()",
+            "Items: \"columns\" is {'g': {}}: 'g' is {}: write Number(), Category(), Tags(), Tokens(), Vector(…), Text(), Outcome(…) or Weight()",
         ),
         (
             f"SITE = Site('shop', actions=[{RATINGS}], features=[Cross({{'city', 'gender'}}, name='x')])",

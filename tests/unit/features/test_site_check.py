@@ -291,6 +291,28 @@ def test_vectors_have_the_declared_size(config: Config, folder: Path, size: int,
     assert [text for text in texts if '"of"' in text] == [finding]
 
 
+@pytest.mark.parametrize(
+    ("kind", "findings_of_it"),
+    [
+        (
+            "Tokens(slots=4)",
+            ['warning 5: "of" has 6 words in a cell and 4 slots: 46% of them are left out. Write slots=12.'],
+        ),
+        (
+            "Tokens(slots=12, buckets=8)",
+            ['warning 5: "of" has 77 values in 8 buckets: most share one. Write buckets=1024.'],
+        ),
+        ("Tokens()", []),
+    ],
+)
+def test_texts_have_room_for_their_words(config: Config, folder: Path, kind: str, findings_of_it: list[str]) -> None:
+    ratings = pd.read_csv(folder / "ratings.csv")
+    words = [f"a{n % 97} b{n % 89} c{n % 83} d{n % 79} e{n % 73} f{n}" for n in range(500)]
+    ratings.assign(of=words).to_csv(folder / "ratings.csv", index=False)
+    texts = findings(config, folder, site(action(f"{{'of': {kind}}}")))
+    assert [text for text in texts if '"of"' in text] == findings_of_it
+
+
 def test_clicks_of_another_file_are_joined(config: Config, folder: Path) -> None:
     at = pd.Timestamp("2023-05-06 08:00")
     rows = pd.DataFrame(

@@ -49,7 +49,7 @@ def test_nothing_is_guessed(config: Config, file: Path) -> None:
     items = examine_site(config, load_site(file), file.parent, None)[0][0]
     # `brand` and `label` would be an author or a title to a guess.
     assert items.columns.sources == {"item_id": "sku", "title": "label"}
-    assert items.columns.others == ("Price (EUR)", "brand", "uses")
+    assert items.columns.others == ("Price (EUR)", "brand", "uses", "label")
 
 
 def test_what_is_missing_is_told_with_its_line_all_at_once(config: Config, file: Path) -> None:
@@ -79,7 +79,7 @@ def test_columns_that_come_or_go_overnight_stop_the_load(config: Config, file: P
     lenient.write_text(file.read_text().replace('Files("products.csv")', 'Files("products.csv", changes="evolve")'))
     groups = examine_site(config, load_site(lenient), file.parent, None)
     assert groups[0][0].dialect.names[-1] == "hue"
-    assert groups[0][0].columns.others == ("Price (EUR)", "brand", "uses")  # what is not declared is left out
+    assert groups[0][0].columns.others == ("Price (EUR)", "brand", "uses", "label")  # what is not declared is left out
     remember_columns(config, site, groups)
     examine_site(config, site, file.parent, None)  # as it was loaded last
 
@@ -95,8 +95,8 @@ def test_values_or_rows_of_changed_files_are_left_out_where_it_is_declared(
     products.assign(sku="x" + products["sku"]).drop(columns="uses").to_csv(file.parent / "products-2.csv", index=False)
     groups = examine_site(config, site, file.parent, None)
     by_file = {Path(group.files[0]).name: group for group in groups[0]}
-    assert by_file["products.csv"].columns.others == ("Price (EUR)", "brand", "uses")
-    assert by_file["products-2.csv"].columns.others == ("Price (EUR)", "brand")
+    assert by_file["products.csv"].columns.others == ("Price (EUR)", "brand", "uses", "label")
+    assert by_file["products-2.csv"].columns.others == ("Price (EUR)", "brand", "label")
     assert "products-2.csv: no column uses: its rows have no value of it" in caplog.text
     assert {name: group.is_refused for name, group in by_file.items()} == {
         "products.csv": False,

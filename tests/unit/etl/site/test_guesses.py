@@ -216,6 +216,13 @@ def test_bounds_part_the_rows() -> None:
         ("box", ["1.5 2 3 4", "1 2 3", "1 2 3 4"], "Category(buckets=32)"),
         ("place", ["nyc, new york, usa", "rome, lazio, italy", "oslo, viken, norway"], "Category(buckets=32)"),
         ("about", [f"a long text number {i} about things that never come again" for i in range(60)], "Text()"),
+        (
+            "about",
+            [f"{'abcdefg'[n % 7]}x {'hijkl'[n % 5]}y text number {n} of many" for n in range(60)],
+            "Tokens(slots=14, buckets=64)",
+        ),
+        ("headline", [f"{'神经网络机器学习'[n % 7 :][:2]}第{n}篇" for n in range(60)], "Tokens(slots=8, buckets=128)"),
+        ("image", [f"https://cdn/{'abcdefg'[n % 7]}x/{n}.jpg" for n in range(60)], "Text()"),
         ("InvoiceNo", range(536_000, 536_050), "Text()"),
         ("ref", [*range(7_000, 9_000, 2)], "Text()"),  # an id of the row
         ("price", [*range(7_000, 9_000, 2)], "Number()"),
