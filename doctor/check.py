@@ -1,6 +1,7 @@
 """A line of `millrace doctor`, and running all of them side by side."""
 
 import logging
+import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ def _run(checker: Checker, config: Config) -> Check:
         return checker(config)
     except UserError as error:
         return Check("missing", error_line(error))
+    except subprocess.TimeoutExpired as error:  # of a probe, whose whole command would be the message
+        return Check("warning", f"no answer within {error.timeout:g} s", "ask again when the machine is less busy")
     except Exception as error:  # one thing that can't be looked at must not hide the others
         log.debug("a check failed", exc_info=error)
         return Check("warning", f"can't be checked: {error_line(error)}")

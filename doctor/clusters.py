@@ -1,4 +1,4 @@
-"""What is configured elsewhere: Spark's master, Ray's nodes, the metastore's PostgreSQL."""
+"""What is configured elsewhere: Spark's master, Ray's nodes, the metastore's PostgreSQL, Redis."""
 
 import json
 import socket
@@ -11,6 +11,7 @@ from doctor.check import Check
 from doctor.engines import PROBE_TIMEOUT_S
 from etl.metastore.settings import MetastoreSettings
 from etl.settings import SparkSettings
+from recsys.serve.settings import ServingSettings
 from training.settings import RaySettings
 
 CONNECT_TIMEOUT_S = 3.0
@@ -107,6 +108,24 @@ def postgresql(config: Config) -> Check:
     cure = "only for imports from it, and a metastore on it: apt-get install libpostgresql-jdbc-java"
     is_needed = config.get(MetastoreSettings).url is not None
     return Check("missing" if is_needed else "warning", "no JDBC driver", cure)
+
+
+def redis(config: Config) -> Check:
+    """The Redis server by which several machines' servers know each other's events, where one is set."""
+    from redis import RedisError
+
+    from recsys.serve.events.redis_stream import connect
+
+    settings = config.get(ServingSettings)
+    if settings.redis is None:
+        return Check("ok", "none set (serving.redis)")
+    try:
+        version = connect(settings).info("server")["redis_version"]
+    except RedisError as error:
+        # The class alone: a message may repeat the address with its user.
+        cure = "start it, or mend serving.redis: until then servers count their own events only"
+        return Check("warning", f"serving.redis does not answer: {type(error).__name__}", cure)
+    return Check("ok", f"Redis {version} answers")
 
 
 def _postgres(url: str) -> Check:

@@ -10,6 +10,7 @@ LINES: dict[str, Checker] = {
     "spark cluster": clusters.spark_cluster,
     "metastore": clusters.metastore,
     "postgresql": clusters.postgresql,
+    "redis": clusters.redis,
     "ray": clusters.ray_nodes,
     "arrow": engines.arrow,
     "petastorm": engines.petastorm,

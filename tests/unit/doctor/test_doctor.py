@@ -3,12 +3,14 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from engines.redis_server import RedisServer
 from support import ROOT, run_front_door
 
 from conf import Config, UserError, load
@@ -43,6 +45,21 @@ def test_something_missing_is_exit_code_1_and_says_what_to_do(tmp_path: Path) ->
     assert len(out.splitlines()) == len(LINES)
 
 
+def test_a_redis_server_answers_or_does_not_without_its_password_in_the_line(tmp_path: Path) -> None:
+    def check(url: str) -> Check:
+        return clusters.redis(load(environment={"MILLRACE__SERVING__REDIS": url}))
+
+    server = RedisServer(tmp_path)
+    try:
+        assert re.fullmatch(r"Redis \d+\.\d+\.\d+ answers", check(server.url).text)
+        wrong = check(f"redis://:hidden@127.0.0.1:{server.port}/0")
+    finally:
+        server.stop()
+    gone = check(server.url)
+    assert (wrong.level, gone.level) == ("warning", "warning")
+    assert [one.text.rsplit(" ", 1)[1] for one in (wrong, gone)] == ["AuthenticationError", "ConnectionError"]
+
+
 def test_what_other_errors_point_at_is_a_line() -> None:
     names = set()
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
@@ -59,8 +76,12 @@ def test_a_check_that_fails_hides_no_other(tmp_path: Path) -> None:
     def refused(config: Config) -> Check:
         raise UserError("install it")
 
-    checks = run_all(config_of(tmp_path), {"a": broken, "b": refused, "c": machine.python})
-    assert [check.level for check in checks.values()] == ["warning", "missing", "ok"]
+    def slow(config: Config) -> Check:
+        raise subprocess.TimeoutExpired(["python", "-c", "import torch"], 8.0)
+
+    checks = run_all(config_of(tmp_path), {"a": broken, "b": refused, "c": machine.python, "d": slow})
+    assert [check.level for check in checks.values()] == ["warning", "missing", "ok", "warning"]
+    assert checks["d"].text == "no answer within 8 s"
     assert checks["b"].text == "install it"
 
 
