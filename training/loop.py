@@ -36,6 +36,7 @@ from training.net_settings import NetSettings
 from training.nn import sharded_embedding
 from training.nn.acceleration import accelerate, autocast
 from training.nn.initialise import initialise_weights
+from training.nn.layers import use_sparse_gradients
 from training.optim.optimizers import make_optimizer, with_embedding_decay
 from training.optim.rates import LearningRates
 from training.optim.schedules import epochs_without_gain
@@ -292,6 +293,8 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
     config = job.config
     settings = config.get(TrainSettings)
     objective = build_objective(job)
+    if config.get(NetSettings).sparse_gradients:
+        use_sparse_gradients(objective)
     if config.get(NetSettings).sharded:
         sharded_embedding.shard_tables(objective)  # before the optimizer, whose state has the shape of the shards
     objective.to(worker.device)
@@ -302,7 +305,9 @@ def _start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Train
     if saved_state is not None:
         sharded_embedding.load_full_weights(objective, saved_state["model"])
     groups = with_embedding_decay(transfer.parameter_groups(objective, config), objective, settings.embedding_decay)
-    optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings))
+    optimizer = make_optimizer(
+        groups, settings, config.get(OptimizerSettings), by_rows=config.get(NetSettings).sparse_gradients
+    )
     accelerate(objective.net, settings, worker.device)
     module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
     scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None

@@ -43,5 +43,8 @@ class NetSettings(Settings):
     """Channels of the image networks, as a share of the published ones."""
     group_norm: bool = False
     """Group norm in place of batch norm in the image networks, for batches of a few rows."""
+    sparse_gradients: bool = False
+    """Gradients and steps of those rows of the embedding tables alone that a batch has: for tables of a million rows.
+    By the optimizer adam, where moments of other rows rest, too (lazy Adam), or adagrad and sgd without decay."""
     sharded: bool = False
     """Shard embedding tables by row over the workers, for tables too big for one device."""

@@ -15,7 +15,8 @@ class IndexedEmbedding(nn.Embedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         # Indexing's backward is `index_put_` with accumulation, as repeatable as the embedding's own.
-        return self.weight[ids] if self.weight.device.type == "cpu" else super().forward(ids)
+        is_indexed = self.weight.device.type == "cpu" and not self.sparse
+        return self.weight[ids] if is_indexed else super().forward(ids)
 
 
 class FieldEmbedding(nn.Module):
@@ -39,6 +40,13 @@ class FieldEmbedding(nn.Module):
         """Embeddings of ids of one field, e.g. a history of items: (B, L) -> (B, L, D)."""
         embedded: Tensor = self.table(ids + self.offsets[field])
         return embedded
+
+
+def use_sparse_gradients(net: nn.Module) -> None:
+    """Have every `FieldEmbedding` in `net` compute gradients of the rows of a batch only."""
+    for module in net.modules():
+        if isinstance(module, FieldEmbedding):
+            module.table.sparse = True
 
 
 class LinearTerm(nn.Module):

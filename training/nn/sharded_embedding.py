@@ -26,6 +26,7 @@ class ShardedEmbedding(nn.Module):
         # ⌈N/W⌉; the last rows of the last ranks may be padding, for gathering needs shards of one size.
         self.rows_per_rank = -(-self.num_rows // self.world_size)
         self.weight = nn.Parameter(self.shard_of(full.weight.detach()))
+        self.sparse = full.sparse
 
     def shard_of(self, full: Tensor) -> Tensor:
         """This rank's rows of a full table: (N, …) -> (rows_per_rank, …)."""
@@ -40,8 +41,9 @@ class ShardedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.world_size == 1:
-            return nn.functional.embedding(ids, self.weight)
-        rows: Tensor = _ShardedLookup.apply(self.weight, ids, self.rank, self.rows_per_rank)  # type: ignore[no-untyped-call]
+            return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
+        arguments = (self.weight, ids, self.rank, self.rows_per_rank, self.sparse)
+        rows: Tensor = _ShardedLookup.apply(*arguments)  # type: ignore[no-untyped-call]
         return rows
 
 
@@ -49,7 +51,7 @@ class _ShardedLookup(torch.autograd.Function):
     """Unique ids to the ranks that have them, rows back; gradients go the other way, added up for each unique id."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, rank: int, rows_per_rank: int) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, rank: int, rows_per_rank: int, is_sparse: bool) -> Tensor:
         unique, inverse = torch.unique(ids, return_inverse=True)  # sorted, so by rank as well
         owners = unique.div(rows_per_rank, rounding_mode="floor")
         counts = torch.bincount(owners, minlength=dist.get_world_size())  # (W,) ids that this rank asks each rank for
@@ -59,19 +61,22 @@ class _ShardedLookup(torch.autograd.Function):
         local_rows = _all_to_all(unique, received, sent) - rank * rows_per_rank
         rows = _all_to_all(weight[local_rows], sent, received)  # (unique, D)
         ctx.save_for_backward(inverse, local_rows)
-        ctx.splits, ctx.shape = (sent, received), weight.shape
+        ctx.splits, ctx.shape, ctx.is_sparse = (sent, received), weight.shape, is_sparse
         return rows[inverse]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         inverse, local_rows = ctx.saved_tensors
         sent, received = ctx.splits
         by_id = gradients[0].reshape(-1, ctx.shape[1])
         summed = by_id.new_zeros((sum(sent), ctx.shape[1])).index_add_(0, inverse.flatten(), by_id)  # (unique, D)
         by_row = _all_to_all(summed, received, sent)
-        # Means over the ranks, as the gradients of all other weights are.
-        weight_gradient = by_row.new_zeros(ctx.shape).index_add_(0, local_rows, by_row)
-        return weight_gradient / dist.get_world_size(), None, None, None
+        by_row = by_row / dist.get_world_size()  # means over the ranks, as the gradients of all other weights are
+        if ctx.is_sparse:
+            weight_gradient = torch.sparse_coo_tensor(local_rows.unsqueeze(0), by_row, ctx.shape)
+        else:
+            weight_gradient = by_row.new_zeros(ctx.shape).index_add_(0, local_rows, by_row)
+        return weight_gradient, None, None, None, None
 
 
 def shard_tables(net: nn.Module) -> None:
@@ -93,23 +98,33 @@ def clip_grad_norm(net: nn.Module, max_norm: float) -> None:
     apart. Every rank must call it.
     """
     tables = [module for _, module in sharded_modules(net)]
-    if not tables or tables[0].world_size == 1:
-        nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+    is_sharded = bool(tables) and tables[0].world_size > 1
+    trained = [weight for weight in net.parameters() if weight.grad is not None]
+    if not is_sharded and not any(weight.grad.is_sparse for weight in trained if weight.grad is not None):
+        nn.utils.clip_grad_norm_(trained, max_norm)
         return
     shard_ids = {id(table.weight) for table in tables}  # tensors compare by element
-    sharded_square, shared_square = (torch.zeros((), device=tables[0].weight.device) for _ in range(2))
-    for weight in net.parameters():
-        if weight.grad is not None:
-            square = weight.grad.square().sum()
-            if id(weight) in shard_ids:
-                sharded_square = sharded_square + square
-            else:
-                shared_square = shared_square + square
-    dist.all_reduce(sharded_square)
+    sharded_square, shared_square = (torch.zeros((), device=trained[0].device) for _ in range(2))
+    values = [gradient_values(weight) for weight in trained]
+    for weight, value in zip(trained, values, strict=True):
+        if id(weight) in shard_ids:
+            sharded_square = sharded_square + value.square().sum()
+        else:
+            shared_square = shared_square + value.square().sum()
+    if is_sharded:
+        dist.all_reduce(sharded_square)
     factor = (max_norm / ((sharded_square + shared_square).sqrt() + 1e-6)).clamp(max=1.0)  # 1e-6 as in torch
-    for weight in net.parameters():
-        if weight.grad is not None:
-            weight.grad.mul_(factor)
+    for value in values:
+        value.mul_(factor)
+
+
+def gradient_values(weight: Tensor) -> Tensor:
+    """The numbers of a gradient; of a sparse one those of its rows, each row once. Changes of them are its own."""
+    assert weight.grad is not None
+    if not weight.grad.is_sparse:
+        return weight.grad
+    weight.grad = weight.grad.coalesce()
+    return weight.grad.values()
 
 
 def share_overflow(net: nn.Module) -> None:
@@ -121,7 +136,7 @@ def share_overflow(net: nn.Module) -> None:
     tables = [module for _, module in sharded_modules(net) if module.weight.grad is not None]
     if not tables or tables[0].world_size == 1:
         return
-    gradients = [table.weight.grad for table in tables if table.weight.grad is not None]
+    gradients = [gradient_values(table.weight) for table in tables]
     # A sum is not finite where one of its numbers is not; one that overflows by itself skips a step in vain.
     overflow = torch.stack([~gradient.sum().isfinite() for gradient in gradients]).any().float()
     dist.all_reduce(overflow, op=dist.ReduceOp.MAX)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RMSprop
 
+from conf import UserError
 from training.compat import skip_torch_compiler_import
 from training.settings import OptimizerSettings, TrainSettings
 
@@ -53,6 +54,49 @@ class LARS(Optimizer):
         weight.sub_(velocity)
 
 
+class LazyAdam(Adam):
+    """Adam which of a sparse gradient changes the rows that it has, and their moments; others rest as they are.
+
+    Moments and the number of steps are kept as Adam keeps them. Weight decay is of these rows as well. For dense
+    gradients it is Adam.
+    """
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step; `closure`, when given, computes the loss anew, which is returned."""
+        sparse = [
+            (group, weight, weight.grad)
+            for group in self.param_groups
+            for weight in group["params"]
+            if weight.grad is not None and weight.grad.is_sparse
+        ]
+        for _, weight, _ in sparse:
+            weight.grad = None  # Adam passes over weights without a gradient
+        loss: float | None = super().step(closure)
+        for group, weight, gradient in sparse:
+            weight.grad = gradient
+            self._update_rows(weight, gradient.coalesce(), group)
+        return loss
+
+    @torch.no_grad()
+    def _update_rows(self, weight: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        (beta1, beta2), rows, values = group["betas"], gradient.indices()[0], gradient.values()
+        if group["weight_decay"]:
+            values = values + group["weight_decay"] * weight[rows]
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        # Bias corrections of Kingma and Ba 2015, algorithm 1, by the steps of the table; 1 − 0.999 in double precision.
+        steps = state["step"].double()
+        scale = (1 - beta2**steps).sqrt().float()
+        rate = (group["lr"] / (1 - beta1**steps)).float()
+        weight.index_add_(0, rows, -rate * mean / (square.sqrt() / scale + group["eps"]))
+
+
 Options = Callable[[OptimizerSettings], dict[str, Any]]
 
 # What each takes besides the learning rate and weight decay.
@@ -70,7 +114,13 @@ OPTIMIZERS: dict[str, tuple[type[Optimizer], Options]] = {
 }
 
 # Devices with one pass over the weights instead of several. SGD's on CPUs rounds otherwise than the loop it replaces.
-FUSED: dict[type[Optimizer], tuple[str, ...]] = {Adam: ("cpu", "cuda"), SGD: ("cuda",)}
+FUSED: dict[type[Optimizer], tuple[str, ...]] = {Adam: ("cpu", "cuda"), LazyAdam: ("cpu", "cuda"), SGD: ("cuda",)}
+# Those that take sparse gradients, and whether with weight decay.
+BY_ROWS: dict[str, tuple[type[Optimizer], bool]] = {
+    "adam": (LazyAdam, True),
+    "adagrad": (Adagrad, False),
+    "sgd": (SGD, False),
+}
 
 
 def with_embedding_decay(
@@ -96,20 +146,40 @@ def with_embedding_decay(
     return parted
 
 
-def make_optimizer(groups: Iterable[dict[str, Any]], train: TrainSettings, settings: OptimizerSettings) -> Optimizer:
+def make_optimizer(
+    groups: Iterable[dict[str, Any]], train: TrainSettings, settings: OptimizerSettings, *, by_rows: bool = False
+) -> Optimizer:
     """The configured optimizer, at the learning rate of the settings; `LearningRates` sets it step by step.
 
     Args:
         groups: torch's parameter groups: each has `params` and may have `rate_factor`, which `LearningRates` heeds.
         train: has the learning rate and the weight decay.
         settings: name of the optimizer, and what it takes.
+        by_rows: whether gradients may be sparse.
+
+    Raises:
+        UserError: the optimizer takes no sparse gradients.
     """
     if not train.compile:
         skip_torch_compiler_import()  # three seconds of each worker's start
     kind, options_of = OPTIMIZERS[settings.name]
     groups, options = [*groups], options_of(settings)
+    if by_rows:
+        kind = _kind_by_rows(settings.name, has_decay=bool(train.weight_decay or train.embedding_decay))
     if groups[0]["params"][0].device.type in FUSED.get(kind, ()):
         options["fused"] = True
     make: Any = kind  # torch's base class does not declare what its subclasses take
     optimizer: Optimizer = make(groups, lr=train.learning_rate, weight_decay=train.weight_decay, **options)
     return optimizer
+
+
+def _kind_by_rows(name: str, *, has_decay: bool) -> type[Optimizer]:
+    if name not in BY_ROWS:
+        raise UserError(f"net.sparse_gradients works with optimizer.name {', '.join(BY_ROWS)}, not with {name}")
+    kind, takes_decay = BY_ROWS[name]
+    if has_decay and not takes_decay:
+        raise UserError(
+            f"net.sparse_gradients with optimizer.name={name} works without decay: set train.weight_decay=0 and "
+            "train.embedding_decay=0, or take adam"
+        )
+    return kind

@@ -134,11 +134,12 @@ def test_a_table_spread_over_two_workers_is_the_whole_table_and_skips_steps_as_o
     run_on(2, check_tables, tmp_path)
 
 
-def test_training_with_spread_tables_is_training_with_whole_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+def test_training_with_spread_tables_is_training_with_whole_ones(tmp_path: Path, is_sparse: bool) -> None:
     jobs = []
     for name, sharded in (("whole", False), ("spread", True)):
         # Clipped at nearly every step: the length of the gradients is that over the rows of both.
-        overrides = [*OVERRIDES, f"net.sharded={sharded}", "train.clip_norm=0.05"]
+        overrides = [*OVERRIDES, f"net.sharded={sharded}", "train.clip_norm=0.05", f"net.sparse_gradients={is_sparse}"]
         jobs.append(make_job(tmp_path / name, "deepfm", *overrides))
         run_on(2, train, job_file.save(jobs[-1]))
     whole, spread = (weights(job) for job in jobs)

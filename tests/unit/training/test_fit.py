@@ -50,13 +50,16 @@ def test_the_next_item_is_found(tmp_path: Path, model: str) -> None:
     assert numbers["test_recall@10"] > (0.7 if model in ("sasrec", "gru4rec") else 0.5)
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
-    whole = make_job(tmp_path / "whole", "deepfm", "train.epochs=3", "net.dropout=0.3")
-    fit(LocalWorker(), whole)
-    broken = make_job(tmp_path / "broken", "deepfm", "train.epochs=3", "net.dropout=0.3")
-    fit(LocalWorker(), make_job(tmp_path / "broken", "deepfm", "train.epochs=1", "net.dropout=0.3"))
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path, is_sparse: bool) -> None:
+    overrides = ["net.dropout=0.3", f"net.sparse_gradients={is_sparse}"]
+    whole = make_job(tmp_path / "whole", "deepfm", "train.epochs=3", *overrides)
+    numbers = fit(LocalWorker(), whole)
+    broken = make_job(tmp_path / "broken", "deepfm", "train.epochs=3", *overrides)
+    fit(LocalWorker(), make_job(tmp_path / "broken", "deepfm", "train.epochs=1", *overrides))
     fit(LocalWorker(), broken)
     assert are_equal(whole, broken)
+    assert numbers["test_auc"] > 0.85
 
 
 class KilledError(Exception):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
 from training.loop import build_objective, fit
+from training.nn.layers import FieldEmbedding, use_sparse_gradients
+from training.nn.sharded_embedding import clip_grad_norm
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay
 from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
@@ -177,6 +180,65 @@ def test_every_optimizer_finds_the_bottom_of_a_bowl(name: str) -> None:
         (weight**2 * torch.tensor([1.0, 3.0])).sum().backward()
         optimizer.step()
     assert float(weight.detach().abs().max()) < 0.2
+
+
+def test_lazy_adam_is_adam_of_rows_that_every_batch_has_and_leaves_the_others_and_their_moments() -> None:
+    torch.manual_seed(0)
+    start, train = torch.randn(6, 3), TrainSettings(learning_rate=0.1, weight_decay=0.01)
+    tables = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+    lazy, adam = (
+        make_optimizer([{"params": [table]}], train, OptimizerSettings(), by_rows=by_rows)
+        for table, by_rows in zip(tables, (True, False), strict=True)
+    )
+    for _ in range(5):
+        factors = torch.randn(4, 1)
+        for table, optimizer in zip(tables, (lazy, adam), strict=True):
+            optimizer.zero_grad()
+            # Rows 1 and 3 come in every batch, one of them twice.
+            rows = torch.nn.functional.embedding(torch.tensor([1, 3, 3, 1]), table, sparse=table is tables[0])
+            (rows.square() * factors).sum().backward()
+            optimizer.step()
+    learned, expected = (table.detach() for table in tables)
+    assert torch.allclose(learned[[1, 3]], expected[[1, 3]], atol=1e-6)
+    assert torch.equal(learned[[0, 2, 4, 5]], start[[0, 2, 4, 5]])  # Adam's decay moves them
+    assert not torch.equal(expected[0], start[0])
+    moments = lazy.state[tables[0]]["exp_avg_sq"]
+    assert moments[[0, 2, 4, 5]].count_nonzero() == 0 < moments[[1, 3]].count_nonzero()
+
+
+def test_sparse_gradients_are_clipped_by_the_norm_that_dense_ones_have() -> None:
+    torch.manual_seed(0)
+    nets = [torch.nn.ModuleList([FieldEmbedding([7, 5], 4), torch.nn.Linear(8, 1)]) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    use_sparse_gradients(nets[1])
+    for net in nets:
+        (net[1](net[0](torch.tensor([[1, 2], [1, 4], [6, 2]])).flatten(1)) * 100).sum().backward()
+        clip_grad_norm(net, 0.5)
+    dense, sparse = ([weight.grad for weight in net.parameters()] for net in nets)
+    assert [one is not None and one.is_sparse for one in sparse] == [True, False, False]
+    for one, other in zip(dense, sparse, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other.to_dense(), atol=1e-6)
+    assert torch.stack([one.norm() for one in dense if one is not None]).norm() == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"name": "momentum"}, "net.sparse_gradients works with optimizer.name adam, adagrad, sgd, not with momentum"),
+        (
+            {"name": "adagrad"},
+            "net.sparse_gradients with optimizer.name=adagrad works without decay: set train.weight_decay=0",
+        ),
+    ],
+)
+def test_optimizers_that_take_no_sparse_gradients_are_refused(optimizer: dict[str, str], message: str) -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        make_optimizer(
+            [{"params": [weight]}], TrainSettings(), OptimizerSettings.model_validate(optimizer), by_rows=True
+        )
 
 
 def test_one_step_of_lars_by_hand() -> None:
