@@ -166,6 +166,7 @@ SECRET_SETTINGS: dict[str, Any] = {
     "metastore.password": "geheim7",
     "tracking.uri": "https://me:geheim8@host/mlflow",
     "serving.token": "geheim9-0123456789",
+    "serving.redis": "rediss://me:geheimG@host:6379/0",
     "spark.extra": {
         "spark.hadoop.fs.s3a.access.key": "geheimA",
         "spark.hadoop.fs.s3a.secret.key": "geheimB",
@@ -194,7 +195,7 @@ def test_settings_for_others_have_no_secrets_and_name_what_is_left_out() -> None
     assert "geheim" not in str(public.values) + str(public.explicit)
     assert public.values["business"] == {"user": "me"}
     assert public.values["spark"]["extra"] == {"spark.executor.memory": "4g"}
-    assert {"business.url", "business.password", "relational.databases.shop.password", "serving.token"} < set(omitted)
+    assert {"business.url", "business.password", "relational.databases.shop.password", "serving.token", "serving.redis"} < set(omitted)
     assert f"spark.extra.{KEY}" in omitted
 
 
