@@ -63,12 +63,10 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
     return any((job.run_folder / "checkpoints").glob("step.0[1-9]-*"))
 
 
+@pytest.mark.wide  # that a run goes on where it ended is in test_fit.py and test_processes.py
 @pytest.mark.parametrize(
     ("backend", "overrides", "program"),
-    [
-        ("horovod", ["train.hosts=localhost:2"], "horovod_worker"),
-        pytest.param("spark", [], "train.py", marks=pytest.mark.wide),
-    ],
+    [("horovod", ["train.hosts=localhost:2"], "horovod_worker"), ("spark", [], "train.py")],
 )
 def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
     tmp_path: Path, backend: str, overrides: list[str], program: str
