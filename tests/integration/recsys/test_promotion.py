@@ -16,6 +16,7 @@ from conf import Config, Paths, UserError, load
 from conf.runs import FUNNEL, decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
+from features.metrics import off_policy
 from recsys.blend import rank
 from recsys.blend.judge import position_id
 from recsys.blend.lists import lists_to_publish, rank_to_publish
@@ -143,6 +144,40 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
     decision_file(runs, second).write_text("{")
     with pytest.raises(UserError, match=f"decisions/{second}.json is damaged"):
         promotion_decision(runs, second)
+
+
+def test_lists_that_earn_less_by_the_log_are_kept_out_whatever_the_log_loss_says(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lists are what is published: a good model whose lists are ordered by something else must not pass."""
+    first, second, third = (date(2031, 3, day) for day in (1, 2, 3))
+    publish_day(config, first, is_logged=True)
+    trained(config, first)
+    promote.run(config, first)
+    publish_day(config, second, is_logged=True)
+    trained(config.with_values({"recommend.boosts": {"category": {"x": 1.0}}}), second)
+    told = promote.run(config, second)
+    assert told["list_gain_low"] < told["list_gain"] < told["list_gain_high"]
+    runs = config.get(Paths).runs
+    lists = json.loads((runs / "promoted" / f"{first}.json").read_text())["recommend"]
+    assert told["lists"] == lists
+    rows = [json.loads(line) for line in (runs / told["recommend"] / "metrics.jsonl").open()]
+    logged = [row["value"] for row in rows if row["metric"] == "off_policy_gain"]
+    assert logged == [told["list_gain"]]
+    assert told["promoted"] is False
+    assert told["list_gain_high"] < 0
+    assert "the lists earn significantly less than those of" in told["reasons"][0]
+    # A log that can't answer leaves it to the log loss, which finds nothing wrong.
+    publish_day(config, third, is_logged=True)
+    coarse.run(config, third)
+    fine.run(config, third)
+    monkeypatch.setattr(off_policy, "MIN_EFFECTIVE_SLOTS", 1e9)
+    rank.run(config, third)
+    told = promote.run(config, third)
+    assert told["promoted"] is True
+    assert "list_gain" not in told
+    assert told["loss_change"] < 0.1
+    assert "the log can't judge the day's lists beside the champion's" in caplog.text
 
 
 def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:
