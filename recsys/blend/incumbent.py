@@ -93,9 +93,9 @@ class IncumbentComparison:
         about = Comparison(self._incumbent.name, self._k, size)
         if not (has_support(new) and has_support(old)):
             return about
-        values = [off_policy.estimate(slots, clip=CLIP)[ESTIMATOR].value for slots in (new, old)]
+        value, incumbent_value = (off_policy.estimate(slots, clip=CLIP)[ESTIMATOR].value for slots in (new, old))
         gain = off_policy.difference(new, old, clip=CLIP)[ESTIMATOR]
-        return Comparison(about.incumbent, about.k, size, *values, gain.value, gain.low, gain.high)
+        return Comparison(about.incumbent, about.k, size, value, incumbent_value, gain.value, gain.low, gain.high)
 
 
 def _blocks(file: Path) -> Iterator[pd.DataFrame]:

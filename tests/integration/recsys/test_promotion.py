@@ -28,8 +28,13 @@ from recsys.fine import train as fine
 from recsys.registry import promote
 from recsys.serve.recommend import recommend
 from recsys.settings import RecommendSettings
+from tuning.targets.fm import FactorisationMachine
+from tuning.targets.lightgbm import LightGBM
+from tuning.targets.trial import Trial
+from tuning.targets.value import list_value
 
 USERS, ITEMS = 40, 30
+ITEM = [feature.name for feature in SPARSE].index("item_id")
 STATISTICS = {
     "prior": 0.2,
     "by_position": {},
@@ -178,6 +183,30 @@ def test_lists_that_earn_less_by_the_log_are_kept_out_whatever_the_log_loss_says
     assert "list_gain" not in told
     assert told["loss_change"] < 0.1
     assert "the log can't judge the day's lists beside the champion's" in caplog.text
+
+
+def test_a_search_can_go_by_what_lists_earn(config: Config) -> None:
+    day = date(2031, 3, 1)
+    publish_day(config, day, is_logged=True)
+    fine.run(config, day)
+    assert list_value(config, day, "valid") is None  # nobody asked for it
+    config = config.with_values({"tune.metric": "off_policy_snips"})
+    value = list_value(config, day, "valid")
+    assert value is not None
+    by_truth = lambda rows: rows.dense[:, [f.name for f in DENSE].index("item_rate")] + rows.sparse[:, ITEM] % 3  # noqa: E731
+    good, bad = value.measure(by_truth), value.measure(lambda rows: -by_truth(rows))
+    assert good["off_policy_snips"] > 1.5 * bad["off_policy_snips"]
+    # The trials of both rankers report it, and so does the test of the best settings.
+    for target in (FactorisationMachine(), LightGBM()):
+        reports: list[dict[str, float]] = []
+
+        def report(metrics: dict[str, float], *_: object, to: list[dict[str, float]] = reports, **__: object) -> None:
+            to.append(metrics)
+
+        trial = Trial(2, config.get(Paths).home, report)
+        target.run(config, target.data(config, day), trial)
+        assert all(report["off_policy_snips"] > bad["off_policy_snips"] for report in reports)
+        assert target.test(config, day)["effective_sample_size"] > 100
 
 
 def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:
