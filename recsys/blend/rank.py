@@ -26,7 +26,7 @@ from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.off_policy import Slots
-from recsys.blend import stack, weights
+from recsys.blend import reliability, stack, weights
 from recsys.blend.incumbent import IncumbentComparison, incumbent_run
 from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.lists import BLEND, all_orders, first_ranks, lists_to_publish, present_order, rank_to_publish
@@ -188,6 +188,8 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
         return fitted, None
     for name, value in click_metrics(test.label, predicted, test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
+    groups = reliability.buckets(test, reliability.exposures(folder, ("train", "valid"), test))
+    reliability.log_reliability(run, BLEND, test.label, predicted, groups)
     return fitted, judge_by_test(config, day, fitted, test, predicted)
 
 

@@ -289,7 +289,8 @@ def test_lists_and_metrics_are_the_same_of_any_number_of_blocks_of_users(config:
     assert list(results) == [1, 3, 7]
     metrics, texts, *frames = results[1]
     assert (json.loads(texts[0])["kind"] == "stack") == is_logged
-    assert any(row["metric"] == "off_policy_sndr" for row in metrics) == is_logged
+    for metric in ("off_policy_sndr", "ece_by_position", "exposure_clicked"):
+        assert any(row["metric"] == metric for row in metrics) == is_logged
     assert any(row["metric"] == "ndcg" and row["value"] > 0 for row in metrics)
     for other_metrics, other_texts, *other_frames in (results[3], results[7]):
         assert other_metrics == metrics
