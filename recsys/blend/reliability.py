@@ -36,7 +36,7 @@ def exposures(folder: Path, splits: tuple[str, ...], rows: Rows) -> NDArray[np.i
     files = [str(path) for split in splits for path in (folder / split).glob("*.parquet")]
     counts = ds.dataset(files).to_table(columns=["item_id"]).group_by("item_id").aggregate([("item_id", "count")])
     by_item = counts.select(["item_id", "item_id_count"]).to_pandas().set_index("item_id")["item_id_count"]
-    return rows.keys["item_id"].map(by_item).fillna(0).to_numpy(np.int64)
+    return np.asarray(rows.keys["item_id"].map(by_item).fillna(0), np.int64)
 
 
 def group_error(label: Floats, predicted: Floats, group: NDArray[np.int64]) -> float:
