@@ -53,7 +53,8 @@ class AnswerRanker:
                 if answer is not None:
                     total[row, answer] = total[row].max() + 1
                 for rank, number in enumerate(np.argsort(-total[row], kind="stable")[:length], start=1):
-                    is_top = scores[:, row, number] >= tops[:, row]
+                    # Of answers that a channel scores all alike none is its choice: standardised, they are 0.
+                    is_top = scores[:, row, number] >= np.maximum(tops[:, row], 1e-6)
                     reasons = [name for name, top in zip(self.scorers, is_top, strict=True) if top]
                     reasons = [KNOWN, *reasons] if number == answer else reasons
                     rows.append((text, rank, self.faq.answers[number], float(total[row, number]), "+".join(reasons)))

@@ -46,6 +46,12 @@ def group_error(label: Floats, predicted: Floats, group: NDArray[np.int64]) -> f
     return float(np.abs(np.bincount(code, predicted) - np.bincount(code, label)).sum() / rows.sum())
 
 
+def noise_floor(predicted: Floats, group: NDArray[np.int64]) -> float:
+    """`group_error` to expect of right probabilities: E|N(0, Σ p(1 − p))| over each group's rows, by chance alone."""
+    _, code = np.unique(group, return_inverse=True)
+    return float(np.sqrt(2 / np.pi * np.bincount(code, predicted * (1 - predicted))).sum() / len(code))
+
+
 def log_reliability(
     run: Run, model: str, label: NDArray[np.floating], predicted: Floats, groups: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, float]:
@@ -59,7 +65,7 @@ def log_reliability(
         groups: of `buckets`.
 
     Returns:
-        `ece_by_position` and `ece_by_exposure`.
+        `ece_by_position` and `ece_by_exposure`; what chance alone would give is logged beside each, as `_floor`.
     """
     clicks = np.asarray(label, np.float64)
     for k, (mean, clicked, count) in enumerate(calibration_curve(clicks, predicted), 1):
@@ -69,6 +75,8 @@ def log_reliability(
     for name, group in groups.items():
         errors[f"ece_by_{name}"] = error = group_error(clicks, predicted, group)
         run.log_metric("evaluate", "test", f"ece_by_{name}", error, len(clicks), model=model)
+        floor = noise_floor(predicted, group)
+        run.log_metric("evaluate", "test", f"ece_by_{name}_floor", floor, len(clicks), model=model)
         for start in np.unique(group).tolist():
             chosen = group == start
             for suffix, values in (("predicted", predicted), ("clicked", clicks)):

@@ -120,6 +120,7 @@ def test_pairs_teach_which_answers_belong_to_words_they_do_not_have(tmp_path: Pa
     asked = ask(config, "声音 和 地图 怎么办")
     assert [row["answer"] for row in asked] == lists["answer"].tolist()
     assert [row["score"] for row in asked] == pytest.approx(lists["score"].tolist(), rel=1e-5)
+    assert not any("bm25" in row["channels"] for row in asked)  # not a word in common: it proposes nothing
     first = ask(config, "退款登录怎么办!")[0]
     assert (first["answer"], first["channels"].split("+")[0]) == ("see refund, then password", "known question")
 

@@ -8,7 +8,7 @@ from conf import load
 from conf.runs import read_jsonl, start_run
 from features.catalog import DENSE, SPARSE
 from recsys.blend.judge import POSITION, position_id
-from recsys.blend.reliability import buckets, group_error, log_reliability
+from recsys.blend.reliability import buckets, group_error, log_reliability, noise_floor
 from recsys.dataset import Rows
 
 
@@ -17,6 +17,13 @@ def test_the_error_of_groups_is_their_mean_distance_by_rows():
     assert group_error(label, predicted, np.zeros(6, int)) == 0  # right on average
     # Rates of 1/4 and 1: distances of 1/4 and 1/2 for four rows and two.
     assert group_error(label, predicted, np.array([1, 1, 1, 1, 8, 8])) == pytest.approx((4 / 4 + 2 / 2) / 6)
+
+
+def test_the_floor_is_what_right_probabilities_have_by_chance():
+    rng = np.random.default_rng(0)
+    predicted, group = rng.beta(1, 7, 5_000), rng.integers(0, 5, 5_000)
+    errors = [group_error((rng.random(5_000) < predicted).astype(float), predicted, group) for _ in range(200)]
+    assert noise_floor(predicted, group) == pytest.approx(np.mean(errors), rel=0.05)
 
 
 def test_rows_are_in_the_bucket_that_starts_at_or_before_their_value(tmp_path):
