@@ -88,7 +88,7 @@ def load_ranker(folder: Path, channels: tuple[str, ...]) -> AnswerRanker:
     if settings.channels != channels:
         raise UserError(
             f"the answers of {folder} are ranked by {', '.join(settings.channels)}, not by answers.channels "
-            f"{', '.join(channels)}: set these, or run `millrace recsys answers` again"
+            f"{', '.join(channels)}: set these, or run `millrace recsys answers --date DAY --faq FILE` again"
         )
     texts = pq.read_table(folder / FAQ_FILE).to_pandas()
     answer_of, answers = texts["answer"].factorize()
