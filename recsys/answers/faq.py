@@ -75,6 +75,8 @@ def read_faq(path: Path) -> tuple[Faq, list[RefusedPair]]:
     if len(pairs) < MIN_QUESTIONS:
         raise UserError(f"{path} has {len(pairs)} questions with an answer; at least {MIN_QUESTIONS} are needed")
     answer_of, answers = pairs[ANSWER].factorize()
+    if len(answers) == 1:
+        raise UserError(f"{path} has one answer to all of its questions: there is nothing to rank")
     return Faq(tuple(pairs[QUESTION]), tuple(answers), answer_of.astype(np.int64)), refused
 
 

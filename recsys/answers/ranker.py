@@ -1,6 +1,7 @@
 """Answers ranked by a weighted sum of the channels' standardised scores, as items are by the blend."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from recsys.answers.channels import Scorer, fit_channels
 from recsys.answers.faq import Faq, question_key
 from recsys.answers.settings import AnswersSettings
 from recsys.coordinate_ascent import fit_weights
+
+log = logging.getLogger(__name__)
 
 FAQ_FILE, BLEND_FILE = "faq.parquet", "blend.json"
 BLOCK = 256  # questions that are scored at a time: (BLOCK, answers) scores a channel are in memory
@@ -130,7 +133,14 @@ def fit_blend(faq: Faq, settings: AnswersSettings, seed: int) -> dict[str, float
         parts.append(_candidates(scorers, faq, np.flatnonzero(fold == number), settings))
     scores, label, question = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     fitted = fit_weights(scores, label, question, settings.length)
-    weights = np.ones(len(settings.channels)) if fitted is None else np.maximum(fitted, 0)
+    weights = np.maximum(fitted, 0) if fitted is not None else np.zeros(len(settings.channels))
+    if not weights.any():
+        log.warning(
+            "answers: only %d of %d right answers are among the candidates: all channels have equal weights",
+            int(label.sum()),
+            len(faq.questions),
+        )
+        weights = np.ones(len(settings.channels))
     return dict(zip(settings.channels, (weights / weights.sum()).tolist(), strict=True))
 
 

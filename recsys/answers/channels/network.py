@@ -5,13 +5,13 @@ Trained by softmax over the answers of the batch and answers that BM25 ranks hig
 would learn that they answer nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,7 +68,9 @@ class NetworkScorer:
 def fit(faq: Faq, settings: AnswersSettings) -> NetworkScorer:
     """Train on the FAQ's pairs, on the CPU, the same for the same seed."""
     # A word of a single text connects nothing.
-    vocabulary = CountVectorizer(analyzer=tokens, min_df=2).fit([*faq.questions, *faq.answers]).vocabulary_
+    texts_with = Counter(word for text in (*faq.questions, *faq.answers) for word in set(tokens(text)))
+    shared = sorted(word for word, number in texts_with.items() if number > 1)
+    vocabulary = {word: number for number, word in enumerate(shared)}
     questions, answers = (_word_ids(texts, vocabulary, settings.words) for texts in (faq.questions, faq.answers))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seeds[0])
@@ -87,8 +89,7 @@ def _train(net: PairNet, faq: Faq, questions: Tensor, answers: Tensor, settings:
     for _ in range(settings.epochs):
         order = rng.permutation(len(faq.questions))
         for rows in np.array_split(order, max(1, len(order) // settings.batch_size)):
-            drawn = rng.integers(0, hard.shape[1], (len(rows), settings.negatives)) if hard.shape[1] else rows[:0, None]
-            negatives = np.take_along_axis(hard[rows], drawn, axis=1).ravel()
+            negatives = hard[rows[:, None], rng.integers(0, hard.shape[1], (len(rows), settings.negatives))].ravel()
             candidates = np.concatenate([faq.answer_of[rows], negatives])
             cosines = net(
                 _drop_words(questions[rows], settings.word_dropout),
@@ -106,16 +107,16 @@ def _train(net: PairNet, faq: Faq, questions: Tensor, answers: Tensor, settings:
 
 
 def _hard_negatives(faq: Faq, settings: AnswersSettings) -> NDArray[np.int64]:
-    """(questions, HARD) the best other answers by BM25 among those that a question of the FAQ has."""
+    """(questions, HARD or fewer) the best other answers by BM25 among those that a question of the FAQ has."""
     present, own = np.unique(faq.answer_of, return_inverse=True)
     texts = tuple(faq.answers[number] for number in present)
     scorer = bm25.fit(Faq(faq.questions, texts, own), settings)
-    number = min(HARD, len(present) - 1)
+    number = min(HARD, max(len(present) - 1, 1))  # of a single answer: itself, which is masked
     blocks = []
     for start in range(0, len(faq.questions), BLOCK):
         scores = scorer.score(faq.questions[start : start + BLOCK])
         scores[np.arange(len(scores)), own[start : start + BLOCK]] = -np.inf
-        blocks.append(np.argpartition(-scores, max(number - 1, 0), axis=1)[:, :number])
+        blocks.append(np.argpartition(-scores, number - 1, axis=1)[:, :number])
     return np.asarray(present[np.concatenate(blocks)], np.int64)
 
 

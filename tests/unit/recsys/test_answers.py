@@ -11,7 +11,7 @@ import pytest
 from conf import Config, Paths, UserError, load
 from conf.runs import PREDICTIONS, read_jsonl, run_folder
 from recsys.answers.channels import bm25, fit_channels, similar
-from recsys.answers.evaluate import rank_metrics, with_intervals
+from recsys.answers.evaluate import hold_out, rank_metrics, with_intervals
 from recsys.answers.faq import Faq, read_faq
 from recsys.answers.job import ask, run
 from recsys.answers.settings import AnswersSettings
@@ -80,6 +80,7 @@ def test_metrics_of_ranks():
         ("", "is empty"),
         ("question,reply\na,b\n", "no column answer, but question, reply"),
         ("question,answer\na,b\nc,d\n", "2 questions with an answer; at least 10"),
+        ("question,answer\n" + "".join(f"q{number},yes\n" for number in range(12)), "one answer to all"),
     ],
 )
 def test_a_file_without_an_faq_is_refused(tmp_path: Path, text: str, message: str):
@@ -123,6 +124,13 @@ def test_pairs_teach_which_answers_belong_to_words_they_do_not_have(tmp_path: Pa
     assert not any("bm25" in row["channels"] for row in asked)  # not a word in common: it proposes nothing
     first = ask(config, "退款登录怎么办!")[0]
     assert (first["answer"], first["channels"].split("+")[0]) == ("see refund, then password", "known question")
+
+
+def test_texts_without_a_word_in_common_rank_answers_alike():
+    words = [letter * 5 for letter in "abcdefghijklmnopqrst"]
+    measured = hold_out(make_faq(words[:10], words[10:]), AnswersSettings(epochs=1, dim=4))
+    assert all((ranks == 5.5).all() for name, ranks in measured.ranks.items() if name != "network")
+    assert sum(measured.weights.values()) == pytest.approx(1)
 
 
 def test_what_can_not_be_asked_is_refused(tmp_path: Path):
