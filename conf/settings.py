@@ -50,6 +50,7 @@ SECTIONS = {
     "fm": "recsys.settings:FMSettings",
     "linear_variants": "recsys.settings:LinearVariantsSettings",
     "recommend": "recsys.settings:RecommendSettings",
+    "answers": "recsys.answers.settings:AnswersSettings",
     "train": "training.settings:TrainSettings",
     "optimizer": "training.settings:OptimizerSettings",
     "schedule": "training.settings:ScheduleSettings",

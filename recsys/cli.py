@@ -1,6 +1,7 @@
 """Commands of the recommender: `millrace recsys …` and `millrace runs …`."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -146,6 +147,33 @@ def _evaluate_off_policy(config: Config, date: str | None, k: int) -> dict[str, 
     # Models have predicted: a training process never shares its memory with a JVM.
     with spark_session(config) as spark:
         return judgement.report | {"rows_out": off_policy.write(spark, config, day, judgement.rows)}
+
+
+@app.command("answers")
+def answers_command(
+    context: typer.Context,
+    date: DayOption,
+    faq: Annotated[Path, typer.Option(help="file with the columns question and answer")],
+    questions: Annotated[
+        Path | None, typer.Option(help="file of questions to rank answers for; its own if none")
+    ] = None,
+) -> dict[str, Any]:
+    """Rank the answers of an FAQ: fit, measure on held-out questions, and list the best of each question."""
+    from recsys.answers import job
+
+    return job.run(settings_of(context), parse_day(date), faq, questions)
+
+
+@app.command("ask")
+def ask_command(
+    context: typer.Context,
+    question: str,
+    date: Annotated[str | None, typer.Option("--date", help="the day; default: the newest")] = None,
+) -> None:
+    """Print the best answers to a question as JSON, by the newest `recsys answers`."""
+    from recsys.answers.job import ask
+
+    print(json.dumps(ask(settings_of(context), question, parse_day(date) if date else None), ensure_ascii=False))
 
 
 @runs.command("list")

@@ -239,4 +239,5 @@ class RecommendSettings(Settings):
     exclude_items: tuple[str, ...] = ()
     """Items that are in no served list, that of unknown users included."""
     max_worse: float = Field(default=0.0, ge=0)
-    """Relative increase of log loss over the champion's that is tolerated; a significantly larger one keeps it out."""
+    """Share of the clicks to expect of the champion's lists that may be lost, or by which its log loss may grow where
+    the log can't judge lists; what is significantly more keeps a day out."""

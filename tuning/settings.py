@@ -17,7 +17,8 @@ class TuneSettings(Settings):
     only: tuple[str, ...] = ()
     """Settings to search; all that have a range when not given."""
     metric: str | None = None
-    """What is made best, on validation rows; the model's usual one when not given."""
+    """What is made best, on validation rows; the model's usual one when not given. `off_policy_snips` (fm, lightgbm):
+    the clicks that lists ordered by the model would earn, by the log."""
     limits: tuple[str, ...] = ()
     """What must hold besides, as latency_ms<=5: the best is chosen among trials that keep all."""
     early_stopping: bool = True

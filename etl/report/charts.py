@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 from pyspark.sql import functions as F
 
 from etl.report.day_tables import DayTables, Rows, collect_rows
@@ -107,6 +108,32 @@ def _calibration(tables: DayTables) -> Figure:
         figure.add_scatter(x=predicted, y=clicked, mode="lines+markers", name=model)
     figure.add_scatter(x=[0, highest], y=[0, highest], mode="lines", name="perfect", line={"dash": "dot"})
     return figure.update_layout(xaxis_title="predicted", yaxis_title="clicked")
+
+
+def _reliability(tables: DayTables) -> Figure:
+    """Mean prediction and click rate of the stack's test rows by place and by the item's impressions before."""
+    values: dict[str, dict[int, float]] = {}
+    rows: dict[tuple[str, int], int] = {}
+    for row in tables.metrics:
+        if row["metric"].startswith(("position_", "exposure_")) and row["split"] == "test":
+            values.setdefault(row["metric"], {})[row["k"]] = row["value"]
+            rows[row["metric"], row["k"]] = row["rows"]
+    if not values:
+        return None
+    figure = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, subplot_titles=("place in the list", "impressions before")
+    )
+    for column, name in enumerate(("position", "exposure"), start=1):
+        for suffix, color in (("predicted", COLOURS[-1]), ("clicked", COLOURS[0])):
+            metric = f"{name}_{suffix}"
+            starts = sorted(values.get(metric, {}))
+            figure.add_scatter(
+                x=[f"{start}+" for start in starts],
+                y=[values[metric][start] for start in starts],
+                text=[f"{rows[metric, start]:,} rows" for start in starts],
+                mode="lines+markers", name=suffix, line={"color": color}, showlegend=column == 1, row=1, col=column,
+            )  # fmt: skip
+    return figure.update_yaxes(tickformat=".1%")
 
 
 def _channels(tables: DayTables) -> Figure:
@@ -236,6 +263,12 @@ CHARTS: Sequence[Chart] = (
         "Recall over days", "Share of clicked items among the candidates, mean over users, at the largest k.", _recall
     ),
     Chart("Calibration", "Click rate of test rows by predicted probability, in ten bins of equal size.", _calibration),
+    Chart(
+        "Reliability by place and exposure",
+        "The stack's mean prediction and the click rate of test rows, by place, and by how often the item was shown "
+        "before: where the grey line is above the blue one, clicks are promised that do not come.",
+        _reliability,
+    ),
     Chart("Channels", "Recall of each channel, and the part of it that no other channel finds.", _channels),
     Chart(
         "Recall funnel",

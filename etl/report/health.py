@@ -41,6 +41,12 @@ def promotion(tables: DayTables) -> Promotion:
             f" Log loss of the fine model against the champion {decision['champion']}: {decision['loss_change']:+.2%}"
             f" (95 % interval {decision['loss_change_low']:+.2%} to {decision['loss_change_high']:+.2%})."
         )
+    if "list_gain" in decision:
+        sentence += (
+            f" By the log, lists of {decision['list_k']} earn {decision['list_value']:.2f} clicks,"
+            f" {decision['list_gain']:+.2f} against those of {decision['lists']}"
+            f" (95 % interval {decision['list_gain_low']:+.2f} to {decision['list_gain_high']:+.2f})."
+        )
     path = runs / PROMOTED / f"{tables.day}.json"
     if path.exists() and (at := read_json(path).get("rolled_back_at")):
         sentence += f" The promotion was rolled back at {at}."

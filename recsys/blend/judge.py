@@ -85,6 +85,10 @@ class ListJudge:
         collector.add(ranked)
         return collector.match()
 
+    def match_codes(self, coded: pd.DataFrame, k: int) -> Slots:
+        """`match` of lists with the numbers of `codes`: user, item, rank and attraction."""
+        return off_policy.matched_slots(self._log, off_policy.match_lists(self._log, coded, k), k)
+
     def codes(self, ranked: pd.DataFrame) -> pd.DataFrame:
         """Lists of the users that the log has, with codes; -1 for an item that it lacks: the model alone knows it."""
         user = self._users.get_indexer(ranked["user_id"])

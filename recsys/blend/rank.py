@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from conf import Config, UserError
+from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import FUNNEL, RANKED_LISTS, RECOMMENDATIONS, UNKNOWN_USER, Run, newest_run, start_run
 from conf.versions import describe_version
@@ -26,7 +26,8 @@ from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.off_policy import Slots
-from recsys.blend import stack, weights
+from recsys.blend import reliability, stack, weights
+from recsys.blend.incumbent import IncumbentComparison, incumbent_run
 from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place
 from recsys.blend.lists import BLEND, all_orders, first_ranks, lists_to_publish, present_order, rank_to_publish
 from recsys.blend.measure import HoldoutMeasures, hits_of
@@ -91,11 +92,17 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             _write_blend(run, blend, order)
             rank_block = partial(rank_to_publish, config, blend=blend, items=items, day=day, order=order)
             prices, published = RulePrices(settings, judge, k), []
+            incumbent = incumbent_run(config.get(Paths).runs, day)
+            comparison = IncumbentComparison(incumbent, judge, k) if incumbent and judge else None
             for block in held_out.blocks():
                 lists = published_lists(settings, partial(lists_to_publish, rank_block(block), blend))
                 lists = {name: measures.mark_positives(ranked) for name, ranked in lists.items()}
                 prices.add(lists)
                 published.append(hits_of(lists[PUBLISHED]))
+                if comparison:
+                    comparison.add(lists[PUBLISHED])
+            if comparison:
+                comparison.write(run)
             report |= prices.log_metrics(truth, run)
             if (folder / "serve").exists():
                 report |= _write_lists(config, day, folder, blend, rank_block, run)
@@ -181,6 +188,8 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
         return fitted, None
     for name, value in click_metrics(test.label, predicted, test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
+    groups = reliability.buckets(test, reliability.exposures(folder, ("train", "valid"), test))
+    reliability.log_reliability(run, BLEND, test.label, predicted, groups)
     return fitted, judge_by_test(config, day, fitted, test, predicted)
 
 

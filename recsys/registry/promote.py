@@ -1,7 +1,9 @@
 """Promotion: a day's lists are published only if its models are good enough: `millrace recsys promote --date D`.
 
-The coarse and the fine model must beat the constant click rate on the validation rows, and the fine model must not be
-significantly worse, on the same test rows, than the champion: the newest promoted one of an earlier day.
+The coarse and the fine model must beat the constant click rate on the validation rows, and the day's lists must not
+earn significantly fewer clicks than those that would stay, by the log of what the site showed
+(`recsys.blend.incumbent`). Where that log can't answer, the fine model must not be significantly worse, on the same
+test rows, than the champion: the newest promoted one of an earlier day.
 """
 
 import json
@@ -17,9 +19,11 @@ from conf import Config, Paths, UserError
 from conf.atomic import write_atomically
 from conf.runs import PROMOTED, decision_file, newest_run, read_json, read_jsonl, run_folder
 from features.compatibility import OtherFeaturesError
+from features.metrics import off_policy
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from features.metrics.classification import log_loss, row_log_losses
 from recsys.blend import rank
+from recsys.blend.incumbent import incumbent_run, read_comparison
 from recsys.coarse import train as coarse
 from recsys.dataset import examples_folder, feature_statistics, read_rows
 from recsys.fine import train as fine
@@ -35,8 +39,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
     promoted or not, is recorded in `runs/promoted/decisions/<day>.json` for the report of the day.
 
     Returns:
-        Model -> run id; `promoted`, and if false the `reasons`; with a champion also its run id and the relative change
-        of its log loss with a 95 % interval.
+        Model -> run id; `promoted`, and if false the `reasons`; with a champion also its run id, and the clicks a list
+        (`list_value`, `list_gain`) or the relative change of its log loss, with a 95 % interval.
 
     Raises:
         UserError: a model was not trained for the day.
@@ -52,8 +56,9 @@ def run(config: Config, day: date) -> dict[str, Any]:
     decision: dict[str, Any] = dict(run_ids)
     champion = champion_run_id(runs, day)
     if champion is not None and not reasons:
-        comparison, worse = _compare(config, day, runs / run_ids[fine.MODEL], runs / champion)
-        decision |= comparison
+        judged = _compare_lists(config, day, runs / run_ids[rank.MODEL])
+        comparison, worse = judged or _compare(config, day, runs / run_ids[fine.MODEL], runs / champion)
+        decision |= {"champion": champion} | comparison
         reasons += worse
     path = runs / PROMOTED / f"{day}.json"
     if reasons:
@@ -66,6 +71,30 @@ def run(config: Config, day: date) -> dict[str, Any]:
         decision |= {"promoted": True}
     write_atomically(decision_file(runs, day), json.dumps(decision, indent=2))
     return decision
+
+
+def _compare_lists(config: Config, day: date, challenger: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """What `run` returns of the lists, and reasons against them; None where the log can't answer, which a line says."""
+    incumbent, found = incumbent_run(config.get(Paths).runs, day), read_comparison(challenger)
+    if incumbent is None or found is None or found.incumbent != incumbent.name:
+        log.info("promote: the day's lists were not judged beside the champion's: by the log loss of the fine model")
+        return None
+    if found.value is None or found.incumbent_value is None or found.gain_high is None:
+        log.warning(
+            "promote: the log can't judge the day's lists beside the champion's (it shows them as %.0f lists would; "
+            "least %.0f): by the log loss of the fine model",
+            found.effective_sample_size,
+            off_policy.MIN_EFFECTIVE_SLOTS,
+        )
+        return None
+    gain = {"list_gain": found.gain, "list_gain_low": found.gain_low, "list_gain_high": found.gain_high}
+    comparison = {"lists": found.incumbent, "list_value": found.value, "list_k": found.k, **gain}
+    if found.gain_high >= -config.get(RecommendSettings).max_worse * found.incumbent_value:
+        return comparison, []
+    return comparison, [
+        f"the lists earn significantly less than those of {found.incumbent}: {found.gain:+.3f} clicks a list of "
+        f"{found.k} ({found.gain_low:+.3f} to {found.gain_high:+.3f})"
+    ]
 
 
 def _compare(config: Config, day: date, challenger: Path, champion: Path) -> tuple[dict[str, Any], list[str]]:

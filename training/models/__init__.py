@@ -22,7 +22,7 @@ from training.models.image import alexnet, densenet, googlenet, lenet, resnet, v
 from training.models.multitask import esmm, mmoe, ple, shared_bottom
 from training.models.retrieval import two_tower, youtube_candidates
 from training.models.sequence import gru4rec, sasrec
-from training.models.text import text_rnn
+from training.models.text import text_mean, text_rnn
 from training.net_settings import NetSettings
 from training.settings import TrainSettings
 from training.tasks import TASKS, Task
@@ -68,6 +68,7 @@ MODELS: dict[str, Model] = {
     "googlenet": _model(googlenet.googlenet, "cover"),
     "resnet": _model(resnet.resnet, "cover"),
     "densenet": _model(densenet.densenet, "cover"),
+    "text_mean": _model(text_mean.TextMean, "title"),
     "text_gru": _model(text_rnn.TextGRU, "title"),
     "text_lstm": _model(text_rnn.TextLSTM, "title"),
 }

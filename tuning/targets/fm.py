@@ -14,6 +14,7 @@ from recsys.settings import FMSettings
 from tuning.targets.rows import part_of, shared
 from tuning.targets.target import Target
 from tuning.targets.trial import Trial
+from tuning.targets.value import ListValue, list_value
 
 STATE = "state.json"
 
@@ -25,6 +26,8 @@ class FMData:
     train: Rows
     valid: Rows
     statistics: dict[str, Any]
+    value: ListValue | None
+    """Judges lists, where these are what is searched for."""
 
 
 class FactorisationMachine(Target):
@@ -38,7 +41,7 @@ class FactorisationMachine(Target):
     def data(self, config: Config, day: date) -> FMData:
         folder = examples_folder(config, day)
         train, valid = (shared(read_rows(folder / split, KEYS)) for split in ("train", "valid"))
-        return FMData(train, valid, dict(feature_statistics(config, day)))
+        return FMData(train, valid, dict(feature_statistics(config, day)), list_value(config, day, "valid"))
 
     def newest(self, data: FMData, share: float) -> FMData:
         train = part_of(data.train, 1 - share, 1.0)  # rows are in the order of time
@@ -66,6 +69,7 @@ class FactorisationMachine(Target):
             started = time.perf_counter()
             numbers = evaluate(fine, data.valid)
             numbers["latency_us"] = (time.perf_counter() - started) / len(data.valid.label) * 1e6
+            numbers |= data.value.measure(fine.predict) if data.value else {}
             numbers["memory_mb"] = fine.model.memory_bytes / 2**20
             trial.report(numbers, save)
 
@@ -75,7 +79,8 @@ class FactorisationMachine(Target):
         fine, _ = train(learned, settings)
         # An online learner has learned the validation rows by the time the test rows come.
         fine, _ = partial_fit(fine, valid, settings)
-        return evaluate(fine, test)
+        value = list_value(config, day, "test")
+        return evaluate(fine, test) | (value.measure(fine.predict) if value else {})
 
 
 def _part(rows: Rows, step: int, steps: int, epochs: int) -> Rows:

@@ -16,6 +16,7 @@ from conf import Config, Paths, UserError, load
 from conf.runs import FUNNEL, decision_file, promotion_decision
 from conf.versions import publish_version
 from features.catalog import DENSE, SPARSE, index_version
+from features.metrics import off_policy
 from recsys.blend import rank
 from recsys.blend.judge import position_id
 from recsys.blend.lists import lists_to_publish, rank_to_publish
@@ -27,8 +28,13 @@ from recsys.fine import train as fine
 from recsys.registry import promote
 from recsys.serve.recommend import recommend
 from recsys.settings import RecommendSettings
+from tuning.targets.fm import FactorisationMachine
+from tuning.targets.lightgbm import LightGBM
+from tuning.targets.trial import Trial
+from tuning.targets.value import list_value
 
 USERS, ITEMS = 40, 30
+ITEM = [feature.name for feature in SPARSE].index("item_id")
 STATISTICS = {
     "prior": 0.2,
     "by_position": {},
@@ -145,6 +151,64 @@ def test_a_better_day_is_promoted_and_a_surely_worse_one_is_kept_out(config: Con
         promotion_decision(runs, second)
 
 
+def test_lists_that_earn_less_by_the_log_are_kept_out_whatever_the_log_loss_says(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lists are what is published: a good model whose lists are ordered by something else must not pass."""
+    first, second, third = (date(2031, 3, day) for day in (1, 2, 3))
+    publish_day(config, first, is_logged=True)
+    trained(config, first)
+    promote.run(config, first)
+    publish_day(config, second, is_logged=True)
+    trained(config.with_values({"recommend.boosts": {"category": {"x": 1.0}}}), second)
+    told = promote.run(config, second)
+    assert told["list_gain_low"] < told["list_gain"] < told["list_gain_high"]
+    runs = config.get(Paths).runs
+    lists = json.loads((runs / "promoted" / f"{first}.json").read_text())["recommend"]
+    assert told["lists"] == lists
+    rows = [json.loads(line) for line in (runs / told["recommend"] / "metrics.jsonl").open()]
+    logged = [row["value"] for row in rows if row["metric"] == "off_policy_gain"]
+    assert logged == [told["list_gain"]]
+    assert told["promoted"] is False
+    assert told["list_gain_high"] < 0
+    assert "the lists earn significantly less than those of" in told["reasons"][0]
+    # A log that can't answer leaves it to the log loss, which finds nothing wrong.
+    publish_day(config, third, is_logged=True)
+    coarse.run(config, third)
+    fine.run(config, third)
+    monkeypatch.setattr(off_policy, "MIN_EFFECTIVE_SLOTS", 1e9)
+    rank.run(config, third)
+    told = promote.run(config, third)
+    assert told["promoted"] is True
+    assert "list_gain" not in told
+    assert told["loss_change"] < 0.1
+    assert "the log can't judge the day's lists beside the champion's" in caplog.text
+
+
+def test_a_search_can_go_by_what_lists_earn(config: Config) -> None:
+    day = date(2031, 3, 1)
+    publish_day(config, day, is_logged=True)
+    fine.run(config, day)
+    assert list_value(config, day, "valid") is None  # nobody asked for it
+    config = config.with_values({"tune.metric": "off_policy_snips"})
+    value = list_value(config, day, "valid")
+    assert value is not None
+    by_truth = lambda rows: rows.dense[:, [f.name for f in DENSE].index("item_rate")] + rows.sparse[:, ITEM] % 3  # noqa: E731
+    good, bad = value.measure(by_truth), value.measure(lambda rows: -by_truth(rows))
+    assert good["off_policy_snips"] > 1.5 * bad["off_policy_snips"]
+    # The trials of both rankers report it, and so does the test of the best settings.
+    for target in (FactorisationMachine(), LightGBM()):
+        reports: list[dict[str, float]] = []
+
+        def report(metrics: dict[str, float], *_: object, to: list[dict[str, float]] = reports, **__: object) -> None:
+            to.append(metrics)
+
+        trial = Trial(2, config.get(Paths).home, report)
+        target.run(config, target.data(config, day), trial)
+        assert all(report["off_policy_snips"] > bad["off_policy_snips"] for report in reports)
+        assert target.test(config, day)["effective_sample_size"] > 100
+
+
 def test_an_unknown_user_gets_what_is_hot_then_what_is_new(config: Config, caplog: pytest.LogCaptureFixture) -> None:
     """docs/recommender.md, "Bad input": a user without a history gets what is hot and new."""
     day = date(2026, 3, 1)
@@ -225,7 +289,8 @@ def test_lists_and_metrics_are_the_same_of_any_number_of_blocks_of_users(config:
     assert list(results) == [1, 3, 7]
     metrics, texts, *frames = results[1]
     assert (json.loads(texts[0])["kind"] == "stack") == is_logged
-    assert any(row["metric"] == "off_policy_sndr" for row in metrics) == is_logged
+    for metric in ("off_policy_sndr", "ece_by_position", "exposure_clicked"):
+        assert any(row["metric"] == metric for row in metrics) == is_logged
     assert any(row["metric"] == "ndcg" and row["value"] > 0 for row in metrics)
     for other_metrics, other_texts, *other_frames in (results[3], results[7]):
         assert other_metrics == metrics

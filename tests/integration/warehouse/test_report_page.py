@@ -32,6 +32,7 @@ DAYS = [date(2031, 5, day) for day in (1, 2, 3)]
 FIRST, LAST = DAYS[0], DAYS[-1]
 HOSTILE = '<!--<script>alert("x")</script>'
 MAX_BYTES = 2_000_000
+CALIBRATED = "Reliability by place and exposure"
 
 
 def put(warehouse: Warehouse, table: Table, day: date, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -60,6 +61,12 @@ def write_day(warehouse: Warehouse, config: Config, number: int) -> None:
     metrics += [
         {**metrics[0], "stage": "report", "metric": f"psi {feature}", "value": value}
         for feature, value in ((HOSTILE, 0.25), ("age", 0.5))
+    ]
+    metrics += [
+        {**metrics[0], "model": "blend", "stage": "evaluate", "metric": f"{kind}_{suffix}", "k": k, "value": 0.1 * k}
+        for kind in ("position", "exposure")
+        for suffix in ("predicted", "clicked")
+        for k in (1, 3)
     ]
     put(warehouse, ads.model_metric, day, metrics)
     put(warehouse, ads.recall_daily, day, [{"channel": "ease", "k": 10, "recall": 0.3, "users": 5}])
@@ -258,11 +265,11 @@ def points_by_chart(dom: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("choose", "points"),
     [
-        (lambda pages: pages.first, {"Traffic by hour": 12, "Top referrers": 2, "Stage times": 1}),
+        (lambda pages: pages.first, {"Traffic by hour": 12, "Top referrers": 2, "Stage times": 1, CALIBRATED: 8}),
         (
             lambda pages: pages.third,
             {"Traffic by hour": 12, "Top referrers": 2, "Stage times": 1, "CTR over days": 3, "AUC over days": 6,
-             "Recall over days": 3, "Recall funnel": 4},
+             "Recall over days": 3, "Recall funnel": 4, CALIBRATED: 8},
         ),
     ],
     ids=["first", "third"],

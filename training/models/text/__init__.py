@@ -1,1 +1,1 @@
-"""Recurrent networks that name the topic of a title."""
+"""Networks that read a text and name the topic of a title."""

@@ -1,0 +1,53 @@
+"""Channels that score answers, a file each; `CHANNELS` is the one place that a new channel is added to.
+
+As with items, a channel is a function `fit(faq, settings) -> Scorer`, one from outside `package.module:function`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf import UserError
+from conf.plugins import import_object
+from recsys.answers.channels import bm25, network, similar
+from recsys.answers.faq import Faq
+from recsys.answers.settings import AnswersSettings
+
+
+class Scorer(Protocol):
+    """A fitted channel."""
+
+    def score(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """(questions, answers) scores, larger is better; a question's do not depend on the others."""
+        ...
+
+
+Channel = Callable[[Faq, AnswersSettings], Scorer]
+
+CHANNELS: dict[str, Channel] = {
+    "bm25": bm25.fit,
+    "weighted_bm25": bm25.fit_weighted,
+    "similar": similar.fit_similar,
+    "known": similar.fit_known,
+    "network": network.fit,
+}
+
+
+def fit_channels(faq: Faq, settings: AnswersSettings) -> dict[str, Scorer]:
+    """Fit the channels of `answers.channels`; those from outside are imported.
+
+    Raises:
+        UserError: there is no such channel (the message lists them), or it can't be imported.
+    """
+    return {name: _channel_named(name)(faq, settings) for name in settings.channels}
+
+
+def _channel_named(name: str) -> Channel:
+    if ":" in name:
+        channel: Channel = import_object(name, "the channel of answers.channels")
+        return channel
+    if name not in CHANNELS:
+        raise UserError(f"answers.channels names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
+    return CHANNELS[name]
