@@ -120,8 +120,9 @@ def test_a_forked_worker_goes_on_where_its_parent_was(redis_server: RedisServer)
 
 def test_a_readers_thread_ends_with_it(redis_server: RedisServer) -> None:
     reader = StreamReader(settings_of(redis_server.url), YESTERDAY, "UTC")
+    others = threading.enumerate()  # of readers of other tests, that may be about to end
     reader.poll()
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "redis-reader")
+    (thread,) = (one for one in threading.enumerate() if one.name == "redis-reader" and one not in others)
     del reader
     gc.collect()
     thread.join(timeout=20)
