@@ -100,6 +100,7 @@ class TorchWorker:
         if self.world_size == 1:
             return module, optimizer  # DDP would only copy every gradient
         exclude_from_ddp(module, [f"{name}.weight" for name, _ in sharded_modules(module)])
+        require_sparse_exchange(module, torch.distributed.get_backend())
         # Running means of batch norm stay each rank's own, as Horovod has it; rank 0's are saved.
         return nn.parallel.DistributedDataParallel(
             module, forward_sync_buffers=False, gradient_as_bucket_view=True
@@ -129,6 +130,16 @@ class TorchWorker:
 
     def report(self, metrics: dict[str, float]) -> None:
         """Nothing: a launcher that wants metrics has a worker of its own."""
+
+
+def require_sparse_exchange(module: nn.Module, backend: str) -> None:
+    """Raises UserError where gradients of embedding rows would have to be averaged by a backend that can't."""
+    has_sparse = any(isinstance(one, nn.Embedding) and one.sparse for one in module.modules())
+    if has_sparse and backend == "nccl":  # torch has no all_reduce of sparse tensors over NCCL
+        raise UserError(
+            "net.sparse_gradients can't be averaged over NCCL: add net.sharded=true, whose rows have one owner, or "
+            "take --backend horovod"
+        )
 
 
 class RayWorker(TorchWorker):

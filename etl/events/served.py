@@ -21,8 +21,8 @@ STAGE = "served"
 # A list a line, as recsys/serve/served_log.py writes it; its arrays have an element an item.
 _LIST = (
     "request_id string, kind string, model string, rung string, experiment struct<name: string, arm: string>, "
-    "user_id string, ts timestamp, scene string, device string, items array<string>, score array<double>, "
-    "propensity array<double>, features map<string, array<double>>, _corrupt_record string"
+    "user_id string, served_at timestamp, ts timestamp, scene string, device string, items array<string>, "
+    "score array<double>, propensity array<double>, features map<string, array<double>>, _corrupt_record string"
 )
 
 
@@ -65,7 +65,7 @@ def _parse(lines: DataFrame, zone: str) -> DataFrame:
     """
     served = F.from_json("line", _LIST, {"timeZone": "UTC"})
     is_torn = F.col("served._corrupt_record").isNotNull()  # a server that is killed leaves a part of a line
-    day = F.date_format(F.from_utc_timestamp("served.ts", zone), "yyyy-MM-dd")
+    day = F.date_format(F.from_utc_timestamp("served.served_at", zone), "yyyy-MM-dd")
     dt = F.when(is_torn, landing_day()).otherwise(day)
     return lines.withColumn("served", served).withColumns({"is_torn": is_torn, "dt": dt})
 
@@ -90,7 +90,8 @@ def _to_items(lists: DataFrame, days: Sequence[date]) -> DataFrame:
         F.col("experiment.arm").alias("arm"),
         "scene",
         "device",
-        F.col("ts").alias("served_at"),
+        "served_at",
+        F.col("ts").alias("at"),
         F.map_filter(values, lambda _, value: value.isNotNull()).alias("features"),
         "dt",
     )

@@ -16,13 +16,13 @@ QUOTED = r"""(?s)^(["'])(.*)\1$"""
 # Brackets around the numbers of a vector, and what is between them.
 VECTOR_ENDS, VECTOR_GAPS = r"^[\[({ \t\n\r]+|[\])} \t\n\r]+$", r"[ \t\n\r,;|]+"
 # Han and Japanese signs, which no blanks part into words, and the other letters and digits, for Java and for Python.
-_HAN = r"\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD_OF_PYTHON, _WORD_OF_JAVA = rf"[^\W_{_HAN}]", rf"[\p{{L}}\p{{N}}&&[^{_HAN}]]"
+HAN = r"\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD_OF_PYTHON, _WORD_OF_JAVA = rf"[^\W_{HAN}]", rf"[\p{{L}}\p{{N}}&&[^{HAN}]]"
 
 
 def _token(word: str) -> str:
     """Group 1 is a word, or two signs that stand together, or one that stands alone; the next two share a sign."""
-    return rf"(?=([{_HAN}]{{2}}|(?<![{_HAN}])[{_HAN}]|{word}+))(?:[{_HAN}]|{word}+)"
+    return rf"(?=([{HAN}]{{2}}|(?<![{HAN}])[{HAN}]|{word}+))(?:[{HAN}]|{word}+)"
 
 
 TOKEN = _token(_WORD_OF_JAVA)

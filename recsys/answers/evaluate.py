@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from conf import UserError
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from recsys.answers.channels import fit_channels
 from recsys.answers.faq import Faq
@@ -33,11 +34,20 @@ class HeldOut:
 
 
 def hold_out(faq: Faq, settings: AnswersSettings) -> HeldOut:
-    """Split the questions, fit channels and blend on one part, and rank the answers of the other, for each seed."""
+    """Split the questions, fit channels and blend on one part, and rank the answers of the other, for each seed.
+
+    Raises:
+        UserError: too few questions are left for the folds.
+    """
     rows, ranks, new_ranks, weights = [], [], [], []
     for seed in settings.seeds:
         order = np.random.default_rng(seed).permutation(len(faq.questions))
         number = max(1, round(settings.held_out * len(order)))
+        if len(order) - number < settings.folds:
+            raise UserError(
+                f"{len(order)} questions, {number} of them held out (answers.held_out), are too few for "
+                f"{settings.folds} folds (answers.folds): give more questions, or hold out fewer"
+            )
         held_out, training = np.sort(order[:number]), faq.with_questions(np.sort(order[number:]))
         seeded = settings.model_copy(update={"seeds": (seed,)})
         blend = fit_blend(training, seeded, seed)

@@ -1,10 +1,16 @@
 """Settings of `recsys answers`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from conf import Settings
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each channel once")
+    return names
 
 
 class AnswersSettings(Settings):
@@ -12,7 +18,13 @@ class AnswersSettings(Settings):
 
     section: ClassVar[str] = "answers"
 
-    channels: tuple[str, ...] = ("bm25", "weighted_bm25", "similar", "known", "network")
+    channels: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)] = (
+        "bm25",
+        "weighted_bm25",
+        "similar",
+        "known",
+        "network",
+    )
     """Scores that are blended: of `recsys.answers.channels.CHANNELS`, or `package.module:function`; the first one is
     what the blend has to beat."""
     length: int = Field(default=10, gt=0)

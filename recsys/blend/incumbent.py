@@ -1,13 +1,13 @@
 """The lists of the day beside those that stay if it is not promoted, judged by the same logged impressions.
 
-The champion's lists were published on an earlier day, so both know nothing of the day's test impressions. They are
+The champion's lists were published before the test days, so both know nothing of these days' impressions. They are
 compared by `snips`, which needs no click model: by a model, each would be judged by what it expects of itself.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -42,10 +42,12 @@ class Comparison:
     gain_high: float | None = None
 
 
-def incumbent_run(runs: Path, day: date) -> Path | None:
-    """Folder of the newest lists that were promoted before `day` and are still there."""
+def incumbent_run(runs: Path, day: date, test_days: int) -> Path | None:
+    """Folder of the newest lists that were promoted before the test days, the last of which is `day`, and still are."""
+    first_test_day = day - timedelta(days=test_days - 1)
     for promoted_on, promotion in promotions(runs):
-        if promoted_on < day and MODEL in promotion:
+        # Lists of a test day would have learned what judges them.
+        if promoted_on < first_test_day and MODEL in promotion:
             folder = run_folder(runs, promotion[MODEL])
             if (folder / RECOMMENDATIONS).exists():
                 return folder

@@ -26,6 +26,7 @@ from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.classification import click_metrics
 from features.metrics.off_policy import Slots
+from features.settings import FeatureSettings
 from recsys.blend import reliability, stack, weights
 from recsys.blend.incumbent import IncumbentComparison, incumbent_run
 from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place
@@ -92,7 +93,7 @@ def run(config: Config, day: date, *, k: int = 10) -> dict[str, Any]:
             _write_blend(run, blend, order)
             rank_block = partial(rank_to_publish, config, blend=blend, items=items, day=day, order=order)
             prices, published = RulePrices(settings, judge, k), []
-            incumbent = incumbent_run(config.get(Paths).runs, day)
+            incumbent = incumbent_run(config.get(Paths).runs, day, config.get(FeatureSettings).test_days)
             comparison = IncumbentComparison(incumbent, judge, k) if incumbent and judge else None
             for block in held_out.blocks():
                 lists = published_lists(settings, partial(lists_to_publish, rank_block(block), blend))
@@ -188,7 +189,8 @@ def fit_stack(config: Config, day: date, run: Run) -> tuple[Stack | None, ListJu
         return fitted, None
     for name, value in click_metrics(test.label, predicted, test.keys["user_id"]).items():
         run.log_metric("evaluate", "test", name, value, len(test.label), model=BLEND)
-    groups = reliability.buckets(test, reliability.exposures(folder, ("train", "valid"), test))
+    is_sampled = config.get(FeatureSettings).balance in ("under_sample", "over_sample")
+    groups = reliability.buckets(test, reliability.exposures(folder, test, is_sampled=is_sampled))
     reliability.log_reliability(run, BLEND, test.label, predicted, groups)
     return fitted, judge_by_test(config, day, fitted, test, predicted)
 

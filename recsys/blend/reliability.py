@@ -3,6 +3,7 @@
 A model can be right on average and wrong for what the old site hid: new lists show just that.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from conf.runs import Run
+from features.dataset.names import WEIGHT
 from features.metrics.classification import calibration_curve
 from recsys.blend.judge import positions
 from recsys.dataset import Rows
@@ -31,12 +33,23 @@ def buckets(rows: Rows, exposure: NDArray[np.int64]) -> dict[str, NDArray[np.int
     return {name: starts[name][np.searchsorted(starts[name], each, side="right") - 1] for name, each in values.items()}
 
 
-def exposures(folder: Path, splits: tuple[str, ...], rows: Rows) -> NDArray[np.int64]:
-    """(rows,) impressions of each row's item in the splits of a training set."""
-    files = [str(path) for split in splits for path in (folder / split).glob("*.parquet")]
-    counts = ds.dataset(files).to_table(columns=["item_id"]).group_by("item_id").aggregate([("item_id", "count")])
-    by_item = counts.select(["item_id", "item_id_count"]).to_pandas().set_index("item_id")["item_id_count"]
-    return np.asarray(rows.keys["item_id"].map(by_item).fillna(0), np.int64)
+def exposures(folder: Path, rows: Rows, *, is_sampled: bool) -> NDArray[np.int64]:
+    """(rows,) impressions of each row's item in the training and validation rows of a training set.
+
+    Args:
+        folder: of the training set.
+        rows: with `item_id`.
+        is_sampled: whether training rows were drawn, so that each stands for as many as it weighs.
+    """
+    counts: Counter[str] = Counter()
+    for split in ("train", "valid"):
+        is_weighted = is_sampled and split == "train"
+        columns = ["item_id", WEIGHT] if is_weighted else ["item_id"]
+        table = ds.dataset([str(path) for path in (folder / split).glob("*.parquet")]).to_table(columns=columns)
+        summed = table.group_by("item_id").aggregate([(WEIGHT, "sum") if is_weighted else ("item_id", "count")])
+        counts.update(dict(zip(summed["item_id"].to_pylist(), summed.columns[-1].to_pylist(), strict=True)))
+    shown: Floats = rows.keys["item_id"].map(counts).fillna(0).to_numpy(np.float64)
+    return np.rint(shown).astype(np.int64)
 
 
 def group_error(label: Floats, predicted: Floats, group: NDArray[np.int64]) -> float:

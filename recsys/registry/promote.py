@@ -22,6 +22,7 @@ from features.compatibility import OtherFeaturesError
 from features.metrics import off_policy
 from features.metrics.bootstrap import bootstrap_means, percentile_interval
 from features.metrics.classification import log_loss, row_log_losses
+from features.settings import FeatureSettings
 from recsys.blend import rank
 from recsys.blend.incumbent import incumbent_run, read_comparison
 from recsys.coarse import train as coarse
@@ -75,7 +76,8 @@ def run(config: Config, day: date) -> dict[str, Any]:
 
 def _compare_lists(config: Config, day: date, challenger: Path) -> tuple[dict[str, Any], list[str]] | None:
     """What `run` returns of the lists, and reasons against them; None where the log can't answer, which a line says."""
-    incumbent, found = incumbent_run(config.get(Paths).runs, day), read_comparison(challenger)
+    incumbent = incumbent_run(config.get(Paths).runs, day, config.get(FeatureSettings).test_days)
+    found = read_comparison(challenger)
     if incumbent is None or found is None or found.incumbent != incumbent.name:
         log.info("promote: the day's lists were not judged beside the champion's: by the log loss of the fine model")
         return None

@@ -45,7 +45,8 @@ class ServedLog:
             self.num_dropped += 1
             return
         # `request_id` first: landing looks for it at a fixed place.
-        line: dict[str, Any] = {"request_id": answer.request_id, **about}
+        now = datetime.now(UTC).isoformat()  # `ts` is the moment that the request names, which may be any
+        line: dict[str, Any] = {"request_id": answer.request_id, "served_at": now, **about}
         entries, features = answer.entries[: self._most], answer.features
         line["items"] = [entry.item for entry in entries]
         line["propensity"] = [entry.propensity for entry in entries]

@@ -42,7 +42,7 @@ def connect(settings: ServingSettings) -> "redis.Redis":
     assert settings.redis is not None
     try:
         # No retries of the client's own: both threads below try again, and tell that they do.
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             settings.redis.get_secret_value(),
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
@@ -52,6 +52,9 @@ def connect(settings: ServingSettings) -> "redis.Redis":
         raise UserError(
             "serving.redis: write it as redis://HOST:6379/0, or rediss://USER:PASSWORD@HOST:6379/0 with TLS"
         ) from None
+    if client.get_connection_kwargs().get("protocol") not in (None, 2):  # by which answers have another shape
+        raise UserError("serving.redis: leave protocol= out of the URL")
+    return client
 
 
 class Link:
@@ -87,6 +90,7 @@ class Publisher:
         self._client = connect(settings)
         # While Redis can't be reached; the oldest are dropped first, and count from the next day's run on.
         self._pending: deque[bytes] = deque(maxlen=settings.remembered_events)
+        self._batch: list[bytes] = []  # on its way
         self._wake, self._is_closed = threading.Event(), False
         self.link = Link("other machines don't see this one's events until it is back")
         self._thread = threading.Thread(target=self._run, name="redis-publisher", daemon=True)
@@ -107,11 +111,11 @@ class Publisher:
         while not self._is_closed or self._pending:
             self._wake.wait()
             self._wake.clear()
-            while self._pending:
+            while self._pending or self._batch:
                 try:
                     self._send()
                     self.link.up()
-                except redis.RedisError as error:
+                except Exception as error:  # whatever it is: the thread must outlast it
                     self.link.down(error)
                     if self._is_closed:
                         return
@@ -119,13 +123,14 @@ class Publisher:
 
     def _send(self) -> None:
         """Append the oldest events; what was sent before an error is sent again, and counts once."""
-        batch = [self._pending[n] for n in range(min(BATCH, len(self._pending)))]
+        # Out of the queue before it is sent: a full queue drops its oldest events while others are added.
+        while self._pending and len(self._batch) < BATCH:
+            self._batch.append(self._pending.popleft())
         with self._client.pipeline(transaction=False) as pipeline:
-            for line in batch:
+            for line in self._batch:
                 pipeline.xadd(self._settings.redis_stream, {FIELD: line}, maxlen=self._settings.remembered_events)
             pipeline.execute()
-        for _ in batch:
-            self._pending.popleft()
+        self._batch = []
 
 
 class _Feed:
@@ -154,7 +159,7 @@ class _Feed:
             try:
                 self.read(client, BLOCK_MS)
                 self.link.up()
-            except redis.RedisError as error:
+            except Exception as error:  # whatever it is: the thread must outlast it
                 self.link.down(error)
                 self.stopped.wait(PAUSE_S)
         client.close()

@@ -205,6 +205,7 @@ def test_a_search_can_go_by_what_lists_earn(config: Config) -> None:
 
         trial = Trial(2, config.get(Paths).home, report)
         target.run(config, target.data(config, day), trial)
+        assert reports
         assert all(report["off_policy_snips"] > bad["off_policy_snips"] for report in reports)
         assert target.test(config, day)["effective_sample_size"] > 100
 

@@ -1,7 +1,7 @@
 """Served lists, as the server logs them, in dwd_served: every item once, by which model, with its features."""
 
 import json
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -38,9 +38,13 @@ def test_items_of_a_days_lists_are_loaded_once_with_model_arm_and_features(spark
     folder = config.get(Paths).landing("served", late.astimezone(UTC).date()) / "hour=23" / "host=a"
     log = ServedLog(folder, "a-1", most=2)
     about = {"kind": "recommend", "model": "recommend-1", "rung": "deep", "user_id": "u1", "device": None}
+    asked = "2029-01-01T00:00:00+00:00"  # lists may be of any moment
     arm = {"experiment": {"name": "order", "arm": "blend"}}
-    log.add(answer("r1", ["i1", "i2", "i3"], [0.1, 0.2, float("nan")]), {**about, **arm, "ts": late.isoformat()})
-    log.add(answer("r2", ["i1"], [0.3]), {**about, "ts": (late + timedelta(hours=1)).isoformat()})
+    log.add(
+        answer("r1", ["i1", "i2", "i3"], [0.1, 0.2, float("nan")]),
+        {**about, **arm, "served_at": late.isoformat(), "ts": asked},
+    )
+    log.add(answer("r2", ["i1"], [0.3]), {**about, "served_at": (late + timedelta(hours=1)).isoformat(), "ts": asked})
     log.close()
     (path,) = folder.glob("*.log")
     whole = path.read_bytes()
@@ -59,6 +63,7 @@ def test_items_of_a_days_lists_are_loaded_once_with_model_arm_and_features(spark
         "kind": "recommend", "model": "recommend-1", "rung": "deep", "experiment": "order", "arm": "blend",
         "device": None, "propensity": 0.25,
     }  # fmt: skip
+    assert first["at"] == datetime(2029, 1, 1)
     assert first["served_at"] == late.astimezone(UTC).replace(tzinfo=None)
     assert DENSE[CLICK_RATE].name not in first["features"]  # it was NaN
     assert items[1]["features"][DENSE[CLICK_RATE].name] == pytest.approx(0.2)

@@ -195,7 +195,13 @@ def test_settings_for_others_have_no_secrets_and_name_what_is_left_out() -> None
     assert "geheim" not in str(public.values) + str(public.explicit)
     assert public.values["business"] == {"user": "me"}
     assert public.values["spark"]["extra"] == {"spark.executor.memory": "4g"}
-    assert {"business.url", "business.password", "relational.databases.shop.password", "serving.token", "serving.redis"} < set(omitted)
+    assert {
+        "business.url",
+        "business.password",
+        "relational.databases.shop.password",
+        "serving.token",
+        "serving.redis",
+    } < set(omitted)
     assert f"spark.extra.{KEY}" in omitted
 
 

@@ -43,7 +43,8 @@ def config_in(folder: Path, *overrides: str) -> Config:
 def test_han_characters_are_tokens_alone_and_in_pairs_and_words_whole_and_in_parts():
     assert tokens("新手引导 v2") == ["新", "手", "引", "导", "新手", "手引", "引导", "v2"]
     assert tokens("Ｊｓｏｎ!") == ["json", "#jso", "#son"]
-    assert tokens("？…") == []
+    assert tokens("ログ_in") == ["ロ", "グ", "ログ", "in"]
+    assert tokens("？… ___") == []
 
 
 def test_bm25_by_hand():

@@ -21,13 +21,13 @@ from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
 from training.loop import build_objective, fit
 from training.nn.layers import FieldEmbedding, use_sparse_gradients
-from training.nn.sharded_embedding import clip_grad_norm
+from training.nn.sharded_embedding import clip_grad_norm, shard_tables
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay
 from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
 from training.tasks import augment, losses
-from training.workers import LocalWorker
+from training.workers import LocalWorker, require_sparse_exchange
 
 DEFAULT = LossSettings()
 
@@ -221,6 +221,27 @@ def test_sparse_gradients_are_clipped_by_the_norm_that_dense_ones_have() -> None
         assert other is not None
         assert torch.allclose(one, other.to_dense(), atol=1e-6)
     assert torch.stack([one.norm() for one in dense if one is not None]).norm() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_overflow_of_float16_changes_no_row() -> None:
+    table = torch.nn.Parameter(torch.ones(3, 2))
+    optimizer = make_optimizer([{"params": [table]}], TrainSettings(), OptimizerSettings(), by_rows=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    rows = torch.nn.functional.embedding(torch.tensor([1]), table, sparse=True)
+    scaler.scale((rows * float("inf")).sum()).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    assert torch.equal(table.detach(), torch.ones(3, 2))
+
+
+def test_rows_are_not_averaged_over_nccl_unless_each_has_one_owner() -> None:
+    net = torch.nn.ModuleList([FieldEmbedding([7, 5], 4)])
+    use_sparse_gradients(net)
+    require_sparse_exchange(net, "gloo")
+    with pytest.raises(UserError, match=r"^net\.sparse_gradients can't be averaged over NCCL: add net\.sharded=true"):
+        require_sparse_exchange(net, "nccl")
+    shard_tables(net)
+    require_sparse_exchange(net, "nccl")
 
 
 @pytest.mark.parametrize(

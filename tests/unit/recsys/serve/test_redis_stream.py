@@ -129,6 +129,11 @@ def test_a_readers_thread_ends_with_it(redis_server: RedisServer) -> None:
     assert not thread.is_alive()
 
 
+def test_a_url_that_changes_the_protocol_is_refused() -> None:
+    with pytest.raises(UserError, match="leave protocol= out of the URL"):
+        connect(settings_of("redis://127.0.0.1:6379/0?protocol=3"))
+
+
 @pytest.mark.parametrize("url", ["host:6379", "http://:hidden-word@host", "redis://:hidden-word@host:port/0"])
 def test_a_wrong_address_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(UserError, match=r"^serving\.redis: write it as redis://HOST:6379/0") as refused:
