@@ -48,7 +48,7 @@ class Rows:
 
 
 def read_rows(folder: Path, keys: Sequence[str] = (), *, optional: Sequence[str] = ()) -> Rows:
-    """Read a whole data set into memory, in the order of time.
+    """Read a whole data set into memory, in the order of its files: that of time, where its split follows time.
 
     Args:
         folder: a split of a training set, or a set of candidates.
@@ -59,7 +59,7 @@ def read_rows(folder: Path, keys: Sequence[str] = (), *, optional: Sequence[str]
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Files of a data set, sorted by name: the features job writes them in the order of time.
+    """Files of a data set, sorted by name: the features job writes them in the order of time, where the split has one.
 
     Raises:
         UserError: there are none.

@@ -168,7 +168,8 @@ def _write_splits(
                 rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
                 if settings.balance != "none" and name == "train":
                     metadata["rows"][name] = rows.count()  # as written, not as split
-            write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)
+            columns = select_dataset_columns(rows, ["example_id", "user_id", "item_id"])
+            write_dataset(columns, folder / name, settings, by_time=split in USER_ORDERED)
         metadata["statistics"] = asdict(statistics)
     finally:
         unscaled.unpersist()

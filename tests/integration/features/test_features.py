@@ -314,7 +314,7 @@ def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
     dense = test[[f"f_{feature.name}" for feature in DENSE]].to_numpy()
     assert np.isfinite(dense).all()
     assert len(metadata["statistics"]["whitening"]["mean"]) == len(DENSE)
-    assert read_rows(folder / "train").keys["weight"].tolist() == train.sort_values("at_s")["weight"].tolist()
+    assert read_rows(folder / "train").keys["weight"].tolist() == train.sort_values("at_s", kind="stable")["weight"].tolist()
     assert open_dataset(config, Click(), days[-1]).columns.weight == "weight"
 
 
