@@ -10,11 +10,12 @@ normal posterior in closed form; priors are fitted to the posteriors (empirical 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 
 from recsys.mf import kernels
 from recsys.settings import MFSettings
@@ -61,10 +62,10 @@ class Side:
         """The coordinates that are learned: all but `one`."""
         return [i for i in range(self.mean.shape[1]) if i != self.one]
 
-    @cached_property
-    def gram(self) -> Floats:
-        """(columns, columns) XᵀX of the side information, which no sweep changes."""
-        return np.asarray((self.features.T @ self.features).toarray())
+    def normal_matrix(self, l2: float) -> tuple[Floats, bool]:
+        """XᵀX + λI of the side information, factorised for `cho_solve`: no sweep changes it."""
+        gram = (self.features.T @ self.features).toarray()
+        return cast("tuple[Floats, bool]", cho_factor(gram + l2 * np.eye(len(gram))))
 
     def prior_mean(self, features: sparse.csr_matrix) -> Floats:
         """Expected vectors (n, size) of entities of which only the side information is known."""
@@ -106,13 +107,14 @@ def fit(feedback: Feedback, users: sparse.csr_matrix, items: sparse.csr_matrix, 
     )
     by_user = _by_entity(feedback, feedback.user, feedback.item, users.shape[0])
     by_item = _by_entity(feedback, feedback.item, feedback.user, items.shape[0])
+    user_matrix, item_matrix = (side.normal_matrix(settings.side_l2) for side in (posterior.users, posterior.items))
     for _ in range(settings.iterations if len(feedback.label) else 0):
-        for side, other, ordered in (
-            (posterior.users, posterior.items, by_user),
-            (posterior.items, posterior.users, by_item),
+        for side, other, ordered, matrix in (
+            (posterior.users, posterior.items, by_user, user_matrix),
+            (posterior.items, posterior.users, by_item, item_matrix),
         ):
             _update_side(side, other, ordered, _offsets(posterior, feedback))
-            _fit_prior(side, settings)
+            _fit_prior(side, matrix)
         _update_context(posterior, feedback)
     return posterior
 
@@ -202,14 +204,13 @@ def _second_moments(side: Side) -> NDArray[np.float32]:
     return packed
 
 
-def _fit_prior(side: Side, settings: MFSettings) -> None:
+def _fit_prior(side: Side, matrix: tuple[Floats, bool]) -> None:
     """Fit the prior to the posteriors: a ridge regression on the side information, and the covariance around it."""
     entities = len(side.mean)
     if not entities:
         return
     free, x = side.free, side.features
-    gram = side.gram + settings.side_l2 * np.eye(x.shape[1])
-    side.weights[:, free] = np.linalg.solve(gram, np.asarray(x.T @ side.mean[:, free]))
+    side.weights[:, free] = cho_solve(matrix, np.asarray(x.T @ side.mean[:, free]))
     residual = side.mean - side.prior_mean(x)
     scatter = residual.T @ residual + side.covariance.sum(axis=0, dtype=np.float64)
     # As if one more vector of variance 1 had been seen: a side of few entities has a covariance as well.
