@@ -109,12 +109,12 @@ def _with_interest(counts: DataFrame, settings: FeatureSettings) -> DataFrame:
     penalty = settings.interest_l2 / num_pairs
     regression = LogisticRegression(weightCol="weight", regParam=penalty, standardization=False, maxIter=20)
     coefficients = np.asarray(regression.fit(rows).coefficients.toArray())  # (tags + pairs,)
-    shared = counts.sparkSession.sparkContext.broadcast(coefficients)
+    shared, columns = counts.sparkSession.sparkContext.broadcast(coefficients), counts.columns
 
     def add_interest(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             interest = pa.array(shared.value[batch["pair"].to_numpy()])
-            yield batch.select(counts.columns).append_column("interest", interest)
+            yield batch.select(columns).append_column("interest", interest)
 
     return pairs.mapInArrow(add_interest, StructType([*counts.schema, StructField("interest", DoubleType())]))
 

@@ -72,15 +72,19 @@ def fit_click_rates(train: DataFrame, strength: float | Literal["moments", "em"]
     return ClickRates(prior, dict(sorted(by_position.items())), strength)
 
 
-def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRates) -> DataFrame:
+def with_counts_before(
+    rows: DataFrame, impressions: DataFrame, rates: ClickRates, *, has_few_days: bool = False
+) -> DataFrame:
     """Add what was counted before each row's day.
 
-    Costs one shuffle of the impressions for each of GROUPS, and one join of the rows for each.
+    Costs one shuffle of the impressions for each of GROUPS, and of the rows one by item and one by user, in whose
+    partitions the result is.
 
     Args:
         rows: with user_id, item_id, category, the columns of own rates, and `day`.
         impressions: the labelled rows that may be counted, with the same columns and `position`.
         rates: of the training rows.
+        has_few_days: counts of items by day are as few as the items then, and are broadcast as these are.
 
     Returns:
         `rows` with `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the positions let expect) for
@@ -98,8 +102,15 @@ def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRate
         .select("category", "day", "category_share", "category_clicks", "category_expected")
     )
     for group, keys in GROUPS.items():
-        if keys:  # "all" has no columns of its own: it is in the shares
-            rows = rows.join(before[group], on=[*keys, "day"], how="left")
+        if keys and "user_id" not in keys:  # "all" has no columns of its own: it is in the shares
+            is_small = group == "category" or (group == "item" and has_few_days)  # topics are few
+            rows = rows.join(F.broadcast(before[group]) if is_small else before[group], on=[*keys, "day"], how="left")
+    # One shuffle of the rows for all that is counted by user, whatever else its keys are.
+    rows = rows.repartition("user_id")
+    # The user's own counts come last, for the joins after them need the rows in the same order.
+    for group in reversed([group for group, keys in GROUPS.items() if "user_id" in keys]):
+        # Both by user: else Spark would rather shuffle the rows again than the counts.
+        rows = rows.join(before[group].repartition("user_id"), on=[*GROUPS[group], "day"], how="left")
     # Tags are per user and day, so one join serves all of the user's rows of a day.
     rows = rows.join(_tags(before["user_category"], before["user"], shares), on=["user_id", "day"], how="left")
     rows = rows.join(

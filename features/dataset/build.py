@@ -116,7 +116,9 @@ def candidate_features(
     day_shown = F.to_date(local_day("at", fitted.timezone))
     shown = pairs.withColumns({"day": day_shown, "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
-    unscaled = unscaled_features(shown, users, items, impressions, fitted.rates, settings, fitted.timezone)
+    unscaled = unscaled_features(
+        shown, users, items, impressions, fitted.rates, settings, fitted.timezone, has_few_days=True
+    )
     return scale_features(unscaled, fitted)
 
 

@@ -38,7 +38,7 @@ class OneHot:
     value: NDArray[np.int64]
 
     @classmethod
-    def fit(cls, ids: NDArray[np.int64], fields: Sequence[str]) -> "OneHot":
+    def fit(cls, ids: NDArray[np.integer], fields: Sequence[str]) -> "OneHot":
         """Give a column to each value of `fields` that MIN_ROWS rows of `ids` (rows, sparse fields) have."""
         pairs = [
             (position, value)
@@ -49,7 +49,7 @@ class OneHot:
         field, value = np.array(pairs, np.int64).reshape(-1, 2).T
         return cls(field, value)
 
-    def transform(self, ids: NDArray[np.int64]) -> sparse.csr_matrix:
+    def transform(self, ids: NDArray[np.integer]) -> sparse.csr_matrix:
         """(rows, columns) of ones; a value without a column has none."""
         constant = np.full(len(ids), len(self.field))
         # In one go, as a server asks for a hundred rows at a time: (rows, fields + 1), −1 for no column.
@@ -160,7 +160,7 @@ class Encoder:
         codes, first = np.unique(self.item_codes(rows), return_index=True)
         return self.item_side.transform(_rows_of(rows.sparse, codes, first, len(self.items)))
 
-    def user_side_of(self, ids: NDArray[np.int64]) -> sparse.csr_matrix:
+    def user_side_of(self, ids: NDArray[np.integer]) -> sparse.csr_matrix:
         """Side information (rows, columns) of unknown users, from the sparse fields of a row of each."""
         no_shares = sparse.csr_matrix((len(ids), len(self.shares)))  # log of usual over usual share is 0
         return sparse.hstack([no_shares, self.user_side.transform(ids)], format="csr")
@@ -190,7 +190,7 @@ def _factorize(values: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
 
 
 def _rows_of(
-    ids: NDArray[np.int64], codes: NDArray[np.int32], first: NDArray[np.int64], entities: int
+    ids: NDArray[np.integer], codes: NDArray[np.int32], first: NDArray[np.int64], entities: int
 ) -> NDArray[np.int64]:
     """The row of `ids` at which each entity comes first; zeros (missing values) for one without a row."""
     described = np.zeros((entities, ids.shape[1]), np.int64)

@@ -180,8 +180,8 @@ def _side(arrays: dict[str, NDArray[Any]], name: str) -> Side:
 def _means(
     side: Side,
     codes: NDArray[np.int32],
-    ids: NDArray[np.int64],
-    features_of: Callable[[NDArray[np.int64]], sparse.csr_matrix],
+    ids: NDArray[np.integer],
+    features_of: Callable[[NDArray[np.integer]], sparse.csr_matrix],
 ) -> NDArray[np.float64]:
     """Means (rows, size) of the vectors of some rows; the prior's for code −1."""
     if (codes >= 0).all():
