@@ -67,8 +67,6 @@ def spark_options(config: Config) -> dict[str, str]:
         # Pandas wrote times in nanoseconds, which Spark refuses: they are read as numbers.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
-        # Rows that are together by user stay so in a join by user and topic: its other side is shuffled by user.
-        "spark.sql.requireAllClusterKeysForCoPartition": "false",
         "spark.sql.warehouse.dir": paths.warehouse,
         # Else a task for each of the folders of a load of many days.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(4 * settings.shuffle_partitions),

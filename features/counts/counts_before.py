@@ -77,8 +77,8 @@ def with_counts_before(
 ) -> DataFrame:
     """Add what was counted before each row's day.
 
-    Costs one shuffle of the impressions for each of GROUPS, and of the rows one by item and one by user, in whose
-    partitions the result is.
+    Costs one shuffle of the impressions for each of GROUPS, and of the rows one by user, in whose partitions the result
+    is, and one for each other key of which there are many.
 
     Args:
         rows: with user_id, item_id, category, the columns of own rates, and `day`.
@@ -102,17 +102,16 @@ def with_counts_before(
         .select("category", "day", "category_share", "category_clicks", "category_expected")
     )
     for group, keys in GROUPS.items():
-        if keys and "user_id" not in keys:  # "all" has no columns of its own: it is in the shares
+        if keys and group != "user":  # "all" has no columns of its own: it is in the shares
             is_small = group == "category" or (group == "item" and has_few_days)  # topics are few
             rows = rows.join(F.broadcast(before[group]) if is_small else before[group], on=[*keys, "day"], how="left")
-    # One shuffle of the rows for all that is counted by user, whatever else its keys are.
-    rows = rows.repartition("user_id")
-    # The user's own counts come last, for the joins after them need the rows in the same order.
-    for group in reversed([group for group, keys in GROUPS.items() if "user_id" in keys]):
-        # Both by user: else Spark would rather shuffle the rows again than the counts.
-        rows = rows.join(before[group].repartition("user_id"), on=[*GROUPS[group], "day"], how="left")
+    # One shuffle of the rows for all joins by user, that of histories included. The counts have theirs as well: else
+    # Spark would rather shuffle the rows again, by user and day.
+    counts = before["user"].repartition("user_id")
+    rows = rows.repartition("user_id").join(counts, on=["user_id", "day"], how="left")
     # Tags are per user and day, so one join serves all of the user's rows of a day.
-    rows = rows.join(_tags(before["user_category"], before["user"], shares), on=["user_id", "day"], how="left")
+    tags = _tags(before["user_category"], before["user"], shares).repartition("user_id")
+    rows = rows.join(tags, on=["user_id", "day"], how="left")
     rows = rows.join(
         F.broadcast(shares.select("category", "day", "category_share")), on=["category", "day"], how="left"
     )
