@@ -28,6 +28,7 @@ from recsys.recall.lists import num_threads
 from recsys.recall.merge import ChannelWeights
 from recsys.recall.positives import Positives
 from recsys.recall.propose import BATCH_USERS, RecallPlan, propose_on_driver
+from recsys.recall.proposer import MF
 from recsys.settings import RecallSettings
 
 SIZES = {1: (20_000, 1_700), 5: (100_000, 50_000), 15: (300_000, 200_000)}  # scale -> users, items
@@ -40,7 +41,8 @@ SAMPLE = 1_000  # users that the indexes' recall is measured on
 def main() -> None:
     scale = scale_option(__doc__)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = RecallSettings()
+    # Without the factorisation, which `recsys mf` trains.
+    settings = RecallSettings(quota={name: quota for name, quota in RecallSettings().quota.items() if name != MF})
     num_users, num_items = SIZES.get(round(scale), (int(20_000 * scale), int(1_700 * scale)))
     history = make_history(num_users, num_items, settings)
     assert history.all_users is not None

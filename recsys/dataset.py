@@ -1,7 +1,7 @@
 """What rankers read of a day: feature data sets by Arrow, as arrays, and the folders of data sets and runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from features.id_ranges import check_finite, check_ids
 SPARSE_COLUMNS = [f"f_{feature.name}" for feature in SPARSE]
 DENSE_COLUMNS = [f"f_{feature.name}" for feature in DENSE]
 BATCH_ROWS = 32_768  # that Arrow decodes at a time
+BLOCK_ROWS = 65_536  # of `Rows.blocks`
 HOT_ITEMS = "hot.parquet"  # of candidates: item_id, published_at and heat (time-decayed positives) of every item
 
 
@@ -31,14 +31,24 @@ HOT_ITEMS = "hot.parquet"  # of candidates: item_id, published_at and heat (time
 class Rows:
     """Examples or candidates, one array per kind of column, all of the same length and order."""
 
-    sparse: NDArray[np.int64]  # (rows, sparse fields) indices of the catalog
+    sparse: NDArray[np.integer]  # (rows, sparse fields) indices of the catalog; int32 from data sets, whose ids fit
     dense: NDArray[np.float32]  # (rows, dense features) standardised
     label: NDArray[np.float32]  # (rows,) 1 for a click
     keys: dict[str, Any]  # column -> pandas series (rows,): ids, moments, histories
 
+    def __getitem__(self, part: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
+        """Some of the rows; of a slice views, not copies."""
+        keys = {name: values.iloc[part] for name, values in self.keys.items()}
+        return Rows(self.sparse[part], self.dense[part], self.label[part], keys)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of at most BLOCK_ROWS rows, for work whose intermediate arrays should stay small."""
+        for start in range(0, len(self.label), BLOCK_ROWS):
+            yield slice(start, min(start + BLOCK_ROWS, len(self.label)))
+
 
 def read_rows(folder: Path, keys: Sequence[str] = (), *, optional: Sequence[str] = ()) -> Rows:
-    """Read a whole data set into memory, in the order of time.
+    """Read a whole data set into memory, in the order of its files: that of time, where its split follows time.
 
     Args:
         folder: a split of a training set, or a set of candidates.
@@ -49,7 +59,7 @@ def read_rows(folder: Path, keys: Sequence[str] = (), *, optional: Sequence[str]
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Files of a data set, sorted by name: the features job writes them in the order of time.
+    """Files of a data set, sorted by name: the features job writes them in the order of time, where the split has one.
 
     Raises:
         UserError: there are none.
@@ -68,12 +78,21 @@ def read_files(files: Sequence[Path], keys: Sequence[str] = (), *, optional: Seq
     Raises:
         UserError: a column is missing, an id is not one of its feature, or a number is not finite.
     """
-    dataset = ds.dataset([str(path) for path in files])
-    folder = Path(files[0]).parent
-    keys = _present_keys(dataset.schema.names, [*keys, *(name for name in optional if name in dataset.schema.names)])
-    table = dataset.to_table(columns=_column_names(dataset.schema.names, keys, folder))
-    place = f"the {len(files)} files of {folder}" if len(files) > 1 else str(files[0])
-    return _to_rows(table, keys, folder, place)
+    folder, names = Path(files[0]).parent, pq.read_schema(files[0]).names
+    keys = _present_keys(names, [*keys, *(name for name in optional if name in names)])
+    columns = _column_names(names, keys, folder)
+    rows, start, parts = _empty_rows(sum(pq.read_metadata(file).num_rows for file in files)), 0, []
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            _column_names(parquet.schema_arrow.names, keys, folder)  # reading a row group leaves missing columns out
+            # A row group at a time: beside the arrays, only ids and moments are ever there as a whole.
+            for number in range(parquet.num_row_groups):
+                group = parquet.read_row_group(number, columns)
+                _fill(rows, start, group, folder, f"{file}, row group {number}")
+                parts.append(group.select(keys))
+                start += group.num_rows
+    key_table = pa.concat_tables(parts) if parts else pq.read_table(files[0], columns=keys)
+    return replace(rows, keys=_to_series(key_table, keys))
 
 
 def user_blocks(folder: Path, keys: Sequence[str], max_rows: int) -> Iterator[Rows]:
@@ -115,6 +134,11 @@ def _end_of_block(user: NDArray[np.object_], max_rows: int) -> int:
     return int(starts[max(int(np.searchsorted(starts, max_rows, side="right")) - 1, 0)])
 
 
+def num_rows(folder: Path) -> int:
+    """Rows of a data set, from the files' footers."""
+    return sum(pq.read_metadata(file).num_rows for file in parquet_files(folder))
+
+
 def _present_keys(names: Sequence[str], keys: Sequence[str]) -> list[str]:
     """`keys`, and the weight where the set has one."""
     return [*keys, *([WEIGHT] if WEIGHT in names else [])]
@@ -131,19 +155,35 @@ def _column_names(names: Sequence[str], keys: Sequence[str], folder: Path) -> li
 
 
 def _to_rows(table: pa.Table, keys: Sequence[str], folder: Path, place: str) -> Rows:
+    rows = _empty_rows(table.num_rows)
+    _fill(rows, 0, table, folder, place)
+    return replace(rows, keys=_to_series(table, keys))
+
+
+def _empty_rows(count: int) -> Rows:
+    """Arrays to fill; ids are below MAX_BUCKETS, which 32 bits hold: half of what Parquet has."""
+    sparse, dense = np.empty((count, len(SPARSE)), np.int32), np.empty((count, len(DENSE)), np.float32)
+    return Rows(sparse, dense, np.empty(count, np.float32), {})
+
+
+def _fill(rows: Rows, start: int, table: pa.Table, folder: Path, place: str) -> None:
+    """Copy features and labels of a table to the rows from `start` on, a column at a time."""
     if missing := [name for name in SPARSE_COLUMNS if table[name].null_count]:
         raise UserError(f"{folder} has rows without {', '.join(missing)}; ids can't be missing: build it again")
-    sparse = np.stack([table[name].to_numpy() for name in SPARSE_COLUMNS], axis=1)
-    dense = np.stack([table[name].to_numpy() for name in DENSE_COLUMNS], axis=1)
-    check_ids(sparse, [feature.buckets for feature in SPARSE], SPARSE_COLUMNS, place)
-    check_finite(dense, DENSE_COLUMNS, place)
-    return Rows(
-        sparse=sparse,
-        dense=dense,
-        label=table["label"].to_numpy(),
-        # By pandas: numpy has no strings that may be null, and no lists of different lengths.
-        keys={name: table[name].to_pandas() for name in keys},
-    )
+    part = slice(start, start + table.num_rows)
+    for position, (name, feature) in enumerate(zip(SPARSE_COLUMNS, SPARSE, strict=True)):
+        ids = table[name].to_numpy()
+        check_ids(ids[:, None], [feature.buckets], [name], place)  # before 64 bits become 32
+        rows.sparse[part, position] = ids
+    for position, name in enumerate(DENSE_COLUMNS):
+        rows.dense[part, position] = table[name].to_numpy()
+    check_finite(rows.dense[part], DENSE_COLUMNS, place)
+    rows.label[part] = table["label"].to_numpy()
+
+
+def _to_series(table: pa.Table, keys: Sequence[str]) -> dict[str, Any]:
+    """By pandas: numpy has no strings that may be null, and no lists of different lengths."""
+    return {name: table[name].to_pandas() for name in keys}
 
 
 def concatenate(*parts: Rows) -> Rows:

@@ -45,6 +45,8 @@ def unscaled_features(
     settings: FeatureSettings,
     zone: str = "UTC",
     chosen: DataFrame | None = None,
+    *,
+    has_few_days: bool = False,
 ) -> DataFrame:
     """Add every feature under its name with a leading `f_`, before scaling, and `history`.
 
@@ -59,12 +61,13 @@ def unscaled_features(
         settings: of the features.
         zone: by whose clocks features have hours and days.
         chosen: the labelled examples that histories are of; by default `impressions`.
+        has_few_days: of the examples; see `with_counts_before`.
     """
     counted = with_dimensions(examples, users, items)
     if catalog.HAS_COUNTS:
         # Own rates may count by columns of the users, too.
         keyed = with_dimensions(impressions, users if catalog.OWN_GROUPS else None, items)
-        counted = with_counts_before(counted, keyed, rates)
+        counted = with_counts_before(counted, keyed, rates, has_few_days=has_few_days)
     choices = (impressions if chosen is None else chosen).withColumn("item_code", _unscaled(ITEM))
     counted = with_history(counted, choices, settings.history_length, by_day=catalog.HAS_COUNTS)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them

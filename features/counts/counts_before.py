@@ -72,15 +72,19 @@ def fit_click_rates(train: DataFrame, strength: float | Literal["moments", "em"]
     return ClickRates(prior, dict(sorted(by_position.items())), strength)
 
 
-def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRates) -> DataFrame:
+def with_counts_before(
+    rows: DataFrame, impressions: DataFrame, rates: ClickRates, *, has_few_days: bool = False
+) -> DataFrame:
     """Add what was counted before each row's day.
 
-    Costs one shuffle of the impressions for each of GROUPS, and one join of the rows for each.
+    Costs one shuffle of the impressions for each of GROUPS, and of the rows one by user, in whose partitions the result
+    is, and one for each other key of which there are many.
 
     Args:
         rows: with user_id, item_id, category, the columns of own rates, and `day`.
         impressions: the labelled rows that may be counted, with the same columns and `position`.
         rates: of the training rows.
+        has_few_days: counts of items by day are as few as the items then, and are broadcast as these are.
 
     Returns:
         `rows` with `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the positions let expect) for
@@ -98,10 +102,16 @@ def with_counts_before(rows: DataFrame, impressions: DataFrame, rates: ClickRate
         .select("category", "day", "category_share", "category_clicks", "category_expected")
     )
     for group, keys in GROUPS.items():
-        if keys:  # "all" has no columns of its own: it is in the shares
-            rows = rows.join(before[group], on=[*keys, "day"], how="left")
+        if keys and group != "user":  # "all" has no columns of its own: it is in the shares
+            is_small = group == "category" or (group == "item" and has_few_days)  # topics are few
+            rows = rows.join(F.broadcast(before[group]) if is_small else before[group], on=[*keys, "day"], how="left")
+    # One shuffle of the rows for all joins by user, that of histories included. The counts have theirs as well: else
+    # Spark would rather shuffle the rows again, by user and day.
+    counts = before["user"].repartition("user_id")
+    rows = rows.repartition("user_id").join(counts, on=["user_id", "day"], how="left")
     # Tags are per user and day, so one join serves all of the user's rows of a day.
-    rows = rows.join(_tags(before["user_category"], before["user"], shares), on=["user_id", "day"], how="left")
+    tags = _tags(before["user_category"], before["user"], shares).repartition("user_id")
+    rows = rows.join(tags, on=["user_id", "day"], how="left")
     rows = rows.join(
         F.broadcast(shares.select("category", "day", "category_share")), on=["category", "day"], how="left"
     )

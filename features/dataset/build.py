@@ -116,7 +116,9 @@ def candidate_features(
     day_shown = F.to_date(local_day("at", fitted.timezone))
     shown = pairs.withColumns({"day": day_shown, "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
-    unscaled = unscaled_features(shown, users, items, impressions, fitted.rates, settings, fitted.timezone)
+    unscaled = unscaled_features(
+        shown, users, items, impressions, fitted.rates, settings, fitted.timezone, has_few_days=True
+    )
     return scale_features(unscaled, fitted)
 
 
@@ -168,7 +170,8 @@ def _write_splits(
                 rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
                 if settings.balance != "none" and name == "train":
                     metadata["rows"][name] = rows.count()  # as written, not as split
-            write_dataset(select_dataset_columns(rows, ["example_id", "user_id", "item_id"]), folder / name, settings)
+            columns = select_dataset_columns(rows, ["example_id", "user_id", "item_id"])
+            write_dataset(columns, folder / name, settings, by_time=split in USER_ORDERED)
         metadata["statistics"] = asdict(statistics)
     finally:
         unscaled.unpersist()

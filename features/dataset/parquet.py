@@ -10,7 +10,7 @@ import numpy as np
 from petastorm.codecs import ScalarCodec
 from petastorm.etl.dataset_metadata import materialize_dataset
 from petastorm.unischema import Unischema, UnischemaField
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringType
 
@@ -36,15 +36,19 @@ def petastorm_schema(rows: DataFrame) -> Unischema:
     return Unischema("MillraceFeatures", [{**fields, **keys}[name] for name in rows.columns])
 
 
-def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings) -> None:
-    """Write `rows` in the order of `at_s`, then user: a learner that reads the files in order reads time in order.
+def write_dataset(rows: DataFrame, folder: Path, settings: FeatureSettings, *, by_time: bool = True) -> None:
+    """Write `rows` in the order of `at_s`, or in no order but a hash's where times mean nothing to the split.
+
+    By time, a learner that reads the files in order reads time in order. Rows of one moment are in the order of the
+    hash as well: by user, batches of data without times would be of a few users.
 
     Args:
         rows: as `select_dataset_columns` returns them.
         folder: replaced when it is there.
         settings: number of files, and size of the row groups.
+        by_time: whether later rows come later.
     """
-    ordered = sorted_by_time(rows, settings.files)
+    ordered = sorted_by_time(rows, settings.files) if by_time else sorted_by_hash(rows, settings.files)
     # Writes Petastorm's metadata when the block ends; row_group_mb becomes Parquet's block size inside it.
     with materialize_dataset(rows.sparkSession, file_url(folder), petastorm_schema(rows), settings.row_group_mb):
         ordered.write.mode("overwrite").parquet(file_url(folder))
@@ -61,9 +65,20 @@ def sorted_by_time(rows: DataFrame, num_files: int) -> DataFrame:
     shares = [i / num_files for i in range(1, num_files)]
     bounds = rows.agg(F.percentile(minute, shares)).collect()[0][0] or []
     file_number = sum((F.when(minute >= bound, 1).otherwise(0) for bound in bounds), F.lit(0)).cast("int")
-    # Ties in time by ids, so that the order within a file repeats, too.
-    keys = [name for name in ("at_s", "user_id", "item_id", "example_id") if name in rows.columns]
-    return rows.repartitionById(num_files, file_number).sortWithinPartitions(*keys)
+    return rows.repartitionById(num_files, file_number).sortWithinPartitions("at_s", *_hashed_key(rows))
+
+
+def sorted_by_hash(rows: DataFrame, num_files: int) -> DataFrame:
+    """Rows in the order of a hash of their ids, the same whatever partitions they come from."""
+    key = _hashed_key(rows)
+    file_number = F.pmod(key[0], F.lit(num_files)).cast("int")
+    return rows.repartitionById(num_files, file_number).sortWithinPartitions(*key)
+
+
+def _hashed_key(rows: DataFrame) -> list[Column]:
+    """A hash of the ids of a row, and the ids, which decide between equal hashes."""
+    ids = [F.col(name) for name in ("user_id", "item_id", "example_id") if name in rows.columns]
+    return [F.xxhash64(*ids), *ids]
 
 
 def write_candidates(rows: DataFrame, folder: Path, names: Sequence[str], settings: FeatureSettings) -> None:

@@ -18,13 +18,12 @@ Columns = dict[str, NDArray[Any]]
 
 
 def read_columns(folder: Path, max_rows: int = MAX_ROWS) -> Columns:
-    """Features, `label` and `weight` of the newest rows of a split, in the order of time.
+    """Features, `label` and `weight` of the last rows of a split: the newest ones, but where it was drawn at random.
 
     Weights are around 1, so that sums of them are as good as rows; all are 1 where no rows were sampled.
     """
     names = [f"f_{feature.name}" for feature in COLUMNS]
     dataset = ds.dataset(sorted(str(path) for path in folder.glob("*.parquet")))
-    # Files are in the order of time, so the newest rows are the last.
     extra = [name for name in ("label", WEIGHT) if name in dataset.schema.names]
     table = dataset.to_table(columns=[*names, *extra]).slice(max(dataset.count_rows() - max_rows, 0))
     columns = {name.removeprefix("f_"): table[name].to_numpy() for name in table.column_names}

@@ -186,7 +186,7 @@ def positions(rows: Rows) -> NDArray[np.int64]:
     table = np.zeros(catalog.SPARSE[POSITION].buckets, np.int64)
     for position in range(MAX_POSITION, 0, -1):  # downwards: of two places with the same id, the first one is meant
         table[position_id(position)] = position
-    return table[rows.sparse[:, POSITION]]
+    return np.asarray(table[rows.sparse[:, POSITION]])
 
 
 def position_id(position: int) -> int:

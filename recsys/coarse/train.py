@@ -23,7 +23,7 @@ from features.dataset.names import WEIGHT
 from recsys import calibration
 from recsys.calibration import Calibrator
 from recsys.coarse.model_text import read_trees
-from recsys.dataset import Rows, dataset_timezone, examples_folder, read_rows, trained_run
+from recsys.dataset import Rows, dataset_timezone, examples_folder, num_rows, read_rows, trained_run
 from recsys.settings import CoarseSettings
 
 MODEL = "lightgbm"
@@ -47,16 +47,17 @@ def run(config: Config, day: date) -> dict[str, Any]:
     folder = examples_folder(config, day)
     with start_run(config, MODEL, day) as run:
         run.log_dataset(describe_version(folder))
-        splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
-        booster = train(splits["train"], splits["valid"], config.get(CoarseSettings))
+        rows, num_train = read_rows(folder / "valid", KEYS), num_rows(folder / "train")
+        # The training rows are no variable: they are gone when the trees are there.
+        booster = train(read_rows(folder / "train", KEYS), rows, config.get(CoarseSettings))
         write_model_file(run.model_folder / MODEL_FILE, booster.model_to_string())
-        _save_curve(run.model_folder, booster, splits["valid"])
+        _save_curve(run.model_folder, booster, rows)
         ranker = load(run.folder)  # from its files, as it will be used
         report: dict[str, Any] = {"run_id": run.run_id, "trees": booster.best_iteration}
         for name, gain in zip(NAMES, booster.feature_importance("gain"), strict=True):
-            run.log_metric("coarse", "train", f"importance {name}", float(gain), len(splits["train"].label))
+            run.log_metric("coarse", "train", f"importance {name}", float(gain), num_train)
         for split in ("valid", "test"):
-            rows = splits[split]
+            rows = rows if split == "valid" else read_rows(folder / split, KEYS)
             report |= calibration.log_click_metrics(run, "coarse", split, rows, ranker.predict(rows))
     return report
 
@@ -86,8 +87,10 @@ def train(
         callbacks: LightGBM's, called after each tree.
     """
     ranking = settings.objective == "lambdarank"
+    if ranking:
+        train_rows, valid_rows = by_list(train_rows), by_list(valid_rows)
     categorical = [SPARSE[i].name for i in CATEGORIES]
-    columns = {"feature_name": NAMES, "categorical_feature": categorical, "free_raw_data": False}
+    columns = {"feature_name": NAMES, "categorical_feature": categorical}
     groups = [list_lengths(rows) if ranking else None for rows in (train_rows, valid_rows)]
     train_set = lgb.Dataset(
         feature_matrix(train_rows), train_rows.label, weight=train_rows.keys.get(WEIGHT), group=groups[0], **columns
@@ -111,6 +114,11 @@ def train(
     } | ({"metric": "ndcg", "eval_at": [10]} if ranking else {})
     stop = lgb.early_stopping(settings.patience, verbose=False)
     return lgb.train(parameters, train_set, settings.rounds, valid_sets=[valid_set], callbacks=[*callbacks, stop])
+
+
+def by_list(rows: Rows) -> Rows:
+    """Rows in the order of time, those of a list (user_id, at_s) beside each other."""
+    return rows[np.lexsort((rows.keys["user_id"].factorize()[0], rows.keys["at_s"].to_numpy()))]
 
 
 def list_lengths(rows: Rows) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ def load_net(config: Config, run: Path, zone: str) -> tuple[nn.Module, Task, Inp
 
 
 def _to_batch(rows: Rows, part: slice, has_history: bool) -> Batch:
-    sparse, dense = torch.from_numpy(rows.sparse[part]), torch.from_numpy(rows.dense[part])
+    sparse, dense = torch.from_numpy(rows.sparse[part].astype(np.int64)), torch.from_numpy(rows.dense[part])
     ones = torch.ones(len(sparse))  # labels and weights, which no prediction reads
     return Batch(sparse, dense, ones, ones, (_history(rows, part),) if has_history else ())
 

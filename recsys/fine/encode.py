@@ -34,12 +34,16 @@ class Encoder:
 
         Two features may share an id; with far more ids than features it costs next to nothing.
         """
-        bins = [np.searchsorted(self.edges[i], rows.dense[:, i]) for i in range(len(self.edges))]
-        values = np.concatenate([rows.sparse, np.stack(bins, axis=1)], axis=1).astype(np.uint64)  # (rows, fields)
-        field = np.arange(values.shape[1], dtype=np.uint64) << np.uint64(
-            40
-        )  # above every value: 5 in two fields differs
-        return Csr.one_hot(((values | field) * MIX) >> np.uint64(64 - self.bits))
+        num_rows, num_sparse = rows.sparse.shape
+        ids = np.empty((num_rows, num_sparse + len(self.edges)), np.int32)
+        # A block at a time: on the way there are several arrays of 64 bits.
+        for block in rows.blocks():
+            bins = [np.searchsorted(self.edges[i], rows.dense[block, i]) for i in range(len(self.edges))]
+            values = np.column_stack([rows.sparse[block], *bins]).astype(np.uint64)  # (rows, fields)
+            # The field is above every value: 5 in two fields differs.
+            field = np.arange(values.shape[1], dtype=np.uint64) << np.uint64(40)
+            ids[block] = ((values | field) * MIX) >> np.uint64(64 - self.bits)
+        return Csr.one_hot(ids)
 
     def raw_edges(self, statistics: Statistics) -> NDArray[np.float64]:
         """Edges in the units before standardisation, so that they outlast the day's statistics; shape as `edges`."""

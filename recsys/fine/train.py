@@ -66,8 +66,14 @@ class FineRanker:
 
     def predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict calibrated click probabilities (rows,)."""
-        probabilities = self.model.predict(self.encoder.encode(rows))  # (rows,)
-        return self.calibrator(probabilities)
+        return self.calibrator(self.raw_scores(rows))
+
+    def raw_scores(self, rows: Rows) -> NDArray[np.float32]:
+        """Predict what the calibrator makes probabilities of, (rows,), a block of rows at a time."""
+        scores = np.empty(len(rows.label), np.float32)
+        for block in rows.blocks():
+            scores[block] = self.model.predict(self.encoder.encode(rows[block]))
+        return scores
 
     def save(self, path: Path, statistics: Statistics) -> None:
         """Save to one file, whole or not at all; `statistics` are those of the data set that it was trained on."""
@@ -128,21 +134,21 @@ def run(config: Config, day: date) -> dict[str, Any]:
     variants = build_variants(linear)  # refuses an unknown feature now, not after the FM was trained
     with start_run(config, MODEL, day) as run, ray_session(config) if settings.shards else nullcontext():
         run.log_dataset(describe_version(folder))
-        splits = {split: read_rows(folder / split, KEYS) for split in ("train", "valid", "test")}
+        rows = read_rows(folder / "train", KEYS)
         shards = ShardFolders(folder, run.folder / "shards") if settings.shards else None
         start = _warm_start(config, day, statistics) if settings.warm_start else None
-        ranker, progressive = train(splits["train"], settings, start, shards)
+        ranker, progressive = train(rows, settings, start, shards)
         zone = str(statistics.get(TIMEZONE, "UTC"))
-        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, splits["train"], progressive, zone)}
+        report: dict[str, Any] = {"run_id": run.run_id, **_log_progress(run, rows, progressive, zone)}
         if variants or linear.field_importance:
-            encoded = ranker.encoder.encode(splits["train"])
-            log_linear_variants(run, encoded, splits["train"].label, 1 << settings.bits, variants, linear)
+            encoded = ranker.encoder.encode(rows)
+            log_linear_variants(run, encoded, rows.label, 1 << settings.bits, variants, linear)
         for split in ("valid", "test"):
-            rows = splits[split]
+            rows = read_rows(folder / split, KEYS)  # in place of those before, which nothing needs any more
             report |= calibration.log_click_metrics(run, "fine", split, rows, ranker.predict(rows))
             if split == "valid":
-                raw = ranker.model.predict(ranker.encoder.encode(rows))
-                calibrator = calibration.fit(config.get(RecommendSettings).calibration, rows.label, raw)
+                kind = config.get(RecommendSettings).calibration
+                calibrator = calibration.fit(kind, rows.label, ranker.raw_scores(rows))
                 ranker = replace(ranker, calibrator=calibrator)
             ranker.save(run.model_folder / MODEL_FILES[split], statistics)
             # In place, after it was saved and measured: the next split is newer.
@@ -210,16 +216,26 @@ def partial_fit(
     weight = _row_weights(rows, settings, ranker.learned_until)
     # Rows of weight 0 would still count as occurrences for inclusion.
     is_used = weight > 0
-    used = Rows(rows.sparse[is_used], rows.dense[is_used], rows.label[is_used], {})
+    used = rows if is_used.all() else rows[is_used]
     predicted = np.full(len(is_used), np.nan, np.float32)
-    encoded = ranker.encoder.encode(used)
-    if settings.threads > 1:
-        predicted[is_used] = partial_fit_threads(
-            ranker.model, encoded, used.label, weight[is_used], threads=settings.threads
-        )
-    else:
-        predicted[is_used] = ranker.model.partial_fit(encoded, used.label, weight[is_used])
+    predicted[is_used] = _partial_fit_rows(ranker, used, weight[is_used])
     return replace(ranker, learned_until=until), predicted
+
+
+def _partial_fit_rows(ranker: FineRanker, rows: Rows, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Train the model in place; (rows,) what it predicted before."""
+    model, settings = ranker.model, ranker.model.settings
+    if settings.threads > 1:
+        encoded = ranker.encoder.encode(rows)
+        return partial_fit_threads(model, encoded, rows.label, weight, threads=settings.threads)
+    if model.inclusion:  # counts the features of all rows before it learns from any
+        return model.partial_fit(ranker.encoder.encode(rows), rows.label, weight)
+    # The same numbers as in one go, and what is encoded stays small.
+    parts = [
+        model.partial_fit(ranker.encoder.encode(rows[block]), rows.label[block], weight[block])
+        for block in rows.blocks()
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def _read_examples(path: Path, encoder: Encoder, settings: FMSettings, learned_until: float) -> Examples:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
@@ -37,7 +38,7 @@ class OneHot:
     value: NDArray[np.int64]
 
     @classmethod
-    def fit(cls, ids: NDArray[np.int64], fields: Sequence[str]) -> "OneHot":
+    def fit(cls, ids: NDArray[np.integer], fields: Sequence[str]) -> "OneHot":
         """Give a column to each value of `fields` that MIN_ROWS rows of `ids` (rows, sparse fields) have."""
         pairs = [
             (position, value)
@@ -48,7 +49,7 @@ class OneHot:
         field, value = np.array(pairs, np.int64).reshape(-1, 2).T
         return cls(field, value)
 
-    def transform(self, ids: NDArray[np.int64]) -> sparse.csr_matrix:
+    def transform(self, ids: NDArray[np.integer]) -> sparse.csr_matrix:
         """(rows, columns) of ones; a value without a column has none."""
         constant = np.full(len(ids), len(self.field))
         # In one go, as a server asks for a hundred rows at a time: (rows, fields + 1), −1 for no column.
@@ -85,8 +86,8 @@ class Encoder:
     @classmethod
     def fit(cls, rows: Rows) -> "Encoder":
         """Fit the vocabularies to training rows with the keys user_id and item_id."""
-        users, first_of_user = np.unique(np.asarray(rows.keys["user_id"], dtype=np.str_), return_index=True)
-        items, first_of_item = np.unique(np.asarray(rows.keys["item_id"], dtype=np.str_), return_index=True)
+        users, first_of_user = _distinct(rows.keys["user_id"])
+        items, first_of_item = _distinct(rows.keys["item_id"])
         # Lists that nobody showed (sampled negatives) say nothing of what the site believed of a user.
         is_shown = bool(rows.sparse[:, SPARSE_NAMES.index("position")].any())
         values, counts = np.unique(rows.sparse[:, SPARSE_NAMES.index(SHARE_FIELD)], return_counts=True)
@@ -159,22 +160,37 @@ class Encoder:
         codes, first = np.unique(self.item_codes(rows), return_index=True)
         return self.item_side.transform(_rows_of(rows.sparse, codes, first, len(self.items)))
 
-    def user_side_of(self, ids: NDArray[np.int64]) -> sparse.csr_matrix:
+    def user_side_of(self, ids: NDArray[np.integer]) -> sparse.csr_matrix:
         """Side information (rows, columns) of unknown users, from the sparse fields of a row of each."""
         no_shares = sparse.csr_matrix((len(ids), len(self.shares)))  # log of usual over usual share is 0
         return sparse.hstack([no_shares, self.user_side.transform(ids)], format="csr")
 
 
+def _distinct(values: ArrayLike) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Distinct texts (n,), sorted, and the first row of each: by hash, for sorting the texts of all rows takes long."""
+    codes, texts = _factorize(values)
+    first = np.zeros(len(texts), np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several rows of a text the last assignment, the first row
+    order = np.argsort(texts, kind="stable")
+    return texts[order], first[order]
+
+
 def _codes(vocabulary: NDArray[np.str_], values: ArrayLike) -> NDArray[np.int32]:
-    texts = np.asarray(values, dtype=np.str_)
+    codes, texts = _factorize(values)
     if not len(vocabulary):
-        return np.full(len(texts), -1, np.int32)
+        return np.full(len(codes), -1, np.int32)
     position = np.minimum(np.searchsorted(vocabulary, texts), len(vocabulary) - 1)
-    return np.where(vocabulary[position] == texts, position, -1).astype(np.int32)
+    return np.where(vocabulary[position] == texts, position, -1).astype(np.int32)[codes]
+
+
+def _factorize(values: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Codes (rows,) of texts, and the distinct texts in the order of their first rows."""
+    codes, texts = pd.factorize(np.asarray(values, dtype=object), use_na_sentinel=False)
+    return codes, np.asarray(texts, dtype=np.str_)
 
 
 def _rows_of(
-    ids: NDArray[np.int64], codes: NDArray[np.int32], first: NDArray[np.int64], entities: int
+    ids: NDArray[np.integer], codes: NDArray[np.int32], first: NDArray[np.int64], entities: int
 ) -> NDArray[np.int64]:
     """The row of `ids` at which each entity comes first; zeros (missing values) for one without a row."""
     described = np.zeros((entities, ids.shape[1]), np.int64)

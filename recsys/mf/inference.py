@@ -9,14 +9,15 @@ normal posterior in closed form; priors are fitted to the posteriors (empirical 
 2009). Vectors of `size` K + 2 hold K factors, a bias of their own, and a 1 that the other side's bias is multiplied by.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 
+from recsys.mf import kernels
 from recsys.settings import MFSettings
 
 Floats = NDArray[np.float64]
@@ -61,6 +62,11 @@ class Side:
         """The coordinates that are learned: all but `one`."""
         return [i for i in range(self.mean.shape[1]) if i != self.one]
 
+    def normal_matrix(self, l2: float) -> tuple[Floats, bool]:
+        """XᵀX + λI of the side information, factorised for `cho_solve`: no sweep changes it."""
+        gram = (self.features.T @ self.features).toarray()
+        return cast("tuple[Floats, bool]", cho_factor(gram + l2 * np.eye(len(gram))))
+
     def prior_mean(self, features: sparse.csr_matrix) -> Floats:
         """Expected vectors (n, size) of entities of which only the side information is known."""
         mean = np.asarray(features @ self.weights)
@@ -101,39 +107,46 @@ def fit(feedback: Feedback, users: sparse.csr_matrix, items: sparse.csr_matrix, 
     )
     by_user = _by_entity(feedback, feedback.user, feedback.item, users.shape[0])
     by_item = _by_entity(feedback, feedback.item, feedback.user, items.shape[0])
+    user_matrix, item_matrix = (side.normal_matrix(settings.side_l2) for side in (posterior.users, posterior.items))
     for _ in range(settings.iterations if len(feedback.label) else 0):
-        for side, other, ordered in (
-            (posterior.users, posterior.items, by_user),
-            (posterior.items, posterior.users, by_item),
+        for side, other, ordered, matrix in (
+            (posterior.users, posterior.items, by_user, user_matrix),
+            (posterior.items, posterior.users, by_item, item_matrix),
         ):
             _update_side(side, other, ordered, _offsets(posterior, feedback))
-            _fit_prior(side, settings)
+            _fit_prior(side, matrix)
         _update_context(posterior, feedback)
     return posterior
 
 
 def predict(
-    mean_u: Floats, cov_u: NDArray[np.float32], mean_i: Floats, cov_i: NDArray[np.float32], offset: Floats
+    users: Side,
+    user_code: NDArray[np.int32],
+    user_mean: Floats,
+    items: Side,
+    item_code: NDArray[np.int32],
+    item_mean: Floats,
+    offset: Floats,
 ) -> Floats:
-    """Probabilities (rows,) for vectors of a user and an item a row, averaged over their posteriors.
+    """Probabilities (rows,) of clicks, averaged over the posteriors of a user and an item a row.
 
     The average of a logistic under a normal of variance s² is σ(m / √(1 + π s²/8)) (MacKay 1992).
 
     Args:
-        mean_u: (rows, size) users' means.
-        cov_u: (rows, size, size).
-        mean_i: (rows, size).
-        cov_i: (rows, size, size).
+        users: the users' side.
+        user_code: (rows,) rows of `users`; −1 for a user of whom only the side information is known.
+        user_mean: (rows, size) their means.
+        items: the same of items.
+        item_code: (rows,).
+        item_mean: (rows, size).
         offset: (rows,) intercept and context.
     """
-    mean = np.einsum("rk,rk->r", mean_u, mean_i)
-    # Var(uᵀv) of independent u and v.
-    variance = (
-        np.einsum("rk,rkl,rl->r", mean_i, cov_u, mean_i)
-        + np.einsum("rk,rkl,rl->r", mean_u, cov_i, mean_u)
-        + np.einsum("rkl,rkl->r", cov_u, cov_i)
-    )
-    return np.asarray(1 / (1 + np.exp(-(offset + mean) / np.sqrt(1 + np.pi * np.maximum(variance, 0) / 8))))
+    probabilities = np.empty(len(offset))
+    kernels.predict(
+        user_mean, user_code, users.covariance, users.prior.astype(np.float32),
+        item_mean, item_code, items.covariance, items.prior.astype(np.float32), offset, probabilities,
+    )  # fmt: skip
+    return probabilities
 
 
 def _start(features: sparse.csr_matrix, size: int, one: int, rng: np.random.Generator) -> Side:
@@ -176,69 +189,28 @@ def _update_side(side: Side, other: Side, ordered: _Ordered, offset: Floats) -> 
     """Replace the posterior of all vectors of a side, given the other side."""
     free = np.array(side.free)
     inner = side.prior[np.ix_(free, free)]
-    _posterior_kernel(
+    kernels.update_posteriors(
         ordered.starts, ordered.other, ordered.label, ordered.weight, offset[ordered.rows],
-        other.mean, _second_moments(other), side.mean, side.covariance,
+        _second_moments(side), other.mean, _second_moments(other), side.mean, side.covariance,
         side.prior_mean(side.features), np.linalg.inv(inner), free, side.one,
     )  # fmt: skip
 
 
 def _second_moments(side: Side) -> NDArray[np.float32]:
-    """E[x xᵀ] of each vector of a side: (entities, size, size)."""
-    outer = np.einsum("ni,nj->nij", side.mean, side.mean, dtype=np.float32, casting="same_kind")
-    outer += side.covariance
-    return np.asarray(outer)
+    """E[x xᵀ] of each vector of a side, packed: (entities, size · (size + 1) / 2)."""
+    entities, size = side.mean.shape
+    packed = np.empty((entities, size * (size + 1) // 2), np.float32)
+    kernels.pack_second_moments(side.mean, side.covariance, packed)
+    return packed
 
 
-@njit(parallel=True, cache=True)
-def _posterior_kernel(  # type: ignore[no-untyped-def]  # compiled: numba takes no annotations of arrays
-    starts, other_code, label, weight, offset, other_mean, other_second, mean, covariance, prior_mean, precision, free,
-    one,
-):  # fmt: skip
-    """The normal posterior of each vector of a side, in place; a thread per vector, so the order of threads is free."""
-    size = mean.shape[1]
-    for e in prange(len(starts) - 1):
-        quadratic = np.zeros((size, size))
-        linear = np.zeros(size)
-        for r in range(starts[e], starts[e + 1]):
-            z, zz = other_mean[other_code[r]], other_second[other_code[r]]
-            dot, square = 0.0, 0.0
-            for i in range(size):
-                dot += mean[e, i] * z[i]
-                for j in range(size):
-                    square += (mean[e, i] * mean[e, j] + covariance[e, i, j]) * zz[i, j]
-            # The bound touches the logistic where the expected square of the log odds is.
-            xi = np.sqrt(max(square + 2 * offset[r] * dot + offset[r] * offset[r], 1e-8))
-            curvature = weight[r] * np.tanh(xi / 2) / (2 * xi)
-            slope = weight[r] * (label[r] - 0.5) - curvature * offset[r]
-            for i in range(size):
-                linear[i] += slope * z[i]
-                for j in range(size):
-                    quadratic[i, j] += curvature * zz[i, j]
-        inner = precision.copy()
-        target = np.zeros(len(free))
-        for i in range(len(free)):
-            target[i] = linear[free[i]] - quadratic[free[i], one]
-            for j in range(len(free)):
-                inner[i, j] += quadratic[free[i], free[j]]
-                target[i] += precision[i, j] * prior_mean[e, free[j]]
-        inverse = np.linalg.inv(inner)
-        for i in range(len(free)):
-            value = 0.0
-            for j in range(len(free)):
-                value += inverse[i, j] * target[j]
-                covariance[e, free[i], free[j]] = inverse[i, j]
-            mean[e, free[i]] = value
-
-
-def _fit_prior(side: Side, settings: MFSettings) -> None:
+def _fit_prior(side: Side, matrix: tuple[Floats, bool]) -> None:
     """Fit the prior to the posteriors: a ridge regression on the side information, and the covariance around it."""
     entities = len(side.mean)
     if not entities:
         return
     free, x = side.free, side.features
-    gram = (x.T @ x).toarray() + settings.side_l2 * np.eye(x.shape[1])
-    side.weights[:, free] = np.linalg.solve(gram, np.asarray(x.T @ side.mean[:, free]))
+    side.weights[:, free] = cho_solve(matrix, np.asarray(x.T @ side.mean[:, free]))
     residual = side.mean - side.prior_mean(x)
     scatter = residual.T @ residual + side.covariance.sum(axis=0, dtype=np.float64)
     # As if one more vector of variance 1 had been seen: a side of few entities has a covariance as well.
@@ -248,26 +220,12 @@ def _fit_prior(side: Side, settings: MFSettings) -> None:
 
 def _update_context(posterior: Posterior, feedback: Feedback) -> None:
     """Effects of the context on the log odds: a weighted ridge regression on the same bound."""
-    dot, square = _moments(posterior, feedback.user, feedback.item)
-    offset = _offsets(posterior, feedback)
-    xi = np.sqrt(np.maximum(square + 2 * offset * dot + offset**2, 1e-8))
-    curvature = feedback.weight * np.tanh(xi / 2) / (2 * xi)
-    slope = feedback.weight * (feedback.label - 0.5) - curvature * (posterior.intercept + dot)
-    context = feedback.context
-    gram = (context.T @ context.multiply(curvature[:, None]).tocsr()).toarray()
-    posterior.context = np.linalg.solve(gram + CONTEXT_L2 * np.eye(len(gram)), np.asarray(context.T @ slope))
-
-
-def _moments(posterior: Posterior, user: NDArray[np.int32], item: NDArray[np.int32]) -> tuple[Floats, Floats]:
-    """Expected uᵀv and (uᵀv)² of each row, a block of rows at a time."""
-    users, items = _second_moments(posterior.users), _second_moments(posterior.items)
-    dots, squares = np.empty(len(user)), np.empty(len(user))
-    for block in blocks(len(user)):
-        dots[block] = np.einsum("rk,rk->r", posterior.users.mean[user[block]], posterior.items.mean[item[block]])
-        squares[block] = np.einsum("rkl,rkl->r", users[user[block]], items[item[block]])
-    return dots, squares
-
-
-def blocks(rows: int, size: int = 50_000) -> Sequence[slice]:
-    """Slices of at most `size` rows, so that (rows, size, size) arrays stay small."""
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    users, items, context = posterior.users, posterior.items, feedback.context
+    count = context.shape[1]
+    grams, targets = np.zeros((kernels.CHUNKS, count, count)), np.zeros((kernels.CHUNKS, count))
+    kernels.context_equations(
+        feedback.user, feedback.item, feedback.label, feedback.weight, _offsets(posterior, feedback),
+        posterior.intercept, users.mean, _second_moments(users), items.mean, _second_moments(items),
+        context.indptr, context.indices, grams, targets,
+    )  # fmt: skip
+    posterior.context = np.linalg.solve(grams.sum(axis=0) + CONTEXT_L2 * np.eye(count), targets.sum(axis=0))

@@ -26,7 +26,7 @@ from recsys import calibration
 from recsys.dataset import Rows, concatenate, dataset_timezone, examples_folder, read_rows
 from recsys.mf import inference
 from recsys.mf.encode import Encoder, OneHot
-from recsys.mf.inference import Posterior, Side, blocks
+from recsys.mf.inference import Posterior, Side
 from recsys.settings import MFSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ KEYS = ["user_id", "item_id", "at_s"]
 # The model that may score a split: one that has not learned its rows. "serve" has learned all.
 MODEL_FILES = {"valid": "mf_valid.npz", "test": "mf_test.npz", "serve": "mf_serve.npz"}
 VERSION = 1  # of the file's layout
+BLOCK_ROWS = 50_000  # that are predicted at a time
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,18 @@ class MFRanker:
         Args:
             rows: with the keys user_id and item_id; users and items may be new.
         """
-        user, item = self.encoder.user_codes(rows), self.encoder.item_codes(rows)
-        offset = self.posterior.intercept + self.encoder.context_offsets(rows, self.posterior.context)
+        encoder, posterior = self.encoder, self.posterior
+        user, item = encoder.user_codes(rows), encoder.item_codes(rows)
+        offset = posterior.intercept + encoder.context_offsets(rows, posterior.context)
         probabilities = np.empty(len(user))
-        for block in blocks(len(user)):
-            ids = rows.sparse[block]
-            mean_u, cov_u = _moments(self.posterior.users, user[block], ids, self.encoder.user_side_of)
-            mean_i, cov_i = _moments(self.posterior.items, item[block], ids, self.encoder.item_side.transform)
-            probabilities[block] = inference.predict(mean_u, cov_u, mean_i, cov_i, offset[block])
+        for start in range(0, len(user), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            ids, of_user, of_item = rows.sparse[block], user[block], item[block]
+            probabilities[block] = inference.predict(
+                posterior.users, of_user, _means(posterior.users, of_user, ids, encoder.user_side_of),
+                posterior.items, of_item, _means(posterior.items, of_item, ids, encoder.item_side.transform),
+                offset[block],
+            )  # fmt: skip
         return probabilities
 
 
@@ -172,18 +177,16 @@ def _side(arrays: dict[str, NDArray[Any]], name: str) -> Side:
     return Side(mean, arrays[f"{name}_covariance"], features, arrays[f"{name}_weights"], arrays[f"{name}_prior"], one)
 
 
-def _moments(
+def _means(
     side: Side,
     codes: NDArray[np.int32],
-    ids: NDArray[np.int64],
-    features_of: Callable[[NDArray[np.int64]], sparse.csr_matrix],
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Mean (rows, size) and covariance (rows, size, size) of the vectors of some rows; the prior's for code −1."""
+    ids: NDArray[np.integer],
+    features_of: Callable[[NDArray[np.integer]], sparse.csr_matrix],
+) -> NDArray[np.float64]:
+    """Means (rows, size) of the vectors of some rows; the prior's for code −1."""
     if (codes >= 0).all():
-        return side.mean[codes], side.covariance[codes]
+        return side.mean[codes]
     is_known = codes >= 0
     mean = side.prior_mean(features_of(ids))
     mean[is_known] = side.mean[codes[is_known]]
-    covariance = np.repeat(side.prior[None].astype(np.float32), len(codes), axis=0)
-    covariance[is_known] = side.covariance[codes[is_known]]
-    return mean, covariance
+    return mean

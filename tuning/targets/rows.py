@@ -18,6 +18,4 @@ def shared(rows: Rows) -> Rows:
 
 def part_of(rows: Rows, first: float, last: float) -> Rows:
     """Rows from a share to a share of them; views, not copies."""
-    chosen = slice(round(first * len(rows.label)), round(last * len(rows.label)))
-    keys = {name: values.iloc[chosen] for name, values in rows.keys.items()}
-    return Rows(rows.sparse[chosen], rows.dense[chosen], rows.label[chosen], keys)
+    return rows[round(first * len(rows.label)) : round(last * len(rows.label))]

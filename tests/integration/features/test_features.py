@@ -26,6 +26,7 @@ from features.counts.counts_before import ClickRates, fit_click_rates, with_coun
 from features.counts.running_counts import RunningCounts
 from features.dataset.build import run as build
 from features.dataset.examples import from_interactions
+from features.dataset.parquet import sorted_by_hash, sorted_by_time
 from features.inspect import audit, selection
 from features.inspect.leaks import find_leaks
 from features.settings import FeatureSettings
@@ -314,8 +315,25 @@ def test_sampling_whitening_and_an_estimated_prior_are_settings_of_the_build(
     dense = test[[f"f_{feature.name}" for feature in DENSE]].to_numpy()
     assert np.isfinite(dense).all()
     assert len(metadata["statistics"]["whitening"]["mean"]) == len(DENSE)
-    assert read_rows(folder / "train").keys["weight"].tolist() == train.sort_values("at_s")["weight"].tolist()
+    assert (
+        read_rows(folder / "train").keys["weight"].tolist()
+        == train.sort_values("at_s", kind="stable")["weight"].tolist()
+    )
     assert open_dataset(config, Click(), days[-1]).columns.weight == "weight"
+
+
+@pytest.mark.parametrize("by_time", [True, False])
+def test_rows_of_one_moment_are_written_in_no_order_of_users(spark: SparkSession, by_time: bool) -> None:
+    """Batches of data without times would be of few users; whatever the partitions, the order is the same."""
+    rows = [(f"e{user}-{item}", f"u{user}", f"i{item}", float(item // 15)) for user in range(20) for item in range(30)]
+    frame = spark.createDataFrame(rows, "example_id string, user_id string, item_id string, at_s double")
+    order = sorted_by_time if by_time else sorted_by_hash
+    written = order(frame.repartition(3), 2).collect()
+    assert written == order(frame.repartition(1), 2).collect()
+    assert sorted(row["example_id"] for row in written) == sorted(row[0] for row in rows)
+    assert len({row["user_id"] for row in written[:40]}) > 10
+    times = [row["at_s"] for row in written]
+    assert (times == sorted(times)) == by_time
 
 
 AUDITED = [date(2026, 12, day) for day in range(1, 4)]

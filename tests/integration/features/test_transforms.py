@@ -20,7 +20,7 @@ from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, fit_click_rates
 from features.counts.running_counts import RunningCounts
 from features.dataset.sampling import balance, over_sample, under_sample
-from features.interests import user_interests
+from features.interests import topic_counts, user_interests
 from features.settings import FeatureSettings
 from features.transforms import transformed_source, with_transformed
 from features.transforms.beta_prior import BetaPrior
@@ -135,7 +135,7 @@ def test_interests_find_who_likes_what(spark: SparkSession) -> None:
             rows.append((f"u{user}", f"t{topic}", int(rng.random() < (0.7 if topic == user % 3 else 0.1))))
     rows.append(("fresh", "t0", 0))
     examples = spark.createDataFrame([*rows, ("u0", None, 1)], "user_id string, category string, label int")
-    found = user_interests(examples, FeatureSettings()).toPandas()
+    found = user_interests(topic_counts(examples), FeatureSettings()).toPandas()
     first = found[(found["rank"] == 1) & (found["user_id"] != "fresh")].set_index("user_id")["tag"]
     assert all(first[f"u{user}"] == f"t{user % 3}" for user in range(30))
     assert abs(found[found["user_id"] == "fresh"]["interest"].iloc[0]) < 0.2
@@ -148,7 +148,7 @@ def test_interests_find_who_likes_what(spark: SparkSession) -> None:
     for row in found.itertuples():
         assert row.interest == pytest.approx(expected[f"{row.user_id}|{row.tag}"], abs=0.05)
     assert found["clicks"].sum() == frame["label"].sum()
-    nobody = user_interests(examples.where("label = 0"), FeatureSettings()).toPandas()
+    nobody = user_interests(topic_counts(examples.where("label = 0")), FeatureSettings()).toPandas()
     assert not nobody["interest"].any()
 
 

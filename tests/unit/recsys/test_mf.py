@@ -9,6 +9,7 @@ import pytest
 from features.catalog import DENSE, SPARSE
 from features.metrics.classification import auc, log_loss
 from recsys.dataset import Rows, concatenate
+from recsys.mf import kernels
 from recsys.mf import train as mf
 from recsys.mf.encode import AGE, SPARSE_NAMES, Encoder
 from recsys.settings import MFSettings
@@ -143,3 +144,29 @@ def test_age_bins_follow_the_quantiles_of_the_training_rows():
     contexts = encoder.contexts(Rows(rows.sparse, dense, rows.label, rows.keys))
     ages = contexts[:, -(len(encoder.age_edges) + 1) :].sum(axis=0)
     assert ages.min() > 1_000 / 12 - 5
+
+
+def test_packed_moments_have_the_inner_products_of_their_matrices_and_predictions_their_variance():
+    rng = np.random.default_rng(5)
+    sides = []
+    for entities in (3, 4):
+        root = rng.normal(size=(entities, 5, 5))
+        covariance = (root @ root.transpose(0, 2, 1)).astype(np.float32)
+        sides.append((rng.normal(size=(entities, 5)), covariance, covariance[0] / 2))
+    packed, second = [], []
+    for mean, covariance, _ in sides:
+        packed.append(np.empty((len(mean), 15), np.float32))
+        kernels.pack_second_moments(mean, covariance, packed[-1])
+        second.append(mean[:, :, None] * mean[:, None] + covariance)
+    assert packed[0] @ packed[1].T == pytest.approx(np.einsum("ukl,ikl->ui", *second), rel=1e-5)
+
+    codes, offset = np.array([[0, 2, -1], [3, -1, 1]], np.int32), np.array([0.5, -1.0, 0.0])
+    (mean_u, cov_u, prior_u), (mean_i, cov_i, prior_i) = sides
+    u, v = mean_u[:3], mean_i[:3]
+    probabilities = np.empty(3)
+    kernels.predict(u, codes[0], cov_u, prior_u, v, codes[1], cov_i, prior_i, offset, probabilities)
+    of_u, of_v = np.stack([cov_u[0], cov_u[2], prior_u]), np.stack([cov_i[3], prior_i, cov_i[1]])
+    # Var(uᵀv) of independent u and v.
+    variance = [a @ c @ a + b @ d @ b + (c * d).sum() for a, b, c, d in zip(v, u, of_u, of_v, strict=True)]
+    logit = (offset + (u * v).sum(axis=1)) / np.sqrt(1 + np.pi * np.array(variance) / 8)
+    assert probabilities == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
