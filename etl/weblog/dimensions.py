@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.weblog.formats.request import static_pattern
+from etl.weblog.local_rows import local_rows
 
 # Search engines: name, pattern of the host, and the query parameter that has the search words.
 ENGINES = (
@@ -26,7 +27,7 @@ ENGINES = (
 )
 
 _DESCRIPTION = "is_crawler int, browser string, os string, device string"
-_AGENT_SCHEMA = f"datestr string, agent_key bigint, http_user_agent string, {_DESCRIPTION}"
+_AGENT_COLUMNS = f"datestr string, agent_key bigint, http_user_agent string, {_DESCRIPTION}"
 
 
 def dates(spark: SparkSession, first: date, last: date) -> DataFrame:
@@ -107,7 +108,7 @@ def user_agents(requests: DataFrame, *, is_few: bool) -> DataFrame:
     distinct = requests.groupBy("datestr", "agent_key").agg(F.first("http_user_agent").alias("http_user_agent"))
     if is_few:
         rows = [(*row, *describe_agent(row["http_user_agent"])) for row in distinct.collect()]
-        return requests.sparkSession.createDataFrame(rows, _AGENT_SCHEMA)
+        return local_rows(requests.sparkSession, rows, _AGENT_COLUMNS)
     describe = F.udf(describe_agent, _DESCRIPTION, useArrow=False)
     return distinct.withColumn("agent", describe("http_user_agent")).select("*", "agent.*").drop("agent")
 

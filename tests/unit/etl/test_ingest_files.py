@@ -209,6 +209,8 @@ def test_a_readme_beside_the_data_is_left_out(tmp_path: Path, caplog: pytest.Log
     [
         ("user,item,ts,click", {}, True),
         ("user,item,ts,plays", {}, True),
+        ("user,item,ts,Is Like", {}, True),
+        ("user,item,ts,purchase", {}, True),
         ("user,item,ts,rating", {}, False),
         ("user,item,ts,isweekend", {}, False),
         ("user,item,ts,event,label", {}, False),
