@@ -6,9 +6,13 @@ It only says that all checks hold. Where one does not, or it can't tell, `qualit
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conf import path_of_url
-from etl.table import SCOPE, InRange, MinRows, NotNull, OneOf, References, Table, Unique
+from etl.table import ALL_DAYS, SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
 
@@ -33,29 +37,30 @@ def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate:
     Returns:
         Partition value -> number of rows; None where a check fails, or the files are many, large, or elsewhere.
     """
-    import duckdb
+    import duckdb  # here: most commands write no table
 
     files = _parquet_files([folder], depth=2)
     if files is None:
         return None
+    # Threads of its own would wait for Spark's.
+    options = {"memory_limit": _MEMORY, "temp_directory": "", "threads": "1"}
     try:
-        # Threads of its own would wait for Spark's.
-        connection = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": "", "threads": "1"})
-        counts = _counts(connection, table, files) if files else {}
-        if counts is None:
-            return None
-        for check in table.all_checks:
-            if isinstance(check, MinRows) and any(counts.get(value, 0) < check.rows for value in partitions):
+        with duckdb.connect(config=options) as connection:
+            counts = _counts(connection, table, files) if files else {}
+            if counts is None:
                 return None
-            if isinstance(check, References) and files and not _holds(connection, table, check, partitions, locate):
-                return None
+            for check in table.all_checks:
+                if isinstance(check, MinRows) and any(counts.get(value, 0) < check.rows for value in partitions):
+                    return None
+                if isinstance(check, References) and files and not _holds(connection, check, partitions, locate):
+                    return None
     except duckdb.Error as error:  # out of memory, a type that it lacks
         log.debug("not by DuckDB: %s", error)
         return None
     return {**dict.fromkeys(partitions, 0), **counts}
 
 
-def _counts(connection, table: Table, files: Sequence[Path]) -> dict[str, int] | None:  # type: ignore[no-untyped-def]
+def _counts(connection: "DuckDBPyConnection", table: Table, files: Sequence[Path]) -> dict[str, int] | None:
     """Rows of each partition; None where a row, or a key, breaks a check."""
     _create_view(connection, "rows", table, files)
     faults = [fault for check in table.all_checks if (fault := _fault(table, check))]
@@ -67,7 +72,7 @@ def _counts(connection, table: Table, files: Sequence[Path]) -> dict[str, int] |
     return None if any(row[2] for row in rows) else {row[0]: row[1] for row in rows}
 
 
-def _fault(table: Table, check: object) -> str | None:
+def _fault(table: Table, check: Check) -> str | None:
     """A condition that the rows which break a check fulfil; None for a check of another kind."""
     match check:
         case NotNull(columns):
@@ -83,12 +88,10 @@ def _fault(table: Table, check: object) -> str | None:
     return None
 
 
-def _holds(  # type: ignore[no-untyped-def]
-    connection, table: Table, check: References, partitions: Sequence[str], locate: Locate
-) -> bool:
+def _holds(connection: "DuckDBPyConnection", check: References, partitions: Sequence[str], locate: Locate) -> bool:
     """Whether every value of the column is in the table that it refers to, and its files are here to see that."""
     is_scoped = check.table.partition == SCOPE
-    values = partitions if not is_scoped else ["all"]
+    values = [ALL_DAYS] if is_scoped else partitions
     files = _parquet_files(list(locate(check.table, values).values()), depth=1)
     if not files:
         return False
@@ -102,7 +105,7 @@ def _holds(  # type: ignore[no-untyped-def]
     return connection.execute(query).fetchone() is None
 
 
-def _create_view(connection, view: str, table: Table, files: Sequence[Path]) -> None:  # type: ignore[no-untyped-def]
+def _create_view(connection: "DuckDBPyConnection", view: str, table: Table, files: Sequence[Path]) -> None:
     listed = ", ".join(_literal(str(file)) for file in files)
     value = f"regexp_extract(path_of_file, '{table.partition}=([^/]*)/[^/]*$', 1) as partition_value"
     connection.execute(
