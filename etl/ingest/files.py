@@ -239,8 +239,8 @@ def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence
             yield (
                 name,
                 (
-                    f"is {no.strip()} in some rows, which count as clicks all the same: leave them out, or load it as ratings "
-                    f"(--column {name}=value --action rating, features.min_rating=1)"
+                    f"is {no.strip()} in some rows, which count as clicks all the same: leave them out, or load it as "
+                    f"ratings (--column {name}=value --action rating, features.min_rating=1)"
                 ),
             )
 
