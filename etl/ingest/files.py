@@ -38,6 +38,8 @@ _LABELS = (
     *("purchase", "purchased", "bought", "buy", "isbuy", "conversion", "converted"),
 )
 _NOT = {"0", "0.0", "false"}
+# A list of what was shown, each with whether it was clicked: `N138-1 N64727-0`.
+_LABELLED_LIST = re.compile(r"\s*\S+[-:=][01](?:[ ,;|]+\S+[-:=][01])+\s*")
 _HEADER_OPTIONS: dict[FileRole, str] = {
     "ratings": "--header",
     "impressions": "--header",
@@ -218,6 +220,11 @@ def _check_ids(
             raise UserError(
                 f"{path}: {name} is a list or an object ({first[:40]}): name what is in it, as "
                 f"{OPTIONS[role]} {name}.id={ours}"
+            )
+        if role == "ratings" and sum(map(bool, map(_LABELLED_LIST.fullmatch, samples[name]))) > len(samples[name]) / 2:
+            raise UserError(
+                f"{path}: {name} has lists of items with labels ({first[:20]}…), each of which would be one id: the "
+                "rows are Impressions of a site, with separator=' ' (docs/your-own-data.md)"
             )
 
 
