@@ -23,7 +23,7 @@ from etl.ingest.columns import (
 )
 from etl.ingest.formats import FileFormat
 from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
-from etl.sources.dialect import Dialect, DialectOptions
+from etl.sources.dialect import Dialect, DialectOptions, bare_name
 from etl.sources.times import TimeFormat, detect_time_format
 from etl.sources.values import are_decimals, has_damaged_ids
 
@@ -32,8 +32,14 @@ log = logging.getLogger(__name__)
 _TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
 # Read by Java, too.
 DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
-# Columns by which sets of impressions say which ones were clicked.
-_LABELS = ("click", "clicked", "clk", "is_click", "label", "target")
+# Columns by which sets of impressions say which ones were clicked, liked or bought; by `bare_name`.
+_LABELS = (
+    *("click", "clicked", "clk", "isclick", "label", "target", "like", "liked", "islike"),
+    *("purchase", "purchased", "bought", "buy", "isbuy", "conversion", "converted"),
+)
+_NOT = {"0", "0.0", "false"}
+# A list of what was shown, each with whether it was clicked: `N138-1 N64727-0`.
+_LABELLED_LIST = re.compile(r"\s*\S+[-:=][01](?:[ ,;|]+\S+[-:=][01])+\s*")
 _HEADER_OPTIONS: dict[FileRole, str] = {
     "ratings": "--header",
     "impressions": "--header",
@@ -215,6 +221,11 @@ def _check_ids(
                 f"{path}: {name} is a list or an object ({first[:40]}): name what is in it, as "
                 f"{OPTIONS[role]} {name}.id={ours}"
             )
+        if role == "ratings" and sum(map(bool, map(_LABELLED_LIST.fullmatch, samples[name]))) > len(samples[name]) / 2:
+            raise UserError(
+                f"{path}: {name} has lists of items with labels ({first[:20]}…), each of which would be one id: the "
+                "rows are Impressions of a site, with separator=' ' (docs/your-own-data.md)"
+            )
 
 
 def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
@@ -229,13 +240,14 @@ def _warnings(role: FileRole, columns: ColumnMap, samples: Mapping[str, Sequence
     if role != "ratings" or "action" in columns.sources:
         return
     for name in filter(None, (value, *columns.others)):
-        is_label = name == value or name.casefold() in _LABELS
-        if is_label and not is_rating(name) and {"0", "0.0"} & set(samples[name]):
+        is_label = name == value or bare_name(name) in _LABELS
+        no = next((text for text in samples[name] if text.strip().lower() in _NOT), None)
+        if is_label and not is_rating(name) and no is not None:
             yield (
                 name,
                 (
-                    "is 0 in some rows, which count as clicks all the same: leave them out, or load it as ratings "
-                    f"(--column {name}=value --action rating, features.min_rating=1)"
+                    f"is {no.strip()} in some rows, which count as clicks all the same: leave them out, or load it as "
+                    f"ratings (--column {name}=value --action rating, features.min_rating=1)"
                 ),
             )
 

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import pandas as pd
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -103,6 +101,8 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         with bz2.open(path) as stream:
             yield stream
     elif path.suffix == ".zst":
+        import pyarrow as pa  # here, as pandas below: most commands read no such file, and importing them takes long
+
         with pa.OSFile(str(path)) as packed, pa.CompressedInputStream(packed, "zstd") as stream:
             yield stream
     elif path.suffix == ZIP:
@@ -130,6 +130,7 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 def read_zip_lines(spark: SparkSession, files: Sequence[str], line_end: bytes) -> DataFrame:
     """Lines of zips of one file each, as `read_lines` has them; one task a file, since a zip can't be split."""
+    import pandas as pd
 
     def unpack(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:

@@ -19,10 +19,12 @@ from etl.metastore import catalog
 from etl.metastore.run_rows import StageStart
 from etl.metastore.swaps import Swap, swap_partitions
 from etl.metastore.versions import add_columns, missing_columns
+from etl.settings import SparkSettings
 from etl.table import Table, any_of
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
+from etl.warehouse.small_checks import count_if_sound
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,13 @@ class Warehouse:
         self.config = config
         self.root = config.get(Paths).warehouse
         self.files = WarehouseFiles(spark)
+        self._is_local = config.get(SparkSettings).is_local  # else its files may be another machine's
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
         self._pending: list[_Written] | None = None  # within `whole_or_nothing`
+        # Run folders of the partitions that a stage has written through this instance: between stages others write.
+        self._own_folders: dict[StageStart, dict[Table, dict[str, str]]] = {}
         self.stage_start: StageStart | None = None  # within `stage_run`
 
     # --- reading ---
@@ -113,38 +118,60 @@ class Warehouse:
 
     def _select(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
         self.ensure(table)
-        rows = self.spark.table(table.name)
         if days is None:
-            return rows
-        return rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
+            return self.spark.table(table.name)
+        values = [table.partition_value(day) for day in days]
+        folder = self._own_folder(table, values)
+        # The metastore would name the same folder, after some queries of its database.
+        rows = self.spark.table(table.name) if folder is None else self._read_folder(table, folder)
+        return rows.where(any_of(table.partition, values))
+
+    def _read_folder(self, table: Table, folder: str) -> DataFrame:
+        # With the schema given: inferring it would start a job, and an empty folder has none.
+        return self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+
+    def _written_by_stage(self, table: Table) -> dict[str, str]:
+        """Partition value -> folder of a run, of what the stage that runs has written."""
+        return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
+
+    def _own_folder(self, table: Table, values: Sequence[str]) -> str | None:
+        """The folder of one run of this stage's that has all these partitions; None where there is none."""
+        own = self._written_by_stage(table)
+        folders = {own.get(value) for value in values}
+        return folders.pop() if len(folders) == 1 else None
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
         self._partitions_read[table] = None if values is None or tracked is None else tracked | set(values)
 
-    def ensure(self, table: Table) -> None:
-        """Create the table if it does not exist, and add columns that its description gained at the end.
+    def ensure(self, *tables: Table) -> None:
+        """Create tables that do not exist, and add columns that their descriptions gained at the end.
 
-        Added columns are null in old rows.
+        One call to the metastore for all of them. Added columns are null in old rows.
 
         Raises:
             UserError: the columns differ in any other way; no data is changed silently.
         """
-        if table in self._ensured:
+        tables = tuple(table for table in tables if table not in self._ensured)
+        if not tables:
             return
-        existing = catalog.column_names(self.spark, table.name)
+        columns = catalog.columns_by_table(self.spark, [table.name for table in tables])
+        for table in tables:
+            self._ensure(table, columns.get(table.name))
+            self._ensured.add(table)
+
+    def _ensure(self, table: Table, existing: list[str] | None) -> None:
         if existing is None:
             self.spark.sql(table.create_statement(f"{self.root}/{table.name}"))
-        else:
-            missing = missing_columns(table, existing)
-            if missing is None:
-                raise UserError(
-                    f"{table.name} in the metastore has columns {existing}, its description has {table.column_names}: "
-                    f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
-                )
-            if missing:
-                add_columns(self.spark, table.name, missing)
-        self._ensured.add(table)
+            return
+        missing = missing_columns(table, existing)
+        if missing is None:
+            raise UserError(
+                f"{table.name} in the metastore has columns {existing}, its description has {table.column_names}: "
+                f"run `millrace sql 'drop table {table.name}'` (files stay) and rerun the stages that write it"
+            )
+        if missing:
+            add_columns(self.spark, table.name, missing)
 
     # --- writing ---
 
@@ -228,6 +255,11 @@ class Warehouse:
             ]
 
         swaps = swap_partitions(self.spark, self.config, plan, self.stage_start)
+        if self.stage_start is not None:
+            own = self._own_folders.setdefault(self.stage_start, {})
+            for table, folder, values in writes:
+                for reader in (table, *sharing_files(table)):
+                    own[reader] = own.get(reader, {}) | dict.fromkeys(values, folder)
         for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
             self.note_replaced(location.rsplit("/", 1)[0])
 
@@ -264,18 +296,27 @@ class Warehouse:
         self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None
     ) -> dict[str, int]:
         # What was written is checked, not the rows: to compute them again may cost minutes, or give other ones.
-        # With the schema given: inferring it would start a job, and an empty folder has none.
-        written = self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+        written = self._read_folder(table, folder)
         if before_checks is None:
-            return check_rows(table, written, values, self._select)
+            return self._check_written(table, folder, values, written)
         # To open thousands of small files takes longer than to read them, and each check would do so again.
         if len(values) >= _MANY_DAYS and self.files.size(folder) < _MAX_CACHED_BYTES:
             written.persist()
         try:
             before_checks(written)
-            return check_rows(table, written, values, self._select)
+            return self._check_written(table, folder, values, written)
         finally:
             written.unpersist()
+
+    def _check_written(self, table: Table, folder: str, values: list[str], written: DataFrame) -> dict[str, int]:
+        counts = count_if_sound(table, folder, values, self._folders) if self._is_local else None
+        return check_rows(table, written, values, self._select) if counts is None else counts
+
+    def _folders(self, table: Table, values: Sequence[str]) -> dict[str, str]:
+        self.ensure(table)
+        if set(values) <= (own := self._written_by_stage(table)).keys():
+            return {value: f"{own[value]}/{table.partition}={value}" for value in values}
+        return catalog.locations_of(self.spark, table.name, table.partition, values)
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.

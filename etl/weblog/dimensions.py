@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.weblog.formats.request import static_pattern
+from etl.weblog.local_rows import local_rows
 
 # Search engines: name, pattern of the host, and the query parameter that has the search words.
 ENGINES = (
@@ -24,6 +25,9 @@ ENGINES = (
     ("youdao", r"(^|\.)youdao\.com$", "q"),
     ("naver", r"(^|\.)naver\.com$", "query"),
 )
+
+_DESCRIPTION = "is_crawler int, browser string, os string, device string"
+_AGENT_COLUMNS = f"datestr string, agent_key bigint, http_user_agent string, {_DESCRIPTION}"
 
 
 def dates(spark: SparkSession, first: date, last: date) -> DataFrame:
@@ -95,13 +99,17 @@ def _url_decode(words: Column) -> Column:
     return F.when(~F.contains(decoded, F.lit("\ufffd")), decoded)
 
 
-def user_agents(requests: DataFrame) -> DataFrame:
+def user_agents(requests: DataFrame, *, is_few: bool) -> DataFrame:
     """dim_user_agent: one row per day and agent, with crawler flag, browser, system and device.
 
-    A Python UDF, which sees only the distinct agents of a day: thousands, where requests are millions.
+    A Python UDF, which sees only the distinct agents of a day: thousands, where requests are millions. Where requests
+    are `is_few`, in this process: to start Spark's worker of Python takes seconds.
     """
     distinct = requests.groupBy("datestr", "agent_key").agg(F.first("http_user_agent").alias("http_user_agent"))
-    describe = F.udf(describe_agent, "is_crawler int, browser string, os string, device string", useArrow=False)
+    if is_few:
+        rows = [(*row, *describe_agent(row["http_user_agent"])) for row in distinct.collect()]
+        return local_rows(requests.sparkSession, rows, _AGENT_COLUMNS)
+    describe = F.udf(describe_agent, _DESCRIPTION, useArrow=False)
     return distinct.withColumn("agent", describe("http_user_agent")).select("*", "agent.*").drop("agent")
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from etl.table import any_of
 from etl.weblog.clickstream import visit_day, visitor_id
+from etl.weblog.local_rows import local_rows
 
 MAIN = "main"
 
@@ -34,7 +35,7 @@ def count_visitors(
     counts = [_count_single_funnel(views_of_days, steps) for steps in step_patterns.values()]
     all_steps = [(day, step) for day in datestrs for steps in step_patterns.values() for step in steps]
     return (
-        spark.createDataFrame(all_steps, "datestr string, step string")
+        local_rows(spark, all_steps, "datestr string, step string")
         .join(reduce(DataFrame.unionByName, counts), on=["datestr", "step"], how="left")
         .withColumn("numbs", F.coalesce("numbs", F.lit(0)))
     )

@@ -21,10 +21,10 @@ from etl.settings import SiteSettings
 from etl.sources.lines import corrupt_file_error, landed_days, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.table import Table, any_of
-from etl.tables import dim, dwd, ods
+from etl.tables import ads, dim, dwd, dws, ods, ops
 from etl.warehouse import quarantine
 from etl.warehouse.store import Warehouse
-from etl.weblog import areas, dimensions, visitors
+from etl.weblog import areas, dimensions, reports, visitors
 from etl.weblog.formats.reader import LogReader
 from etl.weblog.formats.site import SiteRules
 from etl.weblog.rebuild import day_of_datestr, rebuild
@@ -34,8 +34,18 @@ from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_li
 log = logging.getLogger(__name__)
 
 _NOTABLE = 0.001  # share of lines without a format from which it is worth a pass to look for one
+_FEW_LINES = 10_000  # whose agents are looked at in this process
 _HAS_NO_FORMAT = r"^not_.*_format$"
 
+# All that a load reads or writes: looked up together, for each call to the metastore takes as long as a small query.
+_TABLES = (
+    *(dwd.weblog_request, ods.weblog_origin, ods.weblog_detail, ods.quarantine),
+    *(dim.date, dim.time, dim.page, dim.referrer, dim.user_agent, dim.visitor),
+    *(ods.click_stream_pageviews, ods.click_stream_visit, dws.open_visit),
+    *(table for chain in reports.PAGE_VIEWS for table in chain),
+    *(ads.new_visitor, ads.returning_visitor, ads.visitor_daily, ops.run),
+)
+_FUNNELS = (ads.oute_nums, ads.funnel)
 Days = Sequence[date]
 Parse = Callable[[DataFrame], DataFrame]
 
@@ -68,6 +78,7 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
     reader = LogReader(spark, settings.log_format)
     with _explained():
         days = _days_to_load(reader, config, days, sources)
+    warehouse.ensure(*_TABLES, *(_FUNNELS if settings.funnels else ()))
     visitors.check_key(warehouse, settings.visitor_key, days)
     with stage_run(warehouse, "weblog", days) as counts:
         with _explained():
@@ -180,7 +191,7 @@ def _load_requests(
         if is_notable and reader.add_formats(parsed.where(F.col("reason").rlike(_HAS_NO_FORMAT))):
             raise MoreFormatsError
         # From the rows as they were written: the lines are not parsed again.
-        _write_dimensions(warehouse, rows, settings, days)
+        _write_dimensions(warehouse, rows, settings, days, is_few=observed["lines"] <= _FEW_LINES)
 
     observed: dict[str, int] = {}
     # One pass over the lines: counted while they are written.
@@ -265,7 +276,9 @@ def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) 
         )
 
 
-def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: WeblogSettings, days: Days) -> None:
+def _write_dimensions(
+    warehouse: Warehouse, requests: DataFrame, settings: WeblogSettings, days: Days, *, is_few: bool
+) -> None:
     """Write the dimensions before the fact's checks, which require that every key be in its dimension."""
     spark = warehouse.spark
     if not warehouse.has_partition(dim.time, days[0]):
@@ -279,7 +292,7 @@ def _write_dimensions(warehouse: Warehouse, requests: DataFrame, settings: Weblo
     by_table: dict[Table, Callable[[DataFrame], DataFrame]] = {
         dim.page: pages,
         dim.referrer: dimensions.referrers,
-        dim.user_agent: dimensions.user_agents,
+        dim.user_agent: partial(dimensions.user_agents, is_few=is_few),
     }
     run_concurrently(
         *[partial(warehouse.write, table, build(requests), days, rebalance=False) for table, build in by_table.items()]

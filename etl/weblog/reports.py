@@ -1,11 +1,14 @@
 """The analysts' tables, each by its SQL file in `etl/weblog/sql/`."""
 
+import re
 from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files
 
-from etl.table import Table, any_of
-from etl.tables import ads
+from pyspark.sql import DataFrame
+
+from etl.table import Table
+from etl.tables import ALL, ads
 from etl.warehouse.store import Warehouse
 
 # Chains of tables: each reads the one before it, the first page views. The chains are independent of one another.
@@ -14,6 +17,8 @@ PAGE_VIEWS: tuple[tuple[Table, ...], ...] = (
     (ads.pv_hourly, ads.pv_daily),
     (ads.page_top10,),
 )
+
+_WORD = re.compile(r"\w+")
 
 
 def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
@@ -25,13 +30,18 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
         tables: reports, in the order in which they read one another.
     """
     for table in tables:
-        span = {"first": table.partition_value(days[0]), "last": table.partition_value(days[-1])}
-        rows = warehouse.spark.sql(statement(table), args=span)
-        # Days between them may be loaded, too. Spark applies the filter before it reads.
-        if len(days) <= (days[-1] - days[0]).days:
-            rows = rows.where(any_of(table.partition, [table.partition_value(day) for day in days]))
         # Reports are small: rebalancing their files would only add a shuffle.
-        warehouse.write(table, rows, days, rebalance=False)
+        warehouse.write(table, _query(warehouse, table, days), days, rebalance=False)
+
+
+def _query(warehouse: Warehouse, table: Table, days: Sequence[date]) -> DataFrame:
+    """The result of a report's SQL, from the days' partitions of the tables that it names."""
+    text = statement(table)
+    sources = {name: warehouse.read(ALL[name], days) for name in sorted(set(_WORD.findall(text)) & ALL.keys())}
+    # As Spark writes the names of frames.
+    with_frames = _WORD.sub(lambda word: f"{{{word[0]}}}" if word[0] in sources else word[0], text)
+    span = {"first": table.partition_value(days[0]), "last": table.partition_value(days[-1])}
+    return warehouse.spark.sql(with_frames, args=span, **sources)
 
 
 def statement(table: Table) -> str:

@@ -12,6 +12,7 @@ from etl.table import any_of
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
 from etl.weblog.clickstream import visitor_id
+from etl.weblog.local_rows import local_rows
 
 
 def snapshots_before(warehouse: Warehouse, datestrs: Sequence[str]) -> list[str]:
@@ -79,7 +80,7 @@ def history(
     )
     # A snapshot before one of the days counts from that day on.
     numbered = [(value, bisect_left(datestrs, value) + 1) for value in (*snapshots, *datestrs)]
-    positions = F.broadcast(spark.createDataFrame(numbered, "datestr string, position int"))
+    positions = F.broadcast(local_rows(spark, numbered, "datestr string, position int"))
     timeline = Window.partitionBy("visitor_id").orderBy("position")
     so_far = timeline.rowsBetween(Window.unboundedPreceding, 0)
     next_position = F.lead("position", 1, len(datestrs) + 1).over(timeline)

@@ -147,6 +147,7 @@ def detected(tmp_path: Path, text: str, role: str = "ratings", name: str = "f.cs
         ("f.jsonl", '{"user": {"id": 5}, "item": 1, "ts": 1772500000}\n', "user is a list or an object .* --column user.id=user_id"),
         ("f.jsonl", '{"user": 1, "item": ["a"], "ts": 1772500000}\n', "item is a list or an object .* --column item.id=item_id"),
         ("f.csv", "user,item,ts\n1,2,1.7725E+09\n", "ts: times were rounded by a spreadsheet"),
+        ("f.csv", "user,item,ts\n1,N138-1 N64727-0,1772500000\n", "item has lists of items with labels .* Impressions of a site"),
     ],
 )  # fmt: skip
 def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -209,6 +210,8 @@ def test_a_readme_beside_the_data_is_left_out(tmp_path: Path, caplog: pytest.Log
     [
         ("user,item,ts,click", {}, True),
         ("user,item,ts,plays", {}, True),
+        ("user,item,ts,Is Like", {}, True),
+        ("user,item,ts,purchase", {}, True),
         ("user,item,ts,rating", {}, False),
         ("user,item,ts,isweekend", {}, False),
         ("user,item,ts,event,label", {}, False),
