@@ -39,7 +39,7 @@ _LABELS = (
 )
 _NOT = {"0", "0.0", "false"}
 # A list of what was shown, each with whether it was clicked: `N138-1 N64727-0`.
-_LABELLED_LIST = re.compile(r"\s*\S+[-:=][01](?:[ ,;|]+\S+[-:=][01])+\s*")
+_LABELLED_LIST = re.compile(r"\s*[^\s,;|]+[-:=][01](?:[ ,;|]+[^\s,;|]+[-:=][01])+\s*")
 _HEADER_OPTIONS: dict[FileRole, str] = {
     "ratings": "--header",
     "impressions": "--header",

@@ -404,9 +404,9 @@ def test_a_warm_start_goes_on_from_yesterday_and_knows_more(config: Config) -> N
         (
             "f_category",
             1_000_000_000,
-            r"f_category is 1000000000 in row 7 of .*part-0\.parquet; its ids lie in \[0, 256\)",
+            r"f_category is 1000000000 in row 7 of .*part-0\.parquet, row group 0; its ids lie in \[0, 256\)",
         ),
-        ("f_user_id", -3, r"f_user_id is -3 in row 7 of .*part-0\.parquet; its ids lie in \[0, 65536\)"),
+        ("f_user_id", -3, r"f_user_id is -3 in row 7 of .*part-0\.parquet, row group 0; its ids lie in \[0, 65536\)"),
         ("f_gender", 8, r"f_gender is 8 in row 7 of .*; its ids lie in \[0, 8\)"),
         ("f_item_rate", np.nan, r"f_item_rate is nan in row 7 of .*part-0\.parquet"),
         ("f_item_rate", np.inf, r"f_item_rate is inf in row 7 of "),
