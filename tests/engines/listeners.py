@@ -26,9 +26,12 @@ def tree(pid: int) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def reachable_listeners() -> set[str]:
-    """`address:port command` of each socket that this process or what it started listens at beyond loopback, now."""
-    return _of(own_processes, _reachable())
+def reachable_listeners(pid: int | None = None) -> set[str]:
+    """`address:port command` of each socket that a process or what it started listens at beyond loopback, now.
+
+    Of this process without a `pid`.
+    """
+    return _of(lambda: tree(pid or os.getpid()), _reachable())
 
 
 @contextmanager

@@ -17,16 +17,20 @@ from etl.spark_options import CLASS_ARCHIVE
 from etl.spark_progress import spark_progress
 
 
+def jvm_of(spark: SparkSession) -> int:
+    return int(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]
+
+
 def test_the_archive_of_spark_classes_fits_and_is_mapped(spark: SparkSession) -> None:
     if not CLASS_ARCHIVE.exists():
         pytest.skip("`make setup` with this Java wrote no archive")
-    jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]
-    assert str(CLASS_ARCHIVE) in Path(f"/proc/{jvm}/maps").read_text()
+    assert str(CLASS_ARCHIVE) in Path(f"/proc/{jvm_of(spark)}/maps").read_text()
 
 
 def test_other_machines_reach_nothing_of_a_session(spark: SparkSession) -> None:
     spark.sparkContext.parallelize(range(2), 2).map(lambda number: number + 1).collect()  # starts Python workers
-    assert not reachable_listeners()
+    # Of this process other tests may have left sockets of other engines.
+    assert not reachable_listeners(jvm_of(spark))
 
 
 def test_long_work_on_spark_says_how_many_tasks_are_done(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
