@@ -1,7 +1,7 @@
 # Two commands: `make demo` runs a whole day, `make test` runs the tests. Both set everything up first.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= 3
+JOBS ?= 4
 
 .PHONY: help setup demo test test-all mutants history gpu-proof check fmt lock docs
 
@@ -14,7 +14,7 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## what a change needs, each engine at least once, in JOBS=3 processes; half an hour on two cores
+test: setup  ## what a change needs, each engine at least once, in JOBS=4 processes; twenty minutes on two cores
 	@$(PYTHON) tools/setup.py tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
 

@@ -80,6 +80,7 @@ def test_every_model_trains_on_every_backend(tmp_path: Path, backend: str) -> No
         assert (job.run_folder / "model" / f"{job.model}.pt").exists()
 
 
+@pytest.mark.wide  # a worker's own error is told below
 @pytest.mark.usefixtures("ray")
 def test_what_a_user_has_to_mend_is_one_line_and_is_not_tried_again(tmp_path: Path) -> None:
     job = make_job(tmp_path, "deepfm", "optimizer.name=sgd", "train.learning_rate=1e30", "train.clip_norm=0")
