@@ -188,7 +188,7 @@ def _features_of(spark: SparkSession) -> Callable[[DataFrame], DataFrame]:
     return lambda rows: unscaled_features(rows, known_users, known_items, rows, ClickRates(0.3), SETTINGS)
 
 
-@pytest.mark.wide  # an audit of a day is above
+@pytest.mark.wide  # an audit of a day is below
 def test_planted_leaks_are_caught_and_no_feature_of_the_catalog_leaks(spark: SparkSession) -> None:
     """Planted: the label itself, a count that includes its own day, a rate over all days, a sign of tomorrow."""
     rows = spark.createDataFrame(random_examples(600), SHOWN).persist()
