@@ -5,13 +5,18 @@ click or its absence counts for as many as the site hardly ever showed it (`feat
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from features import catalog
+from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
 from features.metrics.off_policy import ListLog, Slots
 from features.transforms.hashing import hash_bucket
@@ -24,6 +29,26 @@ LOGGED = "logged"  # as the source of propensities
 MIN_CLICKS = 10  # on items of the judged lists: below, intervals are too short
 POSITION, CATEGORY = SPARSE_COLUMNS.index("f_position"), SPARSE_COLUMNS.index("f_category")
 MAX_POSITION = 5000  # so many that each id of the feature stands for one
+
+
+def judge_after(
+    folder: Path, splits: Sequence[str], rows: Rows, predicted: NDArray[np.float64], attraction: NDArray[np.float64]
+) -> "ListJudge":
+    """A judge by `rows` of a training set, after the impressions of its `splits`; by propensities that the site logs.
+
+    Args:
+        folder: of the training set.
+        splits: what was shown before the rows.
+        rows: impressions of another split, with the keys of `ListJudge`, and PROPENSITY where the site logs it.
+        predicted: (rows,) click probabilities.
+        attraction: (rows,) the same of `at_first_place(rows)`.
+    """
+    columns = {"user_id": "user_id", SPARSE_COLUMNS[CATEGORY]: "category"}
+    earlier = [ds.dataset(folder / split).to_table(columns=list(columns)) for split in splits]
+    before = pa.concat_tables(earlier).to_pandas().rename(columns=columns)
+    propensity = rows.keys.get(PROPENSITY)
+    logged = None if propensity is None else propensity.to_numpy(np.float64)
+    return ListJudge(rows, before, predicted, attraction, logged)
 
 
 class ListJudge:

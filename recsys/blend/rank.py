@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from conf import Config, Paths, UserError
@@ -29,7 +27,7 @@ from features.metrics.off_policy import Slots
 from features.settings import FeatureSettings
 from recsys.blend import reliability, stack, weights
 from recsys.blend.incumbent import IncumbentComparison, incumbent_run
-from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place
+from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place, judge_after
 from recsys.blend.lists import BLEND, all_orders, first_ranks, lists_to_publish, present_order, rank_to_publish
 from recsys.blend.measure import HoldoutMeasures, hits_of
 from recsys.blend.prices import PUBLISHED, RulePrices, published_lists
@@ -38,7 +36,7 @@ from recsys.blend.scoring import BlockFile, predict_all, score_candidates, score
 from recsys.blend.stack import Stack
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.blend.weights import BLEND_FILE, MERGED, Blend
-from recsys.dataset import HOT_ITEMS, SPARSE_COLUMNS, Rows, candidates_folder, examples_folder, read_rows
+from recsys.dataset import HOT_ITEMS, Rows, candidates_folder, examples_folder, read_rows
 from recsys.settings import RecommendSettings
 
 log = logging.getLogger(__name__)
@@ -206,14 +204,8 @@ def predict_test(config: Config, day: date, fitted: Stack) -> tuple[Rows, NDArra
 
 def judge_by_test(config: Config, day: date, fitted: Stack, test: Rows, predicted: NDArray[np.float64]) -> ListJudge:
     """A judge of lists by the impressions of `predict_test`."""
-    folder = examples_folder(config, day)
     attraction = fitted.predict(predict_all(load_rankers(config, day, "test"), at_first_place(test)))
-    columns = {"user_id": "user_id", SPARSE_COLUMNS[CATEGORY]: "category"}
-    earlier = [ds.dataset(folder / split).to_table(columns=list(columns)) for split in ("valid", "train")]
-    before = pa.concat_tables(earlier).to_pandas().rename(columns=columns)
-    propensity = test.keys.get(PROPENSITY)
-    logged = None if propensity is None else propensity.to_numpy(np.float64)
-    return ListJudge(test, before, predicted, attraction, logged)
+    return judge_after(examples_folder(config, day), ("valid", "train"), test, predicted, attraction)
 
 
 def _fit_blend(config: Config, day: date, folder: Path, run: Run, k: int) -> Blend:

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from conf import Config, UserError
 from features.dataset.names import PROPENSITY
 from features.metrics import off_policy
-from recsys.blend.judge import CATEGORY, CLIP, POSITION, ListJudge, at_first_place, has_support
-from recsys.dataset import SPARSE_COLUMNS, Rows, candidates_folder, examples_folder, read_rows
+from recsys.blend.judge import CLIP, POSITION, ListJudge, at_first_place, has_support, judge_after
+from recsys.dataset import Rows, candidates_folder, examples_folder, read_rows
 from recsys.fine import train as fine
 from tuning.settings import TuneSettings
 
@@ -65,21 +64,10 @@ def list_value(config: Config, day: date, split: str) -> ListValue | None:
     rows = read_rows(folder / split, ["user_id", "item_id", "at_s"], optional=(PROPENSITY,))
     if not rows.sparse[:, POSITION].any():
         raise UserError(f"the log of {day} says nothing of what was shown and not clicked: no {METRIC} of it")
-    columns = {"user_id": "user_id", SPARSE_COLUMNS[CATEGORY]: "category"}
-    before = ds.dataset([str(path) for part in earlier for path in (folder / part).glob("*.parquet")])
-    shown = before.to_table(columns=list(columns)).to_pandas().rename(columns=columns)
     predict = fine.predictor(config, day, split)
-    propensity = rows.keys.get(PROPENSITY)
-    logged = None if propensity is None else propensity.to_numpy(np.float64)
-    judge = ListJudge(rows, shown, predict(rows), predict(at_first_place(rows)), logged)
+    judge = judge_after(folder, earlier, rows, predict(rows), predict(at_first_place(rows)))
     candidates = read_rows(candidates_folder(config, day) / name, ["user_id", "item_id"])
-    is_judged = candidates.keys["user_id"].isin(set(rows.keys["user_id"])).to_numpy()
-    pairs = pd.DataFrame(candidates.keys)[is_judged].assign(rank=0, attraction=0.0)
-    chosen = replace(
-        candidates,
-        sparse=np.ascontiguousarray(candidates.sparse[is_judged]),
-        dense=np.ascontiguousarray(candidates.dense[is_judged]),
-        label=candidates.label[is_judged],
-        keys={},
-    )
-    return ListValue(judge, chosen, judge.codes(pairs)[["user", "item"]].reset_index(drop=True))
+    chosen = candidates[candidates.keys["user_id"].isin(set(rows.keys["user_id"])).to_numpy()]
+    pairs = pd.DataFrame(chosen.keys).assign(rank=0, attraction=0.0)
+    codes = judge.codes(pairs)[["user", "item"]].reset_index(drop=True)
+    return ListValue(judge, replace(chosen, keys={}), codes)
