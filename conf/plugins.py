@@ -4,17 +4,19 @@ So may a file of a run folder, which may come from anywhere: what it names is im
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conf.errors import UserError
 from conf.site.loading import own_site_file
 
 # What this process was asked for by its own command line or settings, and so needs no other permission.
 _asked_for: set[str] = set()
+
+T = TypeVar("T")
 
 
 def add_current_folder() -> None:
@@ -62,6 +64,26 @@ def import_object(name: str, kind: str, error: type[UserError] = UserError) -> A
     if not hasattr(module, attribute):
         raise error(f"can't import {kind} '{name}': module {module_name} has no {attribute}")
     return getattr(module, attribute)
+
+
+def choose_object(name: str, choices: Mapping[str, T], kind: str, setting: str) -> T:
+    """Return one of `choices` by its key, or import it from `package.module:function`.
+
+    Args:
+        name: as the setting has it.
+        choices: the product's own.
+        kind: what it is, in messages, as "channel".
+        setting: that names it, in messages.
+
+    Raises:
+        UserError: there is no such one (the message lists them), or it can't be imported.
+    """
+    if ":" in name:
+        own: T = import_object(name, f"the {kind} of {setting}")
+        return own
+    if name not in choices:
+        raise UserError(f"{setting} names unknown {kind} '{name}'; choose from {', '.join(choices)}")
+    return choices[name]
 
 
 def import_saved_object(name: str, kind: str, source: Path, allowed: Sequence[str], setting: str) -> Any:

@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from conf import UserError
-from conf.plugins import import_object
+from conf.plugins import choose_object
 from recsys.answers.channels import bm25, network, similar
 from recsys.answers.faq import Faq
 from recsys.answers.settings import AnswersSettings
@@ -41,13 +40,5 @@ def fit_channels(faq: Faq, settings: AnswersSettings) -> dict[str, Scorer]:
     Raises:
         UserError: there is no such channel (the message lists them), or it can't be imported.
     """
-    return {name: _channel_named(name)(faq, settings) for name in settings.channels}
-
-
-def _channel_named(name: str) -> Channel:
-    if ":" in name:
-        channel: Channel = import_object(name, "the channel of answers.channels")
-        return channel
-    if name not in CHANNELS:
-        raise UserError(f"answers.channels names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
-    return CHANNELS[name]
+    channels = {name: choose_object(name, CHANNELS, "channel", "answers.channels") for name in settings.channels}
+    return {name: fit(faq, settings) for name, fit in channels.items()}

@@ -8,8 +8,7 @@ returns something small that lists the best items of a batch of users, on the dr
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from conf import UserError
-from conf.plugins import import_object
+from conf.plugins import choose_object
 from recsys.recall.channels import als, content, ease, hot, item_cf, mf, new_items, tags, two_tower, user_cf, user_ease
 from recsys.recall.channels.dense import DenseLists, DenseScorer
 from recsys.recall.history import History, UserBatch
@@ -51,12 +50,7 @@ def channel_named(name: str) -> Channel:
     Raises:
         UserError: there is no such channel (the message lists them), or it can't be imported.
     """
-    if ":" in name:
-        channel: Channel = import_object(name, "the channel of recall.quota")
-        return channel
-    if name not in CHANNELS:
-        raise UserError(f"recall.quota names unknown channel '{name}'; choose from {', '.join(CHANNELS)}")
-    return CHANNELS[name]
+    return choose_object(name, CHANNELS, "channel", "recall.quota")
 
 
 def fit_channel(name: str, history: History, settings: RecallSettings) -> Scorer:
