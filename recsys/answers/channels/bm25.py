@@ -6,6 +6,7 @@ in answers: `fit_weighted` weights a question's words by their idf among questio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,7 @@ class Bm25Scorer:
 
 def fit(faq: Faq, settings: AnswersSettings) -> Bm25Scorer:
     """Index the answers."""
-    vectorizer = CountVectorizer(analyzer=tokens, dtype=np.float32)
-    counts = vectorizer.fit_transform(faq.answers).tocsr()  # (answers, words)
-    length = np.asarray(counts.sum(axis=1)).ravel()
-    saturation = settings.k1 * (1 - settings.b + settings.b * length / length.mean())  # (answers,)
-    of_cell = np.repeat(saturation, np.diff(counts.indptr))
-    counts.data *= (settings.k1 + 1) / (counts.data + of_cell) * _idf(counts)[counts.indices]
-    return Bm25Scorer(vectorizer, np.ones(counts.shape[1], np.float32), counts.T.tocsr())
+    return _index(faq.answers, settings.k1, settings.b)
 
 
 def fit_weighted(faq: Faq, settings: AnswersSettings) -> Bm25Scorer:
@@ -50,6 +45,17 @@ def fit_weighted(faq: Faq, settings: AnswersSettings) -> Bm25Scorer:
     plain = fit(faq, settings)
     weights = _idf(plain.vectorizer.transform(faq.questions).tocsr()).astype(np.float32)
     return Bm25Scorer(plain.vectorizer, weights, plain.words)
+
+
+@lru_cache(maxsize=1)  # both channels, and all folds, have the same answers
+def _index(answers: tuple[str, ...], k1: float, b: float) -> Bm25Scorer:
+    vectorizer = CountVectorizer(analyzer=tokens, dtype=np.float32)
+    counts = vectorizer.fit_transform(answers).tocsr()  # (answers, words)
+    length = np.asarray(counts.sum(axis=1)).ravel()
+    saturation = k1 * (1 - b + b * length / length.mean())  # (answers,)
+    of_cell = np.repeat(saturation, np.diff(counts.indptr))
+    counts.data *= (k1 + 1) / (counts.data + of_cell) * _idf(counts)[counts.indices]
+    return Bm25Scorer(vectorizer, np.ones(counts.shape[1], np.float32), counts.T.tocsr())
 
 
 def _idf(counts: sparse.csr_matrix) -> NDArray[np.float64]:
