@@ -67,21 +67,35 @@ def main() -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's options; `stages` as names, all when none are named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the generated site: 1 is some 200,000 impressions")
-    parser.add_argument("--days", type=int, default=7)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--home", type=Path, help="keep everything in this folder, in place of a temporary one")
-    parser.add_argument("--stages", help="names with commas between; all by default")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of every command")
+    parser = site_parser(__doc__, days=7, scale=1.0)
     options = parser.parse_args(arguments)
     names = [SIMULATE, *(stage.name for stage in DEMO)]
-    options.stages = options.stages.split(",") if options.stages else names
-    if unknown := [name for name in options.stages if name not in names]:
-        parser.error(f"unknown stage '{unknown[0]}'; choose from {', '.join(names)}")
+    options.stages = chosen_stages(parser, options.stages, names)
     if options.home is None and SIMULATE not in options.stages:
         parser.error("--stages without simulate needs a --home that has a simulated site")
     return options
+
+
+def site_parser(about: str | None, *, days: int, scale: float) -> argparse.ArgumentParser:
+    """A parser of what benchmarks of a generated site have in common; `about` is the text of `--help`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=scale, help="of the site: 1 is some 200,000 impressions")
+    parser.add_argument("--days", type=int, default=days)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--home", type=Path, help="keep everything in this folder, in place of a temporary one")
+    parser.add_argument("--stages", help="names with commas between")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of every command")
+    return parser
+
+
+def chosen_stages(
+    parser: argparse.ArgumentParser, text: str | None, names: Sequence[str], default: Sequence[str] | None = None
+) -> list[str]:
+    """The stages that `--stages` names, those of `default` or all when it names none; ends with a line for others."""
+    stages = text.split(",") if text else list(names if default is None else default)
+    if unknown := [name for name in stages if name not in names]:
+        parser.error(f"unknown stage '{unknown[0]}'; choose from {', '.join(names)}")
+    return stages
 
 
 @contextmanager

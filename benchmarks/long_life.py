@@ -16,12 +16,11 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from statistics import mean
 
 import psutil
 
-from benchmarks.day import MB, home_folder, memory, process_tree
+from benchmarks.day import MB, chosen_stages, home_folder, memory, process_tree, site_parser
 from conf import Config, Paths, load
 from conf.console.logs import set_up_logging
 from dags.stages import DEMO
@@ -61,20 +60,13 @@ def main() -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line's options; `stages` as values of DEMO, all but training and searches when none are named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--scale", type=float, default=0.02, help="of the generated site")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--home", type=Path, help="keep everything in this folder, in place of a temporary one")
+    parser = site_parser(__doc__, days=30, scale=0.02)
     parser.add_argument("--processes", action="store_true", help="a process for each day")
     parser.add_argument("--only-day", type=int, help=argparse.SUPPRESS)  # what --processes starts
-    parser.add_argument("--stages", help="names with commas between; all but train and tune by default")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as of every command")
     options = parser.parse_args(arguments)
     by_name = {stage.name: stage for stage in DEMO}
-    names = options.stages.split(",") if options.stages else [name for name in by_name if name not in ("train", "tune")]
-    if unknown := [name for name in names if name not in by_name]:
-        parser.error(f"unknown stage '{unknown[0]}'; choose from {', '.join(by_name)}")
+    default = [name for name in by_name if name not in ("train", "tune")]
+    names = chosen_stages(parser, options.stages, list(by_name), default)
     if options.days < 3 * WINDOW:
         parser.error(f"--days {options.days}: {3 * WINDOW} or more, for thirds to compare")
     options.stages = [by_name[name] for name in names]
