@@ -14,7 +14,8 @@ from benchmarks.harness import report, scale_option
 from benchmarks.train import BATCH, FIELDS, config_of
 from training.inputs.batch import Batch, Columns
 from training.inputs.schema import Inputs
-from training.loop import Job, build_objective
+from training.loop.job import Job
+from training.loop.state import build_objective
 from training.nn.layers import use_sparse_gradients
 from training.nn.sharded_embedding import clip_grad_norm
 from training.optim.optimizers import make_optimizer

@@ -28,7 +28,8 @@ from conf import Config, load
 from conf.runs import read_jsonl
 from features.metrics.classification import auc, log_loss
 from training.inputs.dataset import TaskDataset, open_dataset
-from training.loop import HISTORY, Job, fit
+from training.loop.fit import fit
+from training.loop.job import HISTORY, Job
 from training.settings import TrainSettings
 from training.tasks.click import Click
 from training.workers import LocalWorker

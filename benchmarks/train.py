@@ -24,7 +24,9 @@ from training.inputs.feed import read_epoch
 from training.inputs.schema import Inputs
 from training.launch.backends import BACKENDS
 from training.launch.ray_session import ray_session
-from training.loop import HISTORY, Job, build_objective, fit
+from training.loop.fit import fit
+from training.loop.job import HISTORY, Job
+from training.loop.state import build_objective
 from training.optim.optimizers import make_optimizer
 from training.settings import OptimizerSettings, TrainSettings
 from training.workers import LocalWorker

@@ -31,7 +31,7 @@ from training.launch.backends import BACKENDS
 from training.launch.booking import DOCTOR
 from training.launch.ray_session import ray_session
 from training.launch.worker_jobs import group_of
-from training.loop import HISTORY, Job
+from training.loop.job import HISTORY, Job
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from training.diagnose import USUAL_RATIO, UpdateRatios
 from training.inputs.batch import Batch
 from training.inputs.dataset import open_dataset
 from training.inputs.feed import read_epoch
-from training.loop import Job, build_objective
+from training.loop.job import Job
+from training.loop.state import build_objective
 from training.models import model_named
 from training.optim.optimizers import make_optimizer
 from training.settings import OptimizerSettings, TrainSettings

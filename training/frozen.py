@@ -16,7 +16,8 @@ from conf import Config, UserError
 from training.inputs.batch import Batch, Columns
 from training.inputs.feed import read_epoch
 from training.inputs.schema import Inputs
-from training.loop import Job, build_objective
+from training.loop.job import Job
+from training.loop.state import build_objective
 from training.models import model_named
 from training.saved import load_weights, save_model
 from training.settings import TransferSettings

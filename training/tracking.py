@@ -4,7 +4,7 @@ import logging
 
 from conf import Config, Paths
 from conf.runs import Run, read_jsonl
-from training.loop import HISTORY
+from training.loop.job import HISTORY
 from training.net_settings import NetSettings
 from training.settings import LossSettings, OptimizerSettings, ScheduleSettings, TrackingSettings, TrainSettings
 

@@ -1,7 +1,7 @@
 """Train deep models on the data set of a day: `millrace train deepfm --date D --backend horovod --workers 2`.
 
 Opens the data sets and run folders, hands the jobs to a backend and logs the metrics; the loop is in
-`training/loop.py`.
+`training/loop/fit.py`.
 """
 
 import logging
@@ -23,7 +23,7 @@ from training.evaluate import import_metrics
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.backends import BACKENDS
 from training.launch.worker_jobs import ERROR, FAILURES, FINAL, GROUP
-from training.loop import HISTORY, Job
+from training.loop.job import HISTORY, Job
 from training.models import model_named
 from training.settings import TrainSettings, TransferSettings
 from training.tasks.task import table_metrics

@@ -1,7 +1,7 @@
 """What the training loop knows of its process: rank, device, and how gradients and values are exchanged.
 
-`training/loop.py` sees only the `Worker` protocol; Ray, Horovod and Spark come in through one of these classes. Which
-one a process gets is decided by its launcher, in `training/launch/`.
+The loop sees only the `Worker` protocol; Ray, Horovod and Spark come in through one of these classes. Which one a
+process gets is decided by its launcher, in `training/launch/`.
 """
 
 from contextlib import AbstractContextManager, nullcontext

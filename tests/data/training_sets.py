@@ -12,7 +12,7 @@ from conf import Config, load
 from training.inputs.batch import Columns
 from training.inputs.dataset import TaskDataset
 from training.inputs.schema import Inputs
-from training.loop import Job
+from training.loop.job import Job
 from training.models import model_named
 from training.tasks import Task
 

@@ -13,7 +13,7 @@ from conf import UserError
 from conf.runs import read_jsonl
 from training.launch.backends import BACKENDS
 from training.launch.ray_session import ray_session
-from training.loop import HISTORY, Job
+from training.loop.job import HISTORY, Job
 from training.models import MODELS
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from engines.listeners import nothing_reachable
 
 from conf.runs import read_jsonl
 from training.launch import job_file
-from training.loop import HISTORY, Job
+from training.loop.job import HISTORY, Job
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 240

@@ -13,7 +13,7 @@ from training.launch.backends import BACKENDS
 from training.launch.booking import Booking
 from training.launch.ray_room import wait_for_room
 from training.launch.worker_jobs import group_of
-from training.loop import Job
+from training.loop.job import Job
 
 pytestmark = [
     pytest.mark.slow,

@@ -22,7 +22,8 @@ from training.launch.horovod_worker import run_horovod_worker
 from training.launch.ray_room import book_on_ray, wait_for_room
 from training.launch.ray_session import is_on_this_machine, ray_session
 from training.launch.worker_jobs import ERROR, FINAL, Metrics, failure_cause, read_metrics, record_group, run_jobs
-from training.loop import Job, fit
+from training.loop.fit import fit
+from training.loop.job import Job
 from training.settings import RaySettings, TrainSettings
 
 log = logging.getLogger(__name__)

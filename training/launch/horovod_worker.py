@@ -11,7 +11,7 @@ from training.launch import job_file
 from training.launch.booking import Booking
 from training.launch.devices import Agreement, agree, claim, device_of
 from training.launch.worker_jobs import record_group, run_jobs
-from training.loop import Job
+from training.loop.job import Job
 from training.settings import TrainSettings
 
 if TYPE_CHECKING:

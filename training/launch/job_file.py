@@ -12,7 +12,7 @@ from conf import Config
 from conf.atomic import write_atomically
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
-from training.loop import Job
+from training.loop.job import Job
 from training.net_settings import NetSettings
 from training.settings import (
     AugmentSettings,

@@ -14,7 +14,7 @@ from etl.session import spark_session
 from etl.settings import SparkSettings
 from training.launch.booking import DOCTOR, Booking, Engine, Node, book
 from training.launch.ray_room import LINE_EVERY_S
-from training.loop import Job
+from training.loop.job import Job
 from training.net_settings import NetSettings
 from training.settings import TrainSettings
 

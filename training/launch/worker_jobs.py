@@ -17,7 +17,8 @@ from conf.atomic import write_atomically
 from conf.errors import error_line, root_cause
 from training.launch.booking import DOCTOR
 from training.launch.devices import Agreement
-from training.loop import Job, fit
+from training.loop.fit import fit
+from training.loop.job import Job
 
 log = logging.getLogger(__name__)
 

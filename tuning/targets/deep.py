@@ -13,7 +13,8 @@ from training.finished.trained import stored_mb
 from training.inputs.dataset import TaskDataset, open_dataset
 from training.launch.booking import Booking
 from training.launch.devices import claim, local_device
-from training.loop import Job, fit
+from training.loop.fit import fit
+from training.loop.job import Job
 from training.models import model_named
 from training.settings import TrainSettings
 from training.tasks import Task

@@ -16,7 +16,9 @@ from conf.machine.processes import free_port
 from conf.runs import read_jsonl
 from training.inputs.batch import Batch
 from training.launch import job_file
-from training.loop import HISTORY, Hooks, Job, Position, fit
+from training.loop.fit import Hooks, fit
+from training.loop.job import HISTORY, Job
+from training.loop.state import Position
 from training.nn.sharded_embedding import ShardedEmbedding, share_overflow
 from training.workers import LocalWorker, TorchWorker
 

@@ -28,7 +28,7 @@ from training.finished.trained import latency_ms, load_inputs, load_trained_mode
 from training.inputs.dataset import open_dataset
 from training.inputs.sampling import hash_uniform, is_train_dev
 from training.inputs.schema import Inputs
-from training.loop import Job
+from training.loop.job import Job
 from training.saved import load_weights
 from training.settings import TrainSettings
 from training.tasks import TASKS, Task

@@ -14,12 +14,14 @@ from data.training_sets import make_job
 
 from conf import UserError
 from conf.runs import read_jsonl
-from training import checkpoint
 from training.checks import MAX_GRADIENT_ERROR, check, gradient_error
 from training.evaluate import evaluate
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
-from training.loop import HISTORY, Hooks, Job, Position, build_objective, fit
+from training.loop import checkpoint
+from training.loop.fit import Hooks, fit
+from training.loop.job import HISTORY, Job
+from training.loop.state import Position, build_objective
 from training.models import MODELS
 from training.models.ctr.deepfm import DeepFM
 from training.net_settings import NetSettings

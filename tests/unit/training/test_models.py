@@ -12,7 +12,9 @@ from training.checks import gradient_error, overfit_loss
 from training.finished.export import OnnxNet, onnx_bytes
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
-from training.loop import Job, build_objective, fit
+from training.loop.fit import fit
+from training.loop.job import Job
+from training.loop.state import build_objective
 from training.models import MODELS, model_named
 from training.saved import load_model
 from training.tasks.objective import Objective

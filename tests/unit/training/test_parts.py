@@ -19,7 +19,8 @@ from conf import UserError
 from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
-from training.loop import build_objective, fit
+from training.loop.fit import fit
+from training.loop.state import build_objective
 from training.nn.layers import FieldEmbedding, use_sparse_gradients
 from training.nn.sharded_embedding import clip_grad_norm, shard_tables
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay

@@ -10,7 +10,7 @@ from data.training_sets import make_job
 from conf import UserError
 from training.launch.devices import Agreement
 from training.launch.worker_jobs import failure_cause, record_group, run_jobs
-from training.loop import Job
+from training.loop.job import Job
 from training.workers import LocalWorker
 
 LAUNCHER = RuntimeError("horovodrun ended with 1")

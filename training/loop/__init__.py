@@ -1,0 +1,1 @@
+"""Training: `fit.fit` is the loop, `job.Job` what it trains."""
