@@ -6,10 +6,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from conf.errors import UserError
 
@@ -22,13 +23,20 @@ def write_atomically(path: Path, data: str | bytes, *, private: bool = False) ->
 
     A `private` file, which holds a secret, can be read by this user alone.
     """
+    with staged_file(path, private=private) as out:
+        out.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def staged_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A file to write, as `write_atomically` writes it: at the end of the block it replaces the one at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system; with the pid for writers in parallel.
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # Private from its first byte on: a change of the mode after the write would come too late.
         with open(staged, "wb", opener=partial(os.open, mode=0o600) if private else None) as out:
-            out.write(data.encode() if isinstance(data, str) else data)
+            yield out
             out.flush()
             os.fsync(out.fileno())  # else a power cut can leave the new name on an empty file
         staged.replace(path)

@@ -6,9 +6,12 @@ model verifies its file first. `sha256sum -c SHA256SUMS` in the folder does the 
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from conf.atomic import write_atomically
+from conf.atomic import staged_file, write_atomically
 from conf.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -21,11 +24,20 @@ def write_model_file(path: Path, data: str | bytes) -> None:
 
     One process writes into a folder at a time.
     """
-    raw = data.encode() if isinstance(data, str) else data
-    write_atomically(path, raw)
+    with model_file(path) as out:
+        out.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def model_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, as `write_model_file` writes it, for what is too large to be in memory as bytes."""
+    with staged_file(path) as out:
+        yield out
+    with path.open("rb") as file:
+        written = hashlib.file_digest(file, "sha256").hexdigest()
     # Files that are gone leave the list, or `sha256sum -c` would miss them.
     digests = {name: digest for name, digest in _digests(path.parent).items() if (path.parent / name).exists()}
-    digests[path.name] = hashlib.sha256(raw).hexdigest()
+    digests[path.name] = written
     lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
     write_atomically(path.parent / CHECKSUMS, "".join(lines))
 

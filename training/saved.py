@@ -3,7 +3,6 @@
 Weights are a state dict that loads without unpickling code; everything else is JSON.
 """
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conf import Config, UserError
-from conf.model_files import verify_model_file, write_model_file
+from conf.model_files import model_file, verify_model_file, write_model_file
 from training.inputs.schema import Inputs
 from training.models import saved_model
 from training.net_settings import NetSettings
@@ -33,9 +32,8 @@ def save_model(folder: Path, name: str, weights: dict[str, Tensor], inputs: Inpu
     inputs.save(folder)
     about = {"model": name, "net": config.get(NetSettings).model_dump(mode="json")}
     write_model_file(folder / NET, json.dumps(about, indent=2))
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    write_model_file(folder / weights_name(name), buffer.getvalue())
+    with model_file(folder / weights_name(name)) as out:
+        torch.save(weights, out)
 
 
 def weights_name(model: str) -> str:
@@ -76,13 +74,13 @@ def read_net(folder: Path) -> dict[str, Any]:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """State dict of the net in a run's model folder, on the CPU. Raises UserError when it is missing or corrupt."""
+    """State dict of the net in a run's model folder, mapped from its file. Raises UserError: missing or corrupt."""
     path = next(folder.glob("*.pt"), None)
     if path is None:
         raise UserError(f"no weights in {folder}")
     verify_model_file(path)
     try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of any type, for a damaged file without a checksum
         raise UserError(f"{path} holds no weights ({type(error).__name__}): train again") from error
     return weights

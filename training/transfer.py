@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from conf import Config, UserError
 from features.compatibility import OtherFeaturesError, names_difference, trained_version
 from training.inputs.schema import Inputs
+from training.nn.sharded_embedding import full_shapes, load_full_weights
 from training.saved import load_weights
 from training.settings import TransferSettings
 
@@ -42,12 +43,12 @@ def load_body(net: nn.Module, folder: Path, inputs: Inputs) -> list[str]:
                 f"run {folder.parent.name} was trained on features {trained_version(folder.parent)}, which stand in "
                 f"other places here: {difference}"
             )
-    source, own = load_weights(folder), net.state_dict()
-    fitting = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
+    source, own = load_weights(folder), full_shapes(net)
+    fitting = {name: value for name, value in source.items() if own.get(name) == value.shape}
     # Vectors alone (biases, norms) fit many a model by chance.
     if not any(value.ndim > 1 for value in fitting.values()):
         raise UserError(f"no layer of {folder} fits this model")
-    net.load_state_dict(fitting, strict=False)
+    load_full_weights(net, fitting, strict=False)
     initial = sorted(set(own) - set(fitting))
     log.info("%d tensors taken from %s, new: %s", len(fitting), folder.parent.name, ", ".join(initial) or "none")
     return initial

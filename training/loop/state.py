@@ -17,14 +17,14 @@ from training.evaluate import import_metrics
 from training.inputs.dataset import ITEMS_FILE
 from training.inputs.plan import CompletedSteps
 from training.inputs.schema import Inputs
-from training.loop import checkpoint
+from training.loop import checkpoint, shards
 from training.loop.job import Job
 from training.models import model_named
 from training.net_settings import NetSettings
-from training.nn import sharded_embedding
 from training.nn.acceleration import accelerate
 from training.nn.initialise import initialise_weights
 from training.nn.layers import use_sparse_gradients
+from training.nn.sharded_embedding import sharded_modules, sharded_tables
 from training.optim.optimizers import make_optimizer, with_embedding_decay
 from training.optim.rates import LearningRates
 from training.settings import OptimizerSettings, ScheduleSettings, TrainSettings
@@ -122,28 +122,29 @@ def start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Traini
     """Model and optimizer as they start, or as the newest whole checkpoint has them."""
     config = job.config
     settings = config.get(TrainSettings)
-    objective = build_objective(job)
-    if config.get(NetSettings).sparse_gradients:
+    net = config.get(NetSettings)
+    with sharded_tables(net.sharded):
+        objective = build_objective(job)
+    if net.sharded and not sharded_modules(objective):
+        raise UserError(f"net.sharded: {job.model} has no table that can be sharded; leave it out")
+    if net.sparse_gradients:
         use_sparse_gradients(objective)
-    if config.get(NetSettings).sharded:
-        sharded_embedding.shard_tables(objective)  # before the optimizer, whose state has the shape of the shards
     objective.to(worker.device)
     for teacher in objective.teacher:  # not a submodule, so `objective.to` leaves it where it is
         teacher.to(worker.device)
 
-    saved_state = _load_checkpoint(job)
-    if saved_state is not None:
-        sharded_embedding.load_full_weights(objective, saved_state["model"])
+    newest = _load_checkpoint(job)
+    if newest is not None:
+        saved_state, rows = newest
+        shards.load_weights(objective, saved_state["model"], rows)
     groups = with_embedding_decay(transfer.parameter_groups(objective, config), objective, settings.embedding_decay)
-    optimizer = make_optimizer(
-        groups, settings, config.get(OptimizerSettings), by_rows=config.get(NetSettings).sparse_gradients
-    )
+    optimizer = make_optimizer(groups, settings, config.get(OptimizerSettings), by_rows=net.sparse_gradients)
     accelerate(objective.net, settings, worker.device)
     module, optimizer = worker.prepare(objective, optimizer, settings.accumulate)
     scaler = torch.amp.GradScaler("cuda") if _is_float16(settings, worker) else None
     position = Position()
-    if saved_state is not None:
-        slots = sharded_embedding.shard_optimizer_state(objective, saved_state["optimizer"], optimizer)
+    if newest is not None:
+        slots = shards.optimizer_slots(objective, saved_state["optimizer"], optimizer, rows)
         # Rate, decay and betas are those of the settings in force: a search may have changed them, and another number
         # of workers has another rate.
         optimizer.load_state_dict({**slots, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -163,15 +164,15 @@ def start_or_resume(worker: Worker, job: Job, *, steps_per_epoch: int) -> Traini
     return TrainingState(job, worker, objective, module, optimizer, rates, scaler, position, ratios, settings)
 
 
-def _load_checkpoint(job: Job) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None. Raises UserError when it is of other features."""
-    state = checkpoint.load_newest(job.run_folder / "checkpoints")
-    if state is not None and state["version"] != job.version:
+def _load_checkpoint(job: Job) -> tuple[dict[str, Any], shards.SavedRows] | None:
+    """The newest whole checkpoint and its rows, or None. Raises UserError when it is of other features."""
+    newest = checkpoint.load_newest(job.run_folder / "checkpoints")
+    if newest is not None and (version := newest[0]["version"]) != job.version:
         raise UserError(
-            f"the checkpoints of {job.run_folder.name} are of features {state['version']}, the data set has "
+            f"the checkpoints of {job.run_folder.name} are of features {version}, the data set has "
             f"{job.version}: train anew, without --resume"
         )
-    return state
+    return newest
 
 
 def _is_float16(settings: TrainSettings, worker: Worker) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from training.nn.layers import TABLES, fill_weight
+
 SPREAD = 0.05
 
 SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,10 +31,10 @@ def initialise_weights(model: nn.Module, scheme: str) -> None:
     """
     if scheme == "model":
         return
-    kinds = (nn.Linear, nn.Conv2d) if scheme in BY_FAN else (nn.Linear, nn.Conv2d, nn.Embedding, nn.EmbeddingBag)
+    kinds = (nn.Linear, nn.Conv2d) if scheme in BY_FAN else (nn.Linear, nn.Conv2d, *TABLES)
     for module in model.modules():
         if isinstance(module, kinds):
-            SCHEMES[scheme](module.weight)
+            fill_weight(module, SCHEMES[scheme])
             bias = getattr(module, "bias", None)
             if bias is not None:
                 nn.init.zeros_(bias)

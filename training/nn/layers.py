@@ -1,13 +1,16 @@
 """Layers that several models share. Shapes: B rows, F fields, D embedding length, N dense features, L list length."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
+from training.nn.sharded_embedding import ShardedEmbedding, is_sharding
 
 
 class IndexedEmbedding(nn.Embedding):
@@ -17,6 +20,23 @@ class IndexedEmbedding(nn.Embedding):
         # Indexing's backward is `index_put_` with accumulation, as repeatable as the embedding's own.
         is_indexed = self.weight.device.type == "cpu" and not self.sparse
         return self.weight[ids] if is_indexed else super().forward(ids)
+
+
+def new_table(num_rows: int, dim: int) -> IndexedEmbedding | ShardedEmbedding:
+    """A table of embeddings, or this rank's shard of it within `sharded_tables`."""
+    return ShardedEmbedding(num_rows, dim) if is_sharding() else IndexedEmbedding(num_rows, dim)
+
+
+TABLES = (nn.Embedding, nn.EmbeddingBag, ShardedEmbedding)
+"""Modules whose `weight` is a table of embeddings."""
+
+
+def fill_weight(module: nn.Module, init: Callable[[Tensor], Any]) -> None:
+    """Fill a module's `weight` by a function that fills tensors in place; a shard as the whole table would be."""
+    if isinstance(module, ShardedEmbedding):
+        module.fill(init)
+    else:
+        init(module.weight)  # type: ignore[arg-type]
 
 
 class FieldEmbedding(nn.Module):
@@ -29,8 +49,8 @@ class FieldEmbedding(nn.Module):
         super().__init__()
         self.offsets: Tensor  # (F,)
         self.register_buffer("offsets", torch.tensor([0, *buckets[:-1]], dtype=torch.int64).cumsum(0))
-        self.table = IndexedEmbedding(sum(buckets), dim)
-        nn.init.normal_(self.table.weight, std=std)
+        self.table = new_table(sum(buckets), dim)
+        fill_weight(self.table, partial(nn.init.normal_, std=std))
 
     def forward(self, sparse: Tensor) -> Tensor:
         embedded: Tensor = self.table(sparse + self.offsets)

@@ -1,43 +1,91 @@
 """Embedding tables sharded by row over the workers, for tables that are too big for one device.
 
-Rank r of W holds rows r·⌈N/W⌉ … (r + 1)·⌈N/W⌉ − 1 of a table of N rows. A look-up sends each id of a batch once, to the
-rank that has its row, which sends the row back; gradients go the other way. What a rank sends grows with the ids of its
-batch, not with the number of ranks. Works over torch's process group (Ray and Spark).
+Rank r of W holds rows r·⌈N/W⌉ … (r + 1)·⌈N/W⌉ − 1 of a table of N rows, from its construction on. A look-up sends
+each id of a batch once, to the rank that has its row, which sends the row back; gradients go the other way. What a rank
+sends grows with the ids of its batch, not with the number of ranks. Works over torch's process group (Ray and Spark).
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from training.nn.layers import FieldEmbedding
+_IS_SHARDING = ContextVar("is_sharding", default=False)
+# A multiple of 16: torch draws normal numbers by sixteen, and blocks of them are the numbers of one draw.
+_BLOCK_ROWS = 1 << 16
+
+
+@contextmanager
+def sharded_tables(is_sharding: bool = True) -> Iterator[None]:
+    """Have the networks that are built within hold this rank's shards of their tables, where `is_sharding`."""
+    token = _IS_SHARDING.set(is_sharding)
+    try:
+        yield
+    finally:
+        _IS_SHARDING.reset(token)
+
+
+def is_sharding() -> bool:
+    """Whether networks are built with shards of their tables now."""
+    return _IS_SHARDING.get()
 
 
 class ShardedEmbedding(nn.Module):
     """`nn.Embedding` of which this rank holds a shard: (…) ids -> (…, D). Every rank must look up as often."""
 
-    def __init__(self, full: nn.Embedding) -> None:
+    def __init__(self, num_rows: int, dim: int) -> None:
         super().__init__()
-        self.num_rows = full.num_embeddings
+        self.num_rows = num_rows
         is_distributed = dist.is_available() and dist.is_initialized()
         self.world_size = dist.get_world_size() if is_distributed else 1
         self.rank = dist.get_rank() if self.world_size > 1 else 0
-        # ⌈N/W⌉; the last rows of the last ranks may be padding, for gathering needs shards of one size.
-        self.rows_per_rank = -(-self.num_rows // self.world_size)
-        self.weight = nn.Parameter(self.shard_of(full.weight.detach()))
-        self.sparse = full.sparse
+        # ⌈N/W⌉; the last rows of the last ranks may be padding, so that shards have one size.
+        self.rows_per_rank = -(-num_rows // self.world_size)
+        self.first_row = self.rank * self.rows_per_rank
+        self.weight = nn.Parameter(torch.zeros(self.rows_per_rank, dim))
+        self.sparse = False
+        self.fill(nn.init.normal_)  # as `nn.Embedding` starts
+
+    @torch.no_grad()
+    def fill(self, init: Callable[[Tensor], Any]) -> None:
+        """Fill the rows with what `init` gives the whole table, so that what is drawn next is as with a whole one, too.
+
+        Each rank draws all of the table, in blocks, and keeps its own rows.
+
+        Args:
+            init: fills a tensor in place, number after number.
+        """
+        # A last block of fewer than 16 rows would be drawn in another order: the one before takes them.
+        starts = range(0, max(self.num_rows - 15, 1), _BLOCK_ROWS)
+        for start in starts:
+            end = self.num_rows if start == starts[-1] else start + _BLOCK_ROWS
+            block = self.weight.new_empty((end - start, self.weight.shape[1]))
+            init(block)
+            self.put(start, block)
+
+    @torch.no_grad()
+    def put(self, start: int, block: Tensor, into: Tensor | None = None) -> None:
+        """Copy its part of rows `start` … of the whole table into the weights, or into a tensor of their shape."""
+        first = self.first_row
+        low, high = max(start, first), min(start + len(block), first + self.rows_per_rank, self.num_rows)
+        if low < high:
+            target = self.weight if into is None else into
+            target[low - first : high - first] = block[low - start : high - start]
+
+    @property
+    def num_own_rows(self) -> int:
+        """Rows of this rank that are no padding."""
+        return max(0, min(self.rows_per_rank, self.num_rows - self.first_row))
 
     def shard_of(self, full: Tensor) -> Tensor:
         """This rank's rows of a full table: (N, …) -> (rows_per_rank, …)."""
-        shard = full[self.rank * self.rows_per_rank : (self.rank + 1) * self.rows_per_rank]
-        missing = self.rows_per_rank - len(shard)
-        return torch.cat([shard, shard.new_zeros((missing, *shard.shape[1:]))]) if missing else shard.clone()
-
-    def gather(self, shard: Tensor) -> Tensor:
-        """The full table of the shards of all ranks: (rows_per_rank, …) -> (N, …). Every rank must call it."""
-        shards = _all_gather(shard).flatten(0, 1) if self.world_size > 1 else shard
-        return shards[: self.num_rows]
+        shard = full.new_zeros((self.rows_per_rank, *full.shape[1:]))
+        self.put(0, full, shard)
+        return shard
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.world_size == 1:
@@ -73,17 +121,12 @@ class _ShardedLookup(torch.autograd.Function):
         by_row = _all_to_all(summed, received, sent)
         by_row = by_row / dist.get_world_size()  # means over the ranks, as the gradients of all other weights are
         if ctx.is_sparse:
-            weight_gradient = torch.sparse_coo_tensor(local_rows.unsqueeze(0), by_row, ctx.shape)
+            weight_gradient = torch.sparse_coo_tensor(
+                local_rows.unsqueeze(0), by_row, ctx.shape, check_invariants=False
+            )
         else:
             weight_gradient = by_row.new_zeros(ctx.shape).index_add_(0, local_rows, by_row)
         return weight_gradient, None, None, None, None
-
-
-def shard_tables(net: nn.Module) -> None:
-    """Replace the table of every `FieldEmbedding` in `net` by this rank's shard of it."""
-    for module in net.modules():
-        if isinstance(module, FieldEmbedding):
-            module.table = ShardedEmbedding(module.table)  # type: ignore[assignment]
 
 
 def sharded_modules(net: nn.Module) -> list[tuple[str, ShardedEmbedding]]:
@@ -143,48 +186,24 @@ def share_overflow(net: nn.Module) -> None:
     gradients[0].view(-1)[:1].add_(torch.where(overflow > 0, torch.inf, 0.0))
 
 
-def gather_weights(net: nn.Module) -> dict[str, Tensor]:
-    """The state of `net` with full tables in place of shards; every rank must call it."""
-    state = dict(net.state_dict())
+def full_shapes(net: nn.Module) -> dict[str, torch.Size]:
+    """Name and shape of each tensor of `net`'s state, of sharded tables that of the whole."""
+    shapes = {name: value.shape for name, value in net.state_dict().items()}
     for name, module in sharded_modules(net):
-        state[f"{name}.weight"] = module.gather(module.weight.detach())
-    return state
+        shapes[f"{name}.weight"] = torch.Size((module.num_rows, module.weight.shape[1]))
+    return shapes
 
 
-def load_full_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load a state with full tables, of which this rank takes its rows."""
+def load_full_weights(net: nn.Module, weights: dict[str, Tensor], *, strict: bool = True) -> None:
+    """Load a state with full tables, of which this rank takes its rows; `strict`: of all weights of `net`."""
     state = dict(weights)
     for name, module in sharded_modules(net):
-        state[f"{name}.weight"] = module.shard_of(weights[f"{name}.weight"])
-    net.load_state_dict(state)
+        if f"{name}.weight" in weights:
+            state[f"{name}.weight"] = module.shard_of(weights[f"{name}.weight"])
+    net.load_state_dict(state, strict=strict)
 
 
-def gather_optimizer_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state with full tensors (momentum, squares) in place of this rank's; every rank must call it."""
-    state = optimizer.state_dict()
-    # Copied: the dicts of `state_dict()` are the optimizer's own, which training goes on with.
-    state["state"] = {number: dict(slots) for number, slots in state["state"].items()}
-    for number, module in _sharded_parameters(net, optimizer):
-        slots = state["state"].get(number, {})
-        for name, value in slots.items():
-            if isinstance(value, Tensor) and value.shape == module.weight.shape:
-                slots[name] = module.gather(value)
-    return state
-
-
-def shard_optimizer_state(
-    net: nn.Module, optimizer_state: dict[str, Any], optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """The optimizer's state with this rank's rows in place of full tensors; the reverse of `gather_optimizer_state`."""
-    for number, module in _sharded_parameters(net, optimizer):
-        slots = optimizer_state["state"].get(number, {})
-        for name, value in slots.items():
-            if isinstance(value, Tensor) and value.ndim and len(value) == module.num_rows:
-                slots[name] = module.shard_of(value)
-    return optimizer_state
-
-
-def _sharded_parameters(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[int, ShardedEmbedding]]:
+def sharded_parameters(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[int, ShardedEmbedding]]:
     """Each sharded table with its number in the optimizer's state, which counts parameters over its groups."""
     order = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
     return [(order.index(id(m.weight)), m) for _, m in sharded_modules(net) if id(m.weight) in order]
@@ -195,10 +214,3 @@ def _all_to_all(tensor: Tensor, received: list[int], sent: list[int]) -> Tensor:
     output = tensor.new_empty((sum(received), *tensor.shape[1:]))
     dist.all_to_all_single(output, tensor.contiguous(), received, sent)
     return output
-
-
-def _all_gather(tensor: Tensor) -> Tensor:
-    """(W, …): the tensors of all ranks, which must have one shape."""
-    tensors = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(tensors, tensor.contiguous())
-    return torch.stack(tensors)

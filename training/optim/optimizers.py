@@ -9,6 +9,7 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, 
 
 from conf import UserError
 from training.compat import skip_torch_compiler_import
+from training.nn.layers import TABLES
 from training.settings import OptimizerSettings, TrainSettings
 
 
@@ -135,7 +136,7 @@ def with_embedding_decay(
     """
     if decay is None:
         return list(groups)
-    tables = (one for one in module.modules() if isinstance(one, nn.Embedding | nn.EmbeddingBag))
+    tables = (one for one in module.modules() if isinstance(one, TABLES))
     embeddings = {id(weight) for table in tables for weight in table.parameters(recurse=False)}
     parted = []
     for group in groups:

@@ -21,6 +21,7 @@ from training.inputs.feed import read_epoch
 from training.loop import checkpoint
 from training.loop.fit import Hooks, fit
 from training.loop.job import HISTORY, Job
+from training.loop.shards import SavedRows
 from training.loop.state import Position, build_objective
 from training.models import MODELS
 from training.models.ctr.deepfm import DeepFM
@@ -179,41 +180,47 @@ def test_the_best_epoch_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
         fit(LocalWorker(), make_job(tmp_path / "other", "deepfm", "train.monitor=ndcg"))
 
 
+def test_a_model_without_tables_of_fields_is_not_sharded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^net\.sharded: sasrec has no table that can be sharded; leave it out$"):
+        fit(LocalWorker(), make_job(tmp_path, "sasrec", "net.sharded=true"))
+
+
+def state_of(found: tuple[dict[str, Any], SavedRows] | None) -> dict[str, Any] | None:
+    return found and found[0]
+
+
 def test_a_corrupt_checkpoint_is_refused_and_the_one_before_taken(tmp_path: Path) -> None:
     for number in range(3):
-        checkpoint.save(tmp_path, number, 0.5 - number / 10, {"epoch": number}, keep_best=2)
+        checkpoint.save(checkpoint.epoch_path(tmp_path, number, 0.5 - number / 10), {"epoch": number}, keep_best=2)
     newest = next(tmp_path.glob("weights.02-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-5])
-    state, best = checkpoint.load_newest(tmp_path), checkpoint.load_best(tmp_path)
-    assert state is not None
-    assert best is not None
-    assert state["epoch"] == best["epoch"] == 1
+    assert state_of(checkpoint.load_newest(tmp_path)) == state_of(checkpoint.load_best(tmp_path)) == {"epoch": 1}
 
 
 def test_a_checkpoint_within_an_epoch_is_newer_than_the_epoch_before_and_goes_with_its_own(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, 0, 0.5, {"at": "epoch 0"}, keep_best=1)
+    checkpoint.save(checkpoint.epoch_path(tmp_path, 0, 0.5), {"at": "epoch 0"}, keep_best=1)
     for step in (30, 40, 50):
-        checkpoint.save_step(tmp_path, 1, step, {"at": f"step {step}"})
-    assert checkpoint.load_newest(tmp_path) == {"at": "step 50"}
+        checkpoint.save_step(checkpoint.step_path(tmp_path, 1, step), {"at": f"step {step}"})
+    assert state_of(checkpoint.load_newest(tmp_path)) == {"at": "step 50"}
     assert len(list(tmp_path.glob("step.*"))) == 2
-    checkpoint.save(tmp_path, 1, 0.4, {"at": "epoch 1"}, keep_best=1)
-    assert checkpoint.load_newest(tmp_path) == {"at": "epoch 1"}
+    checkpoint.save(checkpoint.epoch_path(tmp_path, 1, 0.4), {"at": "epoch 1"}, keep_best=1)
+    assert state_of(checkpoint.load_newest(tmp_path)) == {"at": "epoch 1"}
     assert not list(tmp_path.glob("step.*"))
 
 
 def test_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path) -> None:
     for number, loss in enumerate([0.3, 0.2, 0.4, 0.5]):
-        checkpoint.save(tmp_path, number, loss, {"epoch": number}, keep_best=2)
+        checkpoint.save(checkpoint.epoch_path(tmp_path, number, loss), {"epoch": number}, keep_best=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "weights.00-0.3000.pt",
         "weights.01-0.2000.pt",
         "weights.03-0.5000.pt",
     ]
-    assert checkpoint.load_best(tmp_path) == {"epoch": 1}
+    assert state_of(checkpoint.load_best(tmp_path)) == {"epoch": 1}
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path, 0, 0.5, {"epoch": 0}, keep_best=2)
+    checkpoint.save(checkpoint.epoch_path(tmp_path, 0, 0.5), {"epoch": 0}, keep_best=2)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -222,9 +229,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
     with pytest.raises(
         UserError, match=r"can't write checkpoint weights.01-0.4000.pt: No space left on device; the last"
     ):
-        checkpoint.save(tmp_path, 1, 0.4, {"epoch": 1}, keep_best=2)
+        checkpoint.save(checkpoint.epoch_path(tmp_path, 1, 0.4), {"epoch": 1}, keep_best=2)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.00-0.5000.pt"]
-    assert checkpoint.load_newest(tmp_path) == {"epoch": 0}
+    assert state_of(checkpoint.load_newest(tmp_path)) == {"epoch": 0}
 
 
 def test_checkpoints_of_other_features_are_refused(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
 from training.loop.fit import fit
 from training.loop.state import build_objective
+from training.nn.initialise import initialise_weights
 from training.nn.layers import FieldEmbedding, use_sparse_gradients
-from training.nn.sharded_embedding import clip_grad_norm, shard_tables
+from training.nn.sharded_embedding import clip_grad_norm, sharded_tables
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay
 from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
@@ -235,13 +236,37 @@ def test_an_overflow_of_float16_changes_no_row() -> None:
     assert torch.equal(table.detach(), torch.ones(3, 2))
 
 
+@pytest.mark.parametrize(("rows", "dim"), [(3, 2), (40, 1), (65_543, 2), (140_001, 3)])
+@pytest.mark.parametrize("scheme", ["normal", "uniform", "xavier"])
+def test_a_table_drawn_in_blocks_starts_as_one_that_is_drawn_at_once(rows: int, dim: int, scheme: str) -> None:
+    states = []
+    for is_sharded in (False, True):
+        torch.manual_seed(3)
+        with sharded_tables(is_sharded):
+            net = torch.nn.ModuleList([FieldEmbedding([rows - 1, 1], dim), torch.nn.Linear(3, 2)])
+        initialise_weights(net, scheme)
+        states.append([*net.state_dict().values(), torch.rand(2)])
+    for whole, drawn in zip(*states, strict=True):
+        assert torch.equal(whole, drawn)
+
+
+def test_embeddings_have_their_own_decay_when_they_are_sharded_too() -> None:
+    with sharded_tables():
+        net = torch.nn.ModuleList([FieldEmbedding([7, 5], 4), torch.nn.Linear(8, 1)])
+    groups = with_embedding_decay([{"params": list(net.parameters())}], net, 0.5)
+    assert [group.get("weight_decay") for group in groups] == [None, 0.5]
+    assert [weight.shape for weight in groups[1]["params"]] == [(12, 4)]
+
+
 def test_rows_are_not_averaged_over_nccl_unless_each_has_one_owner() -> None:
     net = torch.nn.ModuleList([FieldEmbedding([7, 5], 4)])
     use_sparse_gradients(net)
     require_sparse_exchange(net, "gloo")
     with pytest.raises(UserError, match=r"^net\.sparse_gradients can't be averaged over NCCL: add net\.sharded=true"):
         require_sparse_exchange(net, "nccl")
-    shard_tables(net)
+    with sharded_tables():
+        net = torch.nn.ModuleList([FieldEmbedding([7, 5], 4)])
+    use_sparse_gradients(net)
     require_sparse_exchange(net, "nccl")
 
 
