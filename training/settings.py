@@ -81,6 +81,8 @@ class TrainSettings(Settings):
     """CPUs that each worker books, and its threads; by default 1 on Ray and Spark, and all of the machine elsewhere."""
     launch_timeout_s: float = Field(default=120.0, gt=0)
     """Seconds that a launch waits for the workers' CPUs and GPUs before it ends with what is missing."""
+    timeout_s: float = Field(default=120.0, ge=0)
+    """Seconds within which a worker that stands still, as one that was stopped, is noticed and killed; 0: never."""
     max_failures: int = Field(default=2, ge=0)
     """Failures of workers after which Ray gives up."""
     min_workers: int | None = Field(default=None, gt=0)

@@ -1,6 +1,7 @@
 """Workers that die by a real kill: training goes on, or stops with a clear error and goes on when asked to."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,11 +66,16 @@ def checkpoint_within_an_epoch(job: Job) -> bool:
 
 @pytest.mark.wide  # that a run goes on where it ended is in test_fit.py and test_processes.py
 @pytest.mark.parametrize(
-    ("backend", "overrides", "program"),
-    [("horovod", ["train.hosts=localhost:2"], "horovod_worker"), ("spark", [], "train.py")],
+    ("backend", "overrides", "program", "fault"),
+    [
+        ("horovod", ["train.hosts=localhost:2"], "horovod_worker", signal.SIGKILL),
+        ("horovod", ["train.hosts=localhost:2", "train.timeout_s=8"], "horovod_worker", signal.SIGSTOP),
+        ("spark", [], "train.py", signal.SIGKILL),
+        ("spark", ["train.timeout_s=8"], "train.py", signal.SIGSTOP),
+    ],
 )
-def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
-    tmp_path: Path, backend: str, overrides: list[str], program: str
+def test_a_killed_or_stopped_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
+    tmp_path: Path, backend: str, overrides: list[str], program: str, fault: signal.Signals
 ) -> None:
     whole, broken = (
         make_job(tmp_path / name, "deepfm", *OVERRIDES, *overrides, rows=2000) for name in ("whole", "broken")
@@ -86,12 +92,15 @@ def test_a_killed_worker_stops_the_job_and_resume_ends_as_an_unbroken_run(
         # horovodrun writes the environment that it has on their command lines.
         assert not any(SECRET in _command(pid) for pid in _children(process.pid))
         killed_at = time.monotonic()
-        os.kill(workers[-1], signal.SIGKILL)
+        os.kill(workers[-1], fault)
         _, told = process.communicate(timeout=60)
         assert time.monotonic() - killed_at < 60
         assert process.returncode == 1
+        if fault == signal.SIGSTOP:
+            assert re.search(r"rank \d: it has stood still for \d+ s \(process \d+ on .+\) and was killed", told), told
         # The killed one can't say why; the other names what it saw of it, unless it is ended before it can.
-        assert "another rank ended without a word" in told or "names the process that ended first" in told, told
+        elif "another rank ended without a word" not in told:
+            assert "names the process that ended first" in told, told
         assert "go on with --resume" in told
     finally:
         process.kill()

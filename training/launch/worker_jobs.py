@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from conf import UserError
@@ -17,8 +18,10 @@ from conf.atomic import write_atomically
 from conf.errors import error_line, root_cause
 from training.launch.booking import DOCTOR
 from training.launch.devices import Agreement
+from training.launch.peers import watch_peers
 from training.loop.fit import fit
 from training.loop.job import Job
+from training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,9 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
                 continue
-            metrics = fit(worker, job)
+            limit_s = job.config.get(TrainSettings).timeout_s if worker.world_size > 1 else 0
+            with watch_peers(job.run_folder, worker.rank, limit_s, partial(_record, job)):
+                metrics = fit(worker, job)
             if worker.rank == 0:
                 write_atomically(job.run_folder / FINAL, json.dumps(metrics))
         except UserError as error:
@@ -85,7 +90,11 @@ def group_of(job: Job) -> Agreement | None:
 def _record_failure(job: Job, error: Exception, rank: int | None) -> None:
     """Write an error to the run folder: launchers raise what they noticed of it, which is often nothing."""
     text = error_line(error)
-    failure = {"at": time.time(), "rank": rank, "error": text, "is_lost_peer": bool(_LOST_PEER.search(text))}
+    _record(job, rank, text, is_lost_peer=bool(_LOST_PEER.search(text)))
+
+
+def _record(job: Job, rank: int | None, text: str, *, is_lost_peer: bool = False) -> None:
+    failure = {"at": time.time(), "rank": rank, "error": text, "is_lost_peer": is_lost_peer}
     path = job.run_folder / FAILURES.replace("*", f"{rank}-{socket.gethostname()}-{os.getpid()}")
     try:
         write_atomically(path, json.dumps(failure))
