@@ -147,7 +147,7 @@ def test_a_table_spread_over_two_workers_is_the_whole_table_and_skips_steps_as_o
     run_on(2, check_tables, tmp_path)
 
 
-@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("is_sparse", [False, pytest.param(True, marks=pytest.mark.wide)], ids=["dense", "sparse"])
 def test_training_with_spread_tables_is_training_with_whole_ones(tmp_path: Path, is_sparse: bool) -> None:
     jobs = []
     for name, sharded in (("whole", False), ("spread", True)):
