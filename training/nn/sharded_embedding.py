@@ -57,7 +57,8 @@ class ShardedEmbedding(nn.Module):
         Each rank draws all of the table, in blocks, and keeps its own rows.
 
         Args:
-            init: fills a tensor in place, number after number.
+            init: fills a tensor in place, number after number; one that rejects numbers and draws again
+                (`trunc_normal_`) gives others of the same distribution, the same for any number of ranks.
         """
         # A last block of fewer than 16 rows would be drawn in another order: the one before takes them.
         starts = range(0, max(self.num_rows - 15, 1), _BLOCK_ROWS)

@@ -237,7 +237,7 @@ def test_an_overflow_of_float16_changes_no_row() -> None:
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(3, 2), (40, 1), (65_543, 2), (140_001, 3)])
-@pytest.mark.parametrize("scheme", ["normal", "uniform", "xavier"])
+@pytest.mark.parametrize("scheme", ["uniform", "xavier"])
 def test_a_table_drawn_in_blocks_starts_as_one_that_is_drawn_at_once(rows: int, dim: int, scheme: str) -> None:
     states = []
     for is_sharded in (False, True):
