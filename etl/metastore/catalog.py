@@ -10,10 +10,8 @@ from pyspark.sql import SparkSession
 
 from conf import UserError
 from etl import compat
-
-FEW_PARTITIONS = 20
-"""Up to so many are asked for one by one: a call for more lists all partitions of the table."""
-
+from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows
+from etl.table import quote
 
 def table_names(spark: SparkSession) -> list[str]:
     """Names of all tables and views of the default database, whoever created them."""
@@ -55,6 +53,8 @@ def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[
 
 def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[str]) -> dict[str, str]:
     """Partition value -> folder, for those of `values` that exist."""
+    if rows := partition_rows(spark, values):
+        return rows.locations(table, column, values)
     partitions = _partitions(spark, table, column, values)
     return {value: _folder(compat.jvm_of(spark), partition) for value, partition in partitions.items()}
 
@@ -69,6 +69,10 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     """
     if not locations:
         return
+    if rows := partition_rows(spark, locations):
+        rows.set_locations(table, column, locations)
+        _forget_files(spark, table)
+        return
     partitions = _partitions(spark, table, column, list(locations))
     if missing := sorted(locations.keys() - partitions):
         raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
@@ -79,6 +83,26 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     compat.external_catalog(spark).alterPartitions("default", table, _collections(spark).asScala(changed).toSeq())
     # As the statement does: this session may have the old partitions' files in its cache.
     spark.catalog.refreshTable(table)
+
+
+def add_partitions(spark: SparkSession, table: str, column: str, locations: Mapping[str, str]) -> None:
+    """Add partitions to a table, all in one call: partition value -> folder. None of them may be there yet."""
+    if not locations:
+        return
+    if rows := partition_rows(spark, locations):
+        rows.add(table, column, locations)
+        _forget_files(spark, table)
+        return
+    added = [f"PARTITION (`{column}` = {quote(value)}) LOCATION {quote(url)}" for value, url in locations.items()]
+    spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
+
+
+def _forget_files(spark: SparkSession, table: str) -> None:
+    """Let the session list a table's partitions anew, and compute again what it has persisted of them."""
+    if compat.has_persisted(spark):
+        spark.catalog.refreshTable(table)
+    else:
+        compat.forget_table(spark, table)
 
 
 def _partitions(spark: SparkSession, table: str, column: str, values: Sequence[str]) -> dict[str, Any]:

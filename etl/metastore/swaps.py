@@ -20,7 +20,6 @@ from etl.metastore import catalog
 from etl.metastore.connection import advisory_lock
 from etl.metastore.run_rows import StageStart, add_interrupted
 from etl.metastore.settings import MetastoreSettings
-from etl.table import quote
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +38,6 @@ class Swap:
     value: str
     old: str | None
     new: str
-
-    @property
-    def partition(self) -> str:
-        """Its name in SQL."""
-        return f"PARTITION (`{self.column}` = {quote(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -188,9 +182,8 @@ def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     for table, of_table in _by_table(swaps):
         moved = {swap.value: swap.new for swap in of_table if swap.old is not None}
         catalog.set_locations(spark, table, of_table[0].column, moved)
-        # All new partitions in one statement: each statement is a call to the metastore.
-        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in of_table if swap.old is None]:
-            spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
+        added = {swap.value: swap.new for swap in of_table if swap.old is None}
+        catalog.add_partitions(spark, table, of_table[0].column, added)
 
 
 def _by_table(swaps: Sequence[Swap]) -> Iterable[tuple[str, list[Swap]]]:

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import reduce
+from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -24,7 +26,11 @@ from etl.table import Table, any_of
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
-from etl.warehouse.small_checks import count_if_sound
+from etl.warehouse.small_checks import STAGED, count_if_sound
+from etl.warehouse.small_tables import split, write_partitions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +54,8 @@ class Warehouse:
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
         self._pending: list[_Written] | None = None  # within `whole_or_nothing`
+        self._reads_pending = self._is_small = False
+        self._staged: set[str] = set()  # run folders that have all rows in few files as well
         # Run folders of the partitions that a stage has written through this instance: between stages others write.
         self._own_folders: dict[StageStart, dict[Table, dict[str, str]]] = {}
         self.stage_start: StageStart | None = None  # within `stage_run`
@@ -120,25 +128,40 @@ class Warehouse:
         self.ensure(table)
         if days is None:
             return self.spark.table(table.name)
-        values = [table.partition_value(day) for day in days]
-        folder = self._own_folder(table, values)
-        # The metastore would name the same folder, after some queries of its database.
-        rows = self.spark.table(table.name) if folder is None else self._read_folder(table, folder)
-        return rows.where(any_of(table.partition, values))
+        return self._select_values(table, [table.partition_value(day) for day in days])
+
+    def _select_values(self, table: Table, values: Sequence[str]) -> DataFrame:
+        by_folder: dict[str | None, list[str]] = {}
+        own = self._written_by_stage(table)
+        for value in values:
+            by_folder.setdefault(own.get(value), []).append(value)
+        if not self._reads_pending and len(by_folder) > 1:
+            by_folder = {None: list(values)}
+        parts = [
+            # The metastore would name the same folder, after some queries of its database.
+            (self.spark.table(table.name) if folder is None else self._read_folder(table, folder)).where(
+                any_of(table.partition, part)
+            )
+            for folder, part in (by_folder or {None: []}).items()
+        ]
+        return reduce(DataFrame.unionByName, parts)
 
     def _read_folder(self, table: Table, folder: str) -> DataFrame:
         # With the schema given: inferring it would start a job, and an empty folder has none.
-        return self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+        path = f"{folder}/{STAGED}" if folder in self._staged else folder
+        return self.spark.read.schema(table.partitioned_schema_text).parquet(path)
 
     def _written_by_stage(self, table: Table) -> dict[str, str]:
         """Partition value -> folder of a run, of what the stage that runs has written."""
         return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
 
-    def _own_folder(self, table: Table, values: Sequence[str]) -> str | None:
-        """The folder of one run of this stage's that has all these partitions; None where there is none."""
-        own = self._written_by_stage(table)
-        folders = {own.get(value) for value in values}
-        return folders.pop() if len(folders) == 1 else None
+    def own_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
+        """Folders with the rows of the days and no others, for readers beside Spark; None if the stage wrote not all."""
+        values = [table.partition_value(day) for day in days]
+        if not self._is_local or not self._written_by_stage(table).keys() >= set(values):
+            return None
+        self._track_read(table, values)
+        return self._folders(table, values)
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
@@ -176,14 +199,16 @@ class Warehouse:
     # --- writing ---
 
     @contextmanager
-    def whole_or_nothing(self) -> Iterator[None]:
+    def whole_or_nothing(self, *, reads_pending: bool = False, is_small: bool = False) -> Iterator[None]:
         """Tables written in the block change together at its end, or not at all when it raises or is killed.
 
-        Until then all of them are read as they were. Readers see some old and some new only during the swaps, one or
-        more for each table; after a kill there, until the next command completes them.
+        Until then all of them are read as they were; with `reads_pending`, by this instance as they will be. Readers
+        see some old and some new only during the swaps, one or more for each table; after a kill there, until the next
+        command completes them. `is_small` says that all tables' rows are likely to fit into this process's memory: it
+        makes the folders of many days faster than Spark.
         """
         pending: list[_Written] = []
-        self._pending = pending
+        self._pending, self._reads_pending, self._is_small = pending, reads_pending, is_small and self._is_local
         try:
             yield
         except BaseException:
@@ -191,17 +216,21 @@ class Warehouse:
                 self.files.delete(folder)
             raise
         finally:
-            self._pending = None
+            self._pending, self._reads_pending, self._is_small = None, False, False
+            staged, self._staged = self._staged, set()
+        for folder in staged:
+            self.files.delete(f"{folder}/{STAGED}")
         self._publish(pending)
 
     def write(
         self,
         table: Table,
-        rows: DataFrame,
+        rows: "DataFrame | pa.Table",
         days: Sequence[date],
         *,
         rebalance: bool = True,
         before_checks: Callable[[DataFrame], None] | None = None,
+        at_once: bool = False,
     ) -> dict[date, int]:
         """Replace the partitions of `days` by `rows`; a day without rows becomes an empty partition.
 
@@ -209,10 +238,12 @@ class Warehouse:
 
         Args:
             table: the table to write.
-            rows: the table's columns, which are cast to its types, and its partition column.
+            rows: the table's columns, which are cast to its types, and its partition column; of `small_tables.answer`
+                with these types already.
             days: the days whose partitions are replaced.
             rebalance: even out the sizes of files at the cost of a shuffle; not needed where they are even anyway.
             before_checks: gets the written rows before they are checked, to write what the checks refer to.
+            at_once: also within `whole_or_nothing`: for a table that other stages may write meanwhile.
 
         Returns:
             The number of rows of each day.
@@ -226,7 +257,10 @@ class Warehouse:
         # A fresh folder for each write: files that a reader has planned to read are never changed.
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
-            self._write_files(table, rows, folder, list(values), rebalance)
+            if isinstance(rows, DataFrame):
+                self._write_files(table, rows, folder, list(values), rebalance)
+            else:
+                write_partitions(table, rows, folder)
             counts = self._check_files(table, folder, list(values), before_checks)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
@@ -235,10 +269,13 @@ class Warehouse:
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
-        if self._pending is None:
-            self._publish([(table, folder, list(values))])
+        written = (table, folder, list(values))
+        if self._pending is None or at_once:
+            self._publish([written])
         else:
-            self._pending.append((table, folder, list(values)))
+            self._pending.append(written)
+            if self._reads_pending:
+                self._note_own([written])
         if len(days) >= _MANY_DAYS:
             log.info("%s: %s rows of %s days", table.name, sum(counts.values()), len(days))
         return {values[value]: count for value, count in counts.items()}
@@ -255,13 +292,16 @@ class Warehouse:
             ]
 
         swaps = swap_partitions(self.spark, self.config, plan, self.stage_start)
+        self._note_own(writes)
+        for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
+            self.note_replaced(location.rsplit("/", 1)[0])
+
+    def _note_own(self, writes: Sequence[_Written]) -> None:
         if self.stage_start is not None:
             own = self._own_folders.setdefault(self.stage_start, {})
             for table, folder, values in writes:
                 for reader in (table, *sharing_files(table)):
                     own[reader] = own.get(reader, {}) | dict.fromkeys(values, folder)
-        for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
-            self.note_replaced(location.rsplit("/", 1)[0])
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
         """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
@@ -289,8 +329,17 @@ class Warehouse:
             selected.write.parquet(f"{folder}/{table.partition}={values[0]}")
             return
         selected = rows.select(*columns, value.alias(table.partition))
+        if self._is_small:
+            selected.write.parquet(f"{folder}/{STAGED}")
+            if self.files.size(f"{folder}/{STAGED}") < _MAX_CACHED_BYTES:
+                split(table, folder)
+                self._staged.add(folder)
+                return
+            selected = self.spark.read.schema(table.partitioned_schema_text).parquet(f"{folder}/{STAGED}")
         # Rebalancing merges small files and splits a skewed partition.
-        selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
+        partitioned = selected.hint("rebalance", table.partition).write.partitionBy(table.partition)
+        partitioned.mode("append").parquet(folder)
+        self.files.delete(f"{folder}/{STAGED}")
 
     def _check_files(
         self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None
@@ -300,7 +349,7 @@ class Warehouse:
         if before_checks is None:
             return self._check_written(table, folder, values, written)
         # To open thousands of small files takes longer than to read them, and each check would do so again.
-        if len(values) >= _MANY_DAYS and self.files.size(folder) < _MAX_CACHED_BYTES:
+        if len(values) >= _MANY_DAYS and folder not in self._staged and self.files.size(folder) < _MAX_CACHED_BYTES:
             written.persist()
         try:
             before_checks(written)
@@ -310,13 +359,18 @@ class Warehouse:
 
     def _check_written(self, table: Table, folder: str, values: list[str], written: DataFrame) -> dict[str, int]:
         counts = count_if_sound(table, folder, values, self._folders) if self._is_local else None
-        return check_rows(table, written, values, self._select) if counts is None else counts
+        return check_rows(table, written, values, self._select_values) if counts is None else counts
 
-    def _folders(self, table: Table, values: Sequence[str]) -> dict[str, str]:
+    def _folders(self, table: Table, values: Sequence[str]) -> list[str]:
+        """Folders of those partitions that exist, or one that has the rows of all of them and no others."""
         self.ensure(table)
-        if set(values) <= (own := self._written_by_stage(table)).keys():
-            return {value: f"{own[value]}/{table.partition}={value}" for value in values}
-        return catalog.locations_of(self.spark, table.name, table.partition, values)
+        own = self._written_by_stage(table)
+        if not set(values) <= own.keys():
+            return list(catalog.locations_of(self.spark, table.name, table.partition, values).values())
+        folders = {own[value] for value in values}
+        if folders <= self._staged and len(folders) == 1 and sum(own[value] in folders for value in own) == len(values):
+            return [f"{folder}/{STAGED}" for folder in folders]
+        return [f"{own[value]}/{table.partition}={value}" for value in values]
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.
@@ -324,7 +378,7 @@ class Warehouse:
         Returns partition value -> number of rows. Raises QualityError when a check fails.
         """
         partitions = self.partitions(table)
-        return check_rows(table, self.read(table), partitions, self._select)
+        return check_rows(table, self.read(table), partitions, self._select_values)
 
     def note_replaced(self, folder: str) -> None:
         """Note the time in a run's folder that was replaced: from then on `vacuum` counts its age."""

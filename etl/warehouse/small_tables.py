@@ -1,0 +1,88 @@
+"""Small tables without Spark: SQL over the partitions that a stage has written by DuckDB, new partitions by pyarrow.
+
+A Spark job plans for longer than a report of some rows takes. The SQL is in words that both have: one text for each table.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conf import path_of_url
+from etl.table import Table
+from etl.warehouse.small_checks import CONNECTION, STAGED, create_view, small_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TYPES = {"string": "varchar", "int": "integer", "bigint": "bigint", "double": "double"}
+_FILE = "part-00000.parquet"
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+
+
+def answer(
+    text: str, parameters: Mapping[str, str], sources: Mapping[Table, Sequence[str]], columns: Mapping[str, str]
+) -> "pa.Table | None":
+    """The result of a SELECT, as Spark would have it.
+
+    Args:
+        text: in words that Spark and DuckDB have in common, with parameters as `:first`; divisions by 0 through nullif.
+        parameters: name -> value.
+        sources: the tables that it reads, with the URLs of their folders: of partitions, or staged ones.
+        columns: name -> Hive type of the result's columns: of text and numbers.
+
+    Returns:
+        The rows; None where the sources' files are large, many or not on this machine.
+    """
+    import duckdb
+
+    files = {table: small_files(folders) for table, folders in sources.items()}
+    if None in files.values():
+        return None
+    with duckdb.connect(config=CONNECTION) as connection:
+        connection.execute("set default_null_order = 'nulls_first_on_asc_last_on_desc'")  # as Spark's
+        for table, paths in files.items():
+            create_view(connection, table.name, table, paths or [])
+        names = ", ".join(f'"{name}"::{_TYPES[type_name]} as "{name}"' for name, type_name in columns.items())
+        with_marks = _PARAMETER.sub(r"$\1", text)  # as DuckDB writes parameters
+        statement = f"select {names} from ({with_marks})"
+        return connection.sql(statement, params=dict(parameters)).to_arrow_table()
+
+
+def write_partitions(table: Table, rows: "pa.Table", folder: str) -> None:
+    """Write rows as one file for each partition, `PARTITION=VALUE/part-00000.parquet` in a folder.
+
+    Args:
+        table: whose columns and partition column the rows have.
+        rows: the rows.
+        folder: URL of a folder on this machine.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    root = path_of_url(folder)
+    assert root is not None
+    root.mkdir(parents=True, exist_ok=True)
+    ordered = rows.take(pc.sort_indices(rows[table.partition])) if len(rows) else rows
+    values = ordered[table.partition].cast(pa.string())
+    data = ordered.select(table.column_names).combine_chunks()
+    start = 0
+    # Runs of equal values, in order.
+    for run in pc.value_counts(values).to_pylist():
+        path = root / f"{table.partition}={run['values']}"
+        path.mkdir()
+        # The schema of Arrow in each file would be longer than its rows.
+        pq.write_table(data.slice(start, run["counts"]), path / _FILE, store_schema=False)
+        start += run["counts"]
+
+
+def split(table: Table, folder: str) -> None:
+    """Write the partitions of a run's folder from its staged files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = path_of_url(folder)
+    assert root is not None
+    files = sorted((root / STAGED).glob("[!._]*"))
+    write_partitions(table, pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]), folder)
