@@ -14,7 +14,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, path_of_url
-from conf.atomic import sync_folder, write_atomically
+from conf.atomic import sync_file_system, sync_folder, write_atomically
 from etl import compat
 from etl.metastore import catalog
 from etl.metastore.connection import advisory_lock
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # One set at a time, by the threads of a process and, on PostgreSQL, by all sessions: one that is recorded while nobody
 # has the lock was interrupted. Derby serves one process, and Spark calls it from one thread at a time anyway.
 _lock = threading.Lock()
+_MANY_PARTITIONS = 100
 _LOCK_NAME = "swaps"
 
 
@@ -205,6 +206,9 @@ def _sync_files(swaps: Iterable[Swap]) -> None:
     """Bring local files, and the names of their folders, to the disk, which the journal refers to for good."""
     partitions = {path for swap in swaps if (path := path_of_url(swap.new)) is not None}
     runs = {path.parent for path in partitions}
+    # One by one, thousands of small files wait for the disk longer than for all else.
+    if len(partitions) > _MANY_PARTITIONS and all(sync_file_system(root) for root in {run.parent for run in runs}):
+        return
     for path in partitions:
         sync_folder(path, with_files=True)
     for path in runs | {path.parent for path in runs}:

@@ -128,7 +128,9 @@ def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     samples: dict[str, list[str]] = {name: [] for name in names}
-    for batch in pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS):
+    # INT96, as older Spark, Impala and Hive write times, has nanoseconds as well, but Spark reads it as a time.
+    file = pq.ParquetFile(path, coerce_int96_timestamp_unit="us")
+    for batch in file.iter_batches(_SAMPLE_ROWS):
         for name in names:
             column = batch.column(name)
             if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
