@@ -13,6 +13,7 @@ from etl import compat
 from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows
 from etl.table import quote
 
+
 def table_names(spark: SparkSession) -> list[str]:
     """Names of all tables and views of the default database, whoever created them."""
     names = compat.external_catalog(spark).listTables("default")

@@ -5,7 +5,6 @@ A Spark job plans for longer than a report of some rows takes. The SQL is in wor
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf import path_of_url
