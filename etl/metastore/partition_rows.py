@@ -1,7 +1,7 @@
 """Partitions of an embedded metastore by SQL: etl/metastore/PartitionRows.java, compiled at its first use in a JVM.
 
-Hive's client looks at options and folders for each partition, again and again: thousands of them take longer so than all
-their data. The tables are those of Hive 2.3, which Spark's client makes, and `reader.py` reads.
+Hive's client looks at options and folders for each partition: thousands of them take longer than all their data. The
+tables are those of Hive 2.3, which Spark's client makes, and `reader.py` reads.
 """
 
 import logging

@@ -395,6 +395,8 @@ def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) ->
     # Lines without a separator may be of a text that is longer than the sample.
     is_text = size == 1 and sizes[len(dialect.names)] > 0
     if size and count > sizes[len(dialect.names)] and not is_text:
+        if dialect.separator == " " and any("" in row for row in rows):
+            raise UserError(f"{path}: blanks align its columns: `tr -s ' ' < {path.name}` leaves one between cells")
         raise UserError(
             f"{path}: there are names of {len(dialect.names)} columns ({', '.join(dialect.names[:5])}), but most rows "
             f"have {size} cells ({dialect.describe()}): give the separator, or name all columns in order with --header"

@@ -26,8 +26,9 @@ from etl.table import Table, any_of
 from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.quality import check_rows
-from etl.warehouse.small_checks import STAGED, count_if_sound
-from etl.warehouse.small_tables import split, write_partitions
+from etl.warehouse.small.checks import STAGED, count_if_sound
+from etl.warehouse.small.staged import write_files, write_staged
+from etl.warehouse.small.tables import write_partitions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -156,7 +157,7 @@ class Warehouse:
         return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
 
     def own_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
-        """Folders with the rows of the days and no others, for readers beside Spark; None if the stage wrote not all."""
+        """Folders with the rows of the days and no others, for other readers than Spark; None where some are older."""
         values = [table.partition_value(day) for day in days]
         if not self._is_local or not self._written_by_stage(table).keys() >= set(values):
             return None
@@ -238,7 +239,7 @@ class Warehouse:
 
         Args:
             table: the table to write.
-            rows: the table's columns, which are cast to its types, and its partition column; of `small_tables.answer`
+            rows: the table's columns, which are cast to its types, and its partition column; of `small.tables.answer`
                 with these types already.
             days: the days whose partitions are replaced.
             rebalance: even out the sizes of files at the cost of a shuffle; not needed where they are even anyway.
@@ -257,10 +258,12 @@ class Warehouse:
         # A fresh folder for each write: files that a reader has planned to read are never changed.
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
-            if isinstance(rows, DataFrame):
-                self._write_files(table, rows, folder, list(values), rebalance)
-            else:
+            if not isinstance(rows, DataFrame):
                 write_partitions(table, rows, folder)
+            elif self._is_small and len(values) > 1 and write_staged(self.files, table, rows, folder):
+                self._staged.add(folder)
+            else:
+                write_files(table, rows, folder, list(values), rebalance)
             counts = self._check_files(table, folder, list(values), before_checks)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
@@ -309,37 +312,6 @@ class Warehouse:
         old = catalog.locations_of(self.spark, table.name, table.partition, values)
         for value in values:
             yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
-
-    def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
-        columns = [
-            (F.lit(None) if column.is_optional and column.name not in rows.columns else F.col(column.name))
-            .cast(column.type)
-            .alias(column.name)
-            for column in table.columns
-        ]
-        value = F.col(table.partition).cast("string")
-        if len(values) == 1:
-            # `partitionBy` would sort all rows by the partition column first: write the only folder directly, and
-            # refuse rows of other days while they pass.
-            is_of_the_day = F.when(value == values[0], True).otherwise(
-                F.raise_error(F.concat(F.lit(f"a row for another day in a write to {table.name}: "), value))
-            )
-            selected = rows.where(is_of_the_day).select(*columns)
-            selected = selected.hint("rebalance") if rebalance else selected
-            selected.write.parquet(f"{folder}/{table.partition}={values[0]}")
-            return
-        selected = rows.select(*columns, value.alias(table.partition))
-        if self._is_small:
-            selected.write.parquet(f"{folder}/{STAGED}")
-            if self.files.size(f"{folder}/{STAGED}") < _MAX_CACHED_BYTES:
-                split(table, folder)
-                self._staged.add(folder)
-                return
-            selected = self.spark.read.schema(table.partitioned_schema_text).parquet(f"{folder}/{STAGED}")
-        # Rebalancing merges small files and splits a skewed partition.
-        partitioned = selected.hint("rebalance", table.partition).write.partitionBy(table.partition)
-        partitioned.mode("append").parquet(folder)
-        self.files.delete(f"{folder}/{STAGED}")
 
     def _check_files(
         self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None

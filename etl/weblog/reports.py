@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from etl.table import Table
 from etl.tables import ALL, ads
-from etl.warehouse import small_tables
+from etl.warehouse.small.tables import answer
 from etl.warehouse.store import Warehouse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
 def query(
     warehouse: Warehouse, text: str, columns: Mapping[str, str], table: Table, days: Sequence[date]
 ) -> "DataFrame | pa.Table":
-    """The result of SQL in words of both engines: by DuckDB where this stage has written what it reads, and it is small.
+    """The result of SQL in words of both engines: by DuckDB where this stage has written what it reads, and little.
 
     Args:
         warehouse: where the tables are.
@@ -57,7 +57,7 @@ def query(
     folders = {source: warehouse.own_folders(source, days) for source in sources}
     present = {source: of_source for source, of_source in folders.items() if of_source is not None}
     if len(present) == len(sources):
-        rows = small_tables.answer(text, span, present, columns)
+        rows = answer(text, span, present, columns)
         if rows is not None:
             return rows
     frames = {source.name: warehouse.read(source, days) for source in sources}

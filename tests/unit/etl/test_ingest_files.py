@@ -259,5 +259,5 @@ def test_parquet_that_spark_cannot_read_is_refused_before(tmp_path: Path) -> Non
 def test_movielens_own_files_need_no_format(tmp_path: Path, role: str, row: str, names: tuple[str, ...]) -> None:
     assert detected(tmp_path, f"{row}\n{row.replace('1', '2')}\n", role).dialect.names == names
     config = load(environment={})
-    with pytest.raises(UserError, match="has no header .* line 1 is 1::x: name its columns in order"):
+    with pytest.raises(UserError, match=r"has no header .* line 1 is 1::x: name its columns in order"):
         examine_all(config, {role: [write(tmp_path / "other.dat", "1::x\n2::y\n")]}, LayoutOptions())  # type: ignore[dict-item]

@@ -1,6 +1,6 @@
 """Small tables without Spark: SQL over the partitions that a stage has written by DuckDB, new partitions by pyarrow.
 
-A Spark job plans for longer than a report of some rows takes. The SQL is in words that both have: one text for each table.
+A Spark job plans for longer than a report of some rows takes. The SQL is in words that both have: a table has one text.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from conf import path_of_url
 from etl.table import Table
-from etl.warehouse.small_checks import CONNECTION, STAGED, create_view, small_files
+from etl.warehouse.small.checks import CONNECTION, STAGED, create_view, small_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
