@@ -8,7 +8,13 @@ import org.apache.hadoop.fs.Path;
 
 /** Partitions in the tables of an embedded metastore (schema of Hive 2.3), many of them in one transaction. */
 public class PartitionRows {
+  private static final String[] TABLES = {
+    "DBS", "TBLS", "SDS", "COLUMNS_V2", "SERDES", "SERDE_PARAMS", "PARTITIONS", "PARTITION_KEY_VALS",
+    "PARTITION_PARAMS", "SEQUENCE_TABLE"
+  };
+
   private final Connection connection;
+  private boolean isComplete = false;
 
   public PartitionRows(Connection connection) throws SQLException {
     this.connection = connection;
@@ -16,7 +22,38 @@ public class PartitionRows {
     connection.setTransactionIsolation(Connection.TRANSACTION_READ_COMMITTED);
   }
 
-  /** Lines "PART_ID, tab, value, tab, folder" of a table's partitions: of one value, or of all where that is null. */
+  /** Whether Hive's client has made all tables: it makes each at its first use. */
+  public synchronized boolean isComplete() throws SQLException {
+    for (int i = 0; i < TABLES.length && !isComplete; i++) {
+      try {
+        connection.prepareStatement("select 1 from " + TABLES[i] + " where 1 = 0").close();
+      } catch (SQLException error) {
+        connection.rollback();
+        return false;
+      }
+    }
+    connection.commit();
+    isComplete = true;
+    return true;
+  }
+
+  /** Lines "table, tab, column" of all tables, their columns in order. */
+  public synchronized String columns() throws SQLException {
+    PreparedStatement query = connection.prepareStatement(
+        "select t.TBL_NAME, c.COLUMN_NAME from TBLS t join DBS d on d.DB_ID = t.DB_ID "
+            + "join SDS s on s.SD_ID = t.SD_ID join COLUMNS_V2 c on c.CD_ID = s.CD_ID "
+            + "where d.NAME = 'default' order by t.TBL_NAME, c.INTEGER_IDX");
+    StringBuilder lines = new StringBuilder();
+    ResultSet rows = query.executeQuery();
+    while (rows.next()) {
+      lines.append(rows.getString(1)).append('\t').append(rows.getString(2)).append('\n');
+    }
+    query.close();
+    connection.commit();
+    return lines.toString();
+  }
+
+  /** Lines "SD_ID, tab, value, tab, folder" of a table's partitions: of one value, or of all where that is null. */
   public synchronized String list(String table, String value) throws SQLException {
     PreparedStatement query = connection.prepareStatement(
         "select p.SD_ID, v.PART_KEY_VAL, s.LOCATION from TBLS t join DBS d on d.DB_ID = t.DB_ID "

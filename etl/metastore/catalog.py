@@ -27,6 +27,8 @@ def column_names(spark: SparkSession, table: str) -> list[str] | None:
 
 def columns_by_table(spark: SparkSession, tables: Sequence[str]) -> dict[str, list[str]]:
     """As `column_names`, of those of several tables that exist; names in lower case."""
+    if rows := partition_rows(spark):
+        return rows.columns([name.lower() for name in tables])
     # One call, and no Java stack trace for each table that is not there yet.
     names = compat.jvm_of(spark).java.util.ArrayList()
     for name in tables:
@@ -38,11 +40,13 @@ def columns_by_table(spark: SparkSession, tables: Sequence[str]) -> dict[str, li
     }
 
 
-def partition_names(spark: SparkSession, table: str) -> list[str]:
-    """Names of a table's partitions, such as `dt=2026-01-07`; SHOW PARTITIONS makes a Spark query of the same."""
+def partition_values(spark: SparkSession, table: str, column: str) -> list[str]:
+    """Values of a table's partition column; SHOW PARTITIONS makes a Spark query of the same."""
+    if rows := partition_rows(spark):
+        return list(rows.locations(table, column))
     no_spec = compat.jvm_of(spark).scala.Option.empty()
     names = compat.external_catalog(spark).listPartitionNames("default", table, no_spec)
-    return list(_collections(spark).asJava(names))
+    return [name.split("=", 1)[1] for name in _collections(spark).asJava(names)]
 
 
 def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
@@ -52,10 +56,12 @@ def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[
         yield {str(key): str(value) for key, value in spec.items()}, _folder(compat.jvm_of(spark), partition)
 
 
-def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[str]) -> dict[str, str]:
-    """Partition value -> folder, for those of `values` that exist."""
-    if rows := partition_rows(spark, values):
+def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[str] | None = None) -> dict[str, str]:
+    """Partition value -> folder, of all partitions, or of those of `values` that exist."""
+    if rows := partition_rows(spark, values or ()):
         return rows.locations(table, column, values)
+    if values is None:
+        return {spec[column]: folder for spec, folder in partition_locations(spark, table)}
     partitions = _partitions(spark, table, column, values)
     return {value: _folder(compat.jvm_of(spark), partition) for value, partition in partitions.items()}
 

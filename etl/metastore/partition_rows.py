@@ -33,6 +33,14 @@ class PartitionRows:
     def __init__(self, helper: Any) -> None:
         self._helper = helper
 
+    def columns(self, tables: Sequence[str]) -> dict[str, list[str]]:
+        """Names of the columns of those tables that exist, without the partition columns; all in lower case."""
+        columns: dict[str, list[str]] = {}
+        for line in filter(None, self._helper.columns().split("\n")):
+            table, name = line.split("\t")
+            columns.setdefault(table, []).append(name)
+        return {table: columns[table] for table in tables if table in columns}
+
     def locations(self, table: str, column: str, values: Sequence[str] | None = None) -> dict[str, str]:
         """Partition value -> folder, of all partitions of a table or of those of `values` that exist."""
         return {value: folder for value, (_, folder) in self._list(table, column, values).items()}
@@ -64,8 +72,8 @@ class PartitionRows:
 def partition_rows(spark: SparkSession, locations: Mapping[str, str] | Sequence[str] = ()) -> PartitionRows | None:
     """The session's, to read or set the folders of these partitions; None where Spark's catalog has to do that.
 
-    That is on PostgreSQL, which other programs may use as a metastore, and for values that Hive writes in a way of its
-    own.
+    That is on PostgreSQL, which other programs may use as a metastore, for values that Hive writes in a way of its own,
+    and in a new home.
     """
     folders = locations.values() if isinstance(locations, Mapping) else ()
     if not all(map(_PLAIN.fullmatch, locations)) or any(map(_SEPARATORS.search, folders)):
@@ -73,7 +81,8 @@ def partition_rows(spark: SparkSession, locations: Mapping[str, str] | Sequence[
     jvm = compat.jvm_of(spark)
     if jvm not in _helpers:
         _helpers[jvm] = _open(spark, jvm)
-    return None if _helpers[jvm] is None else PartitionRows(_helpers[jvm])
+    helper = _helpers[jvm]
+    return PartitionRows(helper) if helper is not None and helper.isComplete() else None
 
 
 def _open(spark: SparkSession, jvm: Any) -> Any:

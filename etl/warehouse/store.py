@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
+from etl.metastore.partition_rows import FEW_PARTITIONS
 from etl.metastore.run_rows import StageStart
 from etl.metastore.swaps import Swap, swap_partitions
 from etl.metastore.versions import add_columns, missing_columns
@@ -105,13 +106,13 @@ class Warehouse:
         """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)
         # From the metastore: distinct values of the column would read the footers of every file.
-        return sorted(name.split("=", 1)[1] for name in catalog.partition_names(self.spark, table.name))
+        return sorted(catalog.partition_values(self.spark, table.name, table.partition))
 
     def locations(self, table: Table) -> dict[str, str]:
         """Partition value -> URL of the folder that readers open, without a slash at its end."""
         self.ensure(table)
-        partitions = catalog.partition_locations(self.spark, table.name)
-        return {values[table.partition]: catalog.comparable_url(url) for values, url in partitions}
+        locations = catalog.locations_of(self.spark, table.name, table.partition)
+        return {value: catalog.comparable_url(url) for value, url in locations.items()}
 
     def sources(self) -> list[dict[str, str]]:
         """Every partition that was read through this object, with its folder: what a result was computed from.
@@ -138,14 +139,26 @@ class Warehouse:
             by_folder.setdefault(own.get(value), []).append(value)
         if not self._reads_pending and len(by_folder) > 1:
             by_folder = {None: list(values)}
-        parts = [
+        parts = [self._read_part(table, folder, part) for folder, part in by_folder.items()]
+        return reduce(DataFrame.unionByName, parts) if parts else self._no_rows(table)
+
+    def _read_part(self, table: Table, folder: str | None, values: Sequence[str]) -> DataFrame:
+        """The partitions of one run's folder that this stage wrote, or those of the metastore."""
+        if folder is not None:
             # The metastore would name the same folder, after some queries of its database.
-            (self.spark.table(table.name) if folder is None else self._read_folder(table, folder)).where(
-                any_of(table.partition, part)
-            )
-            for folder, part in (by_folder or {None: []}).items()
-        ]
-        return reduce(DataFrame.unionByName, parts)
+            rows = self._read_folder(table, folder)
+        elif len(values) <= FEW_PARTITIONS and not self._locations_of(table, values):
+            return self._no_rows(table)  # which makes a short plan of what joins them
+        else:
+            rows = self.spark.table(table.name)
+        return rows.where(any_of(table.partition, values))
+
+    def _no_rows(self, table: Table) -> DataFrame:
+        nulls = [f"cast(null as {column.type}) as `{column.name}`" for column in table.columns]
+        return self.spark.sql(f"select {', '.join(nulls)}, '' as `{table.partition}` where false")
+
+    def _locations_of(self, table: Table, values: Sequence[str]) -> dict[str, str]:
+        return catalog.locations_of(self.spark, table.name, table.partition, values)
 
     def _read_folder(self, table: Table, folder: str) -> DataFrame:
         # With the schema given: inferring it would start a job, and an empty folder has none.
@@ -156,13 +169,11 @@ class Warehouse:
         """Partition value -> folder of a run, of what the stage that runs has written."""
         return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
 
-    def own_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
-        """Folders with the rows of the days and no others, for other readers than Spark; None where some are older."""
+    def local_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
+        """Folders with the rows of the days and no others, for readers beside Spark; None where it isn't local."""
         values = [table.partition_value(day) for day in days]
-        if not self._is_local or not self._written_by_stage(table).keys() >= set(values):
-            return None
         self._track_read(table, values)
-        return self._folders(table, values)
+        return self._folders(table, values) if self._is_local else None
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
@@ -309,7 +320,7 @@ class Warehouse:
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
         """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
         self.ensure(table)
-        old = catalog.locations_of(self.spark, table.name, table.partition, values)
+        old = self._locations_of(table, values)
         for value in values:
             yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
 
@@ -337,12 +348,13 @@ class Warehouse:
         """Folders of those partitions that exist, or one that has the rows of all of them and no others."""
         self.ensure(table)
         own = self._written_by_stage(table)
-        if not set(values) <= own.keys():
-            return list(catalog.locations_of(self.spark, table.name, table.partition, values).values())
-        folders = {own[value] for value in values}
-        if folders <= self._staged and len(folders) == 1 and sum(own[value] in folders for value in own) == len(values):
+        older = [value for value in values if value not in own]
+        folders = {own[value] for value in values if value in own}
+        if folders <= self._staged and not older and [*own.values()].count(min(folders, default="")) == len(values):
             return [f"{folder}/{STAGED}" for folder in folders]
-        return [f"{own[value]}/{table.partition}={value}" for value in values]
+        located = self._locations_of(table, older) if older else {}
+        located |= {value: f"{own[value]}/{table.partition}={value}" for value in values if value in own}
+        return list(located.values())
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.

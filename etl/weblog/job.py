@@ -28,9 +28,9 @@ from etl.warehouse.store import Warehouse
 from etl.weblog import areas, dimensions, reports, visitors
 from etl.weblog.formats.reader import LogReader
 from etl.weblog.formats.site import SiteRules
-from etl.weblog.rebuild import day_of_datestr, rebuild
+from etl.weblog.rebuild import rebuild
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_lines, read_log_lines
+from etl.weblog.source import DAY, LogLines, adjacent_days, day_of_datestr, find_files, parse_lines, read_log_lines
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ _COUNTS = """
 select datestr, count(*) as requests, count_if(valid = 'true') as valid
 from dwd_weblog_request where datestr between :first and :last group by datestr
 """
+_FILES = "select distinct file from dwd_weblog_request where datestr between :first and :last limit 100"
 Days = Sequence[date]
 Parse = Callable[[DataFrame], DataFrame]
 
@@ -274,10 +275,8 @@ def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) 
     if not days_loaded:
         return
     files = {file.removeprefix("file://") for file in lines.inputFiles()}
-    loaded = [
-        row["file"] for row in warehouse.read(dwd.weblog_request, days_loaded).select("file").distinct().take(100)
-    ]
-    dropped = [file for file in loaded if file.removeprefix("file://") not in files]
+    loaded = reports.rows_of(reports.query(warehouse, _FILES, {"file": "string"}, dwd.weblog_request, days_loaded))
+    dropped = sorted(row["file"] for row in loaded if row["file"].removeprefix("file://") not in files)
     if dropped:
         log.warning(
             "%s: rows of %s are replaced; to keep them, name all files of a day in one command",
@@ -313,5 +312,4 @@ def _count_by_validity(warehouse: Warehouse, days: Days) -> dict[str, tuple[int,
     """Valid and invalid requests by datestr."""
     columns = {"datestr": "string", "requests": "bigint", "valid": "bigint"}
     counts = reports.query(warehouse, _COUNTS, columns, dwd.weblog_request, days)
-    rows = [row.asDict() for row in counts.collect()] if isinstance(counts, DataFrame) else counts.to_pylist()
-    return {row["datestr"]: (row["valid"], row["requests"] - row["valid"]) for row in rows}
+    return {row["datestr"]: (row["valid"], row["requests"] - row["valid"]) for row in reports.rows_of(counts)}

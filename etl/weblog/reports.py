@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame
 
@@ -43,7 +43,7 @@ def write(warehouse: Warehouse, days: Sequence[date], *tables: Table) -> None:
 def query(
     warehouse: Warehouse, text: str, columns: Mapping[str, str], table: Table, days: Sequence[date]
 ) -> "DataFrame | pa.Table":
-    """The result of SQL in words of both engines: by DuckDB where this stage has written what it reads, and little.
+    """The result of SQL in words of both engines: by DuckDB where it reads few rows on this machine.
 
     Args:
         warehouse: where the tables are.
@@ -54,7 +54,7 @@ def query(
     """
     sources = [ALL[name] for name in sorted(set(_WORD.findall(text)) & ALL.keys())]
     span = {"first": table.partition_value(days[0]), "last": table.partition_value(days[-1])}
-    folders = {source: warehouse.own_folders(source, days) for source in sources}
+    folders = {source: warehouse.local_folders(source, days) for source in sources}
     present = {source: of_source for source, of_source in folders.items() if of_source is not None}
     if len(present) == len(sources):
         rows = answer(text, span, present, columns)
@@ -64,6 +64,11 @@ def query(
     # As Spark writes the names of frames.
     with_frames = _WORD.sub(lambda word: f"{{{word[0]}}}" if word[0] in frames else word[0], text)
     return warehouse.spark.sql(with_frames, args=span, **frames)
+
+
+def rows_of(result: "DataFrame | pa.Table") -> list[dict[str, Any]]:
+    """The rows of a `query`, few as they must be."""
+    return [row.asDict() for row in result.collect()] if isinstance(result, DataFrame) else result.to_pylist()
 
 
 def statement(table: Table) -> str:

@@ -5,6 +5,7 @@ It only says that all checks hold. Where one does not, or it can't tell, `qualit
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,12 @@ STAGED = "staged"
 """Folder in that of a run, with the rows of all its partitions in files of its own until they are split."""
 
 # Threads of its own would wait for Spark's.
-CONNECTION = {"memory_limit": "1GB", "temp_directory": "", "threads": "1"}
+_OPTIONS = {
+    "memory_limit": "1GB",
+    "temp_directory": "",
+    "threads": "1",
+    "default_null_order": "nulls_first_on_asc_last_on_desc",  # as Spark's
+}
 
 _MAX_BYTES = 64 << 20  # of Parquet files
 _MAX_FILES = 20_000
@@ -38,6 +44,14 @@ Locate = Callable[[Table, Sequence[str]], Sequence[str]]
 """A table and partition values -> the folders of those that exist, or a staged one that has them all."""
 
 
+@cache  # to open one takes longer than a query
+def database() -> "DuckDBPyConnection":
+    """The database of this process; each cursor has temporary views of its own."""
+    import duckdb  # here: most commands write no table
+
+    return duckdb.connect(config=_OPTIONS)
+
+
 def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate: Locate) -> dict[str, int] | None:
     """Count the rows of a table's new partitions, provided that they pass all of its checks.
 
@@ -50,13 +64,13 @@ def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate:
     Returns:
         Partition value -> number of rows; None where a check fails, or the files are many, large, or elsewhere.
     """
-    import duckdb  # here: most commands write no table
+    import duckdb
 
     files = small_files(_folders_of_run(folder))
     if files is None:
         return None
     try:
-        with duckdb.connect(config=CONNECTION) as connection:
+        with database().cursor() as connection:
             counts = _counts(connection, table, files) if files else {}
             if counts is None:
                 return None
@@ -137,7 +151,7 @@ def create_view(connection: "DuckDBPyConnection", view: str, table: Table, files
         else:
             value = f"regexp_extract(path_of_file, '{table.partition}=([^/]*)/[^/]*$', 1)"
             query = f"select * exclude (path_of_file), {value} as {column}, {value} as partition_value from {source}"
-    connection.execute(f"create or replace view {_name(view)} as {query}")
+    connection.execute(f"create or replace temp view {_name(view)} as {query}")
 
 
 def _folders_of_run(folder: str) -> list[str]:

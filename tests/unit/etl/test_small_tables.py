@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -66,6 +65,5 @@ def test_partitions_without_files_are_empty_and_files_elsewhere_are_left_to_spar
     assert rows is not None
     assert (len(rows), rows.column_names) == (0, list(TYPES))
     assert answer(SQL, span, {VIEWS: ["hdfs://host/views"]}, TYPES) is None
-    with pytest.raises(duckdb.Error):  # as Spark would: too large for its type
-        answer("select pvs from (values (9223372036854775807), (1)) t(pvs) union all select sum(pvs) from "
-               "(values (9223372036854775807::bigint), (1)) t(pvs)", {}, {}, {"pvs": "bigint"})  # fmt: skip
+    too_large = "select cast(9223372036854775807 as hugeint) + 1 as pvs"  # for its type: Spark says so
+    assert answer(too_large, {}, {}, {"pvs": "bigint"}) is None
