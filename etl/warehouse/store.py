@@ -129,7 +129,12 @@ class Warehouse:
     def _select(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
         self.ensure(table)
         if days is None:
-            return self.spark.table(table.name)
+            pending = sorted(self._written_by_stage(table)) if self._reads_pending else []
+            others = self.spark.table(table.name)
+            if not pending:
+                return others
+            is_other = f"not ({any_of(table.partition, pending)})"
+            return others.where(is_other).unionByName(self._select_values(table, pending))
         return self._select_values(table, [table.partition_value(day) for day in days])
 
     def _select_values(self, table: Table, values: Sequence[str]) -> DataFrame:

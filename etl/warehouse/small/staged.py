@@ -10,8 +10,6 @@ from etl.warehouse.files import WarehouseFiles
 from etl.warehouse.small.checks import STAGED
 from etl.warehouse.small.tables import split
 
-_MAX_STAGED_BYTES = 64 << 20
-
 
 def write_files(table: Table, rows: DataFrame, folder: str, values: Sequence[str], rebalance: bool) -> None:
     """Write the partitions by Spark.
@@ -53,8 +51,7 @@ def write_staged(files: WarehouseFiles, table: Table, rows: DataFrame, folder: s
     staged = f"{folder}/{STAGED}"
     value = F.col(table.partition).cast("string").alias(table.partition)
     rows.select(*_columns(table, rows), value).write.parquet(staged)
-    if files.size(staged) < _MAX_STAGED_BYTES:
-        split(table, folder)
+    if split(table, folder):
         return True
     files.delete(folder)
     return False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TYPES = {"string": "varchar", "int": "integer", "bigint": "bigint", "double": "double"}
+_MAX_ROWS = 2_000_000  # to split: the reader of a log has fewer lines; snapshots of visitors may have more
 _FILE = "part-00000.parquet"
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 
@@ -81,12 +82,13 @@ def write_partitions(table: Table, rows: "pa.Table", folder: str) -> None:
         start += run["counts"]
 
 
-def split(table: Table, folder: str) -> None:
-    """Write the partitions of a run's folder from its staged files."""
+def split(table: Table, folder: str) -> bool:
+    """Write the partitions of a run's folder from its staged files; False where they are too large for that."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    root = path_of_url(folder)
-    assert root is not None
-    files = sorted((root / STAGED).glob("[!._]*"))
+    files = small_files([f"{folder}/{STAGED}"])
+    if files is None or sum(pq.read_metadata(file).num_rows for file in files) > _MAX_ROWS:
+        return False
     write_partitions(table, pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]), folder)
+    return True

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl.table import Table, columns
+from etl.warehouse.small import tables
 from etl.warehouse.small.checks import STAGED
 from etl.warehouse.small.tables import answer, split
 
@@ -35,13 +36,19 @@ def run(tmp_path: Path) -> str:
 
 
 def test_staged_rows_become_one_file_for_each_partition(run: str, tmp_path: Path) -> None:
-    split(VIEWS, run)
+    assert split(VIEWS, run)
     files = sorted(tmp_path.glob("datestr=*/*"))
     assert [file.parent.name for file in files] == ["datestr=20310101", "datestr=20310102", "datestr=20310103"]
     tables = [pq.ParquetFile(file).read() for file in files]
     assert [sorted(table["pvs"].to_pylist()) for table in tables] == [[2, 2], [1, 3, 3], [1]]
     assert all(table.column_names == VIEWS.column_names for table in tables)
     assert tables[0].schema.field("at").type == pa.timestamp("us", "UTC")
+
+
+def test_many_rows_are_left_to_spark(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MAX_ROWS", 5)  # of 6
+    assert not split(VIEWS, run)
+    assert not list(tmp_path.glob("datestr=*"))
 
 
 def test_staged_rows_and_partitions_have_the_same_answer_with_nulls_first_as_in_spark(run: str) -> None:
