@@ -76,7 +76,7 @@ public class PartitionRows {
   }
 
   /** Point partitions at other folders: lines "SD_ID, tab, folder". */
-  public synchronized void move(String lines) throws SQLException {
+  public synchronized void movePartitions(String lines) throws SQLException {
     PreparedStatement update = connection.prepareStatement("update SDS set LOCATION = ? where SD_ID = ?");
     String[] moved = lines.split("\n");
     for (int i = 0; i < moved.length; i++) {
@@ -89,7 +89,7 @@ public class PartitionRows {
   }
 
   /** Add partitions: lines "value, tab, folder". */
-  public synchronized void add(String table, String column, String lines) throws SQLException {
+  public synchronized void addPartitions(String table, String column, String lines) throws SQLException {
     String[] added = lines.split("\n");
     long partition = reserve("MPartition", added.length);
     long storage = reserve("MStorageDescriptor", added.length);
@@ -122,7 +122,8 @@ public class PartitionRows {
     query.close();
     int now = (int) (System.currentTimeMillis() / 1000);
     PreparedStatement serdes = prepare("SERDES (SERDE_ID, NAME, SLIB) values (?, null, ?)");
-    PreparedStatement formats = prepare("SERDE_PARAMS (SERDE_ID, PARAM_KEY, PARAM_VALUE) values (?, 'serialization.format', '1')");
+    PreparedStatement formats = prepare(
+        "SERDE_PARAMS (SERDE_ID, PARAM_KEY, PARAM_VALUE) values (?, 'serialization.format', '1')");
     PreparedStatement folders = prepare(
         "SDS (SD_ID, CD_ID, INPUT_FORMAT, IS_COMPRESSED, IS_STOREDASSUBDIRECTORIES, LOCATION, NUM_BUCKETS, "
             + "OUTPUT_FORMAT, SERDE_ID) values (?, ?, ?, 'N', 'N', ?, -1, ?, ?)");
@@ -185,7 +186,8 @@ public class PartitionRows {
       first.executeUpdate();
       first.close();
     }
-    PreparedStatement query = connection.prepareStatement("select NEXT_VAL from SEQUENCE_TABLE where SEQUENCE_NAME = ?");
+    PreparedStatement query = connection.prepareStatement(
+        "select NEXT_VAL from SEQUENCE_TABLE where SEQUENCE_NAME = ?");
     query.setString(1, name);
     ResultSet row = query.executeQuery();
     row.next();

@@ -78,7 +78,7 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
         return
     if rows := partition_rows(spark, locations):
         rows.set_locations(table, column, locations)
-        _forget_files(spark, table)
+        forget_files(spark, table)
         return
     partitions = _partitions(spark, table, column, list(locations))
     if missing := sorted(locations.keys() - partitions):
@@ -98,13 +98,13 @@ def add_partitions(spark: SparkSession, table: str, column: str, locations: Mapp
         return
     if rows := partition_rows(spark, locations):
         rows.add(table, column, locations)
-        _forget_files(spark, table)
+        forget_files(spark, table)
         return
     added = [f"PARTITION (`{column}` = {quote(value)}) LOCATION {quote(url)}" for value, url in locations.items()]
     spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
 
 
-def _forget_files(spark: SparkSession, table: str) -> None:
+def forget_files(spark: SparkSession, table: str) -> None:
     """Let the session list a table's partitions anew, and compute again what it has persisted of them."""
     if compat.has_persisted(spark):
         spark.catalog.refreshTable(table)

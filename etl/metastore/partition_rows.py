@@ -54,11 +54,13 @@ class PartitionRows:
         rows = self._list(table, column, list(locations))
         if missing := sorted(locations.keys() - rows):
             raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
-        self._helper.move("\n".join(f"{rows[value][0]}\t{folder}" for value, folder in locations.items()))
+        self._helper.movePartitions("\n".join(f"{rows[value][0]}\t{folder}" for value, folder in locations.items()))
 
     def add(self, table: str, column: str, locations: Mapping[str, str]) -> None:
         """Add partitions, which must not be there yet: all or none of them."""
-        self._helper.add(table, column, "\n".join(f"{value}\t{folder}" for value, folder in locations.items()))
+        self._helper.addPartitions(
+            table, column, "\n".join(f"{value}\t{folder}" for value, folder in locations.items())
+        )
 
     def _list(self, table: str, column: str, values: Sequence[str] | None) -> dict[str, tuple[str, str]]:
         """Partition value -> id of its folder's row, and the folder."""

@@ -33,6 +33,8 @@ def add_rows(spark: SparkSession, config: Config, rows: Mapping[date, Mapping[st
         existing = catalog.locations_of(spark, ops.run.name, ops.run.partition, list(locations))
         new = {value: location for value, location in locations.items() if value not in existing}
         catalog.add_partitions(spark, ops.run.name, ops.run.partition, new)
+    if existing:
+        catalog.forget_files(spark, ops.run.name)  # of partitions that have one more now
 
 
 def add_interrupted(spark: SparkSession, config: Config, start: StageStart) -> None:
