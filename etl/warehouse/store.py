@@ -24,8 +24,8 @@ from etl.metastore.swaps import Swap, swap_partitions
 from etl.metastore.versions import add_columns, missing_columns
 from etl.settings import SparkSettings
 from etl.table import Table, any_of
-from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
+from etl.warehouse.own_writes import OwnWrites, Written, sharing_files
 from etl.warehouse.quality import check_rows
 from etl.warehouse.small.checks import STAGED, count_if_sound
 from etl.warehouse.small.staged import write_files, write_staged
@@ -40,8 +40,6 @@ _REPLACED = ".replaced"
 _MANY_DAYS = 100  # the write of so many is logged: the next line is minutes away
 _MAX_CACHED_BYTES = 100 << 20  # of Parquet files, which are far larger in memory
 
-_Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
-
 
 class Warehouse:
     """Tables of one installation, through one Spark session."""
@@ -55,11 +53,9 @@ class Warehouse:
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
-        self._pending: list[_Written] | None = None  # within `whole_or_nothing`
+        self._pending: list[Written] | None = None  # within `whole_or_nothing`
         self._reads_pending = self._is_small = False
-        self._staged: set[str] = set()  # run folders that have all rows in few files as well
-        # Run folders of the partitions that a stage has written through this instance: between stages others write.
-        self._own_folders: dict[StageStart, dict[Table, dict[str, str]]] = {}
+        self._own = OwnWrites()
         self.stage_start: StageStart | None = None  # within `stage_run`
 
     # --- reading ---
@@ -129,7 +125,7 @@ class Warehouse:
     def _select(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
         self.ensure(table)
         if days is None:
-            pending = sorted(self._written_by_stage(table)) if self._reads_pending else []
+            pending = sorted(self._own.of(self.stage_start, table)) if self._reads_pending else []
             others = self.spark.table(table.name)
             if not pending:
                 return others
@@ -139,7 +135,7 @@ class Warehouse:
 
     def _select_values(self, table: Table, values: Sequence[str]) -> DataFrame:
         by_folder: dict[str | None, list[str]] = {}
-        own = self._written_by_stage(table)
+        own = self._own.of(self.stage_start, table)
         for value in values:
             by_folder.setdefault(own.get(value), []).append(value)
         if not self._reads_pending and len(by_folder) > 1:
@@ -152,7 +148,7 @@ class Warehouse:
         if folder is not None:
             # The metastore would name the same folder, after some queries of its database.
             rows = self._read_folder(table, folder)
-        elif len(values) <= FEW_PARTITIONS and not self._locations_of(table, values):
+        elif self._reads_pending and len(values) <= FEW_PARTITIONS and not self._locations_of(table, values):
             return self._no_rows(table)  # which makes a short plan of what joins them
         else:
             rows = self.spark.table(table.name)
@@ -167,12 +163,7 @@ class Warehouse:
 
     def _read_folder(self, table: Table, folder: str) -> DataFrame:
         # With the schema given: inferring it would start a job, and an empty folder has none.
-        path = f"{folder}/{STAGED}" if folder in self._staged else folder
-        return self.spark.read.schema(table.partitioned_schema_text).parquet(path)
-
-    def _written_by_stage(self, table: Table) -> dict[str, str]:
-        """Partition value -> folder of a run, of what the stage that runs has written."""
-        return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
+        return self.spark.read.schema(table.partitioned_schema_text).parquet(self._own.readable(folder))
 
     def local_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
         """Folders with the rows of the days and no others, for readers beside Spark; None where it isn't local."""
@@ -224,7 +215,7 @@ class Warehouse:
         command completes them. `is_small` says that all tables' rows are likely to fit into this process's memory: it
         makes the folders of many days faster than Spark.
         """
-        pending: list[_Written] = []
+        pending: list[Written] = []
         self._pending, self._reads_pending, self._is_small = pending, reads_pending, is_small and self._is_local
         try:
             yield
@@ -234,7 +225,7 @@ class Warehouse:
             raise
         finally:
             self._pending, self._reads_pending, self._is_small = None, False, False
-            staged, self._staged = self._staged, set()
+            staged, self._own.staged = self._own.staged, set()
         for folder in staged:
             self.files.delete(f"{folder}/{STAGED}")
         self._publish(pending)
@@ -277,7 +268,7 @@ class Warehouse:
             if not isinstance(rows, DataFrame):
                 write_partitions(table, rows, folder)
             elif self._is_small and len(values) > 1 and write_staged(self.files, table, rows, folder):
-                self._staged.add(folder)
+                self._own.staged.add(folder)
             else:
                 write_files(table, rows, folder, list(values), rebalance)
             counts = self._check_files(table, folder, list(values), before_checks)
@@ -294,12 +285,12 @@ class Warehouse:
         else:
             self._pending.append(written)
             if self._reads_pending:
-                self._note_own([written])
+                self._own.note(self.stage_start, [written])
         if len(days) >= _MANY_DAYS:
             log.info("%s: %s rows of %s days", table.name, sum(counts.values()), len(days))
         return {values[value]: count for value, count in counts.items()}
 
-    def _publish(self, writes: Sequence[_Written]) -> None:
+    def _publish(self, writes: Sequence[Written]) -> None:
         # All that takes time comes before the first swap or after the last. When a swap fails, the folders stay for
         # vacuum: a metastore that is out of reach may still point at them.
         def plan() -> list[Swap]:
@@ -311,16 +302,9 @@ class Warehouse:
             ]
 
         swaps = swap_partitions(self.spark, self.config, plan, self.stage_start)
-        self._note_own(writes)
+        self._own.note(self.stage_start, writes)
         for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
             self.note_replaced(location.rsplit("/", 1)[0])
-
-    def _note_own(self, writes: Sequence[_Written]) -> None:
-        if self.stage_start is not None:
-            own = self._own_folders.setdefault(self.stage_start, {})
-            for table, folder, values in writes:
-                for reader in (table, *sharing_files(table)):
-                    own[reader] = own.get(reader, {}) | dict.fromkeys(values, folder)
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
         """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
@@ -337,7 +321,7 @@ class Warehouse:
         if before_checks is None:
             return self._check_written(table, folder, values, written)
         # To open thousands of small files takes longer than to read them, and each check would do so again.
-        if len(values) >= _MANY_DAYS and folder not in self._staged and self.files.size(folder) < _MAX_CACHED_BYTES:
+        if len(values) >= _MANY_DAYS and folder not in self._own.staged and self.files.size(folder) < _MAX_CACHED_BYTES:
             written.persist()
         try:
             before_checks(written)
@@ -352,14 +336,10 @@ class Warehouse:
     def _folders(self, table: Table, values: Sequence[str]) -> list[str]:
         """Folders of those partitions that exist, or one that has the rows of all of them and no others."""
         self.ensure(table)
-        own = self._written_by_stage(table)
-        older = [value for value in values if value not in own]
-        folders = {own[value] for value in values if value in own}
-        if folders <= self._staged and not older and [*own.values()].count(min(folders, default="")) == len(values):
-            return [f"{folder}/{STAGED}" for folder in folders]
-        located = self._locations_of(table, older) if older else {}
-        located |= {value: f"{own[value]}/{table.partition}={value}" for value in values if value in own}
-        return list(located.values())
+        own = self._own.folders(self.stage_start, table, values)
+        others = [value for value in values if value not in own]
+        located = self._locations_of(table, others) if others else {}
+        return list(dict.fromkeys([*own.values(), *located.values()]))
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.
@@ -378,8 +358,3 @@ class Warehouse:
         """When `note_replaced` was called for a run's folder last, in seconds since the epoch; None when never."""
         marks = [child.modified_at for child in self.files.list_folder(folder) if child.name == _REPLACED]
         return marks[0] if marks else None
-
-
-def sharing_files(table: Table) -> list[Table]:
-    """The tables that read the files of `table`, with fewer columns."""
-    return [other for other in ALL.values() if other.files_of == table.name]
