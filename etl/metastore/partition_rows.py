@@ -89,7 +89,7 @@ def partition_rows(spark: SparkSession, locations: Mapping[str, str] | Sequence[
 
 def _open(spark: SparkSession, jvm: Any) -> Any:
     url = compat.hadoop_configuration(spark).get("javax.jdo.option.ConnectionURL")
-    if not url.startswith("jdbc:derby:"):
+    if not (url or "").startswith("jdbc:derby:"):
         return None
     try:
         loader = compat.compile_java(jvm, (files("etl.metastore") / "PartitionRows.java").read_text(encoding="utf-8"))
