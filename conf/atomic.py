@@ -55,6 +55,18 @@ def sync_folder(folder: Path, *, with_files: bool = False) -> None:
             os.close(descriptor)
 
 
+def sync_file_system(folder: Path) -> bool:
+    """Bring all files of a folder's file system to the disk by one call; False where there is no such call."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or not hasattr(library, "syncfs"):
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return bool(library.syncfs(descriptor) == 0)
+    finally:
+        os.close(descriptor)
+
+
 def remove_staged(root: Path, *, older_than_s: float, skipped: Collection[str] = ()) -> int:
     """Remove what killed calls of `write_atomically` left below a folder, but for the folders `skipped` in it.
 

@@ -76,6 +76,26 @@ def external_catalog(spark: "SparkSession") -> Any:
     return session_state.catalog().externalCatalog()
 
 
+def has_persisted(spark: "SparkSession") -> bool:
+    """Whether the session has persisted the rows of a query."""
+    return not spark._jsparkSession.sharedState().cacheManager().isEmpty()
+
+
+def forget_table(spark: "SparkSession", table: str) -> None:
+    """Let the session's next query of a table ask for its partitions again; `refreshTable` plans a query for that."""
+    jvm = jvm_of(spark)
+    identifier = jvm.org.apache.spark.sql.catalyst.TableIdentifier(table, jvm.scala.Option.empty())
+    spark._jsparkSession.sessionState().catalog().refreshTable(identifier)
+
+
+def compile_java(jvm: Any, text: str) -> Any:
+    """Compile a Java class by the compiler of Spark's generated code; returns the class loader that has it."""
+    compiler = jvm.org.codehaus.janino.SimpleCompiler()
+    compiler.setParentClassLoader(jvm.java.lang.Thread.currentThread().getContextClassLoader())
+    compiler.cook(text)
+    return compiler.getClassLoader()
+
+
 def launch_jvm() -> Any:
     """Start the JVM of this process as PYSPARK_SUBMIT_ARGS says, or connect to that of spark-submit; returns it."""
     from pyspark import SparkContext

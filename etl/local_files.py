@@ -20,13 +20,10 @@ def use_java_permissions(jvm: Any) -> None:
     objects, and executors of a cluster their own JVMs.
     """
     try:
-        # The compiler of Spark's generated code.
-        compiler = jvm.org.codehaus.janino.SimpleCompiler()
-        compiler.setParentClassLoader(jvm.java.lang.Thread.currentThread().getContextClassLoader())
-        compiler.cook((files("etl") / "LocalFiles.java").read_text(encoding="utf-8"))
+        loader = compat.compile_java(jvm, (files("etl") / "LocalFiles.java").read_text(encoding="utf-8"))
         # With the options of the session to come, such as a umask.
         configuration = compat.submitted_hadoop_configuration(jvm)
-        configuration.setClassLoader(compiler.getClassLoader())
+        configuration.setClassLoader(loader)
         configuration.set("fs.file.impl", "millrace.LocalFiles")
         jvm.org.apache.hadoop.fs.FileSystem.get(jvm.java.net.URI("file:///"), configuration)
     except (Py4JError, TypeError) as error:  # py4j calls a class that is not there, and raises TypeError

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 from conf import UserError
@@ -21,14 +23,18 @@ from etl.ingest.columns import (
     map_columns,
     missing_columns,
 )
-from etl.ingest.formats import FileFormat
+from etl.ingest.formats import FORMATS, FileFormat
+from etl.sources.compressed import open_unpacked
 from etl.sources.detection import NoRowsError, detect_dialect, header_line, sample_columns
-from etl.sources.dialect import Dialect, DialectOptions, bare_name
+from etl.sources.dialect import Dialect, DialectOptions, bare_name, split_line
 from etl.sources.times import TimeFormat, detect_time_format
 from etl.sources.values import are_decimals, has_damaged_ids
 
 log = logging.getLogger(__name__)
 
+_NUM_LINES, _MAX_ROW_CHARS = 50, 80  # looked at for an example of a row
+# As most files without a header have them.
+_USUAL_ORDER: Mapping[FileRole, Sequence[str]] = {"ratings": ("user_id", "item_id", "value", "timestamp", "action")}
 _TIME_COLUMNS = ("timestamp", "published_at", "registered_at")
 # Read by Java, too.
 DATE_IN_NAME = r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)"
@@ -158,7 +164,10 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     usual = [name for ours, names in USUAL_NAMES[role].items() for name in (ours, *names)]
-    dialect = detect_dialect(path, options.dialect, [*usual, *options.columns, *options.format.columns])
+    known = [*usual, *options.columns, *options.format.columns]
+    dialect = detect_dialect(path, options.dialect, known)
+    if not dialect.names and options.own is None and (names := _movielens_names(role, path, dialect)):
+        dialect = detect_dialect(path, replace(options.dialect, names=names), known)
     if not dialect.names:
         raise _no_header(role, path, dialect, options, usual)
     lacking = missing_columns(options.may_lack, dialect.names)
@@ -194,14 +203,36 @@ def _examine_file(role: FileRole, path: Path, options: FileOptions, warnings: di
     return group
 
 
+def _movielens_names(role: FileRole, path: Path, dialect: Dialect) -> tuple[str, ...]:
+    """The columns of a file without header that is laid out as MovieLens' `.dat` ones are; none for another file."""
+    movielens = FORMATS["movielens"]
+    names = movielens.names.get(role, ())
+    is_alike = dialect.separator == movielens.separator and len(_typical_row(path, dialect)[1]) == len(names)
+    return names if is_alike else ()
+
+
+def _typical_row(path: Path, dialect: Dialect) -> tuple[int, list[str]]:
+    """The number of the first line, from 0, that has as many cells as most of the first ones, and these cells."""
+    with open_unpacked(path) as stream:
+        head = [line.decode(dialect.encoding, errors="replace") for line in islice(stream, _NUM_LINES)]
+    rows = [split_line(line.rstrip("\r\n"), dialect) or [] for line in head]
+    commonest = Counter(map(len, rows)).most_common(1)[0][0]
+    return next((number, row) for number, row in enumerate(rows) if len(row) == commonest)
+
+
 def _no_header(role: FileRole, path: Path, dialect: Dialect, options: FileOptions, names: Sequence[str]) -> UserError:
     """What to do about a file without a header; it may have one below other lines."""
     if number := header_line(path, options.dialect, names):
         cure = f"--skip-lines {number - 1}" if role == "ratings" else "remove the lines before it"
         return UserError(f"{path}: line {number} looks like the header: {cure}")
+    skipped, cells = _typical_row(path, dialect)
+    usual = _USUAL_ORDER.get(role, tuple(USUAL_NAMES[role]))
+    example = ",".join([*usual, *(f"column_{n}" for n in range(len(usual) + 1, len(cells) + 1))][: len(cells)])
+    skipping = f"--skip-lines {skipped} " if skipped and role == "ratings" else ""
     return UserError(
-        f"{path} has no header ({dialect.describe()}): name its columns in order, "
-        f"{_HEADER_OPTIONS[role]} {','.join(list(USUAL_NAMES[role])[:4])}"
+        f"{path} has no header ({dialect.describe()}); line {skipped + 1} is "
+        f"{dialect.separator.join(cells)[:_MAX_ROW_CHARS]}: name its columns in order, as "
+        f"{skipping}{_HEADER_OPTIONS[role]} {example}"
     )
 
 

@@ -10,9 +10,8 @@ from pyspark.sql import SparkSession
 
 from conf import UserError
 from etl import compat
-
-FEW_PARTITIONS = 20
-"""Up to so many are asked for one by one: a call for more lists all partitions of the table."""
+from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows
+from etl.table import quote
 
 
 def table_names(spark: SparkSession) -> list[str]:
@@ -28,6 +27,8 @@ def column_names(spark: SparkSession, table: str) -> list[str] | None:
 
 def columns_by_table(spark: SparkSession, tables: Sequence[str]) -> dict[str, list[str]]:
     """As `column_names`, of those of several tables that exist; names in lower case."""
+    if rows := partition_rows(spark):
+        return rows.columns([name.lower() for name in tables])
     # One call, and no Java stack trace for each table that is not there yet.
     names = compat.jvm_of(spark).java.util.ArrayList()
     for name in tables:
@@ -39,11 +40,13 @@ def columns_by_table(spark: SparkSession, tables: Sequence[str]) -> dict[str, li
     }
 
 
-def partition_names(spark: SparkSession, table: str) -> list[str]:
-    """Names of a table's partitions, such as `dt=2026-01-07`; SHOW PARTITIONS makes a Spark query of the same."""
+def partition_values(spark: SparkSession, table: str, column: str) -> list[str]:
+    """Values of a table's partition column; SHOW PARTITIONS makes a Spark query of the same."""
+    if rows := partition_rows(spark):
+        return list(rows.locations(table, column))
     no_spec = compat.jvm_of(spark).scala.Option.empty()
     names = compat.external_catalog(spark).listPartitionNames("default", table, no_spec)
-    return list(_collections(spark).asJava(names))
+    return [name.split("=", 1)[1] for name in _collections(spark).asJava(names)]
 
 
 def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[str, str], str]]:
@@ -53,8 +56,12 @@ def partition_locations(spark: SparkSession, table: str) -> Iterator[tuple[dict[
         yield {str(key): str(value) for key, value in spec.items()}, _folder(compat.jvm_of(spark), partition)
 
 
-def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[str]) -> dict[str, str]:
-    """Partition value -> folder, for those of `values` that exist."""
+def locations_of(spark: SparkSession, table: str, column: str, values: Sequence[str] | None = None) -> dict[str, str]:
+    """Partition value -> folder, of all partitions, or of those of `values` that exist."""
+    if rows := partition_rows(spark, values or ()):
+        return rows.locations(table, column, values)
+    if values is None:
+        return {spec[column]: folder for spec, folder in partition_locations(spark, table)}
     partitions = _partitions(spark, table, column, values)
     return {value: _folder(compat.jvm_of(spark), partition) for value, partition in partitions.items()}
 
@@ -69,6 +76,10 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     """
     if not locations:
         return
+    if rows := partition_rows(spark, locations):
+        rows.set_locations(table, column, locations)
+        forget_files(spark, table)
+        return
     partitions = _partitions(spark, table, column, list(locations))
     if missing := sorted(locations.keys() - partitions):
         raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
@@ -79,6 +90,26 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
     compat.external_catalog(spark).alterPartitions("default", table, _collections(spark).asScala(changed).toSeq())
     # As the statement does: this session may have the old partitions' files in its cache.
     spark.catalog.refreshTable(table)
+
+
+def add_partitions(spark: SparkSession, table: str, column: str, locations: Mapping[str, str]) -> None:
+    """Add partitions to a table, all in one call: partition value -> folder. None of them may be there yet."""
+    if not locations:
+        return
+    if rows := partition_rows(spark, locations):
+        rows.add(table, column, locations)
+        forget_files(spark, table)
+        return
+    added = [f"PARTITION (`{column}` = {quote(value)}) LOCATION {quote(url)}" for value, url in locations.items()]
+    spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
+
+
+def forget_files(spark: SparkSession, table: str) -> None:
+    """Let the session list a table's partitions anew, and compute again what it has persisted of them."""
+    if compat.has_persisted(spark):
+        spark.catalog.refreshTable(table)
+    else:
+        compat.forget_table(spark, table)
 
 
 def _partitions(spark: SparkSession, table: str, column: str, values: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from conf import Config, Paths, path_of_url
 from conf.code import code_version
 from etl.metastore import catalog
 from etl.metastore.connection import advisory_lock
-from etl.table import quote
 from etl.tables import ops
 
 _INTERRUPTED = "ended while its tables changed; a later command completed the change: run it again for its counts"
@@ -28,14 +27,14 @@ class StageStart:
 
 def add_rows(spark: SparkSession, config: Config, rows: Mapping[date, Mapping[str, object]]) -> None:
     """Add one row to the partition of each day; values by column name. The table must exist."""
-    partitions = []
-    for day, row in rows.items():
-        location = _append(config, day, row)
-        value = quote(ops.run.partition_value(day))
-        partitions.append(f"PARTITION (`{ops.run.partition}` = {value}) LOCATION {quote(location)}")
+    locations = {ops.run.partition_value(day): _append(config, day, row) for day, row in rows.items()}
     # The file is in the folder already; the partition makes it visible. Two stages may add the same day at once.
     with advisory_lock(spark, ops.run.name):
-        spark.sql(f"ALTER TABLE {ops.run.name} ADD IF NOT EXISTS {' '.join(partitions)}")
+        existing = catalog.locations_of(spark, ops.run.name, ops.run.partition, list(locations))
+        new = {value: location for value, location in locations.items() if value not in existing}
+        catalog.add_partitions(spark, ops.run.name, ops.run.partition, new)
+    if existing:
+        catalog.forget_files(spark, ops.run.name)  # of partitions that have one more now
 
 
 def add_interrupted(spark: SparkSession, config: Config, start: StageStart) -> None:

@@ -14,19 +14,19 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from conf import Config, Paths, UserError, path_of_url
-from conf.atomic import sync_folder, write_atomically
+from conf.atomic import sync_file_system, sync_folder, write_atomically
 from etl import compat
 from etl.metastore import catalog
 from etl.metastore.connection import advisory_lock
 from etl.metastore.run_rows import StageStart, add_interrupted
 from etl.metastore.settings import MetastoreSettings
-from etl.table import quote
 
 log = logging.getLogger(__name__)
 
 # One set at a time, by the threads of a process and, on PostgreSQL, by all sessions: one that is recorded while nobody
 # has the lock was interrupted. Derby serves one process, and Spark calls it from one thread at a time anyway.
 _lock = threading.Lock()
+_MANY_PARTITIONS = 100
 _LOCK_NAME = "swaps"
 
 
@@ -39,11 +39,6 @@ class Swap:
     value: str
     old: str | None
     new: str
-
-    @property
-    def partition(self) -> str:
-        """Its name in SQL."""
-        return f"PARTITION (`{self.column}` = {quote(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -188,9 +183,8 @@ def _point_to_new(spark: SparkSession, swaps: Sequence[Swap]) -> None:
     for table, of_table in _by_table(swaps):
         moved = {swap.value: swap.new for swap in of_table if swap.old is not None}
         catalog.set_locations(spark, table, of_table[0].column, moved)
-        # All new partitions in one statement: each statement is a call to the metastore.
-        if added := [f"{swap.partition} LOCATION {quote(swap.new)}" for swap in of_table if swap.old is None]:
-            spark.sql(f"ALTER TABLE {table} ADD {' '.join(added)}")
+        added = {swap.value: swap.new for swap in of_table if swap.old is None}
+        catalog.add_partitions(spark, table, of_table[0].column, added)
 
 
 def _by_table(swaps: Sequence[Swap]) -> Iterable[tuple[str, list[Swap]]]:
@@ -212,6 +206,9 @@ def _sync_files(swaps: Iterable[Swap]) -> None:
     """Bring local files, and the names of their folders, to the disk, which the journal refers to for good."""
     partitions = {path for swap in swaps if (path := path_of_url(swap.new)) is not None}
     runs = {path.parent for path in partitions}
+    # One by one, thousands of small files wait for the disk longer than for all else.
+    if len(partitions) > _MANY_PARTITIONS and all(sync_file_system(root) for root in {run.parent for run in runs}):
+        return
     for path in partitions:
         sync_folder(path, with_files=True)
     for path in runs | {path.parent for path in runs}:

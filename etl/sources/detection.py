@@ -128,7 +128,9 @@ def _parquet_sample(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     samples: dict[str, list[str]] = {name: [] for name in names}
-    for batch in pq.ParquetFile(path).iter_batches(_SAMPLE_ROWS):
+    # INT96, as older Spark, Impala and Hive write times, has nanoseconds as well, but Spark reads it as a time.
+    file = pq.ParquetFile(path, coerce_int96_timestamp_unit="us")
+    for batch in file.iter_batches(_SAMPLE_ROWS):
         for name in names:
             column = batch.column(name)
             if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
@@ -393,6 +395,8 @@ def _check_width(path: Path, dialect: Dialect, rows: Sequence[Sequence[str]]) ->
     # Lines without a separator may be of a text that is longer than the sample.
     is_text = size == 1 and sizes[len(dialect.names)] > 0
     if size and count > sizes[len(dialect.names)] and not is_text:
+        if dialect.separator == " " and any("" in row for row in rows):
+            raise UserError(f"{path}: blanks align its columns: `tr -s ' ' < {path.name}` leaves one between cells")
         raise UserError(
             f"{path}: there are names of {len(dialect.names)} columns ({', '.join(dialect.names[:5])}), but most rows "
             f"have {size} cells ({dialect.describe()}): give the separator, or name all columns in order with --header"

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.table import SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, any_of, check_text
+from etl.table import ALL_DAYS, SCOPE, Check, InRange, MinRows, NotNull, OneOf, References, Table, Unique, check_text
 
 MAX_EXAMPLES = 3
 MAX_CHARS = 40  # of a value in a message, which goes to logs and alerts: rows are of people, and stay in the warehouse
@@ -22,7 +22,7 @@ class QualityError(UserError):
 
 
 def check_rows(
-    table: Table, rows: DataFrame, partitions: Sequence[str], read: Callable[[Table], DataFrame]
+    table: Table, rows: DataFrame, partitions: Sequence[str], read: Callable[[Table, Sequence[str]], DataFrame]
 ) -> dict[str, int]:
     """Run every check of `table` on `rows`.
 
@@ -32,7 +32,7 @@ def check_rows(
         table: whose checks to run.
         rows: its columns and partition column.
         partitions: values that must be counted even when they have no rows.
-        read: opens the tables that references point to.
+        read: opens partitions of the tables that references point to, by their values.
 
     Returns:
         Partition value -> number of rows.
@@ -84,13 +84,18 @@ def _refuse_duplicates(table: Table, rows: DataFrame, key: Unique) -> None:
 
 
 def _check_references(
-    table: Table, rows: DataFrame, read: Callable[[Table], DataFrame], partitions: Sequence[str]
+    table: Table, rows: DataFrame, read: Callable[[Table, Sequence[str]], DataFrame], partitions: Sequence[str]
 ) -> None:
     """Check all in one query: they are small joins of distinct keys, each of which would leave cores idle."""
     references = [check for check in table.all_checks if isinstance(check, References)]
     if not references:
         return
-    dangling = [_find_dangling(table, rows, check, read(check.table), partitions) for check in references]
+    dangling = [
+        _find_dangling(
+            table, rows, check, read(check.table, [ALL_DAYS] if check.table.partition == SCOPE else partitions)
+        )
+        for check in references
+    ]
     examples = [
         keys.limit(MAX_EXAMPLES).select(F.lit(i).alias("check"), F.col(check.column).cast("string").alias("value"))
         for i, (check, keys) in enumerate(zip(references, dangling, strict=True))
@@ -102,15 +107,12 @@ def _check_references(
         _refuse(table, references[first], dangling[first].count(), _values(values))
 
 
-def _find_dangling(
-    table: Table, rows: DataFrame, check: References, referenced: DataFrame, partitions: Sequence[str]
-) -> DataFrame:
+def _find_dangling(table: Table, rows: DataFrame, check: References, referenced: DataFrame) -> DataFrame:
     """The distinct keys, each with its partition if the referenced table has days, that are not in that table."""
     # Distinct keys first: the join then has a row per key, not per row of the table.
     join_keys = {check.column: check.key}
     if check.table.partition != SCOPE:
         join_keys[table.partition] = check.table.partition
-        referenced = referenced.where(any_of(check.table.partition, partitions))
     used = rows.select(*join_keys).where(F.col(check.column).isNotNull()).distinct()
     valid = referenced.select(*[F.col(theirs).alias(ours) for ours, theirs in join_keys.items()])
     return used.join(valid, on=list(join_keys), how="left_anti")

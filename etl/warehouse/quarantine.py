@@ -52,7 +52,7 @@ def replace_rows(
             F.col("column_name") if "column_name" in rows.columns else F.lit(None).cast("string").alias("column_name"),
             "dt",
         )
-        warehouse.write(ods.quarantine, fresh.unionByName(others), days)
+        warehouse.write(ods.quarantine, fresh.unionByName(others), days, at_once=True)
     # Counted from the table, not from `refused`, whose lines would be parsed again.
     written = warehouse.read(ods.quarantine, days).where(is_replaced)
     counts = dict.fromkeys(days, 0)

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import reduce
+from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,23 +18,27 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from conf.runs import new_run_id
 from etl.metastore import catalog
+from etl.metastore.partition_rows import FEW_PARTITIONS
 from etl.metastore.run_rows import StageStart
 from etl.metastore.swaps import Swap, swap_partitions
 from etl.metastore.versions import add_columns, missing_columns
 from etl.settings import SparkSettings
 from etl.table import Table, any_of
-from etl.tables import ALL
 from etl.warehouse.files import WarehouseFiles
+from etl.warehouse.own_writes import OwnWrites, Written, sharing_files
 from etl.warehouse.quality import check_rows
-from etl.warehouse.small_checks import count_if_sound
+from etl.warehouse.small.checks import STAGED, count_if_sound
+from etl.warehouse.small.staged import write_files, write_staged
+from etl.warehouse.small.tables import write_partitions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
 _REPLACED = ".replaced"
 _MANY_DAYS = 100  # the write of so many is logged: the next line is minutes away
 _MAX_CACHED_BYTES = 100 << 20  # of Parquet files, which are far larger in memory
-
-_Written = tuple[Table, str, list[str]]  # a table, the folder of a run, and the partitions in it
 
 
 class Warehouse:
@@ -47,9 +53,9 @@ class Warehouse:
         self._ensured: set[Table] = set()  # an instance asks the metastore once per table
         # Kept here and not derived from plans: a result may come from a cached or collected frame.
         self._partitions_read: dict[Table, set[str] | None] = {}  # None: all of the table's
-        self._pending: list[_Written] | None = None  # within `whole_or_nothing`
-        # Run folders of the partitions that a stage has written through this instance: between stages others write.
-        self._own_folders: dict[StageStart, dict[Table, dict[str, str]]] = {}
+        self._pending: list[Written] | None = None  # within `whole_or_nothing`
+        self._reads_pending = self._is_small = False
+        self._own = OwnWrites()
         self.stage_start: StageStart | None = None  # within `stage_run`
 
     # --- reading ---
@@ -96,13 +102,13 @@ class Warehouse:
         """All partition values, sorted: both ways to write a day sort by time."""
         self.ensure(table)
         # From the metastore: distinct values of the column would read the footers of every file.
-        return sorted(name.split("=", 1)[1] for name in catalog.partition_names(self.spark, table.name))
+        return sorted(catalog.partition_values(self.spark, table.name, table.partition))
 
     def locations(self, table: Table) -> dict[str, str]:
         """Partition value -> URL of the folder that readers open, without a slash at its end."""
         self.ensure(table)
-        partitions = catalog.partition_locations(self.spark, table.name)
-        return {values[table.partition]: catalog.comparable_url(url) for values, url in partitions}
+        locations = catalog.locations_of(self.spark, table.name, table.partition)
+        return {value: catalog.comparable_url(url) for value, url in locations.items()}
 
     def sources(self) -> list[dict[str, str]]:
         """Every partition that was read through this object, with its folder: what a result was computed from.
@@ -119,26 +125,51 @@ class Warehouse:
     def _select(self, table: Table, days: Sequence[date] | None = None) -> DataFrame:
         self.ensure(table)
         if days is None:
-            return self.spark.table(table.name)
-        values = [table.partition_value(day) for day in days]
-        folder = self._own_folder(table, values)
-        # The metastore would name the same folder, after some queries of its database.
-        rows = self.spark.table(table.name) if folder is None else self._read_folder(table, folder)
+            pending = sorted(self._own.of(self.stage_start, table)) if self._reads_pending else []
+            others = self.spark.table(table.name)
+            if not pending:
+                return others
+            is_other = f"not ({any_of(table.partition, pending)})"
+            return others.where(is_other).unionByName(self._select_values(table, pending))
+        return self._select_values(table, [table.partition_value(day) for day in days])
+
+    def _select_values(self, table: Table, values: Sequence[str]) -> DataFrame:
+        by_folder: dict[str | None, list[str]] = {}
+        own = self._own.of(self.stage_start, table)
+        for value in values:
+            by_folder.setdefault(own.get(value), []).append(value)
+        if not self._reads_pending and len(by_folder) > 1:
+            by_folder = {None: list(values)}
+        parts = [self._read_part(table, folder, part) for folder, part in by_folder.items()]
+        return reduce(DataFrame.unionByName, parts) if parts else self._no_rows(table)
+
+    def _read_part(self, table: Table, folder: str | None, values: Sequence[str]) -> DataFrame:
+        """The partitions of one run's folder that this stage wrote, or those of the metastore."""
+        if folder is not None:
+            # The metastore would name the same folder, after some queries of its database.
+            rows = self._read_folder(table, folder)
+        elif self._reads_pending and len(values) <= FEW_PARTITIONS and not self._locations_of(table, values):
+            return self._no_rows(table)  # which makes a short plan of what joins them
+        else:
+            rows = self.spark.table(table.name)
         return rows.where(any_of(table.partition, values))
+
+    def _no_rows(self, table: Table) -> DataFrame:
+        nulls = [f"cast(null as {column.type}) as `{column.name}`" for column in table.columns]
+        return self.spark.sql(f"select {', '.join(nulls)}, '' as `{table.partition}` where false")
+
+    def _locations_of(self, table: Table, values: Sequence[str]) -> dict[str, str]:
+        return catalog.locations_of(self.spark, table.name, table.partition, values)
 
     def _read_folder(self, table: Table, folder: str) -> DataFrame:
         # With the schema given: inferring it would start a job, and an empty folder has none.
-        return self.spark.read.schema(table.partitioned_schema_text).parquet(folder)
+        return self.spark.read.schema(table.partitioned_schema_text).parquet(self._own.readable(folder))
 
-    def _written_by_stage(self, table: Table) -> dict[str, str]:
-        """Partition value -> folder of a run, of what the stage that runs has written."""
-        return {} if self.stage_start is None else self._own_folders.get(self.stage_start, {}).get(table, {})
-
-    def _own_folder(self, table: Table, values: Sequence[str]) -> str | None:
-        """The folder of one run of this stage's that has all these partitions; None where there is none."""
-        own = self._written_by_stage(table)
-        folders = {own.get(value) for value in values}
-        return folders.pop() if len(folders) == 1 else None
+    def local_folders(self, table: Table, days: Sequence[date]) -> list[str] | None:
+        """Folders with the rows of the days and no others, for readers beside Spark; None where it isn't local."""
+        values = [table.partition_value(day) for day in days]
+        self._track_read(table, values)
+        return self._folders(table, values) if self._is_local else None
 
     def _track_read(self, table: Table, values: Sequence[str] | None) -> None:
         tracked = self._partitions_read.setdefault(table, set())
@@ -176,14 +207,16 @@ class Warehouse:
     # --- writing ---
 
     @contextmanager
-    def whole_or_nothing(self) -> Iterator[None]:
+    def whole_or_nothing(self, *, reads_pending: bool = False, is_small: bool = False) -> Iterator[None]:
         """Tables written in the block change together at its end, or not at all when it raises or is killed.
 
-        Until then all of them are read as they were. Readers see some old and some new only during the swaps, one or
-        more for each table; after a kill there, until the next command completes them.
+        Until then all of them are read as they were; with `reads_pending`, by this instance as they will be. Readers
+        see some old and some new only during the swaps, one or more for each table; after a kill there, until the next
+        command completes them. `is_small` says that all tables' rows are likely to fit into this process's memory: it
+        makes the folders of many days faster than Spark.
         """
-        pending: list[_Written] = []
-        self._pending = pending
+        pending: list[Written] = []
+        self._pending, self._reads_pending, self._is_small = pending, reads_pending, is_small and self._is_local
         try:
             yield
         except BaseException:
@@ -191,17 +224,21 @@ class Warehouse:
                 self.files.delete(folder)
             raise
         finally:
-            self._pending = None
+            self._pending, self._reads_pending, self._is_small = None, False, False
+            staged, self._own.staged = self._own.staged, set()
+        for folder in staged:
+            self.files.delete(f"{folder}/{STAGED}")
         self._publish(pending)
 
     def write(
         self,
         table: Table,
-        rows: DataFrame,
+        rows: "DataFrame | pa.Table",
         days: Sequence[date],
         *,
         rebalance: bool = True,
         before_checks: Callable[[DataFrame], None] | None = None,
+        at_once: bool = False,
     ) -> dict[date, int]:
         """Replace the partitions of `days` by `rows`; a day without rows becomes an empty partition.
 
@@ -209,10 +246,12 @@ class Warehouse:
 
         Args:
             table: the table to write.
-            rows: the table's columns, which are cast to its types, and its partition column.
+            rows: the table's columns, which are cast to its types, and its partition column; of `small.tables.answer`
+                with these types already.
             days: the days whose partitions are replaced.
             rebalance: even out the sizes of files at the cost of a shuffle; not needed where they are even anyway.
             before_checks: gets the written rows before they are checked, to write what the checks refer to.
+            at_once: also within `whole_or_nothing`: for a table that other stages may write meanwhile.
 
         Returns:
             The number of rows of each day.
@@ -226,7 +265,12 @@ class Warehouse:
         # A fresh folder for each write: files that a reader has planned to read are never changed.
         folder = f"{self.root}/{table.name}/run-{new_run_id()}"
         try:
-            self._write_files(table, rows, folder, list(values), rebalance)
+            if not isinstance(rows, DataFrame):
+                write_partitions(table, rows, folder)
+            elif self._is_small and len(values) > 1 and write_staged(self.files, table, rows, folder):
+                self._own.staged.add(folder)
+            else:
+                write_files(table, rows, folder, list(values), rebalance)
             counts = self._check_files(table, folder, list(values), before_checks)
             if stray := set(counts) - set(values):
                 raise ValueError(f"rows for {sorted(stray)} in a write of {sorted(values)} to {table.name}")
@@ -235,15 +279,18 @@ class Warehouse:
         except BaseException:  # KeyboardInterrupt as well; after a kill, vacuum finds the folder
             self.files.delete(folder)
             raise
-        if self._pending is None:
-            self._publish([(table, folder, list(values))])
+        written = (table, folder, list(values))
+        if self._pending is None or at_once:
+            self._publish([written])
         else:
-            self._pending.append((table, folder, list(values)))
+            self._pending.append(written)
+            if self._reads_pending:
+                self._own.note(self.stage_start, [written])
         if len(days) >= _MANY_DAYS:
             log.info("%s: %s rows of %s days", table.name, sum(counts.values()), len(days))
         return {values[value]: count for value, count in counts.items()}
 
-    def _publish(self, writes: Sequence[_Written]) -> None:
+    def _publish(self, writes: Sequence[Written]) -> None:
         # All that takes time comes before the first swap or after the last. When a swap fails, the folders stay for
         # vacuum: a metastore that is out of reach may still point at them.
         def plan() -> list[Swap]:
@@ -255,42 +302,16 @@ class Warehouse:
             ]
 
         swaps = swap_partitions(self.spark, self.config, plan, self.stage_start)
-        if self.stage_start is not None:
-            own = self._own_folders.setdefault(self.stage_start, {})
-            for table, folder, values in writes:
-                for reader in (table, *sharing_files(table)):
-                    own[reader] = own.get(reader, {}) | dict.fromkeys(values, folder)
+        self._own.note(self.stage_start, writes)
         for location in {catalog.comparable_url(swap.old) for swap in swaps if swap.old is not None}:
             self.note_replaced(location.rsplit("/", 1)[0])
 
     def _swaps(self, table: Table, folder: str, values: list[str]) -> Iterator[Swap]:
         """What points a table's partitions at a run's folder: readers that have planned go on with the old files."""
         self.ensure(table)
-        old = catalog.locations_of(self.spark, table.name, table.partition, values)
+        old = self._locations_of(table, values)
         for value in values:
             yield Swap(table.name, table.partition, value, old.get(value), f"{folder}/{table.partition}={value}")
-
-    def _write_files(self, table: Table, rows: DataFrame, folder: str, values: list[str], rebalance: bool) -> None:
-        columns = [
-            (F.lit(None) if column.is_optional and column.name not in rows.columns else F.col(column.name))
-            .cast(column.type)
-            .alias(column.name)
-            for column in table.columns
-        ]
-        value = F.col(table.partition).cast("string")
-        if len(values) == 1:
-            # `partitionBy` would sort all rows by the partition column first: write the only folder directly, and
-            # refuse rows of other days while they pass.
-            is_of_the_day = F.when(value == values[0], True).otherwise(
-                F.raise_error(F.concat(F.lit(f"a row for another day in a write to {table.name}: "), value))
-            )
-            selected = rows.where(is_of_the_day).select(*columns)
-            selected = selected.hint("rebalance") if rebalance else selected
-            selected.write.parquet(f"{folder}/{table.partition}={values[0]}")
-            return
-        selected = rows.select(*columns, value.alias(table.partition))
-        # Rebalancing merges small files and splits a skewed partition.
-        selected.hint("rebalance", table.partition).write.partitionBy(table.partition).parquet(folder)
 
     def _check_files(
         self, table: Table, folder: str, values: list[str], before_checks: Callable[[DataFrame], None] | None
@@ -300,7 +321,7 @@ class Warehouse:
         if before_checks is None:
             return self._check_written(table, folder, values, written)
         # To open thousands of small files takes longer than to read them, and each check would do so again.
-        if len(values) >= _MANY_DAYS and self.files.size(folder) < _MAX_CACHED_BYTES:
+        if len(values) >= _MANY_DAYS and folder not in self._own.staged and self.files.size(folder) < _MAX_CACHED_BYTES:
             written.persist()
         try:
             before_checks(written)
@@ -310,13 +331,15 @@ class Warehouse:
 
     def _check_written(self, table: Table, folder: str, values: list[str], written: DataFrame) -> dict[str, int]:
         counts = count_if_sound(table, folder, values, self._folders) if self._is_local else None
-        return check_rows(table, written, values, self._select) if counts is None else counts
+        return check_rows(table, written, values, self._select_values) if counts is None else counts
 
-    def _folders(self, table: Table, values: Sequence[str]) -> dict[str, str]:
+    def _folders(self, table: Table, values: Sequence[str]) -> list[str]:
+        """Folders of those partitions that exist, or one that has the rows of all of them and no others."""
         self.ensure(table)
-        if set(values) <= (own := self._written_by_stage(table)).keys():
-            return {value: f"{own[value]}/{table.partition}={value}" for value in values}
-        return catalog.locations_of(self.spark, table.name, table.partition, values)
+        own = self._own.folders(self.stage_start, table, values)
+        others = [value for value in values if value not in own]
+        located = self._locations_of(table, others) if others else {}
+        return list(dict.fromkeys([*own.values(), *located.values()]))
 
     def check(self, table: Table) -> dict[str, int]:
         """Run the table's checks on all its partitions, as `write` does on new ones.
@@ -324,7 +347,7 @@ class Warehouse:
         Returns partition value -> number of rows. Raises QualityError when a check fails.
         """
         partitions = self.partitions(table)
-        return check_rows(table, self.read(table), partitions, self._select)
+        return check_rows(table, self.read(table), partitions, self._select_values)
 
     def note_replaced(self, folder: str) -> None:
         """Note the time in a run's folder that was replaced: from then on `vacuum` counts its age."""
@@ -335,8 +358,3 @@ class Warehouse:
         """When `note_replaced` was called for a run's folder last, in seconds since the epoch; None when never."""
         marks = [child.modified_at for child in self.files.list_folder(folder) if child.name == _REPLACED]
         return marks[0] if marks else None
-
-
-def sharing_files(table: Table) -> list[Table]:
-    """The tables that read the files of `table`, with fewer columns."""
-    return [other for other in ALL.values() if other.files_of == table.name]

@@ -9,7 +9,8 @@ from etl.metastore import catalog
 from etl.metastore.catalog import comparable_url
 from etl.metastore.swaps import decided_folders
 from etl.tables import ALL, ops
-from etl.warehouse.store import Warehouse, sharing_files
+from etl.warehouse.own_writes import sharing_files
+from etl.warehouse.store import Warehouse
 
 
 def vacuum_all(warehouse: Warehouse, *, older_than_s: float) -> int:

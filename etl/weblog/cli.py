@@ -1,6 +1,5 @@
 """`millrace etl weblog`: web logs into warehouse tables."""
 
-from os.path import getsize
 from typing import Annotated
 
 import typer
@@ -11,7 +10,6 @@ from conf.console.cli import SinceOption, parse_days, settings_of
 app = typer.Typer()
 
 SMALL_LOG_BYTES = 2_000_000
-PACKED_SHARE = 0.05  # packed logs are a twentieth as long, or a little more
 
 
 @app.command("weblog")
@@ -34,7 +32,7 @@ def weblog_command(
     """Web logs -> requests with their dimensions, visits, and the page views, visitors and funnels of days."""
     from etl.session import spark_session
     from etl.settings import SparkSettings
-    from etl.sources.compressed import PACKED
+    from etl.sources.compressed import unpacked_bytes
     from etl.sources.lines import has_other_sources
     from etl.weblog import job as weblog
     from etl.weblog.formats.detection import detect_formats
@@ -51,9 +49,8 @@ def weblog_command(
     # A missing file, or one that can't be read, fails here, before Spark starts.
     files = find_files(config, days, source or ())
     detect_formats(files, config.get(WeblogSettings).log_format)
-    num_bytes = sum(getsize(file) / (PACKED_SHARE if file.endswith(PACKED) else 1) for file in files)
     spark_settings = config.get(SparkSettings)
-    if spark_settings.compile_little is None and num_bytes < SMALL_LOG_BYTES:
+    if spark_settings.compile_little is None and unpacked_bytes(files) < SMALL_LOG_BYTES:
         # Most of its time is that of compilers and planners. Adaptive execution plans again after each shuffle.
         extra = {"spark.sql.adaptive.enabled": "false", **spark_settings.extra}
         small = {"spark.compile_little": True, "spark.shuffle_partitions": 1, "spark.extra": extra}

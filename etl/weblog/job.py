@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from conf import Config, Paths, UserError
 from etl.session import SPARK_ERRORS, run_concurrently
 from etl.settings import SiteSettings
+from etl.sources.compressed import unpacked_bytes
 from etl.sources.lines import corrupt_file_error, landed_days, warn_of_days_left_out
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.table import Table, any_of
@@ -27,13 +28,14 @@ from etl.warehouse.store import Warehouse
 from etl.weblog import areas, dimensions, reports, visitors
 from etl.weblog.formats.reader import LogReader
 from etl.weblog.formats.site import SiteRules
-from etl.weblog.rebuild import day_of_datestr, rebuild
+from etl.weblog.rebuild import rebuild
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.source import DAY, LogLines, adjacent_days, find_files, parse_lines, read_log_lines
+from etl.weblog.source import DAY, LogLines, adjacent_days, day_of_datestr, find_files, parse_lines, read_log_lines
 
 log = logging.getLogger(__name__)
 
 _NOTABLE = 0.001  # share of lines without a format from which it is worth a pass to look for one
+_SMALL_BYTES = 64 << 20
 _FEW_LINES = 10_000  # whose agents are looked at in this process
 _HAS_NO_FORMAT = r"^not_.*_format$"
 
@@ -46,6 +48,11 @@ _TABLES = (
     *(ads.new_visitor, ads.returning_visitor, ads.visitor_daily, ops.run),
 )
 _FUNNELS = (ads.oute_nums, ads.funnel)
+_COUNTS = """
+select datestr, count(*) as requests, count_if(valid = 'true') as valid
+from dwd_weblog_request where datestr between :first and :last group by datestr
+"""
+_FILES = "select distinct file from dwd_weblog_request where datestr between :first and :last limit 100"
 Days = Sequence[date]
 Parse = Callable[[DataFrame], DataFrame]
 
@@ -80,7 +87,11 @@ def run(spark: SparkSession, config: Config, days: Days, sources: Sequence[str] 
         days = _days_to_load(reader, config, days, sources)
     warehouse.ensure(*_TABLES, *(_FUNNELS if settings.funnels else ()))
     visitors.check_key(warehouse, settings.visitor_key, days)
-    with stage_run(warehouse, "weblog", days) as counts:
+    is_small = unpacked_bytes(find_files(config, days, sources)) < _SMALL_BYTES
+    with (
+        stage_run(warehouse, "weblog", days) as counts,
+        warehouse.whole_or_nothing(reads_pending=True, is_small=is_small),
+    ):
         with _explained():
             while True:
                 lines = read_log_lines(reader, config, days, sources)
@@ -264,10 +275,8 @@ def _warn_of_replaced_files(warehouse: Warehouse, lines: DataFrame, days: Days) 
     if not days_loaded:
         return
     files = {file.removeprefix("file://") for file in lines.inputFiles()}
-    loaded = [
-        row["file"] for row in warehouse.read(dwd.weblog_request, days_loaded).select("file").distinct().take(100)
-    ]
-    dropped = [file for file in loaded if file.removeprefix("file://") not in files]
+    loaded = reports.rows_of(reports.query(warehouse, _FILES, {"file": "string"}, dwd.weblog_request, days_loaded))
+    dropped = sorted(row["file"] for row in loaded if row["file"].removeprefix("file://") not in files)
     if dropped:
         log.warning(
             "%s: rows of %s are replaced; to keep them, name all files of a day in one command",
@@ -301,9 +310,6 @@ def _write_dimensions(
 
 def _count_by_validity(warehouse: Warehouse, days: Days) -> dict[str, tuple[int, int]]:
     """Valid and invalid requests by datestr."""
-    counts = (
-        warehouse.read(dwd.weblog_request, days)
-        .groupBy("datestr")
-        .agg(F.count_if(F.col("valid") == "true").alias("valid"), F.count_if(F.col("valid") != "true").alias("invalid"))
-    )
-    return {row["datestr"]: (row["valid"], row["invalid"]) for row in counts.collect()}
+    columns = {"datestr": "string", "requests": "bigint", "valid": "bigint"}
+    counts = reports.query(warehouse, _COUNTS, columns, dwd.weblog_request, days)
+    return {row["datestr"]: (row["valid"], row["requests"] - row["valid"]) for row in reports.rows_of(counts)}

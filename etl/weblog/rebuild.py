@@ -1,7 +1,7 @@
 """All that follows from the requests of some days: page views, visits, visitors, funnels and the analysts' reports."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from itertools import chain
 
@@ -14,7 +14,7 @@ from etl.tables import ads, dim, dwd, dws, ods
 from etl.warehouse.store import Warehouse
 from etl.weblog import areas, clickstream, dimensions, funnel, reports, visitors
 from etl.weblog.settings import WeblogSettings
-from etl.weblog.source import DAY, adjacent_days
+from etl.weblog.source import DAY, adjacent_days, day_of_datestr
 
 Days = Sequence[date]
 
@@ -146,15 +146,10 @@ def _rebuild_visitors(warehouse: Warehouse, settings: WeblogSettings, days: Days
     views = warehouse.read(ods.click_stream_pageviews, days)
     # From snapshot to snapshot, so that a day reads one partition and not all of the past.
     snapshots = visitors.snapshots_before(warehouse, datestrs)
-    before = warehouse.read(dim.visitor).where(any_of("datestr", snapshots))
+    before = warehouse.read(dim.visitor, [day_of_datestr(value) for value in snapshots])
     history = visitors.history(warehouse.spark, views, before, snapshots, datestrs, settings.visitor_key)
     warehouse.write(dim.visitor, history, days, rebalance=False)
     reports.write(warehouse, days, ads.new_visitor)
     if settings.area_table is not None:
         located = areas.locate_visitors(views, settings.area_table.resolve())
         warehouse.write(dim.area, located, days, rebalance=False)
-
-
-def day_of_datestr(datestr: str) -> date:
-    """The day of a web-log table's partition, from its value such as `20130918`."""
-    return datetime.strptime(datestr, "%Y%m%d").date()

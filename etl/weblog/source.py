@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import reduce
 from operator import or_
 
@@ -140,3 +140,8 @@ def _written_date(day: date, way: str) -> str:
     """`07/Jan/2026:`, in English whatever the locale, or `2026-01-07`."""
     month = MONTHS[3 * (day.month - 1) : 3 * day.month]
     return day.isoformat() if way == "iso" else f"{day.day:02d}/{month}/{day.year:04d}:"
+
+
+def day_of_datestr(datestr: str) -> date:
+    """The day of a web-log table's partition, from its value such as `20130918`."""
+    return datetime.strptime(datestr, "%Y%m%d").date()

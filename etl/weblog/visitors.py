@@ -8,11 +8,11 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from conf import UserError
-from etl.table import any_of
 from etl.tables import dim
 from etl.warehouse.store import Warehouse
 from etl.weblog.clickstream import visitor_id
 from etl.weblog.local_rows import local_rows
+from etl.weblog.source import day_of_datestr
 
 
 def snapshots_before(warehouse: Warehouse, datestrs: Sequence[str]) -> list[str]:
@@ -36,7 +36,7 @@ def check_key(warehouse: Warehouse, key: str, days: Sequence[date]) -> None:
     snapshots = snapshots_before(warehouse, [dim.visitor.partition_value(day) for day in days])
     if not snapshots:
         return
-    before = warehouse.read(dim.visitor).where(any_of("datestr", snapshots))
+    before = warehouse.read(dim.visitor, [day_of_datestr(value) for value in snapshots])
     # Old snapshots have no key: they are of addresses.
     keys = before.select("datestr", F.coalesce("visitor_key", F.lit("address")).alias("visitor_key"))
     row = keys.where(F.col("visitor_key") != key).agg(F.min(F.struct("datestr", "visitor_key"))).collect()[0][0]

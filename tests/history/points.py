@@ -17,7 +17,7 @@ from py4j import clientserver
 FILE_EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 # Methods of Java that write: of Spark's writers, the metastore, Hadoop's file systems and JDBC.
 CALLS = {"sql", "parquet", "csv", "text", "alterPartitions", "create", "delete", "rename", "mkdirs"} | {
-    "executeUpdate", "execute", "commit", "rollback"
+    "executeUpdate", "execute", "commit", "rollback", "movePartitions", "addPartitions"
 }  # fmt: skip
 
 

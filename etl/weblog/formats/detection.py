@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from conf import UserError
-from etl.sources.compressed import CORRUPT, PACKED, open_unpacked
+from etl.sources.compressed import CORRUPT, PACKED, foreign_content, open_unpacked
 from etl.weblog.formats.catalog import COMBINED, FORMATS, Declaration, declared_formats
 from etl.weblog.formats.format import MONTHS, Format, Formats, LineFormat
 from etl.weblog.formats.w3c import FIELDS_LINE, w3c_formats
@@ -109,6 +109,8 @@ def formats_below(header: str) -> Formats:
 
 def _explain(file: str, sample: _Sample, declared: Formats | None) -> str:
     number, line = sample.first[0]
+    if (foreign := foreign_content(Path(file), line.encode(errors="surrogateescape"))) is not None:
+        return f"{file}: it {foreign}"
     if _NOT_UTF8.search(line):
         return f"{file}: no line could be read; line {number} is not UTF-8"
     cure = "give --log-format (a name, or your server's log_format, LogFormat or #Fields line)"
@@ -121,6 +123,10 @@ def _explain(file: str, sample: _Sample, declared: Formats | None) -> str:
     if declared == ():
         return f"{file}: no #Fields line, which W3C logs begin with; {cure}"
     candidates = declared or tuple(format for format in FORMATS.values() if format.name != "common")
+    for format in candidates:
+        cells = format.read(line)
+        if cells is not None and cells.get("date") and not _is_date(cells["date"]):
+            return f"{file}: line {number} is {format.name}, but {cells['date']} is no date (months are Jan to Dec)"
     # Of formats that agree as far with the line the simplest is named first.
     ordered = sorted(candidates, key=lambda format: len(format.pieces) if isinstance(format, LineFormat) else 0)
     differences = [(format.name, *format.difference(line)) for format in ordered]

@@ -2,8 +2,8 @@
 with steps as (
   select
     *,
-    regexp_extract(step, r'^(.*?)\.?step\d+$', 1) as funnel,
-    cast(regexp_extract(step, r'step(\d+)$', 1) as int) as number
+    regexp_extract(step, '^(.*?)[.]?step[0-9]+$', 1) as funnel,
+    cast(regexp_extract(step, 'step([0-9]+)$', 1) as int) as number
   from dw_oute_nums
   where datestr between :first and :last
 )
@@ -11,8 +11,8 @@ select
   this.datestr,
   this.step,
   this.numbs,
-  try_divide(this.numbs, first.numbs) as absolute_rate,
-  try_divide(this.numbs, before.numbs) as relative_rate
+  this.numbs / nullif(first.numbs, 0) as absolute_rate,
+  this.numbs / nullif(before.numbs, 0) as relative_rate
 from steps as this
 join steps as first
   on this.datestr = first.datestr and this.funnel = first.funnel and first.number = 1

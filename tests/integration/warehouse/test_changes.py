@@ -7,17 +7,19 @@ import subprocess
 import sys
 import time
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from data.partitions import DAYS, content, rows, table_of
 from engines.postgres import postgres_server
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from support import ROOT, Millrace
 
 from conf import Config, Paths, UserError
 from etl.metastore import catalog, swaps
+from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows
 from etl.metastore.swaps import complete_interrupted
 from etl.stage import stage_run
 from etl.table import Table
@@ -40,11 +42,6 @@ class LostMetastore:
     def __getattr__(self, name: str) -> object:
         return getattr(self._spark, name)
 
-    def sql(self, statement: str) -> DataFrame:
-        if statement.startswith("ALTER TABLE"):
-            self.change()
-        return self._spark.sql(statement)
-
     def change(self) -> None:
         self._count += 1
         if self._count - 1 in self._refused:
@@ -53,14 +50,13 @@ class LostMetastore:
 
 @pytest.fixture(autouse=True)
 def lost_metastores_refuse_locations(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_locations = catalog.set_locations
-
-    def refused(spark: Any, table: str, column: str, locations: dict[str, str]) -> None:
+    def refused(change: Any, spark: Any, table: str, column: str, locations: dict[str, str]) -> None:
         if isinstance(spark, LostMetastore) and locations:
             spark.change()
-        set_locations(spark, table, column, locations)
+        change(spark, table, column, locations)
 
-    monkeypatch.setattr(catalog, "set_locations", refused)
+    for name in ("set_locations", "add_partitions"):
+        monkeypatch.setattr(catalog, name, partial(refused, getattr(catalog, name)))
 
 
 def replace_together(warehouse: Warehouse, tables: tuple[Table, Table], a: int) -> None:
@@ -142,7 +138,7 @@ def test_many_days_are_replaced_and_completed_at_once(
     spark: SparkSession, config: Config, warehouse: Warehouse
 ) -> None:
     table = table_of("ads_many")
-    days = [date(2026, 3, 1) + timedelta(days=n) for n in range(catalog.FEW_PARTITIONS + 2)]
+    days = [date(2026, 3, 1) + timedelta(days=n) for n in range(FEW_PARTITIONS + 2)]
 
     def replace(writer: Warehouse, a: int, days: list[date]) -> None:
         writer.write(table, rows(spark, [(a, "x", str(day)) for day in days]), days)
@@ -156,6 +152,30 @@ def test_many_days_are_replaced_and_completed_at_once(
     assert len(content(warehouse, table)) == len(days) - 1
     complete_interrupted(spark, config)
     assert content(warehouse, table) == [(3, "x", str(day)) for day in days]
+
+
+def test_partitions_by_sql_and_by_hives_client_go_together(
+    spark: SparkSession, config: Config, warehouse: Warehouse
+) -> None:
+    table, days = table_of("ads_by_both"), [date(2031, 2, n) for n in range(1, 5)]
+    assert partition_rows(spark) is not None
+    assert partition_rows(spark, ["a:b"]) is None  # Hive would write it a%3Ab
+
+    def write(day: date, a: int) -> None:
+        warehouse.write(table, rows(spark, [(a, "x", str(day))]), [day])
+
+    for day in days[:2]:
+        write(day, 1)
+    spark.sql(f"alter table {table.name} add partition (dt = '{days[2]}') partition (dt = 'a:b')")  # ids of Hive's own
+    write(days[3], 1)
+    write(days[2], 2)
+    spark.sql(f"alter table {table.name} drop partition (dt = '{days[0]}'), partition (dt = 'a:b')")
+    assert content(warehouse, table) == [(1, "x", str(days[1])), (1, "x", str(days[3])), (2, "x", str(days[2]))]
+    assert [row[0] for row in spark.sql(f"show partitions {table.name}").collect()] == [f"dt={day}" for day in days[1:]]
+    with pytest.raises(UserError, match=r"ads_by_both has no partition dt=2031-02-01 any more"):
+        catalog.set_locations(spark, table.name, "dt", {str(day): "file:/elsewhere" for day in days})
+    assert len(content(warehouse, table)) == 3
+    spark.sql(f"drop table {table.name}")
 
 
 def test_what_was_replaced_after_an_interrupted_change_stays(

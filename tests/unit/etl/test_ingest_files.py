@@ -114,14 +114,15 @@ def test_files_of_one_layout_are_read_together(tmp_path: Path) -> None:
         ("--ratings r.csv --time-format fast", 2, "'fast' is no format of times: s, ms, us or ns"),
         ("--ratings r.csv --decimal ;", 2, "--decimal ';': it is . or ,"),
         ("--ratings r.csv --quote \"''\"", 2, "one character, or none"),
-        ("--ratings numbers.tsv", 1, "numbers.tsv has no header (utf-8, separator tab, quotes \", no header): name its columns"),
+        ("--ratings numbers.tsv", 1, "numbers.tsv has no header (utf-8, separator tab, quotes \", no header); line 2 is "
+         "196\\t242\\t3\\t881250949: name its columns in order, as --skip-lines 1 --header user_id,item_id,value,timestamp"),
         ("--ratings r.csv --set ingest.max_refused=2", 1, "ingest.max_refused = 2"),
         ("--ratings folder", 1, "folder has no files"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_before_spark_starts(tmp_path: Path, options: str, code: int, message: str) -> None:
     write(tmp_path / "r.csv", "user,item\n1,2\n")
-    write(tmp_path / "numbers.tsv", "196\t242\t3\t881250949\n")
+    write(tmp_path / "numbers.tsv", "2\n196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
     (tmp_path / "folder").mkdir()
     words = [
         str(tmp_path / word) if word in ("r.csv", "none.csv", "numbers.tsv", "folder") else word.strip('"')
@@ -245,3 +246,18 @@ def test_parquet_that_spark_cannot_read_is_refused_before(tmp_path: Path) -> Non
     pq.write_table(pa.table({**columns, "user": ["x"]}), tmp_path / "f.parquet")
     # Spark reads files of one schema together, and calls the second one corrupt.
     assert len(examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())["ratings"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("role", "row", "names"),
+    [
+        ("ratings", "1::1193::5::978300760", ("user_id", "item_id", "rating", "timestamp")),
+        ("items", "1::Toy Story (1995)::Animation|Children's", ("item_id", "title", "genres")),
+        ("users", "1::F::1::10::48067", ("user_id", "gender", "age", "occupation", "zip_code")),
+    ],
+)
+def test_movielens_own_files_need_no_format(tmp_path: Path, role: str, row: str, names: tuple[str, ...]) -> None:
+    assert detected(tmp_path, f"{row}\n{row.replace('1', '2')}\n", role).dialect.names == names
+    config = load(environment={})
+    with pytest.raises(UserError, match=r"has no header .* line 1 is 1::x: name its columns in order"):
+        examine_all(config, {role: [write(tmp_path / "other.dat", "1::x\n2::y\n")]}, LayoutOptions())  # type: ignore[dict-item]

@@ -28,6 +28,9 @@ FAULTS = {
     "cut.log.bz2": (bz2.compress(TEXT)[:-200], "it is corrupt or cut off"),
     "plain.log.bz2": (TEXT, "it is corrupt or cut off"),  # Spark reads no line of it, and says nothing
     "empty.log.bz2": (b"", "it is corrupt or cut off"),
+    "packed.log": (gzip.compress(TEXT), "it is packed, though its name does not end with .gz: rename it to packed.gz"),
+    "page.log": (b"<!DOCTYPE html>\n<html>404</html>\n", "it is a web page or XML"),
+    "german.log": (TEXT.replace(b"Feb", b"Mai"), "line 1 is combined, but 2026-Mai-05 is no date"),
 }
 
 

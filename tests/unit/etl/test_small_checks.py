@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl.table import InRange, MinRows, NotNull, OneOf, References, Table, columns
-from etl.warehouse.small_checks import count_if_sound
+from etl.warehouse.small.checks import count_if_sound
 
 ITEM = Table("item", "One row per item", columns(("item", "string", "")), key=("item",))
 # Columns with the names that the query uses itself.
@@ -44,9 +44,7 @@ def count(tmp_path: Path, by_day: dict[str, list[dict[str, Any]]], folders: dict
         write(tmp_path / "act" / f"dt={day}", rows)
         write(tmp_path / "act" / f"dt={day}", [*rows, *rows], "_hidden.parquet")
     days = sorted({*by_day, "2031-01-01"})
-    return count_if_sound(
-        ACT, f"file://{tmp_path}/act", days, lambda _, values: {value: folders[value] for value in values}
-    )
+    return count_if_sound(ACT, f"file://{tmp_path}/act", days, lambda _, values: [folders[value] for value in values])
 
 
 def test_rows_that_pass_are_counted_by_partition(tmp_path: Path, folders: dict[str, str]) -> None:
@@ -79,5 +77,5 @@ def test_a_row_that_breaks_a_check_is_left_to_spark(
 def test_too_few_rows_and_files_elsewhere_are_left_to_spark(tmp_path: Path) -> None:
     many = Table("many", "One row per item", columns(("item", "string", "")), checks=(MinRows(2),))
     write(tmp_path / "dt=2031-01-01", [{"item": "x"}])
-    assert count_if_sound(many, f"file://{tmp_path}", ["2031-01-01"], lambda *_: {}) is None
-    assert count_if_sound(ITEM, "hdfs://host/item", ["2031-01-01"], lambda *_: {}) is None
+    assert count_if_sound(many, f"file://{tmp_path}", ["2031-01-01"], lambda *_: []) is None
+    assert count_if_sound(ITEM, "hdfs://host/item", ["2031-01-01"], lambda *_: []) is None

@@ -5,6 +5,7 @@ It only says that all checks hold. Where one does not, or it can't tell, `qualit
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STAGED = "staged"
+"""Folder in that of a run, with the rows of all its partitions in files of its own until they are split."""
+
+# Threads of its own would wait for Spark's.
+_OPTIONS = {
+    "memory_limit": "1GB",
+    "temp_directory": "",
+    "threads": "1",
+    "default_null_order": "nulls_first_on_asc_last_on_desc",  # as Spark's
+}
+
 _MAX_BYTES = 64 << 20  # of Parquet files
 _MAX_FILES = 20_000
-_MEMORY = "1GB"
 _REALS = ("float", "double")
+_TYPES = {
+    "string": "varchar",
+    "int": "integer",
+    "timestamp": "timestamp with time zone",
+    "map<string,string>": "map(varchar, varchar)",
+    "map<string,double>": "map(varchar, double)",
+    "array<string>": "varchar[]",
+}
 
-Locate = Callable[[Table, Sequence[str]], dict[str, str]]
-"""A table and partition values -> the folders of those that exist, by value."""
+Locate = Callable[[Table, Sequence[str]], Sequence[str]]
+"""A table and partition values -> the folders of those that exist, or a staged one that has them all."""
+
+
+@cache  # to open one takes longer than a query
+def database() -> "DuckDBPyConnection":
+    """The database of this process; each cursor has temporary views of its own."""
+    import duckdb  # here: most commands write no table
+
+    return duckdb.connect(config=_OPTIONS)
 
 
 def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate: Locate) -> dict[str, int] | None:
@@ -30,22 +57,20 @@ def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate:
 
     Args:
         table: whose checks to run.
-        folder: URL of the folder that has a folder for each partition with rows.
+        folder: URL of the folder that has a folder for each partition with rows, or a staged one with them all.
         partitions: values that must be counted even when they have no rows.
         locate: finds the partitions of tables that references point to.
 
     Returns:
         Partition value -> number of rows; None where a check fails, or the files are many, large, or elsewhere.
     """
-    import duckdb  # here: most commands write no table
+    import duckdb
 
-    files = _parquet_files([folder], depth=2)
+    files = small_files(_folders_of_run(folder))
     if files is None:
         return None
-    # Threads of its own would wait for Spark's.
-    options = {"memory_limit": _MEMORY, "temp_directory": "", "threads": "1"}
     try:
-        with duckdb.connect(config=options) as connection:
+        with database().cursor() as connection:
             counts = _counts(connection, table, files) if files else {}
             if counts is None:
                 return None
@@ -62,7 +87,7 @@ def count_if_sound(table: Table, folder: str, partitions: Sequence[str], locate:
 
 def _counts(connection: "DuckDBPyConnection", table: Table, files: Sequence[Path]) -> dict[str, int] | None:
     """Rows of each partition; None where a row, or a key, breaks a check."""
-    _create_view(connection, "rows", table, files)
+    create_view(connection, "rows", table, files)
     faults = [fault for check in table.all_checks if (fault := _fault(table, check))]
     keys = [check for check in table.all_checks if isinstance(check, Unique)]
     num_faults = " + ".join(f"count(*) filter (where {fault})" for fault in faults) or "0"
@@ -92,10 +117,10 @@ def _holds(connection: "DuckDBPyConnection", check: References, partitions: Sequ
     """Whether every value of the column is in the table that it refers to, and its files are here to see that."""
     is_scoped = check.table.partition == SCOPE
     values = [ALL_DAYS] if is_scoped else partitions
-    files = _parquet_files(list(locate(check.table, values).values()), depth=1)
+    files = small_files(locate(check.table, values))
     if not files:
         return False
-    _create_view(connection, "referenced", check.table, files)
+    create_view(connection, "referenced", check.table, files)
     same_partition = "" if is_scoped else "and referenced.partition_value = rows.partition_value"
     query = (
         f"select 1 from (select distinct {_name(check.column)} as used, partition_value from rows) as rows "
@@ -105,22 +130,42 @@ def _holds(connection: "DuckDBPyConnection", check: References, partitions: Sequ
     return connection.execute(query).fetchone() is None
 
 
-def _create_view(connection: "DuckDBPyConnection", view: str, table: Table, files: Sequence[Path]) -> None:
-    listed = ", ".join(_literal(str(file)) for file in files)
-    value = f"regexp_extract(path_of_file, '{table.partition}=([^/]*)/[^/]*$', 1) as partition_value"
-    connection.execute(
-        f"create or replace view {view} as select * exclude (path_of_file), {value} "
-        f"from read_parquet([{listed}], filename = 'path_of_file', hive_partitioning = false)"
-    )
+def create_view(connection: "DuckDBPyConnection", view: str, table: Table, files: Sequence[Path]) -> None:
+    """Make rows readable under a name, with the partition column, and its value as `partition_value` as well.
+
+    Args:
+        connection: of DuckDB.
+        view: the name.
+        table: whose columns they have.
+        files: of partitions' folders or of a staged one, as `small_files` lists them; all of one kind.
+    """
+    column = _name(table.partition)
+    if not files:
+        nulls = ", ".join(f"null::{_TYPES.get(each.type, each.type)} as {_name(each.name)}" for each in table.columns)
+        query = f"select {nulls}, null::varchar as {column}, null::varchar as partition_value where false"
+    else:
+        listed = ", ".join(_literal(str(file)) for file in files)
+        source = f"read_parquet([{listed}], filename = 'path_of_file', hive_partitioning = false)"
+        if files[0].parent.name == STAGED:
+            query = f"select * exclude (path_of_file), {column} as partition_value from {source}"
+        else:
+            value = f"regexp_extract(path_of_file, '{table.partition}=([^/]*)/[^/]*$', 1)"
+            query = f"select * exclude (path_of_file), {value} as {column}, {value} as partition_value from {source}"
+    connection.execute(f"create or replace temp view {_name(view)} as {query}")
 
 
-def _parquet_files(folders: Sequence[str], depth: int) -> list[Path] | None:
-    """The data files so many levels below folders; None where they are not on this machine, many or large."""
+def _folders_of_run(folder: str) -> list[str]:
+    path = path_of_url(folder)
+    if path is None or (path / STAGED).exists():
+        return [f"{folder}/{STAGED}"]
+    return [f"{folder}/{child.name}" for child in path.glob("[!._]*")]
+
+
+def small_files(folders: Sequence[str]) -> list[Path] | None:
+    """The data files in folders, by their URLs; None where they are not on this machine, many or large."""
     paths = [path_of_url(folder) for folder in folders]
-    pattern = "/".join(["*"] * depth)
-    files = [file for path in paths if path is not None for file in path.glob(pattern)]
     # As Spark: names that begin with a dot or an underscore are no data.
-    files = [file for file in files if file.name[0] not in "._"]
+    files = [file for path in paths if path is not None for file in path.glob("[!._]*")]
     is_small = len(files) <= _MAX_FILES and sum(file.stat().st_size for file in files) <= _MAX_BYTES
     # A percent sign stands for a character that folders can't have.
     is_plain = not any("%" in file.parent.name for file in files)
