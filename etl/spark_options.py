@@ -87,6 +87,8 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
         "spark.sql.icu.caseMappings.enabled": "false",
+        # What is persisted is read once or twice: trying three ways to compress each column takes longer than that.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         # Each query's plan as text for the UI, which is off; and the last thousand queries.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.ui.retainedExecutions": "100",
