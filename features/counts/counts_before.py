@@ -105,9 +105,6 @@ def with_counts_before(
     impressions = impressions.withColumn("expected", rates.expected_clicks(F.col("position")))
     items, topics = _collected_sums(impressions)
     num_shown = int(topics.all_shown[-1])
-    rows = _with_day_sums(rows, topics, "category")
-    if items is not None:
-        rows = _with_day_sums(rows, items, "item").drop("item_share")
     for group in ["item", *OWN_GROUPS] if items is None else OWN_GROUPS:
         keys = [*GROUPS[group], "day"]
         sums = _sums_before(impressions, rows.select(*keys).distinct(), group)
@@ -119,6 +116,10 @@ def with_counts_before(
     states = states if with_more is None else with_more(states)
     rows = rows.repartition(partitions, "user_id")
     rows = rows.join(states.hint("shuffle_hash"), on=["user_id", "day"], how="left")
+    # After the shuffle, which so has fewer columns.
+    rows = _with_day_sums(rows, topics, "category")
+    if items is not None:
+        rows = _with_day_sums(rows, items, "item").drop("item_share")
     of_topic = F.try_element_at("topics", F.col("category"))
     rows = rows.withColumns({f"user_category_{name}": of_topic[name] for name in SUMS}).drop("topics")
     return rows.withColumns({"prior_rate": F.lit(rates.prior), "prior_strength": F.lit(rates.strength)})
