@@ -76,10 +76,12 @@ def _states(table: pa.Table, topics: DaySums) -> Iterator[pa.RecordBatch]:
     values = [np.ones(int(counted.sum())), *(_numbers(table[name])[counted] for name in ("label", "expected"))]
     running = _Running(user[counted], topic_codes, day[counted], values, len(users.dictionary), topics)
     states: list[_States] = []
-    output_user, output_day = user[is_output], day[is_output]
-    for last in np.unique(output_day).tolist():
+    order = np.lexsort((user[is_output], day[is_output]))
+    output_user = user[is_output][order]
+    output_days, first = np.unique(day[is_output][order], return_index=True)
+    for last, of_day in zip(output_days.tolist(), np.split(output_user, first[1:]), strict=True):
         running.add_before(last)
-        states.append(running.states(np.sort(output_user[output_day == last]), last))
+        states.append(running.states(of_day, last))
     if states:
         yield _record_batch(states, users.dictionary, topics.keys)
 
@@ -131,8 +133,8 @@ class _Running:
 
     def add_before(self, day: int) -> None:
         """Add the days before `day` that are not yet summed up, one by one: as a loop over them adds."""
-        daily = self._daily_users
-        for one in np.unique(daily.day[(daily.day >= self._added) & (daily.day < day)]).tolist():
+        new = slice(*np.searchsorted(self._daily_users.day, [self._added, day]))
+        for one in np.unique(self._daily_users.day[new]).tolist():
             for daily, sums in ((self._daily_users, self._users), (self._daily_pairs, self._pairs)):
                 rows = slice(*np.searchsorted(daily.day, [one, one + 1]))
                 sums[:, daily.key[rows]] += daily.sums[:, rows]
