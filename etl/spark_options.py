@@ -87,6 +87,8 @@ def spark_options(config: Config) -> dict[str, str]:
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         # The first `lower` of a JVM else loads a library of all languages' rules, for two seconds of CPU time.
         "spark.sql.icu.caseMappings.enabled": "false",
+        # What is persisted is read once or twice: trying three ways to compress each column takes longer than that.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         # Each query's plan as text for the UI, which is off; and the last thousand queries.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.ui.retainedExecutions": "100",
@@ -113,11 +115,16 @@ def spark_options(config: Config) -> dict[str, str]:
 
 
 def _driver_java_options(paths: Paths) -> list[str]:
-    with as_file(files("etl") / "log4j2.properties") as log4j:
+    package = files("etl")
+    with as_file(package / "log4j2.properties") as log4j, as_file(package / "jit_directives.json") as jit:
         log4j_url = log4j.as_uri()
+        # Of classes that plan queries, compile Spark's generated source and ask the metastore. They run for each query,
+        # not for each row: compiling them with Java's slower, better compiler (C2) took a quarter of a day's CPU time.
+        jit_option = _quoted(f"-XX:CompilerDirectivesFile={jit}")
     return [
         _quoted(f"-XX:SharedArchiveFile={CLASS_ARCHIVE}") if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_url}",
+        f"-XX:+UnlockDiagnosticVMOptions {jit_option}",
         _quoted(f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}"),
         "-XX:+UseParallelGC",  # for throughput: nobody waits for a pause of a batch job
         # Messages of the JVM itself go to stderr: stdout is for a command's results.

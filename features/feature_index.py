@@ -26,7 +26,7 @@ from features.catalog import (
     index_of,
     is_counted,
 )
-from features.counts.counts_before import SUMS
+from features.counts.day_sums import SUMS
 from features.own_columns import OWN_INDEX
 from features.transforms import transformed_source
 from features.transforms.columns import Moments, Texts, as_numbers, columns_of, compile_expression

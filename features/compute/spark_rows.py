@@ -64,12 +64,16 @@ def unscaled_features(
         has_few_days: of the examples; see `with_counts_before`.
     """
     counted = with_dimensions(examples, users, items)
+    choices = (impressions if chosen is None else chosen).withColumn("item_code", _unscaled(ITEM))
     if catalog.HAS_COUNTS:
         # Own rates may count by columns of the users, too.
         keyed = with_dimensions(impressions, users if catalog.OWN_GROUPS else None, items)
-        counted = with_counts_before(counted, keyed, rates, has_few_days=has_few_days)
-    choices = (impressions if chosen is None else chosen).withColumn("item_code", _unscaled(ITEM))
-    counted = with_history(counted, choices, settings.history_length, by_day=catalog.HAS_COUNTS)
+        counted = with_counts_before(
+            counted, keyed, rates, has_few_days=has_few_days,
+            with_more=lambda days: with_history(days, choices, settings.history_length),
+        ).withColumn("history", F.coalesce("history", F.array().cast("array<bigint>")))  # fmt: skip
+    else:
+        counted = with_history(counted, choices, settings.history_length, by_day=False)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
     keys = [*(name for name in examples.columns if name not in (LOGGED, CONTEXT)), "history"]
     values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]

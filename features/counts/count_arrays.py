@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.counts.counts_before import LIKED_STRENGTH, NUM_TAGS, SUMS, TAG_STRENGTH, ClickRates
+from features.counts.counts_before import ClickRates
+from features.counts.day_sums import NEVER, SUMS
+from features.counts.user_days import LIKED_STRENGTH, NUM_TAGS, TAG_STRENGTH
 from features.transforms.columns import Texts
 
 Sums = NDArray[np.float64]  # (3, keys): SUMS of each key
-NEVER = np.iinfo(np.int32).min  # day of the last click of a user without one
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,23 @@ Every row is joined with counts of strictly earlier days, so no row sees its own
 `features/counts/running_counts.py` counts the same for single requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from features.catalog import OWN_GROUPS, OWN_WINDOWS
+from features.counts.day_sums import SUMS, DaySums
+from features.counts.user_days import SCHEMA, user_days
 from features.transforms.beta_prior import BetaPrior
+
+ROWS_AT_ONCE = 500_000  # impressions of users that a worker counts together
+MAX_COLLECTED = 1_000_000  # sums of an item on a day that the driver takes; 24 bytes each
 
 # Name of the counts -> the columns that they are grouped by. Those of a site's own rates come last.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -23,11 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "all": (),
     **OWN_GROUPS,
 }
-SUMS = ("shown", "clicks", "expected")
-TAG_STRENGTH = 10.0  # impressions that the usual shares weigh as much as in a user's tags
-LIKED_STRENGTH = 1.0  # expected clicks that the usual rate weighs as much as in a user's liked tag
 POSITION_STRENGTH = 20.0  # impressions that the overall rate weighs as much as in the rate at a position
-NUM_TAGS = 3
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,25 @@ def fit_click_rates(train: DataFrame, strength: float | Literal["moments", "em"]
 
 
 def with_counts_before(
-    rows: DataFrame, impressions: DataFrame, rates: ClickRates, *, has_few_days: bool = False
+    rows: DataFrame,
+    impressions: DataFrame,
+    rates: ClickRates,
+    *,
+    has_few_days: bool = False,
+    with_more: Callable[[DataFrame], DataFrame] | None = None,
 ) -> DataFrame:
     """Add what was counted before each row's day.
 
-    Costs one shuffle of the impressions for each of GROUPS, and of the rows one by user, in whose partitions the result
-    is, and one for each other key of which there are many.
+    Costs a shuffle of the rows by user, in whose partitions the result is, and one of some columns of the impressions;
+    for each group of own rates, and for items where these are too many for the driver, one of either by its keys.
 
     Args:
         rows: with user_id, item_id, category, the columns of own rates, and `day`.
         impressions: the labelled rows that may be counted, with the same columns and `position`.
         rates: of the training rows.
         has_few_days: counts of items by day are as few as the items then, and are broadcast as these are.
+        with_more: adds columns to the users and days of the rows, user_id and day, before they are joined; its joins
+            by user cost no shuffle of these.
 
     Returns:
         `rows` with `<group>_shown`, `<group>_clicks` and `<group>_expected` (clicks that the positions let expect) for
@@ -92,84 +103,83 @@ def with_counts_before(
         and `prior_strength`.
     """
     impressions = impressions.withColumn("expected", rates.expected_clicks(F.col("position")))
-    before = {group: _sums_before(impressions, _keys_and_days(rows, impressions, group), group) for group in GROUPS}
-    # A topic's share of all impressions, and its clicks, by day: few rows, broadcast.
-    shares = (
-        before["category"]
-        .where("category is not null")
-        .join(F.broadcast(before["all"]), on="day", how="inner")
-        .withColumn("category_share", F.col("category_shown") / F.col("all_shown"))
-        .select("category", "day", "category_share", "category_clicks", "category_expected")
-    )
-    for group, keys in GROUPS.items():
-        if keys and group != "user":  # "all" has no columns of its own: it is in the shares
-            is_small = group == "category" or (group == "item" and has_few_days)  # topics are few
-            rows = rows.join(F.broadcast(before[group]) if is_small else before[group], on=[*keys, "day"], how="left")
-    # One shuffle of the rows for all joins by user, that of histories included. The counts have theirs as well: else
-    # Spark would rather shuffle the rows again, by user and day.
-    counts = before["user"].repartition("user_id")
-    rows = rows.repartition("user_id").join(counts, on=["user_id", "day"], how="left")
-    # Tags are per user and day, so one join serves all of the user's rows of a day.
-    tags = _tags(before["user_category"], before["user"], shares).repartition("user_id")
-    rows = rows.join(tags, on=["user_id", "day"], how="left")
-    rows = rows.join(
-        F.broadcast(shares.select("category", "day", "category_share")), on=["category", "day"], how="left"
-    )
+    items, topics = _collected_sums(impressions)
+    num_shown = int(topics.all_shown[-1])
+    for group in ["item", *OWN_GROUPS] if items is None else OWN_GROUPS:
+        keys = [*GROUPS[group], "day"]
+        sums = _sums_before(impressions, rows.select(*keys).distinct(), group)
+        rows = rows.join(F.broadcast(sums) if group == "item" and has_few_days else sums, on=keys, how="left")
+    # One shuffle of the rows for all that is by user, histories included, and no sort: parts are small.
+    fewest = rows.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1
+    partitions = max(int(fewest), num_shown // ROWS_AT_ONCE)
+    states = _user_days(rows, impressions, topics, partitions).repartition(partitions, "user_id")
+    states = states if with_more is None else with_more(states)
+    rows = rows.repartition(partitions, "user_id")
+    rows = rows.join(states.hint("shuffle_hash"), on=["user_id", "day"], how="left")
+    # After the shuffle, which so has fewer columns.
+    rows = _with_day_sums(rows, topics, "category")
+    if items is not None:
+        rows = _with_day_sums(rows, items, "item").drop("item_share")
+    of_topic = F.try_element_at("topics", F.col("category"))
+    rows = rows.withColumns({f"user_category_{name}": of_topic[name] for name in SUMS}).drop("topics")
     return rows.withColumns({"prior_rate": F.lit(rates.prior), "prior_strength": F.lit(rates.strength)})
 
 
-def _keys_and_days(rows: DataFrame, impressions: DataFrame, group: str) -> DataFrame:
-    """Keys of a group and days to sum up to."""
-    keys = GROUPS[group]
-    if group in ("item", "user", *OWN_GROUPS):
-        return rows.select(*keys, "day").distinct()
-    # Tags compare all topics of a user with all topics there are, shown today or not.
-    user = ["user_id"] if "user_id" in keys else []
-    days, all_keys = rows.select(*user, "day").distinct(), impressions.select(*keys).distinct()
-    return days.join(all_keys, on=user) if user else days.crossJoin(F.broadcast(all_keys))
+def _collected_sums(impressions: DataFrame) -> tuple[DaySums | None, DaySums]:
+    """Sums of items, None where they are too many for the driver, and of topics."""
+    daily = _daily_sums(impressions, ["item_id", "category"]).limit(MAX_COLLECTED + 1).toArrow()
+    if daily.num_rows <= MAX_COLLECTED:
+        items, topics = _day_sums(daily, "item_id"), _day_sums(daily, "category")
+        if len(items.keys) * len(items.days) <= MAX_COLLECTED:
+            return items, topics
+        return None, topics
+    return None, _day_sums(_daily_sums(impressions, ["category"]).toArrow(), "category")
+
+
+def _day_sums(daily: pa.Table, key: str) -> DaySums:
+    sums = np.stack([daily[name].fill_null(0).to_numpy().astype(np.float64) for name in SUMS])
+    return DaySums.of(daily[key].to_pylist(), daily["day"].cast("int32").to_numpy().astype(np.int64), sums)
+
+
+def _with_day_sums(rows: DataFrame, sums: DaySums, group: str) -> DataFrame:
+    """With SUMS of a group with a single key, and `<group>_share`; they are broadcast."""
+    schema = f"{GROUPS[group][0]} string, _day date, {group}_shown bigint, {group}_clicks bigint, "
+    schema += f"{group}_expected double, {group}_share double"
+    table = sums.table().rename_columns([column.split()[0] for column in schema.split(", ")])
+    by_day = F.broadcast(rows.sparkSession.createDataFrame(table, schema))
+    # After the last day nothing changes any more.
+    last = F.date_from_unix_date(F.lit(sums.last_day))
+    dated = rows.withColumn("_day", F.least("day", last))
+    return dated.join(by_day, on=[GROUPS[group][0], "_day"], how="left").drop("_day")
+
+
+def _user_days(rows: DataFrame, impressions: DataFrame, topics: DaySums, partitions: int) -> DataFrame:
+    """`user_days` of the users and days of `rows`."""
+    label = F.coalesce(F.col("label").cast("int"), F.lit(0)).alias("label")  # null is for days to sum up to
+    counted = impressions.select("user_id", "day", "category", label, "expected")
+    both = counted.unionByName(rows.select("user_id", "day").distinct(), allowMissingColumns=True)
+    by_user: DataFrame = both.where("user_id is not null").repartition(partitions, "user_id")
+    return by_user.mapInArrow(partial(user_days, topics=topics), SCHEMA)
+
+
+def _daily_sums(impressions: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """SUMS of the impressions of each key on each day."""
+    return impressions.groupBy(*keys, "day").agg(
+        F.count("*").alias("shown"), F.sum("label").alias("clicks"), F.sum("expected").alias("expected")
+    )
 
 
 def _sums_before(impressions: DataFrame, keys_and_days: DataFrame, group: str) -> DataFrame:
     """SUMS over the days before each key and day, one row each; no row where nothing was counted."""
     keys = GROUPS[group]
-    # Summed by day first: windows then run over days, not over impressions.
-    per_day = impressions.groupBy(*keys, "day").agg(
-        F.count("*").alias("shown"), F.sum("label").alias("clicks"), F.sum("expected").alias("expected")
-    )
     # Days to sum up to stand beside the daily sums in one window: a join on day < day would multiply rows.
-    both = per_day.withColumn("is_output", F.lit(False)).unionByName(
-        keys_and_days.withColumn("is_output", F.lit(True)), allowMissingColumns=True
+    both = (
+        _daily_sums(impressions, keys)
+        .withColumn("is_output", F.lit(False))
+        .unionByName(keys_and_days.withColumn("is_output", F.lit(True)), allowMissingColumns=True)
     )
-    # "all" has no keys: without the literal, Spark warns of a window without partitions.
     first = -OWN_WINDOWS[group] if group in OWN_WINDOWS else Window.unboundedPreceding
+    # Windows run over days, not over impressions.
     earlier_days = Window.partitionBy(F.lit(group), *keys).orderBy(F.unix_date("day")).rangeBetween(first, -1)
     sums = {f"{group}_{name}": F.sum(name).over(earlier_days) for name in SUMS}
-    if group == "user":
-        sums["user_last_click"] = F.max(F.when(F.col("clicks") > 0, F.col("day"))).over(earlier_days)
     return both.withColumns(sums).where(f"is_output and {group}_shown is not null").drop("is_output", *SUMS)
-
-
-def _tags(user_category: DataFrame, user: DataFrame, shares: DataFrame) -> DataFrame:
-    """user_id, day, user_tag1..3, user_liked_tag: topics by lift, and the one most clicked beyond expectation."""
-    joined = (
-        user_category.where("category is not null")
-        .join(user.select("user_id", "day", "user_shown"), on=["user_id", "day"], how="inner")
-        .join(F.broadcast(shares), on=["category", "day"], how="inner")
-    )
-    share = F.col("category_share")
-    # How much more of the topic this user was shown than others, few impressions pulled to 1.
-    lift = (F.col("user_category_shown") + TAG_STRENGTH * share) / (F.col("user_shown") + TAG_STRENGTH) / share
-    # Where no click was to be expected of a topic, as on a site without any, the prior is what was expected.
-    prior_clicks = LIKED_STRENGTH * F.coalesce(F.try_divide("category_clicks", "category_expected"), F.lit(1.0))
-    liked = (F.col("user_category_clicks") + prior_clicks) / (F.col("user_category_expected") + LIKED_STRENGTH)
-    scored = joined.select("user_id", "day", "category", lift.alias("lift"), liked.alias("liked"))
-    # Rounded: sums in another order must not change which of two equal topics comes first.
-    of_user = Window.partitionBy("user_id", "day")
-    by_lift = F.row_number().over(of_user.orderBy(F.desc(F.round("lift", 9)), "category"))
-    by_liked = F.row_number().over(of_user.orderBy(F.desc(F.round("liked", 9)), "category"))
-    ranked = scored.withColumns({"by_lift": by_lift, "by_liked": by_liked})
-    tags = [
-        F.max(F.when(F.col("by_lift") == n, F.col("category"))).alias(f"user_tag{n}") for n in range(1, NUM_TAGS + 1)
-    ]
-    liked_tag = F.max(F.when(F.col("by_liked") == 1, F.col("category"))).alias("user_liked_tag")
-    return ranked.where(f"by_lift <= {NUM_TAGS} or by_liked = 1").groupBy("user_id", "day").agg(*tags, liked_tag)

@@ -11,7 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.catalog import OWN_WINDOWS
-from features.counts.counts_before import GROUPS, LIKED_STRENGTH, NUM_TAGS, SUMS, TAG_STRENGTH, ClickRates
+from features.counts.counts_before import GROUPS, ClickRates
+from features.counts.day_sums import SUMS
+from features.counts.user_days import LIKED_STRENGTH, NUM_TAGS, TAG_STRENGTH
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from conf import Config, Paths, UserError
 from conf.versions import publish_version
-from etl.clock import local_day
+from etl.clock import local_time
 from etl.settings import SiteSettings
 from etl.stage import RowCounts, stage_run, total_counts
 from etl.tables import dim, dwd
@@ -18,14 +18,14 @@ from etl.warehouse.store import Warehouse
 from features.catalog import OWN_COLUMNS, index_version
 from features.compatibility import TIMEZONE
 from features.compute.spark_own_columns import row_weight
-from features.compute.spark_rows import fit_statistics, scale_features, unscaled_features
+from features.compute.spark_rows import LOGGED, fit_statistics, scale_features, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
 from features.dataset.examples import has_rows, load_examples, window_days
 from features.dataset.logged import quarantine_unreadable
 from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
 from features.dataset.outcomes import with_outcomes
-from features.dataset.parquet import select_dataset_columns, write_dataset
+from features.dataset.parquet import select_dataset_columns, write_splits
 from features.dataset.sampling import OWN_WEIGHT, balance
 from features.dataset.splits import TIME_ORDERED, USER_ORDERED, split_by_day, split_by_method
 from features.feature_index import update_feature_index
@@ -56,8 +56,7 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
         days = window_days(settings, day) if split == "day" else None
         is_shown = has_rows(warehouse, dwd.impression, days)
         quarantined = quarantine_unreadable(warehouse, day, days) if is_shown else 0
-        # Read several times: counted, for rates, for counts and history, and as the rows themselves.
-        examples = split_examples(warehouse, settings, day, split).persist()
+        examples = split_examples(warehouse, settings, day, split)
         try:
             metadata: dict[str, Any] = {"day": day.isoformat(), "split": split, TIMEZONE: zone}
             metadata["rows"] = _count_splits(examples, day, zone)
@@ -74,12 +73,17 @@ def run(spark: SparkSession, config: Config, day: date, split: str = "day") -> d
 def split_examples(warehouse: Warehouse, settings: FeatureSettings, day: date, split: str) -> DataFrame:
     """The examples of the window that ends with `day` (by day), or all of them (other methods), with `split`.
 
+    Their readers read them several times. They are persisted, for these to free, unless they are plain impressions:
+    those columns of Parquet files that a plan needs are read faster than a copy of all columns is made.
+
     Raises:
         UserError: when there is neither an impression nor an interaction.
     """
-    if split == "day":
-        return split_by_day(load_examples(warehouse, settings, day), settings, day)
-    return split_by_method(load_examples(warehouse, settings, None), settings, split)
+    if split != "day":
+        return split_by_method(load_examples(warehouse, settings, None), settings, split).persist()
+    examples = split_by_day(load_examples(warehouse, settings, day), settings, day)
+    is_plain = has_rows(warehouse, dwd.impression, window_days(settings, day)) and LOGGED not in examples.columns
+    return examples if is_plain else examples.persist()
 
 
 def countable_rows(examples: DataFrame, split: str) -> DataFrame:
@@ -113,7 +117,7 @@ def candidate_features(
     """
     fitted = TrainingStatistics(**statistics)
     # Position 1 for all: candidates are compared with one another, not by where they were shown.
-    day_shown = F.to_date(local_day("at", fitted.timezone))
+    day_shown = F.to_date(local_time("at", fitted.timezone))
     shown = pairs.withColumns({"day": day_shown, "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     unscaled = unscaled_features(
@@ -124,7 +128,7 @@ def candidate_features(
 
 def _count_splits(examples: DataFrame, day: date, zone: str) -> dict[str, int]:
     """Rows of each split; refuses rows of other days than the clocks of `zone` say."""
-    is_of_other_day = local_day("at", zone) != F.col("day").cast("string")
+    is_of_other_day = F.to_date(local_time("at", zone)) != F.col("day")
     counts = [F.count("*").alias("rows"), F.count_if(is_of_other_day).alias("other_days")]
     by_split = examples.groupBy("split").agg(*counts).collect()
     if other_days := sum(row["other_days"] for row in by_split):
@@ -163,18 +167,25 @@ def _write_splits(
     try:
         statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings, zone)
         scaled = scale_features(unscaled, statistics)
-        for name in SPLITS:
-            rows = scaled.where(F.col("split") == name)
-            if settings.balance != "none" or OWN_WEIGHT in rows.columns:
-                # Counts and statistics are those of all rows; only what models learn from is sampled and weighted.
-                rows = balance(rows, settings) if name == "train" else rows.withColumn(WEIGHT, F.lit(1.0).cast("float"))
-                if settings.balance != "none" and name == "train":
-                    metadata["rows"][name] = rows.count()  # as written, not as split
-            columns = select_dataset_columns(rows, ["example_id", "user_id", "item_id"])
-            write_dataset(columns, folder / name, settings, by_time=split in USER_ORDERED)
+        if settings.balance != "none" or OWN_WEIGHT in scaled.columns:
+            scaled = _balanced(scaled, settings, metadata)
+        columns = select_dataset_columns(scaled, ["example_id", "user_id", "item_id", "split"])
+        write_splits(columns, folder, settings, by_time=split in USER_ORDERED)
         metadata["statistics"] = asdict(statistics)
     finally:
         unscaled.unpersist()
+
+
+def _balanced(rows: DataFrame, settings: FeatureSettings, metadata: dict[str, Any]) -> DataFrame:
+    """With a weight of each row, and training rows as `features.balance` says.
+
+    Counts and statistics are those of all rows; only what models learn from is sampled and weighted.
+    """
+    train = balance(rows.where("split = 'train'"), settings)
+    if settings.balance != "none":
+        metadata["rows"]["train"] = train.count()  # as written, not as split
+    others = rows.where("split != 'train'").withColumn(WEIGHT, F.lit(1.0).cast("float"))
+    return train.unionByName(others)
 
 
 def _with_own_weight(examples: DataFrame) -> DataFrame:

@@ -1,8 +1,8 @@
 """Labelled examples, one row per (user, item, moment), from impressions or, where there are none, from interactions.
 
-COLUMNS are theirs: label is 1 for clicked or liked, else 0. Impressions also have `features`, the values that were
-logged when they were shown (null for none), and `propensity`. Where the site declares columns of what
-happened, all have `context`.
+COLUMNS are theirs: label is 1 for clicked or liked, else 0. Impressions also have `propensity` and, where any were
+logged, `features`, the values that were logged when they were shown (null for none). Where the site declares columns
+of what happened, all have `context`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from etl.table import Table
 from etl.tables import dwd
 from etl.warehouse.store import Warehouse
 from features.catalog import OWN_COLUMNS
+from features.compute.spark_rows import LOGGED
 from features.dataset.logged import unreadable_value
 from features.dataset.names import PROPENSITY
 from features.settings import FeatureSettings
@@ -35,7 +36,10 @@ def load_examples(warehouse: Warehouse, settings: FeatureSettings, day: date | N
     days = None if day is None else window_days(settings, day)
     # Impressions say what was shown and not clicked; interactions alone need sampled negatives.
     if has_rows(warehouse, dwd.impression, days):
-        return from_impressions(warehouse.read(dwd.impression, days))
+        impressions = warehouse.read(dwd.impression, days)
+        # Without the column, no plan asks each row for each of its values.
+        is_logged = not impressions.where(F.col(LOGGED).isNotNull()).isEmpty()
+        return from_impressions(impressions, is_logged=is_logged)
     if has_rows(warehouse, dwd.interaction, days):
         site = current_site()
         return from_interactions(warehouse.read(dwd.interaction, days), settings, site.label if site else None)
@@ -56,9 +60,14 @@ def has_rows(warehouse: Warehouse, table: Table, days: Sequence[date] | None) ->
     return bool(partitions) if days is None else any(table.partition_value(day) in partitions for day in days)
 
 
-def from_impressions(impressions: DataFrame) -> DataFrame:
-    """dwd_impression -> examples, without those whose logged features no model can read."""
-    readable = impressions.where(unreadable_value().isNull())
+def from_impressions(impressions: DataFrame, *, is_logged: bool = True) -> DataFrame:
+    """dwd_impression -> examples, without those whose logged features no model can read.
+
+    Args:
+        impressions: rows of dwd_impression.
+        is_logged: whether any has logged features.
+    """
+    readable = impressions.where(unreadable_value().isNull()) if is_logged else impressions
     return readable.select(
         F.col("impression_id").alias("example_id"),
         "user_id",
@@ -69,7 +78,7 @@ def from_impressions(impressions: DataFrame) -> DataFrame:
         "device",
         F.col("is_clicked").alias("label"),
         *CONTEXT,
-        "features",
+        *([LOGGED] if is_logged else []),
         F.col(PROPENSITY).cast("float").alias(PROPENSITY),
     )
 

@@ -51,7 +51,7 @@ def run(spark: SparkSession, config: Config, day: date) -> dict[str, float]:
         return {}
     _, metadata = examples_version(config, day)
     # The same rows as those of the models, by the same split.
-    examples = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, metadata["split"]).persist()
+    examples = split_examples(Warehouse(spark, config), config.get(FeatureSettings), day, metadata["split"])
     try:
         with start_run(config, BEST_POSSIBLE, day) as run_folder:
             results = _measure_truth(examples, paths, metadata["rows"], run_folder)

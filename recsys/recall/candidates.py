@@ -150,7 +150,7 @@ class _DayData:
         self.statistics: dict[str, Any] = metadata["statistics"]  # of the training rows
         self.zone: str = metadata.get(TIMEZONE, "UTC")  # of the training set's days and hours
         self.recall, self.ks = config.get(RecallSettings), config.get(RecommendSettings).ks
-        self.examples = split_examples(warehouse, config.get(FeatureSettings), day, self.split).persist()
+        self.examples = split_examples(warehouse, config.get(FeatureSettings), day, self.split)
         self.positives = self.examples.where(F.col("label") == 1).select("user_id", "item_id", "at", "split")
         self._persisted = [self.examples]
         self._days = window_days(config.get(FeatureSettings), day) if self.split == "day" else None
@@ -303,6 +303,7 @@ def _fit_set(data: _DayData, run: Run) -> tuple[ChannelWeights, DataFrame]:
             run.log_metric("recall", "valid", "weight", value, num_rows, model=channel)
     candidates = proposer.propose(truth.users(), weights, data.recall.keep).select(*COLUMNS)
     labels = truth.frame.withColumn("label", F.lit(1))
+    labels = labels if truth.collected is None else F.broadcast(labels)  # else Spark sorts what the driver counted
     return weights, candidates.join(labels, on=["user_id", "item_id"], how="left").fillna({"label": 0})
 
 
@@ -341,7 +342,7 @@ def _serve_set(data: _DayData, weights: ChannelWeights, folder: Path) -> tuple[D
         )
     candidates = proposer.propose(users, weights, data.recall.keep)
     rows = dws.recall_candidate.with_partition(candidates.select(*COLUMNS, "rank"), data.day)
-    num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day])[data.day]
+    num_rows = data.warehouse.write(dws.recall_candidate, rows, [data.day], rebalance=False)[data.day]
     history = proposer.history
     history.items[["item_id", "published_at"]].assign(heat=history.heat).to_parquet(folder / HOT_ITEMS)
     return candidates.select(*COLUMNS, F.lit(0).alias("label")), num_rows

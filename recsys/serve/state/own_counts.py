@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalog import OWN_GROUPS
-from features.counts.counts_before import SUMS
+from features.counts.day_sums import SUMS
 from features.transforms.columns import Compiled, Row, Texts, compile_expression
 from recsys.serve.state.arrays import IdIndex, map_array
 

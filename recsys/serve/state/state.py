@@ -14,7 +14,8 @@ from conf.clock import local_time
 from features.catalog import OWN_COLUMNS, OWN_GROUPS
 from features.compute.request_batch import ITEM_FEATURES, BatchFeatures, FeatureBatch
 from features.compute.training_statistics import TrainingStatistics
-from features.counts.count_arrays import NEVER, CategoryCounts, UserCounts, count_columns
+from features.counts.count_arrays import CategoryCounts, UserCounts, count_columns
+from features.counts.day_sums import NEVER
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array

@@ -328,6 +328,7 @@ def test_rows_of_one_moment_are_written_in_no_order_of_users(spark: SparkSession
     """Batches of data without times would be of few users; whatever the partitions, the order is the same."""
     rows = [(f"e{user}-{item}", f"u{user}", f"i{item}", float(item // 15)) for user in range(20) for item in range(30)]
     frame = spark.createDataFrame(rows, "example_id string, user_id string, item_id string, at_s double")
+    frame = frame.withColumn("split", F.lit("valid"))
     order = sorted_by_time if by_time else sorted_by_hash
     written = order(frame.repartition(3), 2).collect()
     assert written == order(frame.repartition(1), 2).collect()
