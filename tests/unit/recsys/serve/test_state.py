@@ -21,7 +21,7 @@ from recsys.serve.engine import _explored, standardized
 from recsys.serve.events.event import Event
 from recsys.serve.served_fm import ServedFM
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array, save_arrays
-from recsys.serve.state.build import similar_items
+from recsys.serve.state.choices import similar_items
 from recsys.serve.state.recent import Recent, Totals
 from recsys.serve.trees import FlatTrees
 from recsys.settings import FMSettings
