@@ -12,6 +12,7 @@ from torch.nn import functional
 from conf import UserError
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
+from training.nn.full_softmax import full_softmax_loss
 from training.settings import LossSettings
 from training.tasks import losses
 from training.tasks.task import FeatureInputs, Floats, Names, Predict
@@ -80,7 +81,12 @@ class NextItem(FeatureInputs):
         Over all items where `net.num_sampled` is 0.
         """
         if not net.num_sampled:
-            bias = torch.where(net.catalog.is_item, 0.0, EXCLUDED)  # (items,)
+            is_item = net.catalog.is_item  # (items,)
+            if user.device.type == "cpu":
+                row = (is_item.cumsum(0) - 1).clamp(min=0)  # of each id among the items
+                return full_softmax_loss(user, net.items(is_item.nonzero().squeeze(1)), row[item])
+            # A GPU would wait for the number of items.
+            bias = torch.where(is_item, 0.0, EXCLUDED)
             vectors = net.items(torch.arange(len(bias), device=item.device))
             return functional.cross_entropy(torch.addmm(bias, user, vectors.T), item, reduction="none")
         negatives = net.catalog.sample(net.num_sampled)  # (sampled,)

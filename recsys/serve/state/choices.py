@@ -29,8 +29,9 @@ def read_acts(publication: Publication) -> pa.Table:
     types = [pa.string(), pa.string(), pa.string(), pa.float64(), pa.timestamp("us", "UTC")]
     schema = pa.schema(list(zip(columns, types, strict=True)))
     partitions = publication.sources.get("dwd_interaction", {})
-    tables = [read_partition(url, columns).select(columns).cast(schema) for url in partitions.values()]
-    acts = pa.concat_tables([schema.empty_table(), *tables])
+    tables = [read_partition(url, columns) for url in partitions.values()]
+    tables = [table.cast(pa.schema([schema.field(name) for name in table.column_names])) for table in tables]
+    acts = pa.concat_tables([schema.empty_table(), *tables], promote_options="default")
     acts = acts.filter(pc.is_in(acts["action"], pa.array([PURCHASE, *LISTED])))
     at = pc.divide(pc.cast(pc.cast(acts["acted_at"], pa.int64()), pa.float64()), 1e6)
     return acts.drop_columns("acted_at").append_column("at", at)

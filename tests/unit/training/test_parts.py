@@ -20,6 +20,7 @@ from training.inputs.batch import Batch
 from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
 from training.loop import build_objective, fit
+from training.nn import full_softmax
 from training.nn.layers import FieldEmbedding, use_sparse_gradients
 from training.nn.sharded_embedding import clip_grad_norm, shard_tables
 from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_embedding_decay
@@ -444,3 +445,16 @@ def test_embeddings_may_have_a_decay_of_their_own() -> None:
     module(torch.tensor([1])).sum().backward()
     optimizer.step()
     assert table[0].tolist() == pytest.approx((before[0] * (1 - 0.1 * 0.5)).tolist())
+
+
+def test_the_softmax_over_all_items_is_cross_entropy_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value and gradients, of rows of different weight; blocks of seven rows, the last one smaller."""
+    monkeypatch.setattr(full_softmax, "BLOCK_SCORES", 7 * 50)
+    torch.manual_seed(3)
+    target, weight = torch.randint(0, 50, (30,)), torch.rand(30)
+    users, items = torch.randn(30, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    losses = full_softmax.full_softmax_loss(users, items, target)
+    direct = functional.cross_entropy(users @ items.T, target, reduction="none")
+    torch.testing.assert_close(losses, direct)
+    blocked = torch.autograd.grad((losses * weight).sum(), (users, items))
+    torch.testing.assert_close(blocked, torch.autograd.grad((direct * weight).sum(), (users, items)))
