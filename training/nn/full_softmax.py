@@ -1,7 +1,7 @@
 """Softmax loss over all items, a block of rows at a time: the scores of a batch are never in memory as a whole.
 
 On a CPU a batch's scores, some 800 × 12,000, are 40 MB that are written and read several times; blocks of a few MB
-stay in the processor's cache. The backward pass computes the scores again, which costs less than to read them from memory.
+stay in the processor's cache. The backward pass computes the scores again, which costs less than to read them.
 """
 
 from typing import Any
