@@ -30,7 +30,7 @@ from etl.sources.values import are_decimals
 _COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
 _MIN_POSITIVES = 100
 _CALLED = re.compile(
-    r"\b(Action|Category|Files|Impressions|Items|Label|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
+    r"\b(Action|Category|Files|Impressions|Items|Label|Last|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
 )
 
 
@@ -91,7 +91,7 @@ def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
     elif draft.impressions:
         several = [Argument(_impressions(one, 8, shared), _about_happening(one)) for one in draft.impressions]
         arguments.append(Argument(call("[", several, 4, close="]"), name="impressions"))
-    arguments += [*_label(draft), *_has_counts(draft)]
+    arguments += [*_label(draft), *_lists(draft), *_has_counts(draft)]
     body = call("SITE = Site(", arguments, 0)
     code = "\n".join(line.split("  #")[0] for line in body if not line.strip().startswith("#"))
     used = sorted({"Site", *_CALLED.findall(code)})
@@ -341,6 +341,18 @@ def _label(draft: Draft) -> Iterator[Argument]:
         threshold, reason = bound, f"{bound.share:.1%} of the rows are positives"
     bound_code = f", at_least={threshold.at_least:g}" if threshold else ""
     yield Argument([f"Label({text(action.name)}{bound_code})"], reason, "label")
+
+
+def _lists(draft: Draft) -> Iterator[Argument]:
+    """Lists of what users did, beside the history of what they chose."""
+    if not draft.impressions and len(draft.actions) < 2:
+        return
+    names = dict.fromkeys(action.name for action in draft.actions if action.column is None)
+    lists = [
+        Argument([f"Last({text(name)})"], "the items that a user did it with last, for deep models") for name in names
+    ]
+    if lists:
+        yield Argument(call("[", lists, 4, close="]"), name="features")
 
 
 def _has_counts(draft: Draft) -> Iterator[Argument]:
