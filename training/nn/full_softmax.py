@@ -26,7 +26,7 @@ def full_softmax_loss(users: Tensor, items: Tensor, target: Tensor) -> Tensor:
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, users: Tensor, items: Tensor, target: Tensor) -> Tensor:
         log_sum, positive = users.new_empty(len(users)), users.new_empty(len(users))
         for block in _blocks(users, items):
@@ -37,7 +37,7 @@ class _FullSoftmax(torch.autograd.Function):
         return log_sum - positive
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         users, items, target, log_sum = ctx.saved_tensors
         of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
