@@ -27,7 +27,10 @@ from etl.sources.dialect import bare_name
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 from etl.sources.values import are_decimals
 
-_COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
+_COUNTED = {
+    **dict.fromkeys(("weight", "plays", "playcount", "listencount"), "play"),
+    **dict.fromkeys(("quantity", "qty", "数量"), "purchase"),
+}
 _MIN_POSITIVES = 100
 _CALLED = re.compile(
     r"\b(Action|Category|Files|Impressions|Items|Label|Last|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
@@ -165,6 +168,8 @@ def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) ->
     arguments = [_files(one.table, names, one), *_ids(one, names)]
     if one.separator is not None:
         arguments.insert(3, Argument([text(one.separator)], one.about_lists, "separator"))
+        if one.chosen is not None:
+            arguments.insert(4, Argument([text(one.chosen.value)], one.chosen.reason, "chosen"))
     elif one.clicked is not None:
         arguments.insert(3, Argument([text(names[one.clicked.value])], one.clicked.reason, "clicked"))
     for role in ("position", "propensity", "device", "request"):

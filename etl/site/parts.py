@@ -41,6 +41,8 @@ class Happening:
     separator: str | None = None
     """Between the items of a list in a cell, each with its label; `item` has all of them, `clicked` is none then."""
     about_lists: str = ""
+    chosen: Guess | None = None
+    """Of lists without labels: the column of what was clicked."""
 
     @property
     def is_shown(self) -> bool:
@@ -50,7 +52,7 @@ class Happening:
     @property
     def roles(self) -> set[str]:
         """Names of the columns that have a role."""
-        guesses = (self.clicked, self.position, self.propensity, self.device, self.request)
+        guesses = (self.clicked, self.position, self.propensity, self.device, self.request, self.chosen)
         fields = {one.name for one in (self.user, self.item, self.at) if one is not None}
         return fields | {guess.value for guess in guesses if guess is not None}
 
