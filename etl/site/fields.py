@@ -161,7 +161,7 @@ class SampledTable:
 
 def _may_be_id(field: Field) -> bool:
     is_fraction = field.is_number and not field.is_whole_number
-    return not is_fraction and (field.time_format is None or field.is_whole_number)
+    return not is_fraction and not field.is_object and (field.time_format is None or field.is_whole_number)
 
 
 def shares(field: Field, limit: int = 6) -> str:
