@@ -20,12 +20,10 @@ from etl.site.guesses import (
     thresholds,
 )
 from etl.site.own_columns import own_columns, shared_types
-from etl.site.parts import Dimension, Happening, Roles
+from etl.site.parts import Dimension, Happening, Roles, about_dimension, about_happening, about_ids, about_times
 from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
-from etl.sources.times import EPOCH_UNITS, TimeFormat
-from etl.sources.values import are_decimals
 
 _COUNTED = {
     **dict.fromkeys(("weight", "plays", "playcount", "listencount"), "play"),
@@ -84,15 +82,15 @@ def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
     shared = shared_types([*(one.table for one in draft.actions), *(one.table for one in draft.impressions)])
     for name, dimension in (("items", draft.items), ("users", draft.users)):
         if dimension is not None:
-            arguments.append(Argument(_dimension(name, dimension), _about_dimension(dimension), name))
+            arguments.append(Argument(_dimension(name, dimension), about_dimension(dimension), name))
     if draft.actions:
-        actions = [Argument(_action_call(one, shared), _about_happening(one.happening)) for one in draft.actions]
+        actions = [Argument(_action_call(one, shared), about_happening(one.happening)) for one in draft.actions]
         arguments.append(Argument(call("[", actions, 4, close="]"), name="actions"))
     if len(draft.impressions) == 1:
         (shown,) = draft.impressions
-        arguments.append(Argument(_impressions(shown, 4, shared), _about_happening(shown), "impressions"))
+        arguments.append(Argument(_impressions(shown, 4, shared), about_happening(shown), "impressions"))
     elif draft.impressions:
-        several = [Argument(_impressions(one, 8, shared), _about_happening(one)) for one in draft.impressions]
+        several = [Argument(_impressions(one, 8, shared), about_happening(one)) for one in draft.impressions]
         arguments.append(Argument(call("[", several, 4, close="]"), name="impressions"))
     arguments += [*_label(draft), *_lists(draft), *_has_counts(draft)]
     body = call("SITE = Site(", arguments, 0)
@@ -182,11 +180,11 @@ def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) ->
 
 def _ids(one: Happening, names: Mapping[str, str]) -> list[Argument]:
     arguments = [
-        Argument([text(names[ids.name])], _about_ids(ids), role)
+        Argument([text(names[ids.name])], about_ids(ids), role)
         for role, ids in (("user", one.user), ("item", one.item))
     ]
     if one.at is not None:
-        arguments.append(Argument([text(names[one.at.name])], _about_times(one), "at"))
+        arguments.append(Argument([text(names[one.at.name])], about_times(one), "at"))
     return arguments
 
 
@@ -275,53 +273,6 @@ def _columns(columns: Mapping[str, TypeGuess]) -> list[Argument]:
     if not any(entry.lines for entry in entries):
         return [Argument([], entry.comment) for entry in entries]
     return [Argument(call("{", entries, 8, close="}"), name="columns")]
-
-
-def _about_dimension(dimension: Dimension) -> str:
-    parts = [f"{dimension.table.pattern}: {_size(dimension.table)}"]
-    if (match := dimension.matching) is not None:
-        parts.append(
-            f"{match.num_unmatched:,} of {match.num_ids:,} ids of what happened have no row ({1 - match.share:.1%})"
-        )
-        if match.example is not None:
-            parts.append(f"first {match.example}")
-    return "; ".join(parts)
-
-
-def _about_happening(one: Happening) -> str:
-    parts = [f"{one.table.pattern}: {_size(one.table)}"]
-    parts.append(f"{one.user.num_distinct:,} users, {one.item.num_distinct:,} items; users and items {one.reason}")
-    return "; ".join(parts)
-
-
-def _size(table: SampledTable) -> str:
-    files = f" in {len(table.files)} files" if len(table.files) > 1 else ""
-    sample = "" if table.is_whole else f", of which {table.num_sampled:,} were looked at"
-    refused = f", {table.num_refused:,} of them can't be read" if table.num_refused else ""
-    return f"{'' if table.is_whole else 'about '}{table.num_rows:,} rows{files}{sample}{refused}"
-
-
-def _about_ids(ids: Field) -> str:
-    parts = [f"{ids.num_distinct:,} values"]
-    if ids.num_missing:
-        parts.append(f"{ids.share_missing:.1%} of the rows have none and are refused")
-    if are_decimals(list(ids.counts.index[:500])):
-        parts.append(f"written with a decimal point ({ids.counts.index[0]}): '1' in another file is another id")
-    if ids.is_damaged:
-        parts.append(f"rounded by a spreadsheet ({ids.counts.index[0]}): different ids are equal")
-    return "; ".join(parts)
-
-
-def _about_times(one: Happening) -> str:
-    assert one.at is not None
-    if not isinstance(one.time_format, TimeFormat):
-        return f"such as {one.at.counts.index[0]!r}"
-    times = one.at.times(one.time_format)
-    unit = one.time_format.pattern
-    unit = f"{unit} since 1970" if unit in EPOCH_UNITS else unit
-    wrong = int(times.isna().sum()) - one.at.num_missing
-    refused = f"; {wrong:,} values are no such time" if wrong else ""
-    return f"{unit}: {times.min():%Y-%m-%d %H:%M} to {times.max():%Y-%m-%d %H:%M}{refused}"
 
 
 def _about_value(action: DraftedAction) -> str:
