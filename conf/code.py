@@ -20,6 +20,7 @@ SUFFIXES = (
     ".properties",
     ".j2",
     ".java",
+    ".json",
 )  # nothing else goes into the archive: no data, no secrets
 
 

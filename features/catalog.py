@@ -20,6 +20,7 @@ from dataclasses import replace
 from conf.site import Category, Cross, Dense, Number, Rate, Site, SiteError, Sparse, Tags, Tokens, Vector, current_site
 from conf.site.declaration import Fault, place_of
 from conf.site.features import Feature
+from features.item_lists import ItemList, item_lists
 from features.own_columns import OwnColumns, cross_columns, own_index, rate_group, rate_groups, rate_windows
 
 
@@ -145,7 +146,7 @@ def built_in_features(site: Site | None) -> tuple[Feature, ...]:
     return tuple(one for one in features if site.has_counts or not is_counted(one))
 
 
-def check_names(site: Site | None, own: Iterable[Feature]) -> None:
+def check_names(site: Site | None, own: Iterable[Feature | ItemList]) -> None:
     """Refuse own features that can't be: with the name of a built-in one or of a column that one reads, or of counts
     that the site does not have.
 
@@ -168,7 +169,7 @@ def check_names(site: Site | None, own: Iterable[Feature]) -> None:
         raise SiteError(faults)
 
 
-def definition_of(feature: Feature) -> str:
+def definition_of(feature: Feature | ItemList) -> str:
     """What the feature index keeps of a feature: its own definition, and how the own columns that it reads are read."""
     names = set(names_in(feature.source))
     # Counts are grouped by columns, too.
@@ -182,7 +183,7 @@ def names_in(source: str) -> list[str]:
     return re.findall(r"[a-z_][a-z_0-9]*", source)
 
 
-def is_counted(feature: Feature) -> bool:
+def is_counted(feature: Feature | ItemList) -> bool:
     """Whether a feature reads what was counted on earlier days."""
     return _COUNTED.search(feature.source) is not None
 
@@ -191,17 +192,19 @@ _SITE = current_site()
 OWN_COLUMNS = OwnColumns.of_site(_SITE)
 OWN_GROUPS, OWN_WINDOWS = rate_groups(_SITE), rate_windows(_SITE)
 OWN: tuple[Feature, ...] = tuple(site_features(_SITE))
-check_names(_SITE, OWN)
 HAS_COUNTS = _SITE is None or _SITE.has_counts
-FEATURES: tuple[Feature, ...] = (*built_in_features(_SITE), *OWN)
+_VALUES: tuple[Feature, ...] = (*built_in_features(_SITE), *OWN)
 
-SPARSE: tuple[Sparse, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Sparse))
-DENSE: tuple[Dense, ...] = tuple(feature for feature in FEATURES if isinstance(feature, Dense))
+SPARSE: tuple[Sparse, ...] = tuple(feature for feature in _VALUES if isinstance(feature, Sparse))
+DENSE: tuple[Dense, ...] = tuple(feature for feature in _VALUES if isinstance(feature, Dense))
+LISTS: tuple[ItemList, ...] = tuple(item_lists(_SITE, SPARSE))
+FEATURES: tuple[Feature | ItemList, ...] = (*_VALUES, *LISTS)
+check_names(_SITE, (*OWN, *LISTS))
 # In the order of a data set's columns: sparse ones first.
 COLUMNS: tuple[Feature, ...] = (*SPARSE, *DENSE)
 
 
-def index_of(feature: Feature) -> int:
+def index_of(feature: Feature | ItemList) -> int:
     """Index of a feature, which also keeps equal values of two features apart when they are hashed."""
     index = _INDEX.get(feature.name)  # an own feature never has the name of a built-in one
     return own_index(feature.name) if index is None else index

@@ -23,7 +23,8 @@ def compare_with_candidates(snapshot: Snapshot) -> int:
             assert (batch.sparse[:, column] == rows[f"f_{feature.name}"]).all(), (user_id, feature.name)
         dense = rows[[f"f_{feature.name}" for feature in DENSE]].to_numpy()
         assert batch.dense == pytest.approx(dense, rel=1e-6, abs=1e-6)
-        assert state.history(user, snapshot.history_length).tolist() == list(rows["history"].iloc[0])
+        for name, ids in state.lists(user, snapshot.history_length, at).items():
+            assert ids.tolist() == list(rows[name].iloc[0]), (user_id, name)
     return len(table)
 
 

@@ -16,7 +16,7 @@ from conf.site.columns import (
 from conf.site.declaration import SiteError
 from conf.site.features import Dense, Sparse
 from conf.site.loading import SITE_VARIABLE, choose_site, current_site, load_site
-from conf.site.site import Action, ClickedBy, Cross, Impressions, Items, Label, Rate, Site, Users
+from conf.site.site import Action, ClickedBy, Cross, Impressions, Items, Label, Last, Rate, Site, Users
 from conf.site.sources import Files, Query
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Impressions",
     "Items",
     "Label",
+    "Last",
     "Number",
     "Outcome",
     "Query",

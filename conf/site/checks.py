@@ -8,6 +8,7 @@ from datetime import date
 
 from conf.site.columns import (
     BUILT_IN_COLUMNS,
+    ITEM_COLUMNS,
     Category,
     ColumnType,
     FeatureType,
@@ -22,7 +23,7 @@ from conf.site.columns import (
 )
 from conf.site.declaration import Fault, did_you_mean, place_of
 from conf.site.features import Dense, Sparse
-from conf.site.site import Action, Cross, Impressions, Items, Rate, Site, Users
+from conf.site.site import Action, Cross, Impressions, Items, Last, Rate, Site, Users
 from conf.site.sources import DAY_BY_NAME, Files, Query, decimal_of
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -255,6 +256,8 @@ def _features(site: Site) -> Iterator[Fault]:
             yield Fault(place, f"{kind}: another feature has that name; give it one of its own with name=…")
         if not is_feature_name(name):
             yield Fault(place, f"{kind}: give it another name, of a to z, 0 to 9 and _, at most 80")
+        if isinstance(feature, Last):
+            yield from (Fault(place, f"{kind}: {text}") for text in _last_faults(site, feature, owners))
         if not isinstance(feature, Cross | Rate):
             continue
         inputs = feature.columns if isinstance(feature, Cross) else feature.by
@@ -280,7 +283,30 @@ def _features(site: Site) -> Iterator[Fault]:
             yield Fault(place, f"{kind}: it is made of itself")
 
 
-def _name_of(feature: Cross | Rate | Sparse | Dense) -> str:
+def _last_faults(site: Site, last: Last, owners: Mapping[str, Owner]) -> Iterator[str]:
+    """What is wrong with the list of a user's last acts."""
+    names = action_names(site)
+    if last.action not in names and not any(action.column for action in site.actions):
+        yield f'no action "{last.action}"{did_you_mean(last.action, names)}'
+    has_value = any(action.value for action in site.actions if action.name == last.action or action.column)
+    if last.at_least is not None and not has_value:
+        yield f'at_least needs a value: "{last.action}" names no such column'
+    columns = own_columns(site)
+    of_items = [name for name, owner in owners.items() if owner == "item"]
+    may_be = [*ITEM_COLUMNS, *of_items]
+    if last.of not in may_be:
+        yield f'no column "{last.of}" of the items{did_you_mean(last.of, may_be)}'
+    elif last.of in of_items and not (isinstance(kind := columns[last.of], Category | Tags) and kind.is_feature):
+        yield f'"{last.of}" is no sparse feature of the items: declare it Category or Tags'
+
+
+def action_names(site: Site) -> list[str]:
+    """Names of what users do: the declared actions, and the click of impressions."""
+    names = dict.fromkeys(action.name for action in site.actions)
+    return [*names, *(["click"] if site.impressions and "click" not in names else [])]
+
+
+def _name_of(feature: Cross | Rate | Last | Sparse | Dense) -> str:
     return feature.name if isinstance(feature, Sparse | Dense) else feature.feature
 
 

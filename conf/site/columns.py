@@ -11,8 +11,12 @@ from conf.site.declaration import Name, Names, declaration
 # Columns that every site's rows have; crosses and rates may name them.
 BUILT_IN_COLUMNS = ("user_id", "item_id", "category", "author", "gender", "age_group", "city", "device", "position")
 
+# Those of them that are the items' own; lists of last acts may be of them.
+ITEM_COLUMNS = ("item_id", "category", "author")
+
 MAX_BUCKETS = 2**24
 MAX_SLOTS = 64  # of tokens: each is a column of training sets
+MAX_LENGTH = 500  # of lists of last acts
 MAX_SIZE = 512  # of vectors: each number is a column of training sets
 Buckets = Annotated[int, Field(ge=2, le=MAX_BUCKETS)]
 

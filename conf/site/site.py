@@ -1,12 +1,13 @@
 """The parts of a site, and the site."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field
 
-from conf.site.columns import Buckets, Category, Columns
+from conf.site.columns import MAX_LENGTH, Buckets, Category, Columns
 from conf.site.declaration import Name, Names, declaration
 from conf.site.features import Dense, Sparse
 from conf.site.sources import Source
@@ -148,6 +149,27 @@ class Rate:
 
 
 @declaration
+class Last:
+    """The items of a user's last acts before a row's moment, oldest first: a list of ids that deep models read."""
+
+    action: Name
+    """Name of an action, or `click` for clicks of impressions."""
+    length: Annotated[int, Field(ge=1, le=MAX_LENGTH)] = 20
+    """Acts at most."""
+    of: Name = "item_id"
+    """What of the items: `item_id`, `category`, `author`, or a column of theirs as `item_brand`, of tags the first."""
+    at_least: float | None = None
+    """Smallest value of an act that counts, as seconds of dwell."""
+    name: str | None = None
+
+    @property
+    def feature(self) -> str:
+        """Name of the feature."""
+        action = re.sub(r"\W+", "_", self.action.strip()).strip("_").lower()
+        return self.name or "_".join(("last", action, *(() if self.of == "item_id" else (self.of,))))
+
+
+@declaration
 class Site:
     """Everything that differs between one user's data and another's."""
 
@@ -159,7 +181,7 @@ class Site:
     impressions: Impressions | Sequence[Impressions] = ()
     label: Label | None = None
     """Needed where there are no impressions and actions have values that say how much an item was liked."""
-    features: Sequence[Cross | Rate | Sparse | Dense] = ()
+    features: Sequence[Cross | Rate | Last | Sparse | Dense] = ()
     """Beside those of the columns."""
     user_ids: Category | None = None
     """How users become ids of the feature `user_id`; hashed into 65,536 without it."""

@@ -6,6 +6,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from conf.site import current_site
+from conf.site.checks import action_names
 from etl.events.settings import EventSettings
 from etl.sources.json_lines import (
     REASONS,
@@ -19,7 +21,9 @@ from etl.sources.json_lines import (
 )
 from etl.sources.lines import NUMBER
 
-ACTIONS = ("click", "like", "purchase")
+SITE = current_site()
+# What users do: the site's own actions, too, which then need not come by files alone.
+ACTIONS = tuple(dict.fromkeys(("click", "like", "purchase", *(action_names(SITE) if SITE is not None else ()))))
 EVENT = LineFormat(
     fields=(
         "event_id: string, type: string, ts: string, user_id: string, item_id: string, request_id: string, "

@@ -1,7 +1,5 @@
 """Rows of what was shown, one an item or a list -> dwd_impression, or the reason why a row is refused."""
 
-import re
-
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -9,7 +7,7 @@ from etl.clock import local_day
 from etl.ingest.files import FileGroup
 from etl.ingest.interactions import moment_of_rows, own_columns
 from etl.sources.rows import PLACE, SourceRows, read_rows
-from etl.sources.values import is_damaged_id, to_id, to_number, to_yes_no, trimmed
+from etl.sources.values import is_damaged_id, to_id, to_list_parts, to_number, to_yes_no, trimmed
 
 LABELLED = r"^(.*)-([^-]+)$"  # an item of a list, and whether it was clicked
 
@@ -65,10 +63,11 @@ def _shown(rows: SourceRows, group: FileGroup) -> list[Column]:
     """item_id, is_clicked and position of a row as text, or the `entries` of a list and which ones were `chosen`."""
     sources, item = group.columns.sources, rows.cell(group.columns.sources["item_id"])
     if group.list_separator is not None:
-        chosen = rows.cell(sources["chosen"]) if "chosen" in sources else F.lit(None).cast("string")
+        cell = rows.cell(sources["chosen"]) if "chosen" in sources else F.lit(None).cast("string")
+        chosen = to_list_parts(trimmed(cell), group.list_separator)
         return [
-            _parts(item, group.list_separator).alias("entries"),
-            F.coalesce(_parts(chosen, group.list_separator), F.array().cast("array<string>")).alias("chosen"),
+            to_list_parts(trimmed(item), group.list_separator).alias("entries"),
+            F.coalesce(chosen, F.array().cast("array<string>")).alias("chosen"),
         ]
     position = to_number(rows.cell(sources["position"]), group.dialect.decimal) if "position" in sources else F.lit(1)
     return [
@@ -88,11 +87,6 @@ def _propensity(rows: SourceRows, group: FileGroup) -> list[Column]:
     is_probability = (number > 0) & (number <= 1)
     is_bad = trimmed(rows.cell(source)).isNotNull() & ~F.coalesce(is_probability, F.lit(False))
     return [number.alias("propensity"), is_bad.alias("has_bad_propensity")]
-
-
-def _parts(cell: Column, separator: str) -> Column:
-    parts = F.transform(F.split(trimmed(cell), re.escape(separator)), trimmed)
-    return F.filter(parts, lambda part: part.isNotNull())
 
 
 def _of_lists(lists: DataFrame, *, has_labels: bool) -> DataFrame:

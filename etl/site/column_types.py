@@ -49,6 +49,9 @@ def guess_type(field: Field, num_rows: int) -> TypeGuess:
     missing = f", {field.share_missing:.1%} missing" if field.num_missing else ""
     if (size := guess_size(field)) is not None:
         return TypeGuess(f"Vector({size})", f"{size} numbers in a cell{missing}")
+    if field.is_object:
+        path = f"get_json_object(`{field.name}`, '$.…')"
+        return TypeGuess(None, f"objects such as {short(field.counts.index[0])}: skipped; a Query reads a part, {path}")
     separator = guess_separator(field)
     if separator is not None:
         return _tags(field, separator, missing)

@@ -20,17 +20,18 @@ from etl.site.guesses import (
     thresholds,
 )
 from etl.site.own_columns import own_columns, shared_types
-from etl.site.parts import Dimension, Happening, Roles
+from etl.site.parts import Dimension, Happening, Roles, about_dimension, about_happening, about_ids, about_times
 from etl.site.tables import LeftOut, has_date_in_name
 from etl.site.words import ACTION_NAMES, action_name
 from etl.sources.dialect import bare_name
-from etl.sources.times import EPOCH_UNITS, TimeFormat
-from etl.sources.values import are_decimals
 
-_COUNTED = {"weight": "play", "plays": "play", "playcount": "play", "listencount": "play", "quantity": "purchase"}
+_COUNTED = {
+    **dict.fromkeys(("weight", "plays", "playcount", "listencount"), "play"),
+    **dict.fromkeys(("quantity", "qty", "数量"), "purchase"),
+}
 _MIN_POSITIVES = 100
 _CALLED = re.compile(
-    r"\b(Action|Category|Files|Impressions|Items|Label|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
+    r"\b(Action|Category|Files|Impressions|Items|Label|Last|Number|Outcome|Tags|Text|Tokens|Users|Vector)\("
 )
 
 
@@ -81,17 +82,17 @@ def site_text(draft: Draft, left_out: Sequence[LeftOut]) -> str:
     shared = shared_types([*(one.table for one in draft.actions), *(one.table for one in draft.impressions)])
     for name, dimension in (("items", draft.items), ("users", draft.users)):
         if dimension is not None:
-            arguments.append(Argument(_dimension(name, dimension), _about_dimension(dimension), name))
+            arguments.append(Argument(_dimension(name, dimension), about_dimension(dimension), name))
     if draft.actions:
-        actions = [Argument(_action_call(one, shared), _about_happening(one.happening)) for one in draft.actions]
+        actions = [Argument(_action_call(one, shared), about_happening(one.happening)) for one in draft.actions]
         arguments.append(Argument(call("[", actions, 4, close="]"), name="actions"))
     if len(draft.impressions) == 1:
         (shown,) = draft.impressions
-        arguments.append(Argument(_impressions(shown, 4, shared), _about_happening(shown), "impressions"))
+        arguments.append(Argument(_impressions(shown, 4, shared), about_happening(shown), "impressions"))
     elif draft.impressions:
-        several = [Argument(_impressions(one, 8, shared), _about_happening(one)) for one in draft.impressions]
+        several = [Argument(_impressions(one, 8, shared), about_happening(one)) for one in draft.impressions]
         arguments.append(Argument(call("[", several, 4, close="]"), name="impressions"))
-    arguments += [*_label(draft), *_has_counts(draft)]
+    arguments += [*_label(draft), *_lists(draft), *_has_counts(draft)]
     body = call("SITE = Site(", arguments, 0)
     code = "\n".join(line.split("  #")[0] for line in body if not line.strip().startswith("#"))
     used = sorted({"Site", *_CALLED.findall(code)})
@@ -165,6 +166,8 @@ def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) ->
     arguments = [_files(one.table, names, one), *_ids(one, names)]
     if one.separator is not None:
         arguments.insert(3, Argument([text(one.separator)], one.about_lists, "separator"))
+        if one.chosen is not None:
+            arguments.insert(4, Argument([text(one.chosen.value)], one.chosen.reason, "chosen"))
     elif one.clicked is not None:
         arguments.insert(3, Argument([text(names[one.clicked.value])], one.clicked.reason, "clicked"))
     for role in ("position", "propensity", "device", "request"):
@@ -177,11 +180,11 @@ def _impressions(one: Happening, depth: int, shared: Mapping[str, TypeGuess]) ->
 
 def _ids(one: Happening, names: Mapping[str, str]) -> list[Argument]:
     arguments = [
-        Argument([text(names[ids.name])], _about_ids(ids), role)
+        Argument([text(names[ids.name])], about_ids(ids), role)
         for role, ids in (("user", one.user), ("item", one.item))
     ]
     if one.at is not None:
-        arguments.append(Argument([text(names[one.at.name])], _about_times(one), "at"))
+        arguments.append(Argument([text(names[one.at.name])], about_times(one), "at"))
     return arguments
 
 
@@ -272,53 +275,6 @@ def _columns(columns: Mapping[str, TypeGuess]) -> list[Argument]:
     return [Argument(call("{", entries, 8, close="}"), name="columns")]
 
 
-def _about_dimension(dimension: Dimension) -> str:
-    parts = [f"{dimension.table.pattern}: {_size(dimension.table)}"]
-    if (match := dimension.matching) is not None:
-        parts.append(
-            f"{match.num_unmatched:,} of {match.num_ids:,} ids of what happened have no row ({1 - match.share:.1%})"
-        )
-        if match.example is not None:
-            parts.append(f"first {match.example}")
-    return "; ".join(parts)
-
-
-def _about_happening(one: Happening) -> str:
-    parts = [f"{one.table.pattern}: {_size(one.table)}"]
-    parts.append(f"{one.user.num_distinct:,} users, {one.item.num_distinct:,} items; users and items {one.reason}")
-    return "; ".join(parts)
-
-
-def _size(table: SampledTable) -> str:
-    files = f" in {len(table.files)} files" if len(table.files) > 1 else ""
-    sample = "" if table.is_whole else f", of which {table.num_sampled:,} were looked at"
-    refused = f", {table.num_refused:,} of them can't be read" if table.num_refused else ""
-    return f"{'' if table.is_whole else 'about '}{table.num_rows:,} rows{files}{sample}{refused}"
-
-
-def _about_ids(ids: Field) -> str:
-    parts = [f"{ids.num_distinct:,} values"]
-    if ids.num_missing:
-        parts.append(f"{ids.share_missing:.1%} of the rows have none and are refused")
-    if are_decimals(list(ids.counts.index[:500])):
-        parts.append(f"written with a decimal point ({ids.counts.index[0]}): '1' in another file is another id")
-    if ids.is_damaged:
-        parts.append(f"rounded by a spreadsheet ({ids.counts.index[0]}): different ids are equal")
-    return "; ".join(parts)
-
-
-def _about_times(one: Happening) -> str:
-    assert one.at is not None
-    if not isinstance(one.time_format, TimeFormat):
-        return f"such as {one.at.counts.index[0]!r}"
-    times = one.at.times(one.time_format)
-    unit = one.time_format.pattern
-    unit = f"{unit} since 1970" if unit in EPOCH_UNITS else unit
-    wrong = int(times.isna().sum()) - one.at.num_missing
-    refused = f"; {wrong:,} values are no such time" if wrong else ""
-    return f"{unit}: {times.min():%Y-%m-%d %H:%M} to {times.max():%Y-%m-%d %H:%M}{refused}"
-
-
 def _about_value(action: DraftedAction) -> str:
     assert action.value is not None
     own = action.table.fields[action.value.value]
@@ -341,6 +297,18 @@ def _label(draft: Draft) -> Iterator[Argument]:
         threshold, reason = bound, f"{bound.share:.1%} of the rows are positives"
     bound_code = f", at_least={threshold.at_least:g}" if threshold else ""
     yield Argument([f"Label({text(action.name)}{bound_code})"], reason, "label")
+
+
+def _lists(draft: Draft) -> Iterator[Argument]:
+    """Lists of what users did, beside the history of what they chose."""
+    if not draft.impressions and len(draft.actions) < 2:
+        return
+    names = dict.fromkeys(action.name for action in draft.actions if action.column is None)
+    lists = [
+        Argument([f"Last({text(name)})"], "the items that a user did it with last, for deep models") for name in names
+    ]
+    if lists:
+        yield Argument(call("[", lists, 4, close="]"), name="features")
 
 
 def _has_counts(draft: Draft) -> Iterator[Argument]:

@@ -14,6 +14,7 @@ from etl.sources.pandas_values import to_ids, to_numbers, to_times
 from etl.sources.times import EPOCH_UNITS, TimeFormat, detect_time_format
 from etl.sources.values import has_damaged_ids
 
+_OBJECT = re.compile(r"(?s)\s*(\[\s*)?\{.*\}(\s*\])?\s*")
 _MOSTLY = 0.99  # of the values
 _TIME_SAMPLE = 500
 # A column of whole numbers that would be such times is one only if it covers no longer.
@@ -30,6 +31,8 @@ class Field:
     decimal: str = "."
     is_list: bool = False
     """The header says that it has lists, separated by blanks."""
+    is_moment: bool = False
+    """The file says that it has times, which may be written as numbers."""
 
     @classmethod
     def of(cls, name: str, texts: Sequence[str | None], decimal: str = ".") -> "Field":
@@ -86,6 +89,12 @@ class Field:
         """Whether nearly all values are numbers, and these whole ones."""
         numbers = self.numbers.dropna()
         return self.is_number and bool((numbers == numbers.round()).all())
+
+    @cached_property
+    def is_object(self) -> bool:
+        """Whether cells have JSON objects, or lists of them."""
+        texts = [str(text) for text in self.counts.index[:100]]
+        return bool(texts) and all(map(_OBJECT.fullmatch, texts))
 
     @cached_property
     def is_damaged(self) -> bool:
@@ -152,7 +161,7 @@ class SampledTable:
 
 def _may_be_id(field: Field) -> bool:
     is_fraction = field.is_number and not field.is_whole_number
-    return not is_fraction and (field.time_format is None or field.is_whole_number)
+    return not is_fraction and not field.is_object and (field.time_format is None or field.is_whole_number)
 
 
 def shares(field: Field, limit: int = 6) -> str:

@@ -15,8 +15,16 @@ _TIME_NAMES = (
     *USUAL_NAMES["ratings"]["timestamp"],
     *("timestamp", "time_stamp", "created_at", "created", "rated_at", "ordered_at", "order_date", "purchase_date"),
     *("purchased_at", "viewed_at", "clicked_at", "event_timestamp", "unixtime", "date_time", "day", "timestamp_ms"),
+    *("时间", "日期", "下单时间", "订单时间", "下单日期", "时间戳", "点击时间", "浏览时间"),
 )
-_VALUE_NAMES = (*USUAL_NAMES["ratings"]["value"], "quantity", "qty", "amount", "book_rating", "listen_count", "clicks")
+_VALUE_NAMES = (
+    *(*USUAL_NAMES["ratings"]["value"], "quantity", "qty", "amount", "book_rating", "listen_count", "clicks"),
+    # How long.
+    *("dwell", "dwell_time", "dwell_seconds", "dwell_ms", "ms_played", "time_played", "play_time", "watch_time"),
+    *("time_spent", "seconds_watched", "watch_seconds", "listen_time", "read_time", "reading_time", "view_time"),
+    *("评分", "数量", "次数"),
+)
+_COUNT_NAMES = ("quantity", "qty", "amount", "count", "cnt", "plays", "playcount", "listen_count", "数量", "次数")
 _RATING_NAMES = ("rating", "stars", "score", "book_rating", "bookrating", "user_rating", "review_score")
 _ACTION_COLUMNS = (*USUAL_NAMES["ratings"]["action"], "action", "event_name", "interaction_type", "type")
 _POSITION_NAMES = ("position", "pos", "rank", "slot", "display_position", "place")
@@ -73,6 +81,7 @@ def guess_time(fields: Sequence[Field], *, has_names: bool = True) -> tuple[Fiel
     for position, field in enumerate(fields):
         name = bare_name(field.name)
         is_usual = name in usual or name.endswith(("timestamp", "datetime")) or words_of(field.name)[:1] == ["time"]
+        is_usual = is_usual or field.is_moment
         form = field.time_format if field.share_missing < 0.5 else None
         if form is not None and (is_usual or not has_names or not field.is_number):
             # Of a date and a time the time says more.
@@ -150,6 +159,11 @@ def is_rating(name: str) -> bool:
     return is_named(name, _RATING_NAMES)
 
 
+def is_count(name: str) -> bool:
+    """Whether a column of values has, by its name, how many or how much, of which small ones are no bad ratings."""
+    return is_named(name, _COUNT_NAMES)
+
+
 @dataclass(frozen=True)
 class Threshold:
     """A bound of the value from which on a row may be called a positive."""
@@ -177,7 +191,8 @@ def guess_threshold(field: Field) -> Threshold | None:
     candidates = thresholds(field)
     if not candidates:
         return None
-    if is_rating(field.name) or (field.num_distinct <= _FEW and field.numbers.max() <= 10):
+    is_small = field.num_distinct <= _FEW and field.numbers.max() <= 10
+    if is_rating(field.name) or (is_small and not is_count(field.name)):
         bound = 0.75 * float(field.numbers.max())
         return next((one for one in candidates if one.at_least >= bound), candidates[-1])
     return next((one for one in candidates if one.at_least == 1), None) if field.numbers.min() < 1 else None

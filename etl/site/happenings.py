@@ -1,5 +1,6 @@
 """Which table says what happened between users and items, and which of its columns have what."""
 
+import json
 import re
 from collections.abc import Sequence
 from itertools import permutations
@@ -12,6 +13,7 @@ from etl.site.fields import Field, SampledTable
 from etl.site.guesses import Guess, guess_click, guess_position, guess_propensity, guess_time
 from etl.site.parts import Happening, matching
 from etl.site.words import Entity, entity_of, is_name_of, is_named
+from etl.sources.texts import list_parts
 from etl.sources.times import EPOCH_UNITS, TimeFormat
 
 _MIN_IDS = 10
@@ -22,6 +24,8 @@ _SHOWN = re.compile(r"-[01]$")  # behind an id in a list of what was shown: whet
 _MAX_MISSING = 0.5
 _REQUEST_NAMES = (
     "request_id",
+    "req_id",
+    "request",
     "impression_id",
     "session_id",
     "list_id",
@@ -53,6 +57,8 @@ def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Fiel
         return by_place
     if (lists := _lists_of_ids(table, tables)) is not None:
         return lists
+    if (objects := _lists_of_objects(table, user)) is not None:
+        return objects
     if user is not None or item is not None:
         other, one = ("items", user) if user is not None else ("users", item)
         return f"no column of {other} beside {one.name}" if one is not None else ""
@@ -62,8 +68,60 @@ def guess_ids(table: SampledTable, tables: Sequence[SampledTable]) -> tuple[Fiel
     return "no column of users or items by its name, and no values as another table's key has"
 
 
-def guess_lists(table: SampledTable) -> Happening | None:
-    """Lists of what was shown, as `N1-0 N2-1`: each part of each cell says whether it was clicked. None for others."""
+def guess_lists(table: SampledTable, tables: Sequence[SampledTable]) -> Happening | None:
+    """Lists of what was shown, of which each part says whether it was clicked, as `N1-0 N2-1`, or another column which.
+
+    None for others.
+    """
+    return _labelled_lists(table) or _lists_with_chosen(table, tables)
+
+
+def _lists_with_chosen(table: SampledTable, tables: Sequence[SampledTable]) -> Happening | None:
+    """Lists of ids of another table, beside a column of those that were clicked, which are in the list."""
+    keys = [key for other in tables if other is not table for key in other.keys]
+    fields = list(table.fields.values())
+    user = _named("user", table)
+    for shown, chosen in permutations(fields, 2):
+        for separator in (",", "|", ";", " "):
+            cells = [_listed(text, separator) for text in shown.texts.head(_NUM_CELLS)]
+            clicked = [_listed(text, separator) for text in chosen.texts.head(_NUM_CELLS)]
+            ids = pd.Series([part for cell in cells for part in cell], dtype=object)
+            is_of_lists = len(ids) > 1.5 * len(cells) and any(clicked)
+            are_shown = all(set(few) <= set(cell) for few, cell in zip(clicked, cells, strict=True))
+            if not is_of_lists or not are_shown or sum(map(len, clicked)) == len(ids):
+                continue
+            if any(ids.isin(key.counts.index).mean() >= MIN_UNNAMED_MATCH for key in keys):
+                user = user or next((one for one in fields if one not in (shown, chosen) and _may_be_user(one)), None)
+                return None if user is None else _of_chosen(table, user, (shown, chosen), separator)
+    return None
+
+
+def _of_chosen(table: SampledTable, user: Field, lists: tuple[Field, Field], separator: str) -> Happening:
+    shown, chosen = lists
+    cells, clicked = ([_listed(text, separator) for text in one.texts] for one in lists)
+    ids = pd.Series([part for cell in cells for part in cell], dtype=object)
+    free = [one for one in table.fields.values() if one is not user and one not in lists]
+    at, form = guess_time(free, has_names=table.has_header) or (None, None)
+    return Happening(
+        table,
+        user,
+        Field(shown.name, ids),
+        f"in {shown.name} as lists, by {user.name}",
+        at,
+        form,
+        device=_by_name(free, _DEVICE_NAMES),
+        request=_by_name(free, _REQUEST_NAMES),
+        separator=separator,
+        about_lists=f"{len(ids) / max(len(cells), 1):.1f} items in a list",
+        chosen=Guess(chosen.name, f"{sum(map(len, clicked)) / max(len(ids), 1):.1%} of the items were clicked"),
+    )
+
+
+def _listed(text: object, separator: str) -> list[str]:
+    return list_parts(text, separator) if isinstance(text, str) else []
+
+
+def _labelled_lists(table: SampledTable) -> Happening | None:
     for one in table.fields.values():
         for separator in _LIST_SEPARATORS:
             cells = [[part for part in str(text).split(separator) if part] for text in one.counts.index[:_NUM_CELLS]]
@@ -128,8 +186,8 @@ def _named(entity: Entity, table: SampledTable) -> Field | None:
 
 
 def _is_measure(one: Field) -> bool:
-    """Whether values are no ids: fractions, or rounded ids."""
-    return (one.is_number and not one.is_whole_number) or one.is_damaged
+    """Whether values are no ids: fractions, rounded ids, or objects."""
+    return (one.is_number and not one.is_whole_number) or one.is_damaged or one.is_object
 
 
 def _session(table: SampledTable, names: Sequence[str] = (*_SEARCHES, "device_id", "cookie_id")) -> Field | None:
@@ -175,6 +233,12 @@ def _ids_by_values(
                 return _joined(table, one, two, users, key, user)
             parts = [f"{ids.name} has values of {of.name} in {other.pattern}" for ids, other, of in (first, second)]
             return one, two, ", ".join(parts)
+    user = named["user"]
+    for two, other, key in matches if user is not None and user not in matched and named["item"] is None else ():
+        # Whole numbers match any key: the name must be the same, or the other table's.
+        is_item = entity_of(key.name, other.stem) != "user" and likeness(other) >= 0
+        if user is not None and is_item and (not key.is_number or is_named(two.name, [key.name])):
+            return user, two, f"{user.name} by its name, {two.name} has values of {key.name} in {other.pattern}"
     return None
 
 
@@ -227,6 +291,35 @@ def _lists_of_ids(table: SampledTable, tables: Sequence[SampledTable]) -> str | 
                 reason = f"{one.name} has several ids of {other.pattern}{clicks} in a cell: write a row for each"
                 reasons.setdefault(has_clicks, reason)
     return reasons.get(True) or reasons.get(False)
+
+
+def _lists_of_objects(table: SampledTable, user: Field | None) -> str | None:
+    """Says that a column has lists of objects, as the lines of an order, and the query that makes a row of each."""
+    for one in table.fields.values():
+        rows = [_objects(text) for text in one.texts.dropna().head(_NUM_CELLS)]
+        names = list(dict.fromkeys(name for row in rows if row for value in row for name in value))
+        if not rows or not all(rows) or not names:
+            continue
+        item = next((name for name in names if entity_of(name, one.name) == "item"), names[0])
+        types = ", ".join(f"`{name}`: string" for name in names)
+        top, path = (user.name.partition(".")[::2]) if user is not None else ("", "")
+        whose = f"get_json_object(`{top}`, '$.{path}') as who" if path else f"`{top or '…'}` as who"
+        sql = (
+            f"select *, {whose}, one.`{item}` as what from rows lateral view "
+            f"explode(from_json(`{one.name}`, 'array<struct<{types}>>')) as one"
+        )
+        source = f'Query("{sql}", files={{"rows": Files("{table.pattern}")}})'
+        return f'{one.name} has lists of objects, a row for each is {source}, with user="who", item="what"'
+    return None
+
+
+def _objects(text: str) -> list[dict[str, object]] | None:
+    """The objects in a list, None for anything else."""
+    try:
+        value = json.loads(text) if text.startswith("[") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
 
 
 def _ids_by_place(table: SampledTable) -> tuple[Field, Field, str] | None:

@@ -16,7 +16,7 @@ def assign_roles(tables: Sequence[SampledTable]) -> Roles:
     happenings = []
     for table in tables:
         ids = guess_ids(table, tables)
-        if isinstance(ids, str) and (lists := guess_lists(table)) is not None:
+        if isinstance(ids, str) and (lists := guess_lists(table, tables)) is not None:
             happenings.append(lists)
         elif isinstance(ids, str):
             others[table.pattern] = ids

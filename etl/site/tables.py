@@ -201,8 +201,9 @@ def _read(pattern: str, layouts: Sequence[_Layout], max_rows: int) -> tuple[Samp
     dialect = layouts[0].dialect
     frame = pd.concat([sample.frame for sample in samples], ignore_index=True)
     refused = sum(len(sample.refused) for sample in samples)
+    moments = {name for name, kind in zip(dialect.names, dialect.types, strict=False) if kind.startswith("timestamp")}
     fields = {
-        str(name): Field(str(name), to_ids(frame[name]), dialect.decimal, name in dialect.list_columns)
+        str(name): Field(str(name), to_ids(frame[name]), dialect.decimal, name in dialect.list_columns, name in moments)
         for name in frame
     }
     all_bytes = sum(one.path.stat().st_size for one in layouts)

@@ -19,7 +19,7 @@ USER_WORDS = frozenset(
 ITEM_WORDS = frozenset(
     _WORD.findall(
         "item iid movie film product artist book isbn asin sku article news video app song track album recipe game "
-        "restaurant business offer listing post course job stock adgroup ad show series anime beer wine poi "
+        "restaurant asset business offer listing post course job stock adgroup ad show series anime beer wine poi "
         "question document doc page photo hotel prop property destination "
         "artikel produkt producto produit 商品 物品 产品"
     )
@@ -33,7 +33,9 @@ CODE_WORDS = frozenset(
     )
 )
 """In names of columns whose whole numbers are names of something."""
-_ID_WORDS = frozenset(_WORD.findall("id ids no nr num number code key uuid guid idx index hash identifier"))
+_ID_WORDS = frozenset(
+    _WORD.findall("id ids no nr num number code key uuid guid idx index hash identifier 编号 编码 代码 号 号码")
+)
 CLICK_NAMES = ("click", "clicked", "clicks", "clk", "isclick", "isclicked", "label", "target", "wasclicked")
 ACTION_NAMES = (
     *("purchase", "order", "buy", "transaction", "cart", "click", "view", "play", "listen", "watch", "download"),
@@ -48,6 +50,15 @@ _SPELLINGS = {
     "clk": "click",
     "ratings": "rating",
     "booked": "booking",
+    "订单": "purchase",
+    "购买": "purchase",
+    "加购": "cart",
+    "点击": "click",
+    "浏览": "view",
+    "播放": "play",
+    "收藏": "favorite",
+    "评分": "rating",
+    "评论": "review",
 }
 
 
@@ -66,6 +77,9 @@ def entity_of(column: str, table: str) -> Entity | None:
         column: its name.
         table: the name of its table, which says whose a column `id` is.
     """
+    parent, _, last = column.rpartition(".")
+    if parent and _ID_WORDS & set(words_of(last)):  # of an object, whose name says whose it is: `user.pseudo_id`
+        return _entity(words_of(parent.rpartition(".")[2])) or entity_of(last, table)
     words = words_of(column)
     rest = [word for word in words if word not in _ID_WORDS]
     if words and not rest:
@@ -112,17 +126,22 @@ def _entity(words: Collection[str]) -> Entity | None:
 def _split_id(word: str) -> list[str]:
     if word.endswith("id") and word[:-2] in USER_WORDS | ITEM_WORDS:
         return [word[:-2], "id"]
-    return [word]
+    # Chinese has no blanks: 商品编号 is an item's id.
+    known = USER_WORDS | ITEM_WORDS | _OCCASION_WORDS
+    rest = next((word[len(one) :] for one in known if word.startswith(one) and not one.isascii()), "")
+    return [word.removesuffix(rest), rest] if rest in _ID_WORDS else [word]
 
 
 _OCCASION_WORDS = frozenset(
     _WORD.findall(
-        "session invoice order transaction request event visit basket receipt impression trip log row record uuid"
+        "session invoice order transaction request event visit basket receipt impression trip log row record uuid "
+        "订单 会话 流水"
     )
 )
 _AFTERWARDS_WORDS = frozenset(
     _WORD.findall(
-        "review comment dwell duration watchtime playtime feedback converted conversion revenue refund returned "
+        "review comment dwell duration skip skipped "
+        "watchtime playtime feedback converted conversion revenue refund returned "
         "useful helpful funny cool votes upvotes downvotes"
     )
 )

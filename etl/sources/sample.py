@@ -251,7 +251,10 @@ def _parquet_texts(column: Any) -> list[str | None]:
         ]
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_date(kind):
         return [text or None for text in column.cast("string").to_pylist()]
-    return [_parquet_text(value) for value in column.to_pylist()]
+    values = column.to_pylist()
+    if pa.types.is_map(kind):
+        values = [None if value is None else dict(value) for value in values]
+    return [_parquet_text(value) for value in values]
 
 
 def _parquet_text(value: object) -> str | None:

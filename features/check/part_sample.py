@@ -20,7 +20,7 @@ from etl.sources.dialect import Dialect
 from etl.sources.lines import landed_files
 from etl.sources.pandas_values import to_times
 from etl.sources.sample import RefusedRow, Sample, sample_rows
-from etl.sources.texts import WHITESPACE
+from etl.sources.texts import WHITESPACE, list_parts
 from etl.sources.times import TimeFormat, detect_time_format
 
 _TIME_SAMPLE = 2000
@@ -172,9 +172,7 @@ def _of_lists(frame: pd.DataFrame, part: Impressions, separator: str) -> pd.Data
 
 
 def _parts(text: str | None, separator: str) -> list[str]:
-    parts = [one.strip(WHITESPACE) for one in (text or "").split(separator)]
-    # An empty text has one empty part, and a separator at the end another one.
-    return [part for part in parts if part]
+    return list_parts((text or "").strip(WHITESPACE), separator)
 
 
 def _label_column(part: Impressions) -> str:

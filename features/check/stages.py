@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from conf import Config
-from conf.site import Impressions, Site, Text
+from conf.site import Impressions, Site, Sparse, Text
 from conf.site.checks import own_columns
 from conf.site.columns import FeatureType
 from features.catalog import built_in_features, site_features
 from features.check.label_checks import Positives
 from features.check.part_sample import PartSample
+from features.item_lists import item_lists
 from features.own_columns import OwnColumns
 from features.settings import FeatureSettings
 
@@ -34,12 +35,16 @@ def _ingest(samples: Sequence[PartSample]) -> str:
 
 def _features(site: Site) -> str:
     own = list(site_features(site))
+    sparse = [one for one in (*built_in_features(site), *own) if isinstance(one, Sparse)]
+    lists = list(item_lists(site, sparse))
     tables_only = [
         name
         for name, kind in own_columns(site).items()
         if isinstance(kind, Text) or (isinstance(kind, FeatureType) and not kind.is_feature)
     ]
     text = f"features: {len(built_in_features(site))} built-in + {len(own)} own"
+    if lists:
+        text += f" + {len(lists)} lists, for deep models: {', '.join(one.name for one in lists)}"
     if not site.has_counts:
         text += ", none that counts earlier days (has_counts=False)"
     return text + (f"; no feature: {', '.join(tables_only)}" if tables_only else "")

@@ -21,7 +21,8 @@ from features.catalog import OWN_COLUMNS
 from features.compute.spark_own_columns import own_values
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import ClickRates, with_counts_before
-from features.counts.history import with_history
+from features.counts.history import with_history, with_last
+from features.item_lists import ItemList
 from features.settings import FeatureSettings
 from features.transforms import FITTED, transformed_source, with_transformed
 from features.transforms.hashing import NUMBER
@@ -45,10 +46,11 @@ def unscaled_features(
     settings: FeatureSettings,
     zone: str = "UTC",
     chosen: DataFrame | None = None,
+    acts: DataFrame | None = None,
     *,
     has_few_days: bool = False,
 ) -> DataFrame:
-    """Add every feature under its name with a leading `f_`, before scaling, and `history`.
+    """Add every feature under its name with a leading `f_`, before scaling, `history`, and the site's lists.
 
     A value that was logged with the impression is used as it is.
 
@@ -61,6 +63,7 @@ def unscaled_features(
         settings: of the features.
         zone: by whose clocks features have hours and days.
         chosen: the labelled examples that histories are of; by default `impressions`.
+        acts: what the site's lists are of, as `load_acts` gives them; None for empty lists.
         has_few_days: of the examples; see `with_counts_before`.
     """
     counted = with_dimensions(examples, users, items)
@@ -74,13 +77,43 @@ def unscaled_features(
         ).withColumn("history", F.coalesce("history", F.array().cast("array<bigint>")))  # fmt: skip
     else:
         counted = with_history(counted, choices, settings.history_length, by_day=False)
+    counted = with_item_lists(counted, acts, items)
     has_log = LOGGED in examples.columns  # candidates have none: nobody was shown them
     keys = [*(name for name in examples.columns if name not in (LOGGED, CONTEXT)), "history"]
+    keys += [one.column for one in catalog.LISTS]
     values = [_logged_or(_unscaled(f), f, has_log).alias(f"f_{f.name}") for f in catalog.COLUMNS]
     # What the site's clock shows, for the sources alone: rows keep their moments.
     clocks = {name: local_time(name, zone) for name in MOMENTS}
     shown = counted.withColumn("_at", F.col("at")).withColumns(clocks)
     return shown.select(*[F.col("_at").alias("at") if name == "at" else name for name in keys], *values)
+
+
+def with_item_lists(rows: DataFrame, acts: DataFrame | None, items: DataFrame) -> DataFrame:
+    """Add the site's lists of last acts under their names with a leading `f_`.
+
+    Args:
+        rows: with user_id and at.
+        acts: with user_id, item_id, at, action and value; None for empty lists.
+        items: a snapshot of dim_item.
+    """
+    if acts is None:
+        return rows.withColumns({one.column: F.array().cast("array<bigint>") for one in catalog.LISTS})
+    known = with_dimensions(acts, None, items)
+    for one in catalog.LISTS:
+        of_list = known.where(_is_of_list(one)).withColumn("item_code", item_ids(one.field))
+        # What has no id is nothing to read, and takes no place in the list.
+        rows = with_last(rows, of_list.where("item_code > 0"), one.column, one.length, by_day=False)
+    return rows
+
+
+def item_ids(field: Sparse) -> Column:
+    """Ids of a feature of the items, of rows with their columns."""
+    return _unscaled(field)
+
+
+def _is_of_list(one: ItemList) -> Column:
+    is_action = F.col("action") == one.action
+    return is_action if one.at_least is None else is_action & (F.col("value") >= one.at_least)
 
 
 def with_dimensions(examples: DataFrame, users: DataFrame | None, items: DataFrame) -> DataFrame:

@@ -21,6 +21,7 @@ from features.compute.spark_own_columns import row_weight
 from features.compute.spark_rows import LOGGED, fit_statistics, scale_features, unscaled_features
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
+from features.dataset.acts import load_acts
 from features.dataset.examples import has_rows, load_examples, window_days
 from features.dataset.logged import quarantine_unreadable
 from features.dataset.names import EXAMPLES, SPLITS, WEIGHT
@@ -104,6 +105,7 @@ def candidate_features(
     pairs: DataFrame,
     impressions: DataFrame,
     statistics: dict[str, Any],
+    acts: DataFrame | None = None,
 ) -> DataFrame:
     """Features of pairs that recall proposes, as if each were shown first in a list.
 
@@ -114,6 +116,7 @@ def candidate_features(
         pairs: user_id, item_id and at, the moment that the pair is scored for.
         impressions: labelled examples; those of days before that of `at` are counted.
         statistics: of the training set that the rankers learn from; hours and days are those of its time zone.
+        acts: see `load_acts`.
     """
     fitted = TrainingStatistics(**statistics)
     # Position 1 for all: candidates are compared with one another, not by where they were shown.
@@ -121,7 +124,7 @@ def candidate_features(
     shown = pairs.withColumns({"day": day_shown, "position": F.lit(1), "device": F.lit(None).cast("string")})
     users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
     unscaled = unscaled_features(
-        shown, users, items, impressions, fitted.rates, settings, fitted.timezone, has_few_days=True
+        shown, users, items, impressions, fitted.rates, settings, fitted.timezone, acts=acts, has_few_days=True
     )
     return scale_features(unscaled, fitted)
 
@@ -163,7 +166,8 @@ def _write_splits(
     # Counting and joining is the expensive part: once, not once for each split.
     # What a user chose before is earlier than the row also where rows of others are not.
     chosen = examples if split in USER_ORDERED else impressions
-    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone, chosen).persist()
+    acts = load_acts(warehouse, settings, day, split, examples)
+    unscaled = unscaled_features(labelled, users, items, impressions, rates, settings, zone, chosen, acts).persist()
     try:
         statistics = fit_statistics(unscaled.where(F.col("split") == "train"), rates, settings, zone)
         scaled = scale_features(unscaled, statistics)

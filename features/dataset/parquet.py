@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringType
 
 from conf import file_url
-from features.catalog import COLUMNS, DENSE, SPARSE
+from features.catalog import COLUMNS, DENSE, LISTS, SPARSE
 from features.dataset.names import OUTCOME_LABELS, PROPENSITY, SPLITS, WEIGHT
 from features.settings import FeatureSettings
 
@@ -26,14 +26,15 @@ HISTORY = "history"
 
 
 def petastorm_schema(rows: DataFrame) -> Unischema:
-    """Unischema of `rows`: feature columns by the catalog, labels, weight and history, and text for other columns."""
+    """Unischema of `rows`: feature columns by the catalog, labels, weight, lists of ids, and text for other columns."""
     fields = {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.int64, LongType()) for feature in SPARSE}
     fields |= {f"f_{feature.name}": _scalar(f"f_{feature.name}", np.float32, FloatType()) for feature in DENSE}
     fields |= {name: _scalar(name, np.float32, FloatType()) for name in (LABEL, WEIGHT, "score")}
     fields |= {name: _scalar(name, np.float32, FloatType(), nullable=True) for name in (*OUTCOME_LABELS, PROPENSITY)}
     fields["at_s"] = _scalar("at_s", np.float64, DoubleType())
     # No codec: a native Parquet list of any length, which Petastorm reads without decoding each row.
-    fields[HISTORY] = UnischemaField(HISTORY, np.int64, (None,), None, False)
+    for name in (HISTORY, *(one.column for one in LISTS)):
+        fields[name] = UnischemaField(name, np.int64, (None,), None, False)
     keys = {name: _scalar(name, np.str_, StringType(), nullable=True) for name in rows.columns if name not in fields}
     return Unischema("MillraceFeatures", [{**fields, **keys}[name] for name in rows.columns])
 
@@ -128,7 +129,8 @@ def _write_parts(rows: DataFrame, folder: Path, names: Sequence[str], num_files:
 def select_dataset_columns(rows: DataFrame, keys: list[str]) -> DataFrame:
     """`keys`, at_s (epoch seconds), label (0 where there is none), and what `rows` has of the other columns."""
     label = F.col(LABEL) if LABEL in rows.columns else F.lit(0.0)
-    optional = [name for name in (*OUTCOME_LABELS, WEIGHT, PROPENSITY, HISTORY) if name in rows.columns]
+    lists = (HISTORY, *(one.column for one in LISTS))
+    optional = [name for name in (*OUTCOME_LABELS, WEIGHT, PROPENSITY, *lists) if name in rows.columns]
     return rows.select(
         *keys,
         F.col("at").cast("double").alias("at_s"),

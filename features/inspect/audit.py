@@ -5,6 +5,7 @@ a training set, and once by `RequestFeatures`, as for a request; both must be eq
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -20,14 +21,16 @@ from etl.warehouse.store import Warehouse
 from features import catalog
 from features.catalog import OWN_GROUPS
 from features.compute.request_rows import RequestFeatures
-from features.compute.spark_rows import LOGGED, unscaled_features, with_dimensions
+from features.compute.spark_rows import LOGGED, item_ids, unscaled_features, with_dimensions, with_item_lists
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.counts_before import fit_click_rates
 from features.counts.running_counts import load_running_counts
+from features.dataset.acts import load_acts
 from features.dataset.examples import CONTEXT, load_examples
 from features.dataset.sampling import hash_uniform
 from features.dataset.splits import split_by_day
-from features.inspect.leaks import find_leaks
+from features.inspect.leaks import find_leaks, find_list_leaks
+from features.item_lists import last_ids
 from features.settings import FeatureSettings
 
 NUM_REQUESTS = 200  # impressions of the day that are computed both ways
@@ -56,20 +59,26 @@ def run(spark: SparkSession, config: Config, day: date, share: float = 1.0) -> d
     try:
         rates = fit_click_rates(split_by_day(examples, settings, day).where("split = 'train'"), settings.prior_strength)
         users, items = warehouse.newest_snapshot(dim.user, day), warehouse.newest_snapshot(dim.item, day)
+        acts = load_acts(warehouse, settings, day, "day", examples)
 
         def compute(rows: DataFrame) -> DataFrame:
-            return unscaled_features(rows, users, items, rows, rates, settings, zone)
+            return unscaled_features(rows, users, items, rows, rates, settings, zone, acts=acts)
 
         rows, days = examples.count(), sorted(r["day"] for r in examples.select("day").distinct().collect())
         if len(days) < 2:
             raise UserError(f"{len(days)} days of examples up to {day}: an audit needs an earlier and a later one")
-        if leaks := find_leaks(examples, compute, days[-2]):
+        leaks = find_leaks(examples, compute, days[-2])
+        if acts is not None:
+            leaks += find_list_leaks(examples, acts, lambda rows, known: with_item_lists(rows, known, items))
+        if leaks:
             raise UserError(f"features of {day} change with later days, so they know the future: {', '.join(leaks)}")
         offline = compute(examples).where(F.col("day") == F.lit(days[-1])).orderBy("example_id").limit(NUM_REQUESTS)
         contexts = examples.select("example_id", *CONTEXT)
         requests = offline.withColumn("at", F.col("at").cast("double")).join(contexts, "example_id").collect()
         statistics = replace(TrainingStatistics.from_rates(rates), timezone=zone)
         skew = _skew(_request_features(examples, users, items, days[-1], statistics, requests), requests)
+        if acts is not None:
+            skew |= _list_skew(acts, items, requests)
     finally:
         examples.unpersist()
     if skew:
@@ -118,6 +127,25 @@ def _skew(online: RequestFeatures, requests: Sequence[Row]) -> dict[str, float]:
             if gap > TOLERANCE:
                 gaps[feature.name] = max(gap, gaps.get(feature.name, 0.0))
     return gaps
+
+
+def _list_skew(acts: DataFrame, items: DataFrame, requests: Sequence[Row]) -> dict[str, float]:
+    """{list: ∞}, for lists of which a request's differs from the training set's row.
+
+    Acts of the requests' users come to the driver, and are chosen and put in order anew.
+    """
+    users = acts.sparkSession.createDataFrame([(row["user_id"],) for row in requests], "user_id string").distinct()
+    known = with_dimensions(acts.join(F.broadcast(users), on="user_id", how="left_semi"), None, items)
+    codes = [item_ids(one.field).alias(one.name) for one in catalog.LISTS]
+    by_user = defaultdict(list)
+    for act in known.select("user_id", F.col("at").cast("double").alias("at_s"), "action", "value", *codes).collect():
+        by_user[act["user_id"]].append(act.asDict())
+    return {
+        one.name: math.inf
+        for one in catalog.LISTS
+        for request in requests
+        if last_ids(one, by_user[request["user_id"]], request["at"]) != request[one.column]
+    }
 
 
 def _gap(online: Any, offline: Any) -> float:

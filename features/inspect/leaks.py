@@ -56,6 +56,39 @@ def find_leaks(
     return [name for name in types if name in leaks]
 
 
+def find_list_leaks(
+    examples: DataFrame,
+    acts: DataFrame,
+    add_lists: Callable[[DataFrame, DataFrame], DataFrame],
+    key: str = "example_id",
+) -> list[str]:
+    """Lists of rows up to a moment that change with acts of that moment and later.
+
+    The moment is the median of the rows'. Two other futures are tried: acts from it on are removed, or there twice.
+
+    Args:
+        examples: with `at` and `key`.
+        acts: with `at`.
+        add_lists: adds lists to rows, of acts.
+        key: identifies a row.
+
+    Returns:
+        Names of the lists that change, in their order.
+    """
+    (moment,) = examples.select(F.percentile_approx(F.col("at").cast("double"), 0.5)).collect()[0]
+    is_later = F.col("at").cast("double") >= F.lit(moment)
+    rows = examples.where(F.col("at").cast("double") <= F.lit(moment))
+    actual = add_lists(rows, acts)
+    names = [name for name in actual.columns if name not in examples.columns]
+    leaks: set[str] = set()
+    for future in (acts.where(~is_later), acts.unionByName(acts.where(is_later))):
+        other = add_lists(rows, future).select(key, *[F.col(name).alias(f"{name}__other") for name in names])
+        is_changed = [F.max(~F.col(name).eqNullSafe(F.col(f"{name}__other"))).alias(name) for name in names]
+        row = actual.join(other, on=key, how="inner").agg(*is_changed).collect()[0]
+        leaks |= {name for name in names if row[name]}
+    return [name for name in names if name in leaks]
+
+
 def _is_equal(a: Column, b: Column, kind: str) -> Column:
     if kind not in ("float", "double"):
         return a.eqNullSafe(b)

@@ -42,7 +42,7 @@ RANKERS: dict[str, Ranker] = {
     "coarse": Ranker(coarse.predictor, lambda _: coarse.MODEL),
     "fine": Ranker(fine.predictor, lambda _: fine.MODEL),
     "mf": Ranker(mf.predictor, lambda _: mf.MODEL),
-    "deep": Ranker(deep.predictor, deep.run_model, deep.history_columns),
+    "deep": Ranker(deep.predictor, deep.run_model, deep.list_columns),
 }
 
 

@@ -35,6 +35,7 @@ from etl.warehouse.store import Warehouse
 from features.catalog import OWN_COLUMNS
 from features.compatibility import TIMEZONE
 from features.compute.spark_own_columns import own_values
+from features.dataset.acts import load_acts
 from features.dataset.build import candidate_features, countable_rows, split_examples
 from features.dataset.examples import has_rows, window_days
 from features.dataset.names import examples_version
@@ -358,7 +359,8 @@ def _write_sets(data: _DayData, sets: Mapping[str, DataFrame], folder: Path) -> 
     # In one pass: the counts behind the features are the expensive part.
     pairs = reduce(DataFrame.unionByName, parts)
     counted = countable_rows(data.examples, data.split)
-    features = candidate_features(data.warehouse, settings, data.day, pairs, counted, data.statistics)
+    acts = load_acts(data.warehouse, settings, data.day, data.split, data.examples)
+    features = candidate_features(data.warehouse, settings, data.day, pairs, counted, data.statistics, acts)
     write_candidates(select_dataset_columns(features, [*COLUMNS, "part"]), folder, list(sets), settings)
 
 

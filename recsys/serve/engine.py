@@ -272,13 +272,13 @@ def _score(
     features = budget.run(
         "features", rows, lambda: state.features(user, candidates.codes, item_ids, at, context.device, context.columns)
     )
-    history = state.history(user, snapshot.history_length)
+    lists = state.lists(user, snapshot.history_length, at)
     names = list(item_ids) if item_ids else [state.item_ids[code] for code in candidates.codes.tolist()]
     for ranker in rankers:
         if not budget.allows(ranker.name, rows=rows):
             scored.reason = "budget"
             break
-        inputs = Candidates(features, history, user.user_id, names)
+        inputs = Candidates(features, lists, user.user_id, names)
         if not _run_ranker(scored, ranker, inputs, budget):
             scored.reason = "missing_model"
             continue

@@ -35,7 +35,7 @@ class Candidates:
     """What rankers read of a request's candidates."""
 
     features: FeatureBatch
-    history: NDArray[np.int64]  # (choices,) of the user
+    lists: Mapping[str, NDArray[np.int64]]  # ids of the user's history and of the site's lists, by their columns
     user_id: str
     item_ids: Sequence[str]  # (rows,)
 
@@ -208,11 +208,16 @@ def _load_deep(config: Config, publication: Publication, model: str) -> Ranker:
     net, task, inputs = load_net(config, folder, publication.zone)
 
     def predict(candidates: Candidates) -> Scores:
-        features, history = candidates.features, candidates.history
+        features = candidates.features
         rows = len(features.sparse)
         ones = torch.ones(rows)
-        ids, offsets = np.tile(history, rows), np.arange(rows + 1) * len(history)
-        lists = (IdLists(torch.from_numpy(ids), torch.from_numpy(offsets)),) if task.lists else ()
+
+        def tiled(ids: NDArray[np.int64]) -> IdLists:
+            """A user's list for each of the candidates."""
+            offsets = np.arange(rows + 1) * len(ids)
+            return IdLists(torch.from_numpy(np.tile(ids, rows)), torch.from_numpy(offsets))
+
+        lists = tuple(tiled(candidates.lists[name]) for name in inputs.list_columns)
         batch = Batch(torch.from_numpy(features.sparse), torch.from_numpy(features.dense), ones, ones, lists)
         with torch.inference_mode():
             return np.asarray(task.predict(net, batch, inputs)[:, 0].double().numpy())

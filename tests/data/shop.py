@@ -30,6 +30,7 @@ SITE = Site(
         Cross(("user_plan", "item_brand", "context_weather"), name="plan_brand_weather"),
         Rate(("user_plan", "item_brand")), Rate(("item_id", "context_weather", "position"), name="wet_rate"),
         Rate(("city",)), Rate(("item_brand",), days=2),
+        Last("add_to_cart", 5), Last("click", 10, of="item_brand", name="clicked_brands"),
         Dense("dear_for_plan", "item_price_eur / position", "price by place", default=0.0),
     ],
 )

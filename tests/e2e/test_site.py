@@ -55,7 +55,7 @@ def test_a_declared_site_walks_the_day(tmp_path: Path, is_wide: bool) -> None:
     assert {row["feature"] for row in index if row["index"] >= 65536} == {
         "item_price_eur", "item_brand", "item_uses_1", "item_uses_2", "item_label_1", "item_label_2", "user_plan", "context_weather",
         "plan_brand_weather", "user_plan_item_brand_rate", "wet_rate", "city_rate",
-        "item_brand_rate_2d", "dear_for_plan",
+        "item_brand_rate_2d", "dear_for_plan", "last_add_to_cart", "clicked_brands",
     }  # fmt: skip
     # How its columns are read is part of a feature, also of one that only counts by them.
     definition = next(row["definition"] for row in index if row["feature"] == "user_plan_item_brand_rate")

@@ -27,8 +27,8 @@ class Columns:
     """Encoded images, decoded into `Batch.image`."""
     sparse_sizes: tuple[int, ...] = ()
     """Ids of each sparse column are below its size, else the feed refuses the data set; empty: not checked."""
-    list_size: int = 0
-    """Ids in lists are below this; 0: not checked."""
+    list_sizes: tuple[int, ...] = ()
+    """Ids in each list are below its size; empty: not checked."""
 
     @property
     def names(self) -> list[str]:

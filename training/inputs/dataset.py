@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from conf import Config, Paths, UserError
 from conf.model_files import write_model_file
 from conf.versions import current_version
-from features.catalog import DENSE, SPARSE, index_version
+from features.catalog import DENSE, LISTS, SPARSE, index_version
 from features.compatibility import TIMEZONE
 from features.dataset import positives
 from features.dataset.names import EXAMPLES, POSITIVES, SEQUENCES, SPLITS, WEIGHT
@@ -25,6 +25,7 @@ from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 
+HISTORY = "history"
 ITEMS_FILE = "items.npz"
 BUILD_COMMANDS = {"covers": "features covers", "titles": "features titles"}
 """Verbs that write a kind of data set; `features build` writes the others."""
@@ -79,7 +80,8 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
     folder, about = current_version(config.get(Paths).datasets(task.kind, day), command=command)
     list_length = config.get(NetSettings).list_length
     if task.kind in (EXAMPLES, POSITIVES, SEQUENCES):
-        dataset = _feature_dataset(folder, about, task, list_length)
+        history = history_column(config.get(NetSettings).history)
+        dataset = _feature_dataset(folder, about, task, list_length, history)
         if task.kind == SEQUENCES:
             all_items, _ = current_version(config.get(Paths).datasets(POSITIVES, day), command=command)
             dataset = replace(dataset, items_folder=all_items)
@@ -89,18 +91,41 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
     return dataset
 
 
-def _feature_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, list_length: int) -> TaskDataset:
-    """Examples or positives: the features of the catalog; `about` is what the builder wrote of them."""
+def history_column(name: str) -> str:
+    """Column of the list that is called so: `history`, or a list of items that the site declares.
+
+    Raises:
+        UserError: there is none.
+    """
+    of_items = {one.name: one.column for one in LISTS if one.field.name == "item_id"}
+    columns = {HISTORY: HISTORY, **of_items}
+    if name not in columns:
+        raise UserError(f"net.history={name} is no list of items; choose from {', '.join(columns)}")
+    return columns[name]
+
+
+def _feature_dataset(
+    folder: Path, about: Mapping[str, Any], task: DatasetTask, list_length: int, history: str
+) -> TaskDataset:
+    """Examples or positives: the features of the catalog; `about` is what the builder wrote of them.
+
+    The list `history` of a task is read from the column of that name.
+    """
     # In the order of the catalog's index, which is the order of the columns of a model's tensors.
     buckets = {feature.name: feature.buckets for feature in SPARSE}
+    # Models of items read one list, of items; those of clicks the site's lists as fields, too.
+    sequences = LISTS if task.kind == EXAMPLES else ()
     inputs = Inputs(
         sparse=tuple(buckets),
         buckets=tuple(buckets.values()),
         dense=tuple(feature.name for feature in DENSE),
-        lists=task.lists,
+        lists=tuple(history if name == HISTORY else name for name in task.lists),
         list_buckets=buckets["item_id"],
         labels=task.labels,
         list_length=list_length,
+        sequences=tuple(one.name for one in sequences),
+        sequence_buckets=tuple(one.field.buckets for one in sequences),
+        sequence_lengths=tuple(one.length for one in sequences),
         # The id first, by which the others are looked up.
         item_fields=("item_id", *(one.name for one in SPARSE if is_item_only(one) and one.name != "item_id")),
         user_fields=tuple(one.name for one in SPARSE if not depends_on_item(one)),
@@ -108,11 +133,11 @@ def _feature_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, 
     columns = Columns(
         sparse=tuple(f"f_{name}" for name in inputs.sparse),
         dense=tuple(f"f_{name}" for name in inputs.dense),
-        lists=task.lists,
+        lists=inputs.list_columns,
         labels=task.labels,
         weight=WEIGHT if _has_weights(folder) else None,
         sparse_sizes=inputs.buckets,
-        list_size=inputs.list_buckets,
+        list_sizes=(*[inputs.list_buckets] * len(inputs.lists), *inputs.sequence_buckets),
     )
     zone = about.get(TIMEZONE, "UTC")  # older versions have UTC's hours and don't say so
     return TaskDataset(folder, inputs, columns, index_version(zone), zone)
@@ -139,7 +164,7 @@ def _topic_dataset(folder: Path, about: Mapping[str, Any], task: DatasetTask, li
         lists=task.lists,
         labels=task.labels,
         image="cover" if image else None,
-        list_size=inputs.list_buckets,
+        list_sizes=(inputs.list_buckets,) * len(task.lists) if inputs.list_buckets else (),
     )
     # The classes are what a model's outputs mean: with another list, the same number is another topic.
     version = hashlib.sha256(json.dumps(inputs.classes).encode()).hexdigest()[:12]

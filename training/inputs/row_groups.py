@@ -151,8 +151,9 @@ class _RowGroupLoader(WorkerBase):  # type: ignore[misc]
         columns = self._columns
         if columns.sparse_sizes:
             check_ids(arrays["sparse"], columns.sparse_sizes, columns.sparse, place)
-        for name, (ids, _) in zip(columns.lists, arrays["lists"], strict=True) if columns.list_size else ():
-            check_ids(ids[:, None], [columns.list_size], [name], place)
+        if columns.list_sizes:
+            for name, size, (ids, _) in zip(columns.lists, columns.list_sizes, arrays["lists"], strict=True):
+                check_ids(ids[:, None], [size], [name], place)
         check_finite(arrays["dense"], columns.dense, place)
 
     def _load(self, row_group: Any) -> dict[str, Any]:

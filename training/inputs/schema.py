@@ -34,6 +34,12 @@ class Inputs:
     """Names of the classes, where the label is the number of one."""
     list_length: int = 0
     """Newest ids of a list that the model reads."""
+    sequences: tuple[str, ...] = ()
+    """Names of the lists that click models read as fields, which the site declares (`conf.site.Last`)."""
+    sequence_buckets: tuple[int, ...] = ()
+    """Number of ids of each of them."""
+    sequence_lengths: tuple[int, ...] = ()
+    """Most ids of each of them in a row."""
     image: tuple[int, int, int] | None = None
     """Channels, height, width."""
     item_fields: tuple[str, ...] = ITEM_FIELDS
@@ -72,6 +78,22 @@ class Inputs:
         return self.buckets[self.column_of("item_id")]
 
     @property
+    def num_fields(self) -> int:
+        """Fields that have an embedding in a row: those of `sparse`, and one for each of `sequences`."""
+        return len(self.sparse) + len(self.sequences)
+
+    @property
+    def list_columns(self) -> tuple[str, ...]:
+        """Columns of all lists, in the order of a batch's."""
+        return (*self.lists, *(f"f_{name}" for name in self.sequences))
+
+    @property
+    def sized_sequences(self) -> tuple[str, ...]:
+        """Each of `sequences` with its numbers of ids, as `last_cart[16384][20]`."""
+        sizes = zip(self.sequences, self.sequence_buckets, self.sequence_lengths, strict=True)
+        return tuple(f"{name}[{buckets}][{length}]" for name, buckets, length in sizes)
+
+    @property
     def sized_fields(self) -> tuple[str, ...]:
         """Each field with its number of ids, as `category[256]`."""
         return tuple(f"{name}[{size}]" for name, size in zip(self.sparse, self.buckets, strict=True))
@@ -81,7 +103,7 @@ class Inputs:
 
         `list_length` is the net's own: it cuts lists of any length.
         """
-        lists = [(*inputs.lists, f"ids[{inputs.list_buckets}]") for inputs in (self, present)]
+        lists = [(*one.lists, f"ids[{one.list_buckets}]", *one.sized_sequences) for one in (self, present)]
         return _differences(
             fields=(self.sized_fields, present.sized_fields),
             numbers=(self.dense, present.dense),

@@ -42,19 +42,31 @@ def fill_weight(module: nn.Module, init: Callable[[Tensor], Any]) -> None:
 class FieldEmbedding(nn.Module):
     """Embeddings of all fields in one table, each field at an offset: one look-up. (B, F) ids -> (B, F, D).
 
-    `buckets` is the number of ids of each field; weights start from N(0, std²).
+    `fields` is the number of ids of each field, or `Inputs`, whose lists are then fields, too: they follow in `sparse`,
+    each in as many columns as it is long, and become the mean of the embeddings of their ids, zeros for an empty list.
+    Weights start from N(0, std²).
     """
 
-    def __init__(self, buckets: Sequence[int], dim: int, std: float = 0.01) -> None:
+    def __init__(self, fields: Inputs | Sequence[int], dim: int, std: float = 0.01) -> None:
         super().__init__()
-        self.offsets: Tensor  # (F,)
-        self.register_buffer("offsets", torch.tensor([0, *buckets[:-1]], dtype=torch.int64).cumsum(0))
+        buckets = (*fields.buckets, *fields.sequence_buckets) if isinstance(fields, Inputs) else tuple(fields)
+        self.lengths = fields.sequence_lengths if isinstance(fields, Inputs) else ()
+        num_single = len(buckets) - len(self.lengths)
+        columns = torch.tensor([*[1] * num_single, *self.lengths], dtype=torch.int64)
+        self.offsets: Tensor  # (columns,)
+        offsets = torch.tensor([0, *buckets[:-1]], dtype=torch.int64).cumsum(0)
+        self.register_buffer("offsets", offsets.repeat_interleave(columns))
         self.table = new_table(sum(buckets), dim)
         fill_weight(self.table, partial(nn.init.normal_, std=std))
 
     def forward(self, sparse: Tensor) -> Tensor:
-        embedded: Tensor = self.table(sparse + self.offsets)
-        return embedded
+        embedded: Tensor = self.table(sparse + self.offsets)  # (B, columns, D)
+        if not self.lengths:
+            return embedded
+        sizes = [sparse.shape[1] - sum(self.lengths), *self.lengths]
+        (_, *ids), (single, *lists) = torch.split(sparse, sizes, 1), torch.split(embedded, sizes, 1)
+        means = [masked_mean(v, of).unsqueeze(1) for v, of in zip(lists, ids, strict=True)]  # (B, 1, D) each
+        return torch.cat([single, *means], 1)
 
     def embed(self, ids: Tensor, field: int) -> Tensor:
         """Embeddings of ids of one field, e.g. a history of items: (B, L) -> (B, L, D)."""
@@ -72,11 +84,11 @@ def use_sparse_gradients(net: nn.Module) -> None:
 class LinearTerm(nn.Module):
     """The first-order term of FM and its descendants, b + Σ_f w[id_f] + w·dense: (B, F), (B, N) -> (B,)."""
 
-    def __init__(self, buckets: Sequence[int], num_dense: int) -> None:
+    def __init__(self, inputs: Inputs) -> None:
         super().__init__()
-        self.ids = FieldEmbedding(buckets, 1)
+        self.ids = FieldEmbedding(inputs, 1)
         nn.init.zeros_(self.ids.table.weight)  # a logistic regression is convex: 0 is as good a start as any
-        self.dense = nn.Linear(num_dense, 1)
+        self.dense = nn.Linear(len(inputs.dense), 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         logits: Tensor = self.ids(sparse).sum(dim=(1, 2)) + self.dense(dense).squeeze(1)
@@ -131,7 +143,7 @@ def concat_features(v: Tensor, dense: Tensor) -> Tensor:
 
 def concat_width(inputs: Inputs, dim: int) -> int:
     """Number of columns of `concat_features`, F·D + N."""
-    return len(inputs.sparse) * dim + len(inputs.dense)
+    return inputs.num_fields * dim + len(inputs.dense)
 
 
 def masked_mean(v: Tensor, ids: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from conf import UserError
 from training.inputs.batch import Batch
 from training.inputs.schema import Inputs
+from training.nn.full_softmax import full_softmax_loss, row_blocks
 from training.settings import LossSettings
 from training.tasks import losses
 from training.tasks.task import FeatureInputs, Floats, Names, Predict
@@ -80,7 +81,12 @@ class NextItem(FeatureInputs):
         Over all items where `net.num_sampled` is 0.
         """
         if not net.num_sampled:
-            bias = torch.where(net.catalog.is_item, 0.0, EXCLUDED)  # (items,)
+            is_item = net.catalog.is_item  # (items,)
+            if user.device.type == "cpu":
+                row = (is_item.cumsum(0) - 1).clamp(min=0)  # of each id among the items
+                return full_softmax_loss(user, net.items(is_item.nonzero().squeeze(1)), row[item])
+            # A GPU would wait for the number of items.
+            bias = torch.where(is_item, 0.0, EXCLUDED)
             vectors = net.items(torch.arange(len(bias), device=item.device))
             return functional.cross_entropy(torch.addmm(bias, user, vectors.T), item, reduction="none")
         negatives = net.catalog.sample(net.num_sampled)  # (sampled,)
@@ -116,11 +122,13 @@ class NextItem(FeatureInputs):
         Computed here and not in `measure`: scores of all items would be (rows, items) for a whole split.
         """
         item = batch.sparse[:, inputs.column_of("item_id")]
-        scores = self.scores(net, batch, inputs).float()  # log Σ exp over all items, under autocast, too
-        positive_score = scores.gather(1, item.unsqueeze(1))  # (rows, 1)
-        better, equal = (scores > positive_score).sum(1), (scores == positive_score).sum(1)  # equal: itself as well
-        rank = 1 + better + (equal - 1).to(torch.float32) / 2
-        return torch.stack([rank, scores.logsumexp(1) - positive_score.squeeze(1)], 1)
+        is_item = net.catalog.is_item
+        if item.device.type != "cpu" or not bool(is_item[item].all()):
+            return _rank_and_loss(self.scores(net, batch, inputs), item)
+        # Ids that are no items cost as much as items, and a block of scores stays in the processor's cache.
+        users, items = net(*self.model_inputs(batch, inputs)), net.items(is_item.nonzero().squeeze(1))
+        row = (is_item.cumsum(0) - 1)[item]
+        return torch.cat([_rank_and_loss(users[of] @ items.T, row[of]) for of in row_blocks(users, items)])
 
     def scores(self, net: Any, batch: Batch, inputs: Inputs) -> Tensor:
         """(rows, items) scores of all items, `EXCLUDED` for ids that are no item. Not corrected by logQ."""
@@ -141,3 +149,12 @@ class NextItem(FeatureInputs):
         with torch.no_grad():
             scores, best = self.scores(net, batch, inputs).topk(k, dim=1)  # (rows, k)
         return best.numpy().astype(str).astype(object), scores.numpy()
+
+
+def _rank_and_loss(scores: Tensor, target: Tensor) -> Tensor:
+    """(rows, 2) of scores (rows, items): the target's rank, and −log of its probability."""
+    scores = scores.float()  # log Σ exp over all items, under autocast, too
+    positive_score = scores.gather(1, target.unsqueeze(1))  # (rows, 1)
+    better, equal = (scores > positive_score).sum(1), (scores == positive_score).sum(1)  # equal: itself as well
+    rank = 1 + better + (equal - 1).to(torch.float32) / 2
+    return torch.stack([rank, scores.logsumexp(1) - positive_score.squeeze(1)], 1)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -28,9 +29,15 @@ class FeatureInputs:
     """The inputs of models that read the catalog's features: ids, numbers, and the task's lists."""
 
     def model_inputs(self, batch: Batch, inputs: Inputs) -> tuple[Tensor, ...]:
-        """`sparse` (rows, fields), `dense` (rows, features), and each list (rows, list_length)."""
-        lists = [ids.to_padded(inputs.list_length) for ids in batch.lists]
-        return (batch.sparse, batch.dense, *lists)
+        """`sparse` (rows, fields), `dense` (rows, features), and each list (rows, list_length).
+
+        Lists that are fields follow the other ids of `sparse`, each in as many columns as it is long: see
+        `FieldEmbedding`.
+        """
+        lists = [ids.to_padded(inputs.list_length) for ids in batch.lists[: len(inputs.lists)]]
+        sequences = zip(batch.lists[len(inputs.lists) :], inputs.sequence_lengths, strict=True)
+        fields = [batch.sparse, *(ids.to_padded(length) for ids, length in sequences)]
+        return (torch.cat(fields, 1) if inputs.sequences else batch.sparse, batch.dense, *lists)
 
 
 class Task(DatasetTask, Protocol):

@@ -37,6 +37,9 @@ VIEWS: Mapping[str, tuple[str, Table, str]] = {
 }
 
 
+MAX_QUERY_CHARS = 30_000  # of a view: Derby's metastore keeps 32,672
+
+
 def write_views(spark: SparkSession, warehouse: Warehouse, site: Site) -> list[str]:
     """Create the views of the tables for which the site declares columns, or replace them; returns their names.
 
@@ -44,37 +47,67 @@ def write_views(spark: SparkSession, warehouse: Warehouse, site: Site) -> list[s
     moment goes on as it was for them.
     """
     columns: dict[str, dict[str, tuple[str, str]]] = {}
+    compact: dict[str, dict[str, tuple[str, str]]] = {}
     for part in site_parts(site):
-        columns.setdefault(type(part).__name__, {}).update(_own_columns(part))
+        columns.setdefault(type(part).__name__, {}).update(_own_columns(part, is_compact=False))
+        compact.setdefault(type(part).__name__, {}).update(_own_columns(part, is_compact=True))
     written = []
     for kind, own in columns.items():
         if not own:
             continue
-        name, table, _ = VIEWS[kind]
+        name, table, texts = VIEWS[kind]
         warehouse.ensure(table)
         of_table = [column.name for column in table.columns] + [table.partition]
         taken = {column: definition for column, definition in own.items() if column not in of_table}
         header = [f"`{column}`" for column in of_table]
         header += [f"`{column}` COMMENT {quote(about)}" for column, (_, about) in taken.items()]
-        values = [f"`{column}`" for column in of_table]
-        values += [f"{sql} AS `{column}`" for column, (sql, _) in taken.items()]
+        bare = [f"`{column}`" for column in of_table]
+        values = [f"{sql} AS `{column}`" for column, (sql, _) in taken.items()]
+        query = f"SELECT {', '.join([*bare, *values])} FROM {table.name}"
+        if len(query) > MAX_QUERY_CHARS:
+            # Hundreds of columns: what a cell means is written once, for all of them.
+            values = [f"{compact[kind][column][0]} AS `{column}`" for column in taken]
+            query = f"SELECT {', '.join([*bare, *values])} FROM ({_read_maps(table, texts)})"
         spark.sql(
             f"CREATE OR REPLACE VIEW {name} ({', '.join(header)}) "
-            f"COMMENT {quote(f'{table.name} with the own columns of {site.name}')} "
-            f"AS SELECT {', '.join(values)} FROM {table.name}"
+            f"COMMENT {quote(f'{table.name} with the own columns of {site.name}')} AS {query}"
         )
         written.append(name)
     return written
 
 
-def _own_columns(part: Part) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Name of each own column -> its expression and description."""
-    texts = VIEWS[type(part).__name__][2]
+def _read_maps(table: Table, texts: str) -> str:
+    """Rows of a table with its map of texts without blanks, and the numbers that they are by either decimal sign."""
+    trimmed = f"nullif(btrim(text, {quote(WHITESPACE)}), '')"
+    numbers = (
+        f"transform_values(`_texts`, (name, text) -> {_number('text', decimal)}) AS `{column}`"
+        for decimal, column in _NUMBERS.items()
+    )
+    read = f"SELECT *, transform_values(`{texts}`, (name, text) -> {trimmed}) AS `_texts` FROM {table.name}"
+    return f"SELECT *, {', '.join(numbers)} FROM ({read})"
+
+
+_NUMBERS = {".": "_numbers", ",": "_comma_numbers"}
+
+
+def _own_columns(part: Part, *, is_compact: bool) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Name of each own column -> its expression and description.
+
+    Args:
+        part: with own columns.
+        is_compact: over the maps of `_read_maps`, in place of the table's.
+    """
+    texts, decimal = VIEWS[type(part).__name__][2], decimal_of(part.source)
     for source, kind in part.columns.items():
         cell = f"nullif(btrim(try_element_at(`{texts}`, {quote(source)}), {quote(WHITESPACE)}), '')"
+        if is_compact:
+            cell = f"try_element_at(`_texts`, {quote(source)})"
         name = kind.label if isinstance(kind, Outcome) else feature_name(owner_of(part), source, kind)
         about = f"{source} of {part.source.pattern}: {type(kind).__name__}"
-        yield name, (_expression(cell, kind, decimal_of(part.source)), about)
+        sql = _expression(cell, kind, decimal)
+        if is_compact and isinstance(kind, Number | Weight):
+            sql = f"try_element_at(`{_NUMBERS[decimal]}`, {quote(source)})"
+        yield name, (sql, about)
 
 
 def _expression(cell: str, kind: ColumnType, decimal: str) -> str:

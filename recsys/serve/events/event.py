@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from etl.events.parse import ACTIONS
 from etl.sources.json_lines import TIME
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+TYPES = ("impression", *ACTIONS)
 MAX_AHEAD = timedelta(hours=1)  # clocks differ
 _TIME = re.compile(TIME)
 
@@ -17,7 +19,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """One event. Its fields are those of docs/data-in-and-out.md."""
 
     event_id: Id
-    type: Literal["impression", "click", "like", "purchase"]
+    type: Literal[TYPES]  # type: ignore[valid-type]  # those of the site, known when its process starts
     user_id: Id
     item_id: Id
     ts: str | None = None

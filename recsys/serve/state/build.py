@@ -19,12 +19,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
-from scipy import sparse
 
 from conf import Config, Paths
 from conf.atomic import write_atomically
 from conf.runs import UNKNOWN_USER
-from features.catalog import OWN_COLUMNS, OWN_GROUPS, OWN_WINDOWS
+from features.catalog import LISTS, OWN_COLUMNS, OWN_GROUPS, OWN_WINDOWS
 from features.compute.request_batch import BatchFeatures
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import Impressions, count_impressions, expected_clicks
@@ -34,18 +33,17 @@ from features.transforms.columns import Texts as Column
 from recsys.blend.unknown_user import unknown_user_list
 from recsys.dataset import HOT_ITEMS, parquet_files
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, save_arrays
+from recsys.serve.state.choices import choices, chosen_items, item_lists, read_acts, similar_items
 from recsys.serve.state.own_arrays import OwnArrays
 from recsys.serve.state.own_counts import KEYS, OwnCounts
 from recsys.serve.state.publication import Publication
-from recsys.serve.state.rows import EPOCH, codes_of, newest, profiles, read_impressions, read_partition, walls
+from recsys.serve.state.rows import EPOCH, codes_of, newest, profiles, read_impressions, walls
 
 log = logging.getLogger(__name__)
 
 META = "meta.json"
 PROFILE = ("gender", "age_group", "city")  # of dim_user, what the catalog names
 NUM_HOT = 1000  # items of the list for unknown users, for filters to leave enough of
-NUM_SIMILAR = 50
-SIMILAR_SHRINK = 5.0  # co-choices that similarity is pulled to 0 by, as recall.shrink
 NUM_KEPT_STATES = 2  # the newest, and the one that is being served while it is built
 
 
@@ -100,7 +98,9 @@ def _remove_old(root: Path) -> None:
 
 def _write(config: Config, publication: Publication, folder: Path) -> dict[str, Any]:
     impressions = read_impressions(publication, _read_with_impressions())
-    candidates = _read_candidates(publication)
+    candidates, acts = _read_candidates(publication), read_acts(publication)
+    # Users and items of lists have codes, too, shown or not.
+    listed = [acts] if LISTS else []
     users = newest(publication, "dim_user", ["user_id", *PROFILE, *OwnArrays.sources("user")])
     items = newest(
         publication, "dim_item", ["item_id", "category", "author", "published_at", *OwnArrays.sources("item")]
@@ -109,8 +109,8 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     user_ids, item_ids = (
         pc.unique(pa.chunked_array([c for t in tables for c in pc.cast(t[name], text).chunks], text)).sort()
         for name, tables in (
-            ("user_id", (users, impressions, candidates)),
-            ("item_id", (items, impressions, candidates)),
+            ("user_id", (users, impressions, candidates, *listed)),
+            ("item_id", (items, impressions, candidates, *listed)),
         )
     )
     statistics = TrainingStatistics(**publication.statistics)
@@ -128,7 +128,7 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
     )
     num_topics = len(names["category"]) - 1  # the last name is that of none
     counts = count_impressions(of_impressions, len(user_ids), len(item_ids), num_topics, statistics.rates)
-    positives = _positives(
+    positives = chosen_items(
         impressions, user, item, arrays["item_feature_item_id"][item], config.get(FeatureSettings).history_length
     )
     arrays |= user_arrays | {
@@ -150,7 +150,8 @@ def _write(config: Config, publication: Publication, folder: Path) -> dict[str, 
                 # Older impressions count 0: the sums have one shape for all groups.
                 counted *= of_impressions.day > (publication.day - EPOCH).days - OWN_WINDOWS[group]
             arrays |= OwnCounts.build(group, rows, counted)
-    arrays |= _choices(publication, positives, user_ids, item_ids)
+    arrays |= choices(acts, positives, user_ids, item_ids)
+    arrays |= item_lists(acts, positives, arrays, user_ids, item_ids)
     channels, more = _candidates(candidates, user_ids, item_ids)
     arrays |= more
     arrays |= similar_items(positives["user"].to_numpy(), positives["item"].to_numpy(), len(user_ids), len(item_ids))
@@ -266,44 +267,6 @@ def _users(table: pa.Table, user_ids: pa.Array) -> tuple[dict[str, list[str | No
     return names, arrays | IdIndex.build(ids).arrays("user_index") | Texts.pack(ids).arrays("user_ids")
 
 
-def _positives(
-    impressions: pa.Table,
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    item_id: NDArray[np.integer],
-    length: int,
-) -> pd.DataFrame:
-    """user, item and is_recent (among the newest `length`) of the choices, oldest first within a user."""
-    is_positive = impressions["label"].to_numpy() > 0
-    at = impressions["at"].to_numpy()[is_positive]
-    columns = {"user": user[is_positive], "item": item[is_positive], "at": at, "id": item_id[is_positive]}
-    # Of choices at one moment the ids decide, as in `features.counts.history.with_history`.
-    rows = pd.DataFrame(columns).sort_values(["user", "at", "id"], ignore_index=True)
-    return rows.assign(is_recent=rows[::-1].groupby("user").cumcount()[::-1] < length)
-
-
-def _choices(
-    publication: Publication, positives: pd.DataFrame, user_ids: pa.Array, item_ids: pa.Array
-) -> dict[str, NDArray[Any]]:
-    """The newest choices of each user in order, all chosen items, and the bought ones."""
-    recent, chosen = positives[positives["is_recent"]], positives[["user", "item"]].drop_duplicates()
-    chosen = chosen.sort_values(["user", "item"])
-    tables = [
-        read_partition(url, ["user_id", "item_id", "action"])
-        for url in publication.sources.get("dwd_interaction", {}).values()
-    ]
-    schema = pa.schema([(name, pa.string()) for name in ("user_id", "item_id", "action")])
-    acts = pa.concat_tables(tables) if tables else schema.empty_table()
-    acts = acts.filter(pc.equal(acts["action"], "purchase"))
-    bought = pd.DataFrame({"user": codes_of(acts["user_id"], user_ids), "item": codes_of(acts["item_id"], item_ids)})
-    bought = bought[(bought["user"] >= 0) & (bought["item"] >= 0)].drop_duplicates().sort_values(["user", "item"])
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, rows in (("history", recent), ("chosen", chosen), ("bought", bought)):
-        values = rows["item"].to_numpy(np.int32)
-        arrays |= Lists.of_sorted(rows["user"].to_numpy(), values, len(user_ids)).arrays(name)
-    return arrays
-
-
 def _candidates(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """Each user's candidates by item: code of the item, score of recall and code of the channels."""
     user, item = codes_of(table["user_id"], user_ids), codes_of(table["item_id"], item_ids)
@@ -315,50 +278,6 @@ def _candidates(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> tupl
     arrays["candidate_scores"] = table["score"].to_numpy()[order].astype(np.float64)
     arrays["candidate_channels"] = channel[order].astype(np.int32)
     return channels.to_pylist(), arrays
-
-
-def similar_items(
-    user: NDArray[np.integer], item: NDArray[np.integer], num_users: int, num_items: int
-) -> dict[str, NDArray[Any]]:
-    """The items that the same users chose, by damped cosine as in `recsys.recall.channels.item_cf`.
-
-    Args:
-        user: (choices,).
-        item: (choices,).
-        num_users: number of users.
-        num_items: number of items.
-
-    Returns:
-        `similar` and `similar_offsets` (see `Lists`), and `similar_scores`, best first for each item.
-    """
-    ones = np.ones(len(user), np.float32)
-    choices = sparse.csr_matrix((ones, (user, item)), shape=(num_users, num_items))  # (users, items)
-    choices.sum_duplicates()
-    # Once or often: who clicked an item on three days chose it once.
-    choices.data[:] = 1
-    per_user = np.asarray(choices.sum(axis=1)).ravel()
-    # A user of many choices says less of each pair of them.
-    damped = sparse.diags(1 / np.log1p(np.maximum(per_user, 1))) @ choices
-    norm = np.sqrt(np.asarray(choices.sum(axis=0)).ravel())  # (items,) √n_i
-    items, scores, lengths = [], [], []
-    for start in range(0, num_items, 1024):  # a block of rows at a time, not items × items
-        block = (choices.T[start : start + 1024] @ damped).tocoo()
-        row, other = block.row, block.col  # (pairs,) each; row within the block
-        score = block.data / (norm[row + start] * norm[other] + SIMILAR_SHRINK)
-        is_other = row + start != other
-        row, other, score = row[is_other], other[is_other], score[is_other]
-        order = np.lexsort((other, -score, row))
-        row, other, score = row[order], other[order], score[order]
-        counts = np.bincount(row, minlength=min(1024, num_items - start))
-        position = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        is_near = position < NUM_SIMILAR
-        items.append(other[is_near])
-        scores.append(score[is_near])
-        lengths.append(np.minimum(counts, NUM_SIMILAR))
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]) if lengths else np.zeros(1)
-    values, of_values = (np.concatenate(parts) if parts else np.zeros(0) for parts in (items, scores))
-    lists = Lists(offsets.astype(np.int64), values.astype(np.int32))
-    return {**lists.arrays("similar"), "similar_scores": of_values.astype(np.float32)}
 
 
 def _hot(publication: Publication, item_ids: pa.Array) -> tuple[list[str], dict[str, NDArray[Any]]]:

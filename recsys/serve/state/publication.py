@@ -17,7 +17,7 @@ from features.compatibility import TIMEZONE
 from features.dataset.names import examples_version
 
 LISTS = "recommend"  # name of the run that ranks the lists; its module would import all rankers
-LAYOUT = 2  # of the state's files: another one is built anew
+LAYOUT = 3  # of the state's files: another one is built anew
 
 
 @dataclass(frozen=True)

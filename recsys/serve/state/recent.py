@@ -2,16 +2,29 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.clock import local_time
+from features.catalog import LISTS
 from features.counts.counts_before import ClickRates
 from recsys.serve.events.event import Event
 from recsys.serve.state.arrays import IdIndex, hash_of
 
 SHOWN, CLICKS, EXPECTED = range(3)
+LISTED = frozenset(one.action for one in LISTS)
+
+
+class Act(NamedTuple):
+    """What a user did with an item, as lists of last acts read it."""
+
+    at_s: float
+    item: int
+    """Code."""
+    action: str
+    value: float
 
 
 @dataclass
@@ -25,6 +38,8 @@ class RecentUser:
     last_click: date | None = None
     choices: list[tuple[float, int]] = field(default_factory=list)
     """(seconds since 1970, code of the item) of every click, in the order of arrival."""
+    acts: list[Act] = field(default_factory=list)
+    """Of the actions that the site has lists of, in the order of arrival."""
     chosen: set[int] = field(default_factory=set)
     """Codes of items that were clicked, liked or bought."""
     bought: set[int] = field(default_factory=set)
@@ -152,6 +167,9 @@ class Recent:
     def _add_choice(self, event: Event, user: RecentUser, code: int, moment: datetime) -> None:
         if code < 0:  # of a new item nothing else is known yet
             return
+        if event.type in LISTED:
+            value = 1.0 if event.value is None else event.value
+            user.acts.append(Act(moment.timestamp(), code, event.type, value))
         user.chosen.add(code)
         if event.type == "purchase":
             user.bought.add(code)

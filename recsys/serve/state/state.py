@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.clock import local_time
-from features.catalog import OWN_COLUMNS, OWN_GROUPS
+from features.catalog import LISTS, OWN_COLUMNS, OWN_GROUPS
 from features.compute.request_batch import ITEM_FEATURES, BatchFeatures, FeatureBatch
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import CategoryCounts, UserCounts, count_columns
 from features.counts.day_sums import NEVER
+from features.item_lists import last_ids
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array
@@ -26,6 +27,7 @@ from recsys.serve.state.recent import Recent, RecentUser, Totals
 from recsys.serve.state.rows import EPOCH
 
 NOBODY = RecentUser()
+HISTORY = "history"  # column of what a user chose, in data sets
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class State:
         self._user_sums, self._last_click = map_array(folder, "user_sums"), map_array(folder, "user_last_click")
         self._user_categories, self._pairs = Lists.map(folder, "user_categories"), map_array(folder, "pair_sums")
         self._history, self._chosen = Lists.map(folder, "history"), Lists.map(folder, "chosen")
+        self._lists = {one.name: Lists.map(folder, f"list_{one.name}") for one in LISTS}
         self.exclude: str = meta.get("exclude", "clicked")  # what lists leave out, as `recall.exclude`
         self._shown = Lists.map(folder, "shown") if self.exclude == "shown" else None
         self._bought, self.similar = Lists.map(folder, "bought"), Lists.map(folder, "similar")
@@ -181,6 +184,22 @@ class State:
         recent = [code for _, code in sorted(user.recent.choices)]
         codes = np.concatenate([base, np.array(recent, np.int32)])[-length:]
         return np.asarray(self._item_features["item_id"][codes], np.int64)
+
+    def lists(self, user: User, length: int, at: datetime) -> dict[str, NDArray[np.int64]]:
+        """Ids of the user's `length` last choices and of the site's lists, oldest first, by their columns.
+
+        Lists have what happened before the moment `at`.
+        """
+        lists = {HISTORY: self.history(user, length)}
+        moment = at.astimezone(UTC).timestamp()
+        for one in LISTS:
+            base = self._lists[one.name][user.code] if user.code >= 0 else np.zeros(0, np.int64)
+            ids = self._item_features[one.field.name]
+            acts = [{**act._asdict(), one.name: int(ids[act.item])} for act in user.recent.acts]
+            # Recent acts stand behind the publication's: they are later.
+            newest = np.array(last_ids(one, acts, moment), np.int64)
+            lists[one.column] = np.concatenate([base, newest])[-one.length :]
+        return lists
 
     def hidden_items(self, user: User, *, seen: bool | None, bought: bool | None) -> NDArray[np.int64]:
         """(items,) codes of what a user chose or bought, for filters.

@@ -10,10 +10,15 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from features import catalog
+from features.catalog import SPARSE
+from features.compute.spark_rows import item_ids, with_item_lists
 from features.counts.counts_before import ClickRates, fit_click_rates, with_counts_before
 from features.counts.history import with_history
 from features.counts.running_counts import RunningCounts, load_running_counts
 from features.dataset.outcomes import with_outcomes
+from features.inspect.leaks import find_list_leaks
+from features.item_lists import ItemList, last_ids
 from features.transforms.beta_prior import BetaPrior
 
 IMPRESSIONS = "user_id string, item_id string, category string, position int, day date, label int"
@@ -215,3 +220,56 @@ def test_a_click_is_followed_by_acts_on_the_same_impression_alone(spark: SparkSe
     assert labels == {"a": (1, 0), "b": (0, 1), "c": (None, None), "d": (0, 0)}
     unknown = with_outcomes(rows, None).collect()
     assert {(row["label_like"], row["label_purchase"]) for row in unknown} == {(None, None)}
+
+
+def test_lists_have_what_was_done_before_the_rows_moment_and_nothing_later(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the same in Python, with acts at the very moments of rows; a list that takes these in is a leak."""
+    fields = {feature.name: feature for feature in SPARSE}
+    lists = (
+        ItemList("last_view", "view", 3, 30, fields["item_id"]),
+        ItemList("last_cart_category", "cart", 4, None, fields["category"]),
+    )
+    monkeypatch.setattr(catalog, "LISTS", lists)
+    rng = np.random.default_rng(3)
+
+    def moment() -> datetime:
+        return datetime(2026, 4, 1) + timedelta(hours=int(rng.integers(60)))
+
+    rows = [(f"e{n}", f"u{rng.integers(4)}", moment()) for n in range(120)]
+    acts = [
+        (
+            f"u{rng.integers(4)}",
+            f"i{rng.integers(8)}",
+            moment(),
+            ("view", "cart")[rng.integers(2)],
+            float(rng.integers(60)),
+        )
+        for _ in range(150)
+    ]
+    shown = spark.createDataFrame(rows, "example_id string, user_id string, at timestamp").coalesce(1)
+    done = spark.createDataFrame(acts, "user_id string, item_id string, at timestamp, action string, value double")
+    items = spark.createDataFrame(
+        [(f"i{n}", topic, None, None) for n, topic in enumerate(TOPICS)],
+        "item_id string, category string, author string, published_at timestamp",
+    )
+    done, ids = done.coalesce(1), [item_ids(one.field).alias(one.name) for one in lists]
+    codes = {row["item_id"]: row for row in items.select("item_id", *ids).collect()}
+    of_users: dict[str, list[dict[str, Any]]] = {f"u{n}": [] for n in range(4)}
+    for user, item, at, action, value in acts:
+        names = {one.name: codes[item][one.name] for one in lists}
+        of_users[user].append({"at_s": at.timestamp(), "action": action, "value": value, **names})
+    listed = {row["example_id"]: row for row in with_item_lists(shown, done, items).collect()}
+    for name, user, at in rows:
+        for one in lists:
+            assert listed[name][one.column] == last_ids(one, of_users[user], at.timestamp()), (name, one.name)
+    assert {len(row["f_last_view"]) for row in listed.values()} == {0, 1, 2, 3}
+    assert find_list_leaks(shown, done, lambda some, known: with_item_lists(some, known, items)) == []
+    # As if acts of the next hours had happened already.
+    earlier = F.expr("at - interval 5 hours")
+    leaky = find_list_leaks(
+        shown, done, lambda some, known: with_item_lists(some, known.withColumn("at", earlier), items)
+    )
+    assert leaky == ["f_last_view", "f_last_cart_category"]
+    assert set(with_item_lists(shown, None, items).select("f_last_view").first()[0]) == set()

@@ -137,11 +137,14 @@ def test_the_chosen_items_of_a_list_stand_in_a_cell_of_their_own(
         f"1\tu1\t{day} 08:00:00\tN1-0 N2 N3\tN3 N2",
         f"2\tu1\t{day} 09:00:00\tN1-0 N2\t",
         f"3\tu1\t{day} 10:00:00\t\tN1",
+        # As JSON has lists.
+        f'4\tu1\t{day} 11:00:00\t["N 1", "N2"]\t["N 1"]',
     ]
-    assert load(spark, config, tmp_path / "chosen", declared, "\n".join(lines) + "\n") == [6, 5, 0, 1]
+    assert load(spark, config, tmp_path / "chosen", declared, "\n".join(lines) + "\n") == [8, 7, 0, 1]
     rows = Warehouse(spark, config).read(dwd.impression, [day]).orderBy("request_id", "position").collect()
     assert [(r["request_id"], r["item_id"], r["is_clicked"]) for r in rows] == [
-        ("1", "N1-0", 0), ("1", "N2", 1), ("1", "N3", 1), ("2", "N1-0", 0), ("2", "N2", 0)
+        ("1", "N1-0", 0), ("1", "N2", 1), ("1", "N3", 1), ("2", "N1-0", 0), ("2", "N2", 0),
+        ("4", "N 1", 1), ("4", "N2", 0),
     ]  # fmt: skip
 
 

@@ -208,6 +208,24 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path: Path) -> None:
             "columns={'x': Number(name='y')}), items=Items(Files('i'), key='i', columns={'x': Number(name='y')}))",
             'columns "x" (shop.py:2) and "x" would both be y',
         ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], features=[Last('cart')])",
+            'Last "last_cart": no action "cart". There are: rating.',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], features=[Last('rating', of='categry')])",
+            'no column "categry" of the items; did you mean "category"?',
+        ),
+        (
+            f"SITE = Site('shop', actions=[{RATINGS}], items=Items(Files('i'), key='i', columns={{'p': Number()}}), "
+            "features=[Last('rating', of='item_p')])",
+            '"item_p" is no sparse feature of the items: declare it Category or Tags',
+        ),
+        (
+            "SITE = Site('shop', actions=[Action('a', Files('r'), user='u', item='i', at='t')], "
+            "features=[Last('a', at_least=2)])",
+            'Last "last_a": at_least needs a value: "a" names no such column',
+        ),
         ("SITE = Site('shop', actions=[Action(*'abcdefghij')])", 'Action: too many arguments; in order they are name, '),
         (f"SITE = Site('shop', actions=[{RATINGS}], features=[Dense('class', 'item_shown', '')])", 'Dense "class": give it'),
     ],

@@ -78,7 +78,7 @@ from torch import nn
 class Concat(nn.Module):
     def __init__(self, inputs, settings):
         super().__init__()
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim)
+        self.embedding = FieldEmbedding(inputs, settings.dim)
         self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse, dense):

@@ -16,11 +16,14 @@ from torch import nn
 from torch.nn import functional
 
 from conf import UserError
-from training.inputs.batch import Batch
+from training.inputs.batch import Batch, IdLists
 from training.inputs.feed import read_epoch
 from training.inputs.sampling import apply_sampling
+from training.inputs.schema import Inputs
 from training.loop.fit import fit
 from training.loop.state import build_objective
+from training.models import MODELS
+from training.nn import full_softmax
 from training.nn.initialise import initialise_weights
 from training.nn.layers import FieldEmbedding, use_sparse_gradients
 from training.nn.sharded_embedding import clip_grad_norm, sharded_tables
@@ -28,7 +31,7 @@ from training.optim.optimizers import LARS, OPTIMIZERS, make_optimizer, with_emb
 from training.optim.schedules import epochs_without_gain, schedule_factor
 from training.saved import load_model
 from training.settings import AugmentSettings, LossSettings, OptimizerSettings, ScheduleSettings, TrainSettings
-from training.tasks import augment, losses
+from training.tasks import Click, augment, losses
 from training.workers import LocalWorker, require_sparse_exchange
 
 DEFAULT = LossSettings()
@@ -470,3 +473,56 @@ def test_embeddings_may_have_a_decay_of_their_own() -> None:
     module(torch.tensor([1])).sum().backward()
     optimizer.step()
     assert table[0].tolist() == pytest.approx((before[0] * (1 - 0.1 * 0.5)).tolist())
+
+
+def test_the_softmax_over_all_items_is_cross_entropy_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value and gradients, of rows of different weight; blocks of seven rows, the last one smaller."""
+    monkeypatch.setattr(full_softmax, "BLOCK_SCORES", 7 * 50)
+    torch.manual_seed(3)
+    target, weight = torch.randint(0, 50, (30,)), torch.rand(30)
+    users, items = torch.randn(30, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    losses = full_softmax.full_softmax_loss(users, items, target)
+    direct = functional.cross_entropy(users @ items.T, target, reduction="none")
+    torch.testing.assert_close(losses, direct)
+    blocked = torch.autograd.grad((losses * weight).sum(), (users, items))
+    torch.testing.assert_close(blocked, torch.autograd.grad((direct * weight).sum(), (users, items)))
+
+
+def test_lists_are_fields_of_the_mean_of_their_ids() -> None:
+    """Two fields, then a list of three and one of two places; zeros where a list is empty."""
+    inputs = Inputs(("a", "b"), (5, 4), sequences=("c", "d"), sequence_buckets=(6, 3), sequence_lengths=(3, 2))
+    embedding = FieldEmbedding(inputs, 2)
+    table = embedding.table.weight.detach()
+    ids = torch.tensor([[4, 1, 0, 5, 2, 0, 0], [0, 3, 1, 1, 2, 0, 2]])
+    expected = [
+        [table[4], table[5 + 1], (table[9 + 5] + table[9 + 2]) / 2, torch.zeros(2)],
+        [table[0], table[5 + 3], (2 * table[9 + 1] + table[9 + 2]) / 3, table[15 + 2]],
+    ]
+    torch.testing.assert_close(embedding(ids).detach(), torch.stack([torch.stack(row) for row in expected]))
+    # A batch's lists, however long, are columns of the ids.
+    lists = (
+        IdLists(torch.tensor([3, 3, 5, 2, 1, 1, 2]), torch.tensor([0, 4, 7])),
+        IdLists(torch.tensor([2]), torch.tensor([0, 0, 1])),
+    )
+    batch = Batch(ids[:, :2], torch.zeros(2, 0), torch.zeros(2), torch.ones(2), lists)
+    sparse, *_ = Click().model_inputs(batch, inputs)
+    assert sparse.tolist() == [[4, 1, 3, 5, 2, 0, 0], [0, 3, 1, 1, 2, 0, 2]]
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.task.kind == "examples"])
+def test_click_models_read_lists(name: str) -> None:
+    """Another list is another click; nothing else differs in the two rows."""
+    model = MODELS[name]
+    inputs = Inputs(
+        ("user_id", "item_id"), (5, 4), ("x",), model.task.lists, 4, model.task.labels, list_length=2,
+        sequences=("last_cart",), sequence_buckets=(6,), sequence_lengths=(3,),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    net = model.build(small_config("net.hidden=[16]"), inputs).eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    empty = IdLists(torch.zeros(0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    lists = (*[empty] * len(model.task.lists), IdLists(torch.tensor([5, 1, 2]), torch.tensor([0, 1, 3])))
+    batch = Batch(torch.ones((2, 2), dtype=torch.int64), torch.ones(2, 1), torch.zeros(2), torch.ones(2), lists)
+    first, second = model.task.predict(net, batch, inputs)
+    assert not torch.allclose(first, second)

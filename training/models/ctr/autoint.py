@@ -38,11 +38,11 @@ class AutoInt(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.numbers = nn.Parameter(torch.randn(len(inputs.dense), settings.dim) * 0.01)
         widths = [settings.dim] + [settings.attention_dim] * settings.cross_layers
         self.layers = nn.ModuleList(FieldAttention(before, after, settings.heads) for before, after in pairwise(widths))
-        self.out = nn.Linear((len(inputs.sparse) + len(inputs.dense)) * widths[-1], 1)
+        self.out = nn.Linear((inputs.num_fields + len(inputs.dense)) * widths[-1], 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B,) logits."""

@@ -13,7 +13,7 @@ class DCN(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         width = concat_width(inputs, settings.dim)
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.cross_layers))
         self.deep = mlp(width, settings)
         self.out = nn.Linear(mlp_width(width, settings), 1)

@@ -12,8 +12,8 @@ class DeepFM(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.linear = LinearTerm(inputs)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class DIN(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.item = inputs.column_of("item_id")
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.attention = mlp(4 * settings.dim, settings, 1, hidden=(settings.attention_dim,))
         self.deep = mlp(concat_width(inputs, settings.dim) + settings.dim, settings, 1)
 

@@ -13,8 +13,8 @@ class DLRM(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        num_vectors = len(inputs.sparse) + 1
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        num_vectors = inputs.num_fields + 1
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.bottom = mlp(len(inputs.dense), settings, settings.dim)
         self.top = mlp(settings.dim + num_vectors * (num_vectors - 1) // 2, settings, 1)
         self.lower: Tensor  # (2, pairs) rows and columns below the diagonal: each pair once, no vector with itself

@@ -32,7 +32,7 @@ class FinalMLP(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         width = concat_width(inputs, settings.dim)
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.gate_columns = (list(inputs.user_columns), list(inputs.item_columns))
         self.gates = nn.ModuleList(nn.Linear(max(len(c), 1) * settings.dim, width) for c in self.gate_columns)
         self.streams = nn.ModuleList(mlp(width, settings) for _ in self.gate_columns)

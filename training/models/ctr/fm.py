@@ -15,8 +15,8 @@ class FactorizationMachine(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.linear = LinearTerm(inputs)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B,) logits."""

@@ -12,7 +12,7 @@ class LogisticRegression(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
+        self.linear = LinearTerm(inputs)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:
         """(B, F) ids, (B, N) numbers -> (B,) logits."""

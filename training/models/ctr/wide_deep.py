@@ -15,8 +15,8 @@ class WideDeep(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.wide = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.wide = LinearTerm(inputs)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 
     def forward(self, sparse: Tensor, dense: Tensor) -> Tensor:

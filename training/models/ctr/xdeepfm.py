@@ -32,9 +32,9 @@ class XDeepFM(nn.Module):
 
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
-        self.linear = LinearTerm(inputs.buckets, len(inputs.dense))
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
-        self.cin = CompressedInteraction(len(inputs.sparse), settings.cross_layers, settings.cross_maps)
+        self.linear = LinearTerm(inputs)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
+        self.cin = CompressedInteraction(inputs.num_fields, settings.cross_layers, settings.cross_maps)
         self.cin_out = nn.Linear(settings.cross_layers * settings.cross_maps, 1)
         self.deep = mlp(concat_width(inputs, settings.dim), settings, 1)
 

@@ -17,7 +17,7 @@ class YouTubeRanking(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         self.item = inputs.column_of("item_id")
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         width = concat_width(inputs, settings.dim) + settings.dim + 2 * len(inputs.dense)
         self.deep = mlp(width, settings, 1)
 

@@ -15,7 +15,7 @@ class ESMM(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         width = concat_width(inputs, settings.dim)
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.click = mlp(width, settings, 1)
         self.after_click = mlp(width, settings, 1)
 

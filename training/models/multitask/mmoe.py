@@ -14,7 +14,7 @@ class MMoE(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         width = concat_width(inputs, settings.dim)
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.experts = nn.ModuleList(mlp(width, settings) for _ in range(settings.experts))
         self.gates = nn.ModuleList(nn.Linear(width, settings.experts) for _ in inputs.labels)
         self.heads = nn.ModuleList(nn.Linear(mlp_width(width, settings), 1) for _ in inputs.labels)

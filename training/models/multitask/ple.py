@@ -16,7 +16,7 @@ class PLE(nn.Module):
     def __init__(self, inputs: Inputs, settings: NetSettings) -> None:
         super().__init__()
         width = concat_width(inputs, settings.dim)
-        self.embedding = FieldEmbedding(inputs.buckets, settings.dim, settings.embedding_std)
+        self.embedding = FieldEmbedding(inputs, settings.dim, settings.embedding_std)
         self.shared = nn.ModuleList(mlp(width, settings) for _ in range(settings.experts))
         self.own = nn.ModuleList(
             nn.ModuleList(mlp(width, settings) for _ in range(settings.experts)) for _ in inputs.labels

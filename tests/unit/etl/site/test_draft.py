@@ -329,3 +329,55 @@ def test_names_stand_for_ids_where_there_are_none(tmp_path: Path) -> None:
     assert (action.name, action.user, action.item, action.at) == ("order", "User ID", "Product Name", "Order Date")
     assert action.columns == {"Preis": Number()}
     assert "# latin-1, separator ;, quotes" in text
+
+
+def test_lists_of_ids_in_brackets_beside_the_clicked_ones_are_impressions(tmp_path: Path) -> None:
+    articles = [f"art-{n}" for n in range(30)]
+    pd.DataFrame({"article_id": articles, "headline": [f"News of {n}" for n in range(30)]}).to_csv(
+        tmp_path / "articles.csv", index=False
+    )
+    shown = [[articles[(n + 7 * k) % 30] for k in range(4)] for n in range(60)]
+    requests = {
+        "req_id": [f"r{n}" for n in range(60)],
+        "reader": [f"u{n % 9}" for n in range(60)],
+        "at": [(START + timedelta(hours=n)).isoformat() for n in range(60)],
+        "shown": list(map(json.dumps, shown)),
+        "opened": [json.dumps(one[: n % 3]) for n, one in enumerate(shown)],
+    }
+    pd.DataFrame(requests).to_csv(tmp_path / "requests.csv", index=False)
+    site, text = drafted(tmp_path)
+    assert isinstance(site.impressions, Impressions)
+    one = site.impressions
+    assert (one.user, one.item, one.separator, one.chosen, one.request) == ("reader", "shown", ",", "opened", "req_id")
+    assert "# 25.0% of the items were clicked" in text
+
+
+def test_a_users_name_is_enough_where_the_items_are_told_by_values(tmp_path: Path) -> None:
+    """Moments of Parquet are times under any name, objects in cells are no texts, and maps are objects, too."""
+    things = pd.DataFrame({"thing": [f"T {n}'s" for n in range(20)], "title": [f"Thing {n}" for n in range(20)]})
+    things.to_csv(tmp_path / "things.csv", index=False)
+    seen = {
+        "viewer": [n % 11 for n in range(80)],
+        "thing": [f"T {n % 20}'s" for n in range(80)],
+        "clicked": [n % 4 == 0 for n in range(80)],
+        "mark": [START + timedelta(hours=n) for n in range(80)],
+        "about": [{"weather": ("sun", "rain")[n % 2], "n": n % 3} for n in range(80)],
+    }
+    pd.DataFrame(seen).astype({"mark": "datetime64[ns]"}).to_parquet(tmp_path / "seen.parquet")
+    site, text = drafted(tmp_path)
+    assert isinstance(site.impressions, Impressions)
+    assert (site.impressions.user, site.impressions.item, site.impressions.at) == ("viewer", "thing", "mark")
+    assert site.items is not None
+    assert "# about: objects such as" in text
+    assert not site.impressions.columns
+
+
+def test_a_query_is_told_for_lists_of_objects(tmp_path: Path) -> None:
+    rows = [
+        {"name": "view", "ts": n, "user": {"pseudo_id": f"u{n % 7}"}, "items": [{"sku": f"s{n % 5}", "price": n}]}
+        for n in range(60)
+    ]
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = " ".join(line.removeprefix("# ") for line in drafted_text(tmp_path).splitlines())
+    assert "get_json_object(`user`, '$.pseudo_id') as who, one.`sku` as what from rows lateral view" in text
+    assert "array<struct<`sku`: string, `price`: string>>" in text

@@ -58,6 +58,10 @@ def type_of(name: str, values: Sequence[object]) -> str | None:
         ("Book-Rating", "x", None),
         ("customer_age", "x", None),
         ("name", "artists", None),
+        ("user.pseudo_id", "events", "user"),
+        ("客户编号", "订单", "user"),
+        ("商品编号", "订单", "item"),
+        ("商品名称", "订单", None),
     ],
 )
 def test_whose_id_a_column_has_by_its_name(name: str, table: str, entity: str | None) -> None:
@@ -184,6 +188,7 @@ def test_positions_are_whole_numbers_from_1() -> None:
         ("stars", [1, 1], None, None),
         ("like", [0, 1, 1, -1], 1, 0.5),
         ("quantity", [*range(-5, 45)], 1, 44 / 50),
+        ("数量", [-1, 1, 2, 3], 1, 0.75),
         ("plays", [*range(1, 51)], None, None),  # each row is a positive
     ],
 )

@@ -17,6 +17,7 @@ from conf.site import (
     Impressions,
     Items,
     Label,
+    Last,
     Number,
     Outcome,
     Query,
@@ -51,6 +52,7 @@ CLASSES = (
     Weight,
     Cross,
     Rate,
+    Last,
     Sparse,
     Dense,
 )

@@ -14,15 +14,19 @@ from conf import UserError
 from features.catalog import DENSE, SPARSE
 from features.counts.counts_before import ClickRates
 from features.counts.running_counts import RunningCounts
+from features.item_lists import ItemList
 from recsys.blend.weights import Blend
 from recsys.dataset import Rows
 from recsys.fine import train as fine
 from recsys.serve.engine import _explored, standardized
 from recsys.serve.events.event import Event
 from recsys.serve.served_fm import ServedFM
+from recsys.serve.state import recent as recent_module
+from recsys.serve.state import state as state_module
 from recsys.serve.state.arrays import IdIndex, Lists, Texts, map_array, save_arrays
-from recsys.serve.state.build import similar_items
+from recsys.serve.state.choices import similar_items
 from recsys.serve.state.recent import Recent, Totals
+from recsys.serve.state.state import State, User
 from recsys.serve.trees import FlatTrees
 from recsys.settings import FMSettings
 
@@ -101,6 +105,30 @@ def recent(remembered: int = 100, *, remembers_shown: bool = False) -> tuple[Rec
 
 def event(event_id: str, kind: str, user: str = "u", item: str = "i0", **fields: Any) -> Event:
     return Event(event_id, kind, user, item, **{"ts": "2026-01-08T10:00:00Z"} | fields)  # type: ignore[arg-type]
+
+
+def test_recent_acts_follow_those_of_the_publication_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of their moments, whenever they arrive; of the list's action alone, and before the request."""
+    one = ItemList("last_like", "like", 2, 3.0, next(feature for feature in SPARSE if feature.name == "item_id"))
+    monkeypatch.setattr(recent_module, "LISTED", {"like"})
+    monkeypatch.setattr(state_module, "LISTS", (one,))
+    now, _ = recent()
+    for number, (kind, item, hour, value) in enumerate(
+        [("like", "i2", 11, 5.0), ("like", "i1", 10, 4.0), ("click", "i0", 10, 5.0), ("like", "i0", 12, 1.0)]
+    ):
+        assert now.add(event(f"e{number}", kind, item=item, ts=f"2026-01-08T{hour}:00:00Z", value=value))
+    state = object.__new__(State)
+    state._item_features = {"item_id": np.array([70, 71, 72])}
+    state._history, state._lists = (
+        Lists(np.array([0, 0]), np.zeros(0, np.int32)),
+        {"last_like": Lists(np.array([0, 1]), np.array([9]))},
+    )
+    user = User("u", 0, now.users["u"])
+
+    def listed(hour: int) -> list[int]:
+        return state.lists(user, 5, datetime(2026, 1, 8, hour, tzinfo=UTC))["f_last_like"].tolist()
+
+    assert [listed(hour) for hour in (10, 11, 12, 13)] == [[9], [9, 71], [71, 72], [71, 72]]
 
 
 def test_recent_events_count_as_those_of_finished_days_do() -> None:
