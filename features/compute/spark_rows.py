@@ -98,7 +98,8 @@ def with_item_lists(rows: DataFrame, acts: DataFrame | None, items: DataFrame) -
     """
     if acts is None:
         return rows.withColumns({one.column: F.array().cast("array<bigint>") for one in catalog.LISTS})
-    known = with_dimensions(acts, None, items)
+    # A server knows nothing of an item that is in no table.
+    known = with_dimensions(acts.join(F.broadcast(items.select("item_id")), "item_id", "left_semi"), None, items)
     for one in catalog.LISTS:
         of_list = known.where(_is_of_list(one)).withColumn("item_code", item_ids(one.field))
         # What has no id is nothing to read, and takes no place in the list.

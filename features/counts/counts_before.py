@@ -130,9 +130,9 @@ def _collected_sums(impressions: DataFrame) -> tuple[DaySums | None, DaySums]:
     daily = _daily_sums(impressions, ["item_id", "category"]).limit(MAX_COLLECTED + 1).toArrow()
     if daily.num_rows <= MAX_COLLECTED:
         items, topics = _day_sums(daily, "item_id"), _day_sums(daily, "category")
-        if len(items.keys) * len(items.days) <= MAX_COLLECTED:
-            return items, topics
-        return None, topics
+        # Broadcast for each day from the first to the last, not only for those with impressions.
+        num_days = items.last_day - int(items.days[0]) if len(items.days) else 0
+        return (items if len(items.keys) * num_days <= MAX_COLLECTED else None), topics
     return None, _day_sums(_daily_sums(impressions, ["category"]).toArrow(), "category")
 
 

@@ -78,12 +78,13 @@ def _states(table: pa.Table, topics: DaySums) -> Iterator[pa.RecordBatch]:
     states: list[_States] = []
     order = np.lexsort((user[is_output], day[is_output]))
     output_user = user[is_output][order]
+    if not len(output_user):  # a partition of users of whom nothing is asked
+        return
     output_days, first = np.unique(day[is_output][order], return_index=True)
     for last, of_day in zip(output_days.tolist(), np.split(output_user, first[1:]), strict=True):
         running.add_before(last)
         states.append(running.states(of_day, last))
-    if states:
-        yield _record_batch(states, users.dictionary, topics.keys)
+    yield _record_batch(states, users.dictionary, topics.keys)
 
 
 def _numbers(column: pa.ChunkedArray) -> Floats:

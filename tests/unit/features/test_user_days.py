@@ -53,6 +53,11 @@ def by_position(row: dict[str, Any]) -> float:
     return RATES.by_position[row["position"]]
 
 
+def test_users_of_whom_nothing_is_asked_have_no_rows() -> None:
+    counted = batch([row | {"expected": by_position(row)} for row in impressions()])
+    assert not list(user_days(iter([counted]), day_sums(impressions(), "category")))
+
+
 def test_the_states_of_users_are_what_a_loop_over_the_days_counts() -> None:
     rows = impressions()
     counted = batch([row | {"expected": by_position(row)} for row in rows])
