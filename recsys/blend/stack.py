@@ -5,6 +5,7 @@ show can't be clicked. Among the impressions of the validation rows a click depe
 alone, and the place is a feature of the rankers; so their log odds are combined there, for all candidates alike.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from scipy.optimize import minimize
 
 from features.metrics.classification import log_loss
 from recsys.calibration import logit, sigmoid
+
+log = logging.getLogger(__name__)
 
 L2 = 1e-3  # of the weights, to the mean log loss: rankers that say the same share their weight
 MIN_CLICKS = 50  # below, the weights would follow noise
@@ -47,7 +50,8 @@ def fit(predictions: Mapping[str, Floats], label: NDArray[np.floating], user: ND
         user: (rows,) codes of the users.
 
     Returns:
-        The stack, of one ranker where that is better; None with too few clicks.
+        The stack, of one ranker where that is better; None with too few clicks, or when no ranker has a weight: lists
+        by such a stack would be in the order of the items' names.
     """
     if min(label.sum(), len(label) - label.sum()) < MIN_CLICKS:
         return None
@@ -58,7 +62,11 @@ def fit(predictions: Mapping[str, Floats], label: NDArray[np.floating], user: ND
         tried: np.mean([_held_out_loss(log_odds, tried, label, rows) for rows in (is_first, ~is_first)])
         for tried in (tuple(names), *((name,) for name in names))
     }
-    return _fit(log_odds, min(losses, key=lambda tried: losses[tried]), label)
+    fitted = _fit(log_odds, min(losses, key=lambda tried: losses[tried]), label)
+    if not any(fitted.weights.values()):
+        log.warning("no ranker tells the clicks of the %d validation impressions apart: scores are blended", len(label))
+        return None
+    return fitted
 
 
 def _held_out_loss(

@@ -53,3 +53,11 @@ def test_too_few_clicks_give_no_stack():
     label = np.zeros(1_000, np.float32)
     label[:10] = 1
     assert stack.fit({"a": np.full(1_000, 0.1)}, label, np.arange(1_000)) is None
+
+
+def test_rankers_that_are_no_better_than_chance_make_no_stack(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(5)
+    log_odds = rng.normal(size=2_000)
+    label = (rng.random(2_000) < sigmoid(-log_odds)).astype(float)  # the ranker has it the wrong way round
+    assert stack.fit({"wrong": sigmoid(log_odds)}, label, np.arange(2_000)) is None
+    assert "no ranker tells the clicks of the 2000 validation impressions apart" in caplog.text
