@@ -36,7 +36,7 @@ class NetSettings(Settings):
     list_length: int = Field(default=20, gt=0)
     """Newest ids of a list that a model reads."""
     history: str = "history"
-    """The list that DIN, SASRec and other models of a history read: what the user chose (`history`), or a list of items
+    """The list that DIN and retrieval models read as the history: what the user chose (`history`), or a list of items
     that the site declares by `Last`, as `last_add_to_cart`."""
     sampled: int = Field(default=200, ge=0)
     """Negatives that a step of sampled softmax draws, shared by the rows of its batch; 0: softmax over all items."""

@@ -17,6 +17,8 @@ TITLES = "titles"
 
 SPLITS = ("train", "valid", "test")
 
+HISTORY = "history"
+"""Column of the ids of what a user chose before a row's moment, oldest first."""
 WEIGHT = "weight"
 """Column of a row's weight in the loss: there where rows were sampled (features.balance) or the site declares one."""
 PROPENSITY = "propensity"

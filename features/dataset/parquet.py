@@ -18,11 +18,10 @@ from pyspark.sql.types import DataType, DoubleType, FloatType, LongType, StringT
 
 from conf import file_url
 from features.catalog import COLUMNS, DENSE, LISTS, SPARSE
-from features.dataset.names import OUTCOME_LABELS, PROPENSITY, SPLITS, WEIGHT
+from features.dataset.names import HISTORY, OUTCOME_LABELS, PROPENSITY, SPLITS, WEIGHT
 from features.settings import FeatureSettings
 
 LABEL = "label"
-HISTORY = "history"
 
 
 def petastorm_schema(rows: DataFrame) -> Unischema:

@@ -13,10 +13,11 @@ from conf import Config
 from conf.runs import newest_run
 from features.catalog import DENSE, LISTS, SPARSE
 from features.compatibility import check_features, check_timezone
+from features.dataset.names import HISTORY
 from recsys.dataset import Rows, dataset_timezone
 from recsys.settings import RecommendSettings
 from training.inputs.batch import Batch, IdLists
-from training.inputs.dataset import HISTORY, history_column
+from training.inputs.dataset import history_column
 from training.inputs.schema import Inputs
 from training.models import model_named
 from training.net_settings import NetSettings

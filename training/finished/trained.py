@@ -15,6 +15,7 @@ from conf import Config, Paths, UserError
 from conf.runs import newest_run, run_folder
 from conf.unfinished import DONE
 from features.compatibility import OtherFeaturesError, check_timezone, trained_version
+from features.dataset.names import HISTORY
 from training.evaluate import Floats, predict_split
 from training.inputs.batch import Batch
 from training.inputs.dataset import TaskDataset, open_dataset
@@ -76,9 +77,11 @@ def load_trained_model(config: Config, run_id: str) -> TrainedModel:
     if not (run / DONE).exists() or not (run / "model" / NET).exists():
         raise UserError(f"no finished run {run_id} with a deep model in {run.parent}")
     about = json.loads((run / DONE).read_text(encoding="utf-8"))
-    model = read_net(run / "model")["model"]
+    saved = read_net(run / "model")
+    model = saved["model"]
     task, day = saved_model(model, run / "model" / NET, config).task, date.fromisoformat(about["dt"])
-    data = open_dataset(config, task, day)
+    # The list that it has learned from, whatever the settings name today.
+    data = open_dataset(config.with_values({"net.history": saved["net"].get("history", HISTORY)}), task, day)
     inputs = load_inputs(run, data)
     net = load_model(run / "model", config).eval()
     # Its own inputs: `net.list_length` may have another value today.

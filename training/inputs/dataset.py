@@ -18,14 +18,13 @@ from conf.versions import current_version
 from features.catalog import DENSE, LISTS, SPARSE, index_version
 from features.compatibility import TIMEZONE
 from features.dataset import positives
-from features.dataset.names import EXAMPLES, POSITIVES, SEQUENCES, SPLITS, WEIGHT
+from features.dataset.names import EXAMPLES, HISTORY, POSITIVES, SEQUENCES, SPLITS, WEIGHT
 from features.id_ranges import check_ids
 from features.item_side import depends_on_item, is_item_only
 from training.inputs.batch import Columns
 from training.inputs.schema import Inputs
 from training.net_settings import NetSettings
 
-HISTORY = "history"
 ITEMS_FILE = "items.npz"
 BUILD_COMMANDS = {"covers": "features covers", "titles": "features titles"}
 """Verbs that write a kind of data set; `features build` writes the others."""
@@ -81,6 +80,11 @@ def open_dataset(config: Config, task: DatasetTask, day: date) -> TaskDataset:
     list_length = config.get(NetSettings).list_length
     if task.kind in (EXAMPLES, POSITIVES, SEQUENCES):
         history = history_column(config.get(NetSettings).history)
+        if task.kind == SEQUENCES and history != HISTORY:
+            raise UserError(
+                f"net.history={config.get(NetSettings).history} is for models that read what happened before: this one "
+                "learns what users chose next, of their history; leave it out"
+            )
         dataset = _feature_dataset(folder, about, task, list_length, history)
         if task.kind == SEQUENCES:
             all_items, _ = current_version(config.get(Paths).datasets(POSITIVES, day), command=command)

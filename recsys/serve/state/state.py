@@ -16,6 +16,7 @@ from features.compute.request_batch import ITEM_FEATURES, BatchFeatures, Feature
 from features.compute.training_statistics import TrainingStatistics
 from features.counts.count_arrays import CategoryCounts, UserCounts, count_columns
 from features.counts.day_sums import NEVER
+from features.dataset.names import HISTORY
 from features.item_lists import last_ids
 from features.transforms.columns import Moments
 from features.transforms.columns import Texts as Column
@@ -27,7 +28,6 @@ from recsys.serve.state.recent import Recent, RecentUser, Totals
 from recsys.serve.state.rows import EPOCH
 
 NOBODY = RecentUser()
-HISTORY = "history"  # column of what a user chose, in data sets
 
 
 @dataclass(frozen=True)
