@@ -6,11 +6,9 @@ machine that is gone) closes nothing, and they would wait in the next exchange f
 
 import json
 import logging
-import math
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -69,22 +67,24 @@ def _watch(own: Path, limit_s: float, record: Callable[[int, str], None], is_ove
     process = psutil.Process()
     mine = _Process(socket.gethostname(), process.pid, process.create_time())
     newest: dict[Path, _Process] = {}
-    # Of those that were seen to run: a file may be of an attempt whose ranks are gone. By the clock here, for those
-    # of others may be wrong.
-    changed_at: dict[Path, float] = {}
+    # Looks at a rank since its last beat, of ranks that were seen to run: a file may be of an attempt that is over.
+    # Looks, not seconds: after a pause of the whole machine nobody has been silent.
+    silent_looks: dict[Path, int] = {}
     beat = 0
     while not is_over.is_set():
-        _write(own, _Process(mine.host, mine.pid, mine.started, beat := beat + 1))
+        if not _write(own, _Process(mine.host, mine.pid, mine.started, beat := beat + 1)):
+            silent_looks.clear()  # nor can the others write, on a disk that is full or gone: that is no silence
         for path in own.parent.glob("*.json"):
             peer = _read(path)
             if path == own or peer is None:
                 continue
             if path in newest and newest[path] != peer:
-                changed_at[path] = time.monotonic()
+                silent_looks[path] = 0
+            elif path in silent_looks:
+                silent_looks[path] += 1
             newest[path] = peer
-            if (silent_s := time.monotonic() - changed_at.get(path, math.inf)) > SILENCE * limit_s:
-                _end(int(path.stem), peer, silent_s, mine, record)
-                path.unlink(missing_ok=True)
+            if silent_looks.get(path, 0) > SILENCE / BEAT:
+                _end(int(path.stem), peer, silent_looks.pop(path) * BEAT * limit_s, mine, record)
         is_over.wait(BEAT * limit_s)
 
 
@@ -103,11 +103,15 @@ def _end(rank: int, peer: _Process, silent_s: float, mine: _Process, record: Cal
             process.kill()
 
 
-def _write(path: Path, process: _Process) -> None:
-    with suppress(OSError):  # a full disk ends training by itself, with its own words
+def _write(path: Path, process: _Process) -> bool:
+    """Whether it could be written."""
+    try:
         staged = path.with_suffix(".new")
         staged.write_text(json.dumps(asdict(process)), encoding="utf-8")
         staged.replace(path)
+    except OSError:
+        return False
+    return True
 
 
 def _read(path: Path) -> _Process | None:

@@ -77,7 +77,8 @@ def publish_best(state: TrainingState, measured: Sequence[str]) -> dict[str, flo
     folder = job.run_folder / "model"
     # The net alone: teacher, centers and other parts of the objective are of no use after training.
     if worker.rank == 0:
-        with shards.whole_tables(contents["model"], rows, folder) as whole:
+        checkpoints = job.run_folder / "checkpoints"
+        with checkpoint.disk_errors(folder), shards.whole_tables(contents["model"], rows, checkpoints) as whole:
             weights = {n.removeprefix("net."): v for n, v in whole.items() if n.startswith("net.")}
             saved.save_model(folder, job.model, weights, job.inputs, job.config)
     metrics: dict[str, float] = {}

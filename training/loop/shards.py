@@ -7,6 +7,7 @@ of them it isn't whole. No rank holds more rows than its own; files are read and
 
 import hashlib
 import io
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -203,6 +204,8 @@ def whole_tables(model: dict[str, Tensor], saved: SavedRows, folder: Path) -> It
             if not tensor.startswith("model."):
                 continue
             paths.append(folder / f".table-{number}")
+            with paths[-1].open("wb") as file:  # a full disk would end the process where the mapped file is written
+                os.posix_fallocate(file.fileno(), 0, max(shape.numel() * 4, 1))
             table = torch.from_file(str(paths[-1]), shared=True, size=shape.numel()).view(shape)
             _put_rows(saved, tensor, None, table)
             state[tensor.removeprefix("model.")] = table
