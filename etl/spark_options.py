@@ -116,15 +116,16 @@ def spark_options(config: Config) -> dict[str, str]:
 
 def _driver_java_options(paths: Paths) -> list[str]:
     package = files("etl")
-    with as_file(package / "log4j2.properties") as log4j, as_file(package / "jit_directives.json") as jit:
+    with as_file(package / "log4j2.properties") as log4j:
         log4j_url = log4j.as_uri()
-        # Of classes that plan queries, compile Spark's generated source and ask the metastore. They run for each query,
-        # not for each row: compiling them with Java's slower, better compiler (C2) took a quarter of a day's CPU time.
-        jit_option = _quoted(f"-XX:CompilerDirectivesFile={jit}")
+    # Of classes that plan queries, compile Spark's generated source and ask the metastore. They run for each query, not
+    # for each row: compiling them with Java's slower, better compiler (C2) took a quarter of a day's CPU time.
+    directives = Path(str(package / "jit_directives.json"))
+    jit_option = _quoted(f"-XX:CompilerDirectivesFile={directives}") if directives.is_file() else ""  # else: in a zip
     return [
         _quoted(f"-XX:SharedArchiveFile={CLASS_ARCHIVE}") if CLASS_ARCHIVE.exists() else "",
         f"-Dlog4j2.configurationFile={log4j_url}",
-        f"-XX:+UnlockDiagnosticVMOptions {jit_option}",
+        f"-XX:+UnlockDiagnosticVMOptions {jit_option}" if jit_option else "",
         _quoted(f"-Dderby.stream.error.file={paths.metastore / 'derby.log'}"),
         "-XX:+UseParallelGC",  # for throughput: nobody waits for a pause of a batch job
         # Messages of the JVM itself go to stderr: stdout is for a command's results.

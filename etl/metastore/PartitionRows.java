@@ -77,6 +77,16 @@ public class PartitionRows {
 
   /** Point partitions at other folders: lines "SD_ID, tab, folder". */
   public synchronized void movePartitions(String lines) throws SQLException {
+    try {
+      move(lines);
+      connection.commit();
+    } catch (SQLException error) {
+      connection.rollback();
+      throw error;
+    }
+  }
+
+  private void move(String lines) throws SQLException {
     PreparedStatement update = connection.prepareStatement("update SDS set LOCATION = ? where SD_ID = ?");
     String[] moved = lines.split("\n");
     for (int i = 0; i < moved.length; i++) {
@@ -85,16 +95,22 @@ public class PartitionRows {
       update.setLong(2, Long.parseLong(fields[0]));
       update.addBatch();
     }
-    finish(update.executeBatch());
+    int[] counts = update.executeBatch();
+    update.close();
+    for (int i = 0; i < counts.length; i++) {
+      if (counts[i] != 1) {
+        throw new SQLException("a partition is gone");
+      }
+    }
   }
 
   /** Add partitions: lines "value, tab, folder". */
   public synchronized void addPartitions(String table, String column, String lines) throws SQLException {
     String[] added = lines.split("\n");
-    long partition = reserve("MPartition", added.length);
-    long storage = reserve("MStorageDescriptor", added.length);
-    long serializer = reserve("MSerDeInfo", added.length);
     try {
+      long partition = reserve("MPartition", added.length);
+      long storage = reserve("MStorageDescriptor", added.length);
+      long serializer = reserve("MSerDeInfo", added.length);
       insert(table, column, added, partition, storage, serializer);
       connection.commit();
     } catch (SQLException error) {
@@ -195,15 +211,5 @@ public class PartitionRows {
     query.close();
     connection.commit();
     return next - count;
-  }
-
-  private void finish(int[] counts) throws SQLException {
-    for (int i = 0; i < counts.length; i++) {
-      if (counts[i] != 1) {
-        connection.rollback();
-        throw new SQLException("a partition is gone");
-      }
-    }
-    connection.commit();
   }
 }

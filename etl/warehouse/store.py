@@ -267,7 +267,8 @@ class Warehouse:
         try:
             if not isinstance(rows, DataFrame):
                 write_partitions(table, rows, folder)
-            elif self._is_small and len(values) > 1 and write_staged(self.files, table, rows, folder):
+            # Not what is published at once: its staged files would stay beside its partitions when the load fails.
+            elif self._is_small and not at_once and len(values) > 1 and write_staged(self.files, table, rows, folder):
                 self._own.staged.add(folder)
             else:
                 write_files(table, rows, folder, list(values), rebalance)
