@@ -4,6 +4,7 @@ It only says that all checks hold. Where one does not, or it can't tell, `qualit
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -44,9 +45,14 @@ Locate = Callable[[Table, Sequence[str]], Sequence[str]]
 """A table and partition values -> the folders of those that exist, or a staged one that has them all."""
 
 
-@cache  # to open one takes longer than a query
 def database() -> "DuckDBPyConnection":
     """The database of this process; each cursor has temporary views of its own."""
+    return _database_of(os.getpid())
+
+
+@cache  # to open one takes longer than a query
+def _database_of(process: int) -> "DuckDBPyConnection":
+    # By process: in a fork, the threads of its parent's database are gone, and a query would wait for them.
     import duckdb  # here: most commands write no table
 
     return duckdb.connect(config=_OPTIONS)
