@@ -85,6 +85,7 @@ def _watch(own: Path, limit_s: float, record: Callable[[int, str], None], is_ove
             newest[path] = peer
             if silent_looks.get(path, 0) > SILENCE / BEAT:
                 _end(int(path.stem), peer, silent_looks.pop(path) * BEAT * limit_s, mine, record)
+                path.unlink(missing_ok=True)
         is_over.wait(BEAT * limit_s)
 
 
