@@ -14,7 +14,7 @@ setup:  ## Java, .venv, wheels and packages; nothing when nothing changed
 demo: setup  ## the whole day on generated data
 	@$(BIN)/millrace demo
 
-test: setup  ## what a change needs, each engine at least once, in JOBS=4 processes; twenty minutes on two cores
+test: setup  ## what a change needs, each engine at least once, in JOBS=4 processes; 18 minutes on two cores
 	@$(PYTHON) tools/setup.py tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not wide" $(PYTEST_OPTIONS)
 

@@ -22,6 +22,10 @@ def run_horovod_worker(jobs: Sequence[Job], booking: Booking) -> None:
     """Train `jobs` as one rank of a Horovod group. Raises UserError when a job can't be trained as it is set up."""
     from training.workers import HorovodWorker
 
+    if limit_s := jobs[0].config.get(TrainSettings).timeout_s:
+        # Horovod's own limit, of its thread that talks with those of the other ranks, whatever these compute meanwhile.
+        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(max(round(limit_s), 1)))
+
     def join() -> HorovodWorker:
         agreement, device = join_horovod(booking)
         worker = HorovodWorker(device)
@@ -29,7 +33,7 @@ def run_horovod_worker(jobs: Sequence[Job], booking: Booking) -> None:
             record_group(jobs, agreement)
         return worker
 
-    run_jobs(jobs, join)
+    run_jobs(jobs, join, has_threads=False)  # its waits keep Python's lock
 
 
 def join_horovod(booking: Booking) -> tuple[Agreement, "torch.device"]:

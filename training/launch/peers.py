@@ -33,6 +33,9 @@ class _Process:
     """By psutil, which tells it from a later process with its number."""
     beat: int = 0
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
 
 @contextmanager
 def watch_peers(folder: Path, rank: int, limit_s: float, record: Callable[[int, str], None]) -> Iterator[None]:
@@ -48,24 +51,57 @@ def watch_peers(folder: Path, rank: int, limit_s: float, record: Callable[[int, 
     if not limit_s:
         yield
         return
+    is_over = threading.Event()
+    with _shown(folder, rank) as own:
+        watcher = threading.Thread(target=_watch, args=(own, limit_s, record, is_over), name="peers", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            watcher.join()
+
+
+@contextmanager
+def name_stopped_peers(folder: Path, rank: int, record: Callable[[int, str], None]) -> Iterator[None]:
+    """When the block fails, name and kill the ranks of this machine that are stopped: its failure is their doing.
+
+    For Horovod, which waits for others without letting this process's threads run, so that they can't show anything; it
+    has a limit of its own. Arguments as of `watch_peers`.
+    """
+    with _shown(folder, rank) as own:
+        mine = _this_process()
+        _write(own, mine)
+        try:
+            yield
+        except Exception:
+            for path in own.parent.glob("*.json"):
+                peer = _read(path)
+                if path != own and peer is not None and peer.host == mine.host:
+                    _kill(int(path.stem), peer, "it stands still", record, only_stopped=True)
+            raise
+
+
+@contextmanager
+def _shown(folder: Path, rank: int) -> Iterator[Path]:
+    """The file of this rank, which goes when it is done, or has failed and says so."""
     own = folder / RANKS / f"{rank}.json"
     own.parent.mkdir(exist_ok=True)
-    is_over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(own, limit_s, record, is_over), name="peers", daemon=True)
-    watcher.start()
     try:
-        yield
+        yield own
     finally:
-        is_over.set()
-        watcher.join()
-        own.unlink(missing_ok=True)  # as a rank that is done does, or one that failed and says so
+        own.unlink(missing_ok=True)
         with suppress(OSError):  # the others have theirs in it
             own.parent.rmdir()
 
 
-def _watch(own: Path, limit_s: float, record: Callable[[int, str], None], is_over: threading.Event) -> None:
+def _this_process() -> _Process:
     process = psutil.Process()
-    mine = _Process(socket.gethostname(), process.pid, process.create_time())
+    return _Process(socket.gethostname(), process.pid, process.create_time())
+
+
+def _watch(own: Path, limit_s: float, record: Callable[[int, str], None], is_over: threading.Event) -> None:
+    mine = _this_process()
     newest: dict[Path, _Process] = {}
     # Looks at a rank since its last beat, of ranks that were seen to run: a file may be of an attempt that is over.
     # Looks, not seconds: after a pause of the whole machine nobody has been silent.
@@ -91,16 +127,23 @@ def _watch(own: Path, limit_s: float, record: Callable[[int, str], None], is_ove
 
 def _end(rank: int, peer: _Process, silent_s: float, mine: _Process, record: Callable[[int, str], None]) -> None:
     """Kill a rank that stands still, or this process where that isn't possible; nothing for one that is gone."""
-    silence = f"it has stood still for {silent_s:.0f} s (process {peer.pid} on {peer.host})"
+    silence = f"it has stood still for {silent_s:.0f} s"
     if peer.host != mine.host:
-        record(rank, silence)
-        log.error("rank %d: %s, which nobody here can end", rank, silence)
+        record(rank, f"{silence} ({peer})")
+        log.error("rank %d: %s (%s), which nobody here can end", rank, silence, peer)
         os._exit(1)  # the main thread waits in a library, where no exception reaches it
+    _kill(rank, peer, silence, record)
+
+
+def _kill(
+    rank: int, peer: _Process, silence: str, record: Callable[[int, str], None], *, only_stopped: bool = False
+) -> None:
     with suppress(psutil.Error):
         process = psutil.Process(peer.pid)
-        if process.create_time() == peer.started:
-            record(rank, f"{silence} and was killed")
-            log.error("rank %d: %s: killed", rank, silence)
+        is_same = process.create_time() == peer.started
+        if is_same and (not only_stopped or process.status() == psutil.STATUS_STOPPED):
+            record(rank, f"{silence} ({peer}) and was killed")
+            log.error("rank %d: %s (%s): killed", rank, silence, peer)
             process.kill()
 
 

@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from conf.atomic import write_atomically
 from conf.errors import error_line, root_cause
 from training.launch.booking import DOCTOR
 from training.launch.devices import Agreement
-from training.launch.peers import watch_peers
+from training.launch.peers import name_stopped_peers, watch_peers
 from training.loop.fit import fit
 from training.loop.job import Job
 from training.settings import TrainSettings
@@ -38,11 +39,12 @@ _LOST_PEER = re.compile(
 )
 
 
-def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
+def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any], *, has_threads: bool = True) -> None:
     """Train `jobs` in this process; `make_worker` is called once, for the first job.
 
     Rank 0 writes a job's metrics to `final.json`; any rank writes a mistake of the user's to `error.json`, and any
-    other error to a file of its own. A job that is done is not trained again when the workers are started anew.
+    other error to a file of its own. A job that is done is not trained again when the workers are started anew. Threads
+    that watch the other ranks need `has_threads`: that they run while this one waits for others.
 
     Raises:
         UserError: a job can't be trained as it is set up; starting the workers anew would end the same way.
@@ -62,8 +64,7 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
             # Rank 0 decides for all: a file may not be visible on every node of a shared folder at once.
             if worker.broadcast((job.run_folder / FINAL).exists()):
                 continue
-            limit_s = job.config.get(TrainSettings).timeout_s if worker.world_size > 1 else 0
-            with watch_peers(job.run_folder, worker.rank, limit_s, partial(_record, job)):
+            with _watching(job, worker, has_threads=has_threads):
                 metrics = fit(worker, job)
             if worker.rank == 0:
                 write_atomically(job.run_folder / FINAL, json.dumps(metrics))
@@ -73,6 +74,13 @@ def run_jobs(jobs: Sequence[Job], make_worker: Callable[[], Any]) -> None:
         except Exception as error:
             _record_failure(job, error, None if worker is None else worker.rank)
             raise
+
+
+def _watching(job: Job, worker: Any, *, has_threads: bool) -> AbstractContextManager[None]:
+    limit_s = job.config.get(TrainSettings).timeout_s if worker.world_size > 1 else 0
+    if limit_s and not has_threads:
+        return name_stopped_peers(job.run_folder, worker.rank, partial(_record, job))
+    return watch_peers(job.run_folder, worker.rank, limit_s, partial(_record, job))
 
 
 def record_group(jobs: Sequence[Job], agreement: Agreement) -> None:
