@@ -105,6 +105,12 @@ def exchange(one: Path, other: Path) -> bool:
     return False
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of any size, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_with_checksum(path: Path, data: bytes) -> None:
     """As `write_atomically`, with the SHA-256 of `data` after it, for `read_with_checksum`.
 

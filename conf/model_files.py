@@ -4,14 +4,13 @@ A damaged LightGBM text ends the process by a signal, and damaged weights predic
 model verifies its file first. `sha256sum -c SHA256SUMS` in the folder does the same.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from conf.atomic import staged_file, write_atomically
+from conf.atomic import file_digest, staged_file, write_atomically
 from conf.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,11 +32,9 @@ def model_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, as `write_model_file` writes it, for what is too large to be in memory as bytes."""
     with staged_file(path) as out:
         yield out
-    with path.open("rb") as file:
-        written = hashlib.file_digest(file, "sha256").hexdigest()
     # Files that are gone leave the list, or `sha256sum -c` would miss them.
     digests = {name: digest for name, digest in _digests(path.parent).items() if (path.parent / name).exists()}
-    digests[path.name] = written
+    digests[path.name] = file_digest(path)
     lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
     write_atomically(path.parent / CHECKSUMS, "".join(lines))
 
@@ -57,9 +54,7 @@ def verify_model_file(path: Path) -> bool:
     if expected is None:
         log.warning("%s has no checksum in %s: nothing tells whether it is as it was written", path, CHECKSUMS)
         return False
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != expected:
+    if file_digest(path) != expected:
         raise UserError(f"{path} is corrupt: its checksum does not match; train again")
     return True
 

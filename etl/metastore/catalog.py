@@ -8,9 +8,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from conf import UserError
 from etl import compat
-from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows
+from etl.metastore.partition_rows import FEW_PARTITIONS, partition_rows, require_partitions
 from etl.table import quote
 
 
@@ -81,8 +80,7 @@ def set_locations(spark: SparkSession, table: str, column: str, locations: Mappi
         forget_files(spark, table)
         return
     partitions = _partitions(spark, table, column, list(locations))
-    if missing := sorted(locations.keys() - partitions):
-        raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
+    require_partitions(table, column, locations, partitions)
     jvm = compat.jvm_of(spark)
     changed = jvm.java.util.ArrayList()
     for value, partition in partitions.items():

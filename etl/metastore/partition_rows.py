@@ -6,7 +6,7 @@ tables are those of Hive 2.3, which Spark's client makes, and `reader.py` reads.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -52,8 +52,7 @@ class PartitionRows:
             UserError: one of the partitions is not there.
         """
         rows = self._list(table, column, list(locations))
-        if missing := sorted(locations.keys() - rows):
-            raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
+        require_partitions(table, column, locations, rows)
         self._helper.movePartitions("\n".join(f"{rows[value][0]}\t{folder}" for value, folder in locations.items()))
 
     def add(self, table: str, column: str, locations: Mapping[str, str]) -> None:
@@ -69,6 +68,12 @@ class PartitionRows:
         lines = [line for name in names for line in self._helper.list(table, name).split("\n") if line]
         rows = {value: (row, folder) for row, value, folder in (line.split("\t", 2) for line in lines)}
         return rows if values is None else {value: rows[value] for value in values if value in rows}
+
+
+def require_partitions(table: str, column: str, values: Collection[str], existing: Collection[str]) -> None:
+    """Raises UserError when a table's partition of one of `values` is not among the existing ones."""
+    if missing := sorted(set(values) - set(existing)):
+        raise UserError(f"{table} has no partition {column}={missing[0]} any more: was it dropped meanwhile?")
 
 
 def partition_rows(spark: SparkSession, locations: Mapping[str, str] | Sequence[str] = ()) -> PartitionRows | None:

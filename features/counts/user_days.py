@@ -70,6 +70,8 @@ def _states(table: pa.Table, topics: DaySums) -> Iterator[pa.RecordBatch]:
     users = table["user_id"].combine_chunks().dictionary_encode()
     user, day = users.indices.to_numpy().astype(np.int64), table["day"].cast(pa.int32()).to_numpy().astype(np.int64)
     is_output = table["label"].is_null().to_numpy()
+    if not is_output.any():  # a partition of users of whom nothing is asked
+        return
     counted = ~is_output
     topic = pc.index_in(table["category"], pa.array(topics.keys, pa.string()))
     topic_codes = topic.fill_null(-1).to_numpy().astype(np.int64)[counted]
@@ -78,8 +80,6 @@ def _states(table: pa.Table, topics: DaySums) -> Iterator[pa.RecordBatch]:
     states: list[_States] = []
     order = np.lexsort((user[is_output], day[is_output]))
     output_user = user[is_output][order]
-    if not len(output_user):  # a partition of users of whom nothing is asked
-        return
     output_days, first = np.unique(day[is_output][order], return_index=True)
     for last, of_day in zip(output_days.tolist(), np.split(output_user, first[1:]), strict=True):
         running.add_before(last)

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from conf.atomic import staged_file
+from conf.atomic import file_digest, staged_file
 from training.nn.sharded_embedding import ShardedEmbedding, sharded_modules, sharded_parameters
 
 BLOCK_ROWS = 1 << 16
@@ -131,8 +131,7 @@ class SavedRows:
 
 def _has_digest(path: Path, expected: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+        return file_digest(path) == expected
     except OSError:
         return False
 

@@ -4,6 +4,7 @@ The tables keep own columns as text in a map, so that no declaration changes the
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from pyspark.sql import SparkSession
 
@@ -46,13 +47,12 @@ def write_views(spark: SparkSession, warehouse: Warehouse, site: Site) -> list[s
     Each is all columns of its table, then the own ones with their description. A view that other sessions read at this
     moment goes on as it was for them.
     """
-    columns: dict[str, dict[str, tuple[str, str]]] = {}
-    compact: dict[str, dict[str, tuple[str, str]]] = {}
+    parts_by_kind: dict[str, list[Part]] = {}
     for part in site_parts(site):
-        columns.setdefault(type(part).__name__, {}).update(_own_columns(part, is_compact=False))
-        compact.setdefault(type(part).__name__, {}).update(_own_columns(part, is_compact=True))
+        parts_by_kind.setdefault(type(part).__name__, []).append(part)
     written = []
-    for kind, own in columns.items():
+    for kind, parts in parts_by_kind.items():
+        own = dict(chain.from_iterable(_own_columns(part, is_compact=False) for part in parts))
         if not own:
             continue
         name, table, texts = VIEWS[kind]
@@ -66,7 +66,8 @@ def write_views(spark: SparkSession, warehouse: Warehouse, site: Site) -> list[s
         query = f"SELECT {', '.join([*bare, *values])} FROM {table.name}"
         if len(query) > MAX_QUERY_CHARS:
             # Hundreds of columns: what a cell means is written once, for all of them.
-            values = [f"{compact[kind][column][0]} AS `{column}`" for column in taken]
+            compact = dict(chain.from_iterable(_own_columns(part, is_compact=True) for part in parts))
+            values = [f"{compact[column][0]} AS `{column}`" for column in taken]
             query = f"SELECT {', '.join([*bare, *values])} FROM ({_read_maps(table, texts)})"
         spark.sql(
             f"CREATE OR REPLACE VIEW {name} ({', '.join(header)}) "
