@@ -1,7 +1,7 @@
 """What an ingest makes of files before Spark starts: columns, times, days, and what it asks for."""
 
 from collections.abc import Sequence
-from datetime import date, time
+from datetime import date, datetime, time
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from etl.ingest.columns import map_columns, parse_mapping
 from etl.ingest.files import FileGroup
 from etl.ingest.interactions import action_of
 from etl.ingest.requests import LayoutOptions, examine_all
+from etl.sources.detection import sample_columns
 from etl.sources.times import TimeFormat
 
 
@@ -246,6 +247,19 @@ def test_parquet_that_spark_cannot_read_is_refused_before(tmp_path: Path) -> Non
     pq.write_table(pa.table({**columns, "user": ["x"]}), tmp_path / "f.parquet")
     # Spark reads files of one schema together, and calls the second one corrupt.
     assert len(examine_all(load(environment={}), {"ratings": [tmp_path]}, LayoutOptions())["ratings"]) == 2
+
+
+def test_times_as_older_spark_and_hive_write_them_into_parquet_are_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    moments = pa.array([datetime(2026, 3, 2, 8, 30, 5, 250_000)], pa.timestamp("ns"))
+    file = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"user": [1], "item": [2], "ts": moments}), file, use_deprecated_int96_timestamps=True)
+    (group,) = examine_all(load(environment={}), {"ratings": [file]}, LayoutOptions())["ratings"]
+    assert group.columns.sources["timestamp"] == "ts"
+    (text,) = sample_columns(file, group.dialect, ["ts"])["ts"]
+    assert text == "2026-03-02 08:30:05.250000"
 
 
 @pytest.mark.parametrize(
